@@ -1,0 +1,135 @@
+//! The shape of a GPT-2: seven numbers, checked once.
+//!
+//! Names are nanoGPT's. How they are written in a Hugging Face directory is in [`crate::hf`]; what
+//! a run adds to them (batch size, learning rate) belongs to the training crate.
+
+use crate::error::{ModelError, Result};
+
+/// The shape of a model.
+///
+/// ```
+/// use tinygpt_model::ModelConfig;
+/// let gpt2 = ModelConfig { vocab_size: 50257, block_size: 1024, n_layer: 12, n_head: 12,
+///     n_embd: 768, dropout: 0.1, bias: true };
+/// assert_eq!(gpt2.num_params(), 124_439_808);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// V: rows of the embedding table, at least as many as the tokenizer has tokens.
+    pub vocab_size: usize,
+    /// The longest sequence the model can see, in tokens.
+    pub block_size: usize,
+    /// L: number of blocks.
+    pub n_layer: usize,
+    /// H: attention heads; divides `n_embd`.
+    pub n_head: usize,
+    /// C: width of the residual stream.
+    pub n_embd: usize,
+    /// Probability with which an activation is dropped in training, in `[0, 1)`.
+    pub dropout: f32,
+    /// Whether linear layers and layer norms have a bias.
+    pub bias: bool,
+}
+
+impl ModelConfig {
+    /// Checks all ranges.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] with every fault listed.
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("block_size", self.block_size),
+            ("n_layer", self.n_layer),
+            ("n_head", self.n_head),
+            ("n_embd", self.n_embd),
+        ];
+        for (key, value) in sizes {
+            if value == 0 || u32::try_from(value).is_err() {
+                faults.push(format!("{key} is {value}, expected 1 to {}", u32::MAX));
+            }
+        }
+        if self.n_head != 0 && !self.n_embd.is_multiple_of(self.n_head) {
+            faults.push(format!(
+                "n_embd is {}, expected a multiple of n_head ({})",
+                self.n_embd, self.n_head
+            ));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            faults.push(format!("dropout is {}, expected 0 or more and below 1", self.dropout));
+        }
+        if faults.is_empty() && self.checked_num_params().is_none() {
+            faults.push("the model has more parameters than this machine can address".to_owned());
+        }
+        if faults.is_empty() { Ok(()) } else { Err(ModelError::Config { faults }) }
+    }
+
+    /// Number of parameters, the tied table counted once; `usize::MAX` where it would overflow.
+    pub fn num_params(&self) -> usize {
+        self.checked_num_params().unwrap_or(usize::MAX)
+    }
+
+    /// D: width of one head.
+    pub fn head_dim(&self) -> usize {
+        self.n_embd / self.n_head
+    }
+
+    /// `V C + T C + L (12 C² + 2 C) + C` and, with biases, `L 11 C + C` more.
+    fn checked_num_params(&self) -> Option<usize> {
+        let c = self.n_embd;
+        let tables = self.vocab_size.checked_add(self.block_size)?.checked_mul(c)?;
+        let per_channel = if self.bias { 13 } else { 2 };
+        let block = c.checked_mul(c)?.checked_mul(12)?.checked_add(c.checked_mul(per_channel)?)?;
+        let last_norm = if self.bias { c.checked_mul(2)? } else { c };
+        let total = self.n_layer.checked_mul(block)?.checked_add(tables)?.checked_add(last_norm)?;
+        // Four bytes each have to be addressable too.
+        total.checked_mul(4).map(|_| total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn tiny() -> ModelConfig {
+        ModelConfig {
+            vocab_size: 65,
+            block_size: 16,
+            n_layer: 2,
+            n_head: 2,
+            n_embd: 32,
+            dropout: 0.0,
+            bias: true,
+        }
+    }
+
+    #[test]
+    fn every_fault_is_listed_at_once() {
+        let bad = ModelConfig { n_layer: 0, n_head: 5, dropout: 1.0, ..tiny() };
+        let message = bad.validate().unwrap_err().to_string();
+        for key in ["n_layer", "n_head", "dropout"] {
+            assert!(message.contains(key), "{message}");
+        }
+        assert!(ModelConfig { dropout: f32::NAN, ..tiny() }.validate().is_err());
+        let huge = usize::try_from(u32::MAX).unwrap();
+        let huge = ModelConfig { n_layer: huge, n_embd: huge, n_head: 1, ..tiny() };
+        assert!(huge.validate().unwrap_err().to_string().contains("address"));
+        tiny().validate().unwrap();
+    }
+
+    #[test]
+    fn counts_of_the_original_run() {
+        // The 6/6/384 character model of the original: 10,845,312 with biases and V 259.
+        let config = ModelConfig {
+            vocab_size: 259,
+            block_size: 256,
+            n_layer: 6,
+            n_head: 6,
+            n_embd: 384,
+            ..tiny()
+        };
+        assert_eq!(config.num_params(), 10_845_312);
+    }
+}

@@ -1,0 +1,154 @@
+//! Decoding token by token with a cache of keys and values, so that a step costs one position
+//! instead of the whole sequence.
+//!
+//! All sequences of a decoder have the same length. What is done with the logits is
+//! [`crate::generate`]'s business.
+
+use candle_core::{DType, Tensor};
+
+use crate::batch::{check_ids, ids_tensor};
+use crate::error::{ModelError, Result};
+use crate::layers::attention::causal_mask;
+use crate::layers::{block, embedding, head, layer_norm};
+use crate::params::{ModelParts, Params};
+
+/// A cache over `n_seqs` sequences and the logits after their last tokens.
+#[derive(Debug)]
+pub enum Decoder<'a> {
+    /// Out of candle ops, on any device.
+    #[doc(hidden)]
+    Composed(ComposedDecoder<'a>),
+}
+
+impl<'a> Decoder<'a> {
+    pub(crate) fn composed(params: &'a Params, compute: DType, n_seqs: usize) -> Result<Self> {
+        ComposedDecoder::new(params, compute, n_seqs).map(Self::Composed)
+    }
+
+    /// Forgets everything and reads `prompt` into each sequence.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if the prompt is empty, longer than `block_size` or has ids outside
+    /// the vocabulary; [`ModelError::Tensor`] if the device refuses.
+    pub fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
+        match self {
+            Self::Composed(decoder) => decoder.prefill(prompt),
+        }
+    }
+
+    /// Appends one token to each sequence.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if the cache is full or the ids do not fit; [`ModelError::Tensor`]
+    /// if the device refuses.
+    pub fn step(&mut self, ids: &[u32]) -> Result<()> {
+        match self {
+            Self::Composed(decoder) => decoder.step(ids),
+        }
+    }
+
+    /// The logits after the last token of sequence `seq_idx`, `[V]`; empty before
+    /// [`Decoder::prefill`] or for an index out of range.
+    pub fn logits(&self, seq_idx: usize) -> &[f32] {
+        match self {
+            Self::Composed(decoder) => decoder.logits(seq_idx),
+        }
+    }
+
+    /// Tokens in the cache, the same for each sequence; at most `block_size`.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Composed(decoder) => decoder.n_cached,
+        }
+    }
+
+    /// Whether nothing has been read yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Keys and values so far, `[B, H, S, D]` each.
+#[derive(Debug)]
+struct KeyValues {
+    k: Tensor,
+    v: Tensor,
+}
+
+/// See [`Decoder::Composed`].
+#[derive(Debug)]
+pub struct ComposedDecoder<'a> {
+    params: &'a Params,
+    parts: ModelParts<Tensor>,
+    compute: DType,
+    n_seqs: usize,
+    n_cached: usize,
+    cache: Vec<KeyValues>,
+    logits: Vec<f32>,
+}
+
+impl<'a> ComposedDecoder<'a> {
+    fn new(params: &'a Params, compute: DType, n_seqs: usize) -> Result<Self> {
+        if n_seqs == 0 {
+            return Err(ModelError::request("a decoder needs at least one sequence"));
+        }
+        let parts = params.detached()?;
+        let (cache, logits) = (Vec::new(), Vec::new());
+        Ok(Self { params, parts, compute, n_seqs, n_cached: 0, cache, logits })
+    }
+
+    fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
+        check_ids(self.params.config(), prompt, 1, prompt.len())?;
+        self.cache.clear();
+        self.n_cached = 0;
+        self.advance(&prompt.repeat(self.n_seqs), prompt.len())
+    }
+
+    fn step(&mut self, ids: &[u32]) -> Result<()> {
+        let config = self.params.config();
+        check_ids(config, ids, self.n_seqs, 1)?;
+        if self.n_cached == 0 || self.n_cached >= config.block_size {
+            return Err(ModelError::request(format!(
+                "the cache holds {} of {} tokens: call prefill first",
+                self.n_cached, config.block_size
+            )));
+        }
+        self.advance(ids, 1)
+    }
+
+    fn logits(&self, seq_idx: usize) -> &[f32] {
+        let v = self.params.config().vocab_size;
+        self.logits.get(seq_idx * v..(seq_idx + 1) * v).unwrap_or(&[])
+    }
+
+    /// Runs `t` more positions of each sequence; `ids` `[n_seqs, t]`.
+    fn advance(&mut self, ids: &[u32], t: usize) -> Result<()> {
+        let config = self.params.config();
+        let device = self.params.device();
+        let mask = causal_mask(t, self.n_cached + t, device)?;
+        let ids = ids_tensor(ids, self.n_seqs, t, device)?;
+        let mut x = embedding::composed(&ids, &self.parts.wte, &self.parts.wpe, self.n_cached)?;
+        for (layer, weights) in self.parts.blocks.iter().enumerate() {
+            let attention = block::attention(weights, config.n_head, layer);
+            let normed = layer_norm::composed(&x, &weights.ln_1)?;
+            let [q, k, v] = attention.heads(&normed, self.compute)?;
+            let (k, v) = match self.cache.get(layer) {
+                Some(past) => (Tensor::cat(&[&past.k, &k], 2)?, Tensor::cat(&[&past.v, &v], 2)?),
+                None => (k, v),
+            };
+            x = (x + attention.attend(&q, &k, &v, &mask, None, self.compute)?)?;
+            x = block::composed_mlp(&x, weights, layer, None, self.compute)?;
+            let grown = KeyValues { k, v };
+            match self.cache.get_mut(layer) {
+                Some(past) => *past = grown,
+                None => self.cache.push(grown),
+            }
+        }
+        let last = x.narrow(1, t - 1, 1)?.squeeze(1)?; // [B, C]
+        let last = layer_norm::composed(&last, &self.parts.ln_f)?;
+        let logits = head::composed_logits(&last, &self.parts.wte, self.compute)?; // [B, V]
+        self.logits = logits.flatten_all()?.to_vec1()?;
+        self.n_cached += t;
+        Ok(())
+    }
+}

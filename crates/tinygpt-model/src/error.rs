@@ -1,0 +1,125 @@
+//! The one error type of this crate.
+//!
+//! Every message names the file, key or parameter, what was found, what was expected and the way
+//! on. How an error becomes an exit code is the command line's business: it asks [`ModelError::kind`].
+
+use std::path::{Path, PathBuf};
+
+/// What a caller has to know about an error in order to react to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The configuration or a request cannot be met.
+    Config,
+    /// A file holds something else than it should.
+    Data,
+    /// The operating system refused a read or a write.
+    Io,
+    /// A loss, a gradient or a logit is infinite or not a number.
+    NonFinite,
+    /// Anything unexpected, among it errors of the tensor library.
+    Internal,
+}
+
+/// Everything that can go wrong in the model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// One or more keys of a [`crate::ModelConfig`] are out of range; all of them are listed.
+    #[error("invalid model configuration: {}", faults.join("; "))]
+    Config {
+        /// One sentence for each fault.
+        faults: Vec<String>,
+    },
+    /// A call does not fit the model: token ids, lengths or settings out of range.
+    #[error("{message}")]
+    Request {
+        /// What was asked, what is possible.
+        message: String,
+    },
+    /// A parameter that the model has was not given.
+    #[error("parameter `{name}` of shape {shape:?} is missing")]
+    MissingParameter {
+        /// Name as in GPT-2.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A parameter has another size than the configuration says.
+    #[error("parameter `{name}` has {got} values, expected {expected} (shape {shape:?})")]
+    ParameterSize {
+        /// Name as in GPT-2.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// How many values the shape needs.
+        expected: usize,
+        /// How many there are.
+        got: usize,
+    },
+    /// A parameter took no part in the loss.
+    #[error(
+        "parameter `{name}` received no gradient: the graph from the loss to it is cut, which is \
+         a bug in the model"
+    )]
+    MissingGradient {
+        /// Name as in GPT-2.
+        name: String,
+    },
+    /// Numbers stopped being numbers.
+    #[error("{what} is not finite: lower the learning rate, or resume from an earlier checkpoint")]
+    NonFinite {
+        /// Which quantity, with the parameter's name where there is one.
+        what: String,
+    },
+    /// A file exists and can be read, but does not hold what it should.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was found, what was expected and what to do.
+        message: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// `read`, `write`, …
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The tensor library failed.
+    #[error("tensor operation failed")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl ModelError {
+    /// Sorts the error into one of few kinds.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config { .. } | Self::Request { .. } => ErrorKind::Config,
+            Self::MissingParameter { .. } | Self::ParameterSize { .. } | Self::File { .. } => {
+                ErrorKind::Data
+            }
+            Self::NonFinite { .. } => ErrorKind::NonFinite,
+            Self::Io { .. } => ErrorKind::Io,
+            Self::MissingGradient { .. } | Self::Tensor(_) => ErrorKind::Internal,
+        }
+    }
+
+    pub(crate) fn request(message: impl Into<String>) -> Self {
+        Self::Request { message: message.into() }
+    }
+
+    pub(crate) fn file(path: &Path, message: impl Into<String>) -> Self {
+        Self::File { path: path.to_owned(), message: message.into() }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.to_owned(), source }
+    }
+}
+
+/// Results of this crate.
+pub type Result<T, E = ModelError> = std::result::Result<T, E>;

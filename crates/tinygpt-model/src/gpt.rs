@@ -1,0 +1,154 @@
+//! [`Gpt`]: a model that can be trained and asked, whatever device it is on.
+//!
+//! It owns the parameters and picks the path: the fused one on the CPU, the composed one on CUDA
+//! and Metal. Updating the parameters is the optimiser's business, files are [`crate::hf`]'s.
+
+use candle_core::{DType, Device};
+
+use crate::batch::TokenBatch;
+use crate::composed;
+use crate::config::ModelConfig;
+use crate::decoder::Decoder;
+use crate::error::{ModelError, Result};
+use crate::grads::Grads;
+use crate::init::init_params;
+use crate::layers::dropout::DropoutKey;
+use crate::params::Params;
+
+/// A GPT-2 model.
+///
+/// ```
+/// use candle_core::Device;
+/// use tinygpt_model::{Gpt, ModelConfig};
+/// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
+///     dropout: 0.0, bias: true };
+/// let mut gpt = Gpt::init(config, 1337, &Device::Cpu)?;
+/// assert_eq!(gpt.logits(&[1, 2, 3], 1, 3)?.len(), 3 * 11);
+/// # Ok::<(), tinygpt_model::ModelError>(())
+/// ```
+#[derive(Debug)]
+pub struct Gpt {
+    params: Params,
+    compute: DType,
+    n_threads: usize,
+}
+
+impl Gpt {
+    /// A model with GPT-2's initial weights, a function of `config` and `seed` alone.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] for an invalid configuration, [`ModelError::Tensor`] if the device
+    /// refuses.
+    pub fn init(config: ModelConfig, seed: u64, device: &Device) -> Result<Self> {
+        Self::from_params(init_params(&config, seed, device)?)
+    }
+
+    /// A model with given parameters.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] if their configuration is invalid.
+    pub fn from_params(params: Params) -> Result<Self> {
+        params.config().validate()?;
+        Ok(Self { params, compute: DType::F32, n_threads: 1 })
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &ModelConfig {
+        self.params.config()
+    }
+
+    /// Its parameters; they can be written in place through [`crate::host`] or [`Params::set`].
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Where it lives.
+    pub fn device(&self) -> &Device {
+        self.params.device()
+    }
+
+    /// How many threads the CPU path may use; at least one. Nothing on other devices.
+    pub fn set_threads(&mut self, n_threads: usize) {
+        self.n_threads = n_threads.max(1);
+    }
+
+    /// How many threads the CPU path uses.
+    pub fn threads(&self) -> usize {
+        self.n_threads
+    }
+
+    /// Takes the composed path on the CPU too: slow, the oracle of the fused one.
+    pub fn use_composed_path(&mut self) {}
+
+    /// Rounds the operands of matrix products to bf16, or back to f32.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] for another dtype, or for bf16 on the CPU, where f32 is faster.
+    pub fn set_compute_dtype(&mut self, dtype: DType) -> Result<()> {
+        let possible = match dtype {
+            DType::F32 => true,
+            DType::BF16 => !self.device().is_cpu(),
+            _ => false,
+        };
+        if !possible {
+            return Err(ModelError::request(format!(
+                "cannot compute in {dtype:?} here, expected f32, or bf16 on CUDA or Metal"
+            )));
+        }
+        self.compute = dtype;
+        Ok(())
+    }
+
+    /// Zeroed gradients that fit this model.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] if the device refuses.
+    pub fn new_grads(&self) -> Result<Grads> {
+        Grads::zeros(&self.params)
+    }
+
+    /// Adds `scale` times the gradient of the mean loss to `grads` and returns that loss, in nats
+    /// per token. Without a `dropout` key nothing is dropped.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if the batch does not fit the model, [`ModelError::MissingGradient`]
+    /// if a parameter took no part, [`ModelError::Tensor`] if the device refuses.
+    pub fn accumulate_gradients(
+        &mut self,
+        batch: &TokenBatch<'_>,
+        dropout: Option<DropoutKey>,
+        scale: f32,
+        grads: &mut Grads,
+    ) -> Result<f32> {
+        composed::accumulate_gradients(&self.params, self.compute, batch, dropout, scale, grads)
+    }
+
+    /// The mean loss in nats per token, without dropout and without gradients.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if the batch does not fit the model, [`ModelError::Tensor`] if the
+    /// device refuses.
+    pub fn loss(&mut self, batch: &TokenBatch<'_>) -> Result<f32> {
+        composed::loss(&self.params, self.compute, batch)
+    }
+
+    /// The logits at every position.
+    ///
+    /// # Shapes
+    /// `ids` `[B, T]` → `[B, T, V]`.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if the ids do not fit the model, [`ModelError::Tensor`] if the
+    /// device refuses.
+    pub fn logits(&mut self, ids: &[u32], batch_size: usize, seq_len: usize) -> Result<Vec<f32>> {
+        composed::logits(&self.params, self.compute, ids, batch_size, seq_len)
+    }
+
+    /// A decoder with room for `n_seqs` sequences of `block_size` tokens each.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if `n_seqs` is 0, [`ModelError::Tensor`] if the device refuses.
+    pub fn decoder(&self, n_seqs: usize) -> Result<Decoder<'_>> {
+        Decoder::composed(&self.params, self.compute, n_seqs)
+    }
+}

@@ -1,0 +1,88 @@
+//! Initial weights as in GPT-2: N(0, 0.02), both residual projections scaled by 1/√(2L), biases 0,
+//! layer norms the identity.
+//!
+//! Each parameter draws from its own generator, keyed by seed and name: the values of one never
+//! depend on the others, on their order or on the device.
+
+use candle_core::Device;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::config::ModelConfig;
+use crate::error::Result;
+use crate::params::{Init, ParamSpec, Params, param_specs};
+use crate::rng;
+
+/// Draws all parameters.
+///
+/// # Errors
+/// [`crate::ModelError::Config`] for an invalid configuration, [`crate::ModelError::Tensor`] if the
+/// device refuses.
+pub fn init_params(config: &ModelConfig, seed: u64, device: &Device) -> Result<Params> {
+    config.validate()?;
+    let values = param_specs(config).iter().map(|spec| draw(spec, seed)).collect();
+    Params::from_values(config, values, device)
+}
+
+fn draw(spec: &ParamSpec, seed: u64) -> Vec<f32> {
+    match spec.init {
+        Init::Zeros => vec![0.0; spec.len()],
+        Init::Ones => vec![1.0; spec.len()],
+        Init::Normal(std) => {
+            let mut rng = rng::keyed(seed, &format!("init {}", spec.name));
+            let mut normal = || -> f32 { StandardNormal.sample(&mut rng) };
+            (0..spec.len()).map(|_| std * normal()).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn config(n_layer: usize) -> ModelConfig {
+        ModelConfig {
+            vocab_size: 65,
+            block_size: 16,
+            n_layer,
+            n_head: 2,
+            n_embd: 64,
+            dropout: 0.0,
+            bias: true,
+        }
+    }
+
+    fn values(params: &Params, name: &str) -> Vec<f32> {
+        params.get(name).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn spread_follows_gpt2() {
+        let params = init_params(&config(8), 1, &Device::Cpu).unwrap();
+        for (name, std) in [
+            ("wte.weight", 0.02),
+            ("h.0.attn.c_attn.weight", 0.02),
+            ("h.3.attn.c_proj.weight", 0.005),
+            ("h.7.mlp.c_proj.weight", 0.005),
+        ] {
+            let values = values(&params, name);
+            let n = values.len() as f32;
+            let mean = values.iter().sum::<f32>() / n;
+            let var = values.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / n;
+            assert!(mean.abs() < 4.0 * std / n.sqrt(), "{name}: mean {mean}");
+            assert!((var.sqrt() / std - 1.0).abs() < 0.05, "{name}: std {}", var.sqrt());
+        }
+        assert!(values(&params, "h.0.mlp.c_fc.bias").iter().all(|x| *x == 0.0));
+        assert!(values(&params, "ln_f.weight").iter().all(|x| *x == 1.0));
+    }
+
+    #[test]
+    fn a_parameter_depends_on_seed_and_name_only() {
+        let name = "h.0.attn.c_attn.weight";
+        let shallow = values(&init_params(&config(1), 7, &Device::Cpu).unwrap(), name);
+        let deep = values(&init_params(&config(2), 7, &Device::Cpu).unwrap(), name);
+        assert_eq!(shallow, deep);
+        let other = values(&init_params(&config(1), 8, &Device::Cpu).unwrap(), name);
+        assert_ne!(shallow, other);
+    }
+}

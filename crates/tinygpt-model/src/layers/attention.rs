@@ -1,0 +1,96 @@
+//! Causal self-attention (Vaswani et al. 2017, section 3.2; GPT-2's `attn`).
+//!
+//! `softmax(q kᵀ / √D + mask) v` for each head, mask −∞ above the diagonal, between the packed
+//! projection `c_attn` and the output projection `c_proj`. The residual is the block's.
+
+use candle_core::{D, DType, Device, Result, Tensor};
+
+use super::dropout::{self, Dropout, Site};
+use super::linear;
+use crate::params::Affine;
+
+/// The two projections of one attention layer and its number of heads.
+pub(crate) struct Attention<'a> {
+    pub(crate) c_attn: &'a Affine<Tensor>,
+    pub(crate) c_proj: &'a Affine<Tensor>,
+    pub(crate) n_head: usize,
+    /// Which block this is, for the dropout masks.
+    pub(crate) layer: usize,
+}
+
+impl Attention<'_> {
+    /// Attention over a whole sequence.
+    ///
+    /// # Shapes
+    /// `x` `[B, T, C]` → `[B, T, C]`.
+    pub(crate) fn composed(
+        &self,
+        x: &Tensor,
+        dropout: Option<&Dropout>,
+        compute: DType,
+    ) -> Result<Tensor> {
+        let (_, t, _) = x.dims3()?;
+        let [q, k, v] = self.heads(x, compute)?;
+        let mask = causal_mask(t, t, x.device())?;
+        self.attend(&q, &k, &v, &mask, dropout, compute)
+    }
+
+    /// Queries, keys and values of each head, `[B, H, T, D]` each.
+    ///
+    /// The packed weight is cut, not the packed result: the backward of `narrow` pads and
+    /// concatenates, which for `[C, 3C]` is cheap and for `[B, T, 3C]` is not.
+    pub(crate) fn heads(&self, x: &Tensor, compute: DType) -> Result<[Tensor; 3]> {
+        let (b, t, c) = x.dims3()?;
+        let part = |part_idx: usize| {
+            let cut = |packed: &Tensor| packed.narrow(D::Minus1, part_idx * c, c)?.contiguous();
+            let projection = Affine {
+                weight: cut(&self.c_attn.weight)?, // [C, C]
+                bias: self.c_attn.bias.as_ref().map(cut).transpose()?,
+            };
+            linear::composed(x, &projection, compute)? // [B, T, C]
+                .reshape((b, t, self.n_head, c / self.n_head))?
+                .transpose(1, 2)? // [B, H, T, D]
+                .contiguous()
+        };
+        Ok([part(0)?, part(1)?, part(2)?])
+    }
+
+    /// Weights the values and projects them back.
+    ///
+    /// # Shapes
+    /// `q` `[B, H, T, D]`, `k` and `v` `[B, H, S, D]`, `mask` `[T, S]` → `[B, T, C]`.
+    pub(crate) fn attend(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        mask: &Tensor,
+        dropout: Option<&Dropout>,
+        compute: DType,
+    ) -> Result<Tensor> {
+        let (b, h, t, d) = q.dims4()?;
+        let scale = 1.0 / (d as f64).sqrt();
+        let scores = (linear::matmul(q, &k.t()?, compute)? * scale)?; // [B, H, T, S]
+        let att = softmax(&scores.broadcast_add(mask)?)?;
+        let att = dropout::composed(att, dropout, Site::Attention(self.layer))?;
+        let y = linear::matmul(&att, v, compute)?; // [B, H, T, D]
+        let y = y.transpose(1, 2)?.reshape((b, t, h * d))?; // [B, T, C]
+        linear::composed(&y, self.c_proj, compute)
+    }
+}
+
+/// Softmax over the last dimension. The maximum is subtracted as a constant: it cancels, so no
+/// gradient has to flow through it. (candle's fused softmax has no backward, huggingface/candle#3011.)
+fn softmax(x: &Tensor) -> Result<Tensor> {
+    let weights = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?.exp()?;
+    weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)
+}
+
+/// 0 where query `i` of the last `t` positions may look at key `j` of all `s`, −∞ elsewhere, `[T, S]`.
+pub(crate) fn causal_mask(t: usize, s: usize, device: &Device) -> Result<Tensor> {
+    let n_past = s - t;
+    let mask: Vec<f32> = (0..t)
+        .flat_map(|i| (0..s).map(move |j| if j <= n_past + i { 0.0 } else { f32::NEG_INFINITY }))
+        .collect();
+    Tensor::from_vec(mask, (t, s), device)
+}

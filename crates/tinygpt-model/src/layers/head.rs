@@ -1,0 +1,29 @@
+//! The head: logits `h wteᵀ` and the mean cross-entropy over them, in nats per token.
+//!
+//! `loss = mean(log Σⱼ exp(zⱼ) − z_target)`. The last layer norm comes before it; rows are given in
+//! chunks by the caller so that the whole `[N, V]` never exists.
+
+use candle_core::{D, DType, Result, Tensor};
+
+use super::linear;
+
+/// Logits of some rows.
+///
+/// # Shapes
+/// `h` `[N, C]`, `wte` `[V, C]` → `[N, V]`, f32.
+pub(crate) fn composed_logits(h: &Tensor, wte: &Tensor, compute: DType) -> Result<Tensor> {
+    linear::matmul(h, &wte.t()?, compute)
+}
+
+/// Sum of the cross-entropies of some rows, a scalar.
+///
+/// The maximum is subtracted as a constant: it cancels, so no gradient has to flow through it.
+///
+/// # Shapes
+/// `logits` `[N, V]`, `targets` `[N]` (u32) → `[]`.
+pub(crate) fn composed_loss(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
+    let log_sum = shifted.exp()?.sum(D::Minus1)?.log()?; // [N]
+    let picked = shifted.gather(&targets.unsqueeze(1)?, 1)?.squeeze(1)?; // [N]
+    (log_sum - picked)?.sum_all()
+}
