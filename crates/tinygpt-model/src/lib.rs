@@ -28,11 +28,14 @@ mod composed;
 mod config;
 mod decoder;
 mod error;
+mod generate;
 mod gpt;
 mod grads;
+pub mod hf;
 pub mod host;
 mod init;
 mod layers;
+mod logits;
 mod params;
 mod rng;
 
@@ -40,10 +43,12 @@ pub use batch::TokenBatch;
 pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use error::{ErrorKind, ModelError, Result};
+pub use generate::{Generated, StopReason, generate};
 pub use gpt::Gpt;
 pub use grads::Grads;
 pub use init::init_params;
 pub use layers::dropout::DropoutKey;
+pub use logits::{Sampler, SamplingParams};
 pub use params::{
     Affine, BlockParts, Init, ModelParts, ParamSpec, Params, block_range, param_specs,
 };

@@ -1,0 +1,19 @@
+//! Hugging Face GPT-2 directories: `config.json`, `generation_config.json`, `model.safetensors`.
+//!
+//! What is written loads in `transformers` as `GPT2LMHeadModel`; what `transformers` saved, with
+//! or without the prefix `transformer.`, in f32, f16 or bf16, in one file or several, is read. The
+//! tokenizer's files beside them belong to the data crate. No pickle is ever opened.
+
+mod config_json;
+mod read;
+mod write;
+
+pub use config_json::{SpecialTokens, read_config};
+pub use read::read_dir;
+pub use write::write_dir;
+
+/// Names of the files.
+const CONFIG: &str = "config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
