@@ -1,1 +1,3 @@
 //! tinygpt-data
+
+pub mod tales;

@@ -1,0 +1,147 @@
+//! The book of tales: word tables and plots, read from the text files beside this module.
+//!
+//! The files are compiled in, so a fault in them is ours and not something a user could mend:
+//! reading never fails, it keeps what it does not understand as plain text, and tests check that
+//! no story shows any. `mod.rs` describes the notation. Telling a story is `teller.rs`.
+
+/// Every word table, then every plot, by theme.
+const WORDS: &str = include_str!("words.txt");
+const PLOTS: [&str; 6] = [
+    include_str!("plots/lost_and_found.txt"),
+    include_str!("plots/friends.txt"),
+    include_str!("plots/courage.txt"),
+    include_str!("plots/trying.txt"),
+    include_str!("plots/right_and_wrong.txt"),
+    include_str!("plots/wonder.txt"),
+];
+
+/// Rows of words or sentences. The first column is the word itself, the others describe it.
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    columns: Vec<&'static str>,
+    pub(super) rows: Vec<Row>,
+}
+
+/// The cells of one row, in the order of the table's columns.
+pub(super) type Row = Vec<&'static str>;
+
+impl Table {
+    /// The cell of `row` under the heading `column`.
+    pub(super) fn cell(&self, row: &Row, column: &str) -> Option<&'static str> {
+        let at = self.columns.iter().position(|&name| name == column)?;
+        row.get(at).copied()
+    }
+}
+
+/// One line at the head of a plot: names that hold their meaning through the whole story.
+pub(super) enum Binding {
+    /// `hero: named child or animal+small`: a row of one of the tables.
+    Role { name: &'static str, named: bool, tables: Vec<Wanted> },
+    /// `spot, cry = on the roof / Up there; in the well / Down there`: one of the given options.
+    Choice { names: Vec<&'static str>, options: Vec<Vec<&'static str>> },
+}
+
+/// A table and the tags that a row must carry to be drawn from it.
+pub(super) struct Wanted {
+    pub(super) table: &'static str,
+    pub(super) tags: Vec<&'static str>,
+}
+
+/// A part of a plot, told in one of several ways.
+pub(super) struct Beat {
+    pub(super) starts_paragraph: bool,
+    pub(super) variants: Vec<&'static str>,
+}
+
+/// What happens in a story, from beginning to end.
+pub(super) struct Plot {
+    pub(super) title: &'static str,
+    pub(super) bindings: Vec<Binding>,
+    pub(super) beats: Vec<Beat>,
+}
+
+/// All that a story can be made of.
+pub(super) struct Book {
+    pub(super) tables: Vec<Table>,
+    pub(super) plots: Vec<Plot>,
+}
+
+impl Book {
+    /// Reads the files compiled in.
+    pub(super) fn open() -> Self {
+        let plots = PLOTS.iter().flat_map(|text| read_plots(text)).collect();
+        Self { tables: read_tables(WORDS), plots }
+    }
+
+    /// The table called `name`.
+    pub(super) fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.iter().find(|table| table.name == name)
+    }
+}
+
+/// The lines that say something: no comments, no empty lines.
+fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// `text` cut at `separator`, each part without the spaces around it.
+fn parts(text: &'static str, separator: &str) -> Vec<&'static str> {
+    text.split(separator).map(str::trim).collect()
+}
+
+/// `[name; column; …]` starts a table, every other line is a row with `;` between the cells.
+fn read_tables(text: &'static str) -> Vec<Table> {
+    let mut tables: Vec<Table> = Vec::new();
+    for line in lines(text) {
+        if let Some(head) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            let columns = parts(head, ";");
+            let name = columns.first().copied().unwrap_or_default();
+            tables.push(Table { name, columns, rows: Vec::new() });
+        } else if let Some(table) = tables.last_mut() {
+            table.rows.push(parts(line, ";"));
+        }
+    }
+    tables
+}
+
+/// `[title]` starts a plot, then its bindings; `+` starts a beat, `//` a beat and a paragraph;
+/// every line under those is one variant of the beat.
+fn read_plots(text: &'static str) -> Vec<Plot> {
+    let mut plots: Vec<Plot> = Vec::new();
+    for line in lines(text) {
+        if let Some(title) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            plots.push(Plot { title, bindings: Vec::new(), beats: Vec::new() });
+            continue;
+        }
+        let Some(plot) = plots.last_mut() else { continue };
+        match (line, plot.beats.last_mut()) {
+            ("+" | "//", _) => {
+                plot.beats.push(Beat { starts_paragraph: line == "//", variants: Vec::new() });
+            }
+            (_, Some(beat)) => beat.variants.push(line),
+            (_, None) => plot.bindings.extend(read_binding(line)),
+        }
+    }
+    plots
+}
+
+/// One line at the head of a plot; see [`Binding`] for the two forms.
+fn read_binding(line: &'static str) -> Option<Binding> {
+    if let Some((names, options)) = line.split_once(" = ") {
+        let options = parts(options, ";").into_iter().map(|option| parts(option, " / ")).collect();
+        return Some(Binding::Choice { names: parts(names, ","), options });
+    }
+    let (name, wanted) = line.split_once(": ")?;
+    let (named, wanted) = match wanted.strip_prefix("named ") {
+        Some(rest) => (true, rest),
+        None => (false, wanted),
+    };
+    let tables = parts(wanted, " or ").into_iter().map(read_wanted).collect();
+    Some(Binding::Role { name, named, tables })
+}
+
+/// `table+tag+tag`.
+fn read_wanted(text: &'static str) -> Wanted {
+    let mut words = text.split('+');
+    Wanted { table: words.next().unwrap_or_default(), tags: words.collect() }
+}

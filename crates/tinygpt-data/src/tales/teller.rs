@@ -1,0 +1,265 @@
+//! Tells one story: draws the cast, then writes beat after beat of the plot.
+//!
+//! Who "he" is and what was lost are settled once, when the plot's bindings are drawn; sentences
+//! only ever ask for them. What the files mean is in `book.rs`, "a" or "an" in `spelling.rs`.
+
+use super::book::{Binding, Book, Plot, Row, Table, Wanted};
+use super::dice::Dice;
+use super::spelling::fix_articles;
+
+/// A finished story and what tests want to know about it.
+pub(super) struct Told {
+    pub(super) text: String,
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests count the plots in use"))]
+    pub(super) title: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare pronouns with the cast"))]
+    pub(super) pronouns: Vec<Pronoun>,
+}
+
+/// How the sentences speak of someone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pronoun {
+    She,
+    He,
+    It,
+}
+
+impl Pronoun {
+    /// The form that a marker like `{hero.his}` asks for; markers use the masculine forms as
+    /// names because only there all four differ.
+    fn form(self, case: &str) -> Option<&'static str> {
+        Some(match (case, self) {
+            ("he", Self::She) => "she",
+            ("he", Self::He) => "he",
+            ("he" | "him", Self::It) => "it",
+            ("him" | "his", Self::She) => "her",
+            ("him", Self::He) => "him",
+            ("his", Self::He) => "his",
+            ("his", Self::It) => "its",
+            ("himself", Self::She) => "herself",
+            ("himself", Self::He) => "himself",
+            ("himself", Self::It) => "itself",
+            _ => return None,
+        })
+    }
+}
+
+/// What a name at the head of the plot stands for in this story.
+struct Bound<'b> {
+    name: &'static str,
+    text: String,
+    pronoun: Option<Pronoun>,
+    row: Option<(&'b Table, &'b Row)>,
+}
+
+/// Tells the story that `dice` lead to.
+pub(super) fn tell(book: &Book, dice: Dice) -> Option<Told> {
+    let mut teller = Teller { book, dice, bound: Vec::new() };
+    let plot = teller.dice.pick(&book.plots)?;
+    for binding in &plot.bindings {
+        teller.bind(binding);
+    }
+    let text = fix_articles(&teller.write(plot));
+    let pronouns = teller.bound.iter().filter_map(|bound| bound.pronoun).collect();
+    Some(Told { text, title: plot.title, pronouns })
+}
+
+struct Teller<'b> {
+    book: &'b Book,
+    dice: Dice,
+    bound: Vec<Bound<'b>>,
+}
+
+impl<'b> Teller<'b> {
+    /// All beats in order; one story in six is a single paragraph.
+    fn write(&mut self, plot: &Plot) -> String {
+        let in_paragraphs = !self.dice.one_in(6);
+        let mut out = String::with_capacity(1024);
+        for beat in &plot.beats {
+            if !out.is_empty() {
+                out.push(if in_paragraphs && beat.starts_paragraph { '\n' } else { ' ' });
+            }
+            if let Some(&variant) = self.dice.pick(&beat.variants) {
+                self.expand(variant, &mut out);
+            }
+        }
+        out
+    }
+
+    fn bind(&mut self, binding: &Binding) {
+        match binding {
+            Binding::Role { name, named, tables } => {
+                if let Some(wanted) = self.dice.pick(tables) {
+                    self.cast(name, *named, wanted);
+                }
+            }
+            Binding::Choice { names, options } => {
+                let Some(option) = self.dice.pick(options) else { return };
+                for (&name, &template) in names.iter().zip(option) {
+                    let mut text = String::new();
+                    self.expand(template, &mut text);
+                    self.bound.push(Bound { name, text, pronoun: None, row: None });
+                }
+            }
+        }
+    }
+
+    /// Draws a row for a role: no second rabbit and no second Anna in one story.
+    fn cast(&mut self, name: &'static str, named: bool, wanted: &Wanted) {
+        let book = self.book;
+        let Some(table) = book.table(wanted.table) else { return };
+        let mut free: Vec<&Row> = Vec::new();
+        for row in &table.rows {
+            let tags = table.cell(row, "tags").unwrap_or_default();
+            let fits = wanted.tags.iter().all(|tag| tags.split(' ').any(|has| has == *tag));
+            if fits && (table.name == "child" || !self.is_cast(row)) {
+                free.push(row);
+            }
+        }
+        let Some(&row) = self.dice.pick(&free) else { return };
+        let pronoun = self.pronoun_of(table, row, named);
+        let text = match (named, pronoun) {
+            (true, Some(Pronoun::She)) => self.free_name(table.name, "she"),
+            (true, Some(_)) => self.free_name(table.name, "he"),
+            _ => row.first().copied().unwrap_or_default().to_owned(),
+        };
+        self.bound.push(Bound { name, text, pronoun, row: Some((table, row)) });
+    }
+
+    fn is_cast(&self, row: &Row) -> bool {
+        self.bound
+            .iter()
+            .any(|bound| bound.row.is_some_and(|(_, cast)| cast.first() == row.first()))
+    }
+
+    /// An animal without a name is "it"; with a name it is a he or a she, as the dice fall.
+    fn pronoun_of(&mut self, table: &Table, row: &Row, named: bool) -> Option<Pronoun> {
+        let either = |dice: &mut Dice| if dice.one_in(2) { Pronoun::She } else { Pronoun::He };
+        match table.cell(row, "pronoun")? {
+            "she" => Some(Pronoun::She),
+            "he" => Some(Pronoun::He),
+            "it" if !named => Some(Pronoun::It),
+            _ => Some(either(&mut self.dice)),
+        }
+    }
+
+    /// A first name that nobody in the story bears yet, from the table `child-she` or the like.
+    fn free_name(&mut self, table: &str, pronoun: &str) -> String {
+        let Some(names) = self.book.table(&format!("{table}-{pronoun}")) else {
+            return String::new();
+        };
+        let words = names.rows.iter().filter_map(|row| row.first().copied());
+        let free: Vec<&str> =
+            words.filter(|word| self.bound.iter().all(|bound| bound.text != *word)).collect();
+        self.dice.pick(&free).copied().unwrap_or_default().to_owned()
+    }
+
+    /// Writes `template` to `out`, with its `{markers}` filled and its `(choices|made)`.
+    fn expand(&mut self, template: &str, out: &mut String) {
+        let mut rest = template;
+        while let Some(at) = rest.find(['{', '(']) {
+            let (plain, from) = rest.split_at(at);
+            out.push_str(plain);
+            let opens_marker = from.starts_with('{');
+            let Some((inside, after)) = (if opens_marker {
+                from.get(1..).and_then(|text| text.split_once('}'))
+            } else {
+                split_group(from)
+            }) else {
+                rest = from;
+                break;
+            };
+            if opens_marker {
+                self.fill(inside, out);
+            } else if let Some(&option) = self.dice.pick(&options(inside)) {
+                self.expand(option, out);
+            }
+            rest = after;
+        }
+        out.push_str(rest);
+    }
+
+    /// Writes what `{marker}` stands for, with a capital if the marker has one.
+    fn fill(&mut self, marker: &str, out: &mut String) {
+        let start = out.len();
+        let key = marker.to_ascii_lowercase();
+        let found = match key.split_once('.') {
+            Some((name, field)) => self.bound_field(name, field),
+            None => self.bound(&key).map(|bound| bound.text.clone()),
+        };
+        if let Some(text) = found {
+            self.expand(&text, out);
+        } else if let Some(line) = self.draw(&key) {
+            self.expand(line, out);
+        } else {
+            // Left standing for the tests to find.
+            out.push('{');
+            out.push_str(marker);
+            out.push('}');
+            return;
+        }
+        if marker.starts_with(|c: char| c.is_ascii_uppercase())
+            && let Some(first) = out.get_mut(start..start + 1)
+        {
+            first.make_ascii_uppercase();
+        }
+    }
+
+    /// A fresh row of the table `name`.
+    fn draw(&mut self, name: &str) -> Option<&'static str> {
+        let row = self.dice.pick(&self.book.table(name)?.rows)?;
+        row.first().copied()
+    }
+
+    fn bound(&self, name: &str) -> Option<&Bound<'b>> {
+        self.bound.iter().find(|bound| bound.name == name)
+    }
+
+    /// `{hero.his}`, `{hero.kind}` (the table's own word) or any other column of the hero's row.
+    fn bound_field(&self, name: &str, field: &str) -> Option<String> {
+        let bound = self.bound(name)?;
+        if let Some(form) = bound.pronoun.and_then(|pronoun| pronoun.form(field)) {
+            return Some(form.to_owned());
+        }
+        let (table, row) = bound.row?;
+        if field == "kind" {
+            return row.first().map(|&kind| kind.to_owned());
+        }
+        table.cell(row, field).map(str::to_owned)
+    }
+}
+
+/// The inside of the group that `text` opens with, and what follows it.
+fn split_group(text: &str) -> Option<(&str, &str)> {
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return Some((text.get(1..at)?, text.get(at + 1..)?));
+        }
+    }
+    None
+}
+
+/// The options of a group: cut at each `|` that is not inside a group of its own.
+fn options(inside: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let (mut depth, mut start) = (0_usize, 0);
+    for (at, c) in inside.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '|' if depth == 0 => {
+                found.extend(inside.get(start..at));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found.extend(inside.get(start..));
+    found
+}
