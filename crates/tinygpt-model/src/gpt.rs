@@ -67,6 +67,14 @@ impl Gpt {
         self.params.device()
     }
 
+    /// Changes the probability of dropping in training: it belongs to a run, not to the weights.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] unless it is at least 0 and below 1.
+    pub fn set_dropout(&mut self, dropout: f32) -> Result<()> {
+        self.params.set_dropout(dropout)
+    }
+
     /// How many threads the CPU path may use; at least one. Nothing on other devices.
     pub fn set_threads(&mut self, n_threads: usize) {
         self.n_threads = n_threads.max(1);

@@ -258,6 +258,14 @@ impl Params {
         &self.device
     }
 
+    /// Changes the one key of the shape that no parameter depends on.
+    pub(crate) fn set_dropout(&mut self, dropout: f32) -> Result<()> {
+        let config = ModelConfig { dropout, ..self.config.clone() };
+        config.validate()?;
+        self.config = config;
+        Ok(())
+    }
+
     /// The tensors in their places, seen by candle's autograd.
     pub(crate) fn tracked(&self) -> Result<ModelParts<Tensor>> {
         ModelParts::from_ordered(&self.config, self.vars.iter().map(|var| var.as_tensor().clone()))
