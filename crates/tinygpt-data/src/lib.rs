@@ -1,3 +1,42 @@
-//! tinygpt-data
+//! From text to batches of tokens: sources, tokenizers, shards and windows, without tensors.
+//!
+//! The road: a [`Recipe`] says where a dataset's text comes from; [`prepare()`] streams it twice,
+//! once to make a [`Tokenizer`], once to write shards; [`Prepared`] opens what was written;
+//! [`Windows`] and [`fill_batch`] turn it into the arrays of a training step. Nothing here knows
+//! a model, prints, or reads flags or the environment.
+//!
+//! ```no_run
+//! use tinygpt_data::{NoProgress, PrepareRequest, Prepared, prepare};
+//! let request = PrepareRequest { dataset_name: "tiny_tales".into(), ..Default::default() };
+//! prepare(&request, &NoProgress)?;
+//! let data = Prepared::open("data".as_ref(), "tiny_tales", None)?;
+//! println!("{} training tokens", data.train.len());
+//! # Ok::<(), tinygpt_data::DataError>(())
+//! ```
 
+mod batches;
+mod encoding;
+mod error;
+mod json;
+mod prepare;
+mod prepared;
+mod progress;
+mod random;
+mod recipe;
+mod shard;
+mod source;
+mod subset;
+mod tokenizer;
 pub mod tales;
+mod windows;
+
+pub use batches::{fill_batch, target_bytes};
+pub use encoding::Encoding;
+pub use error::{DataError, ErrorKind};
+pub use prepare::{PrepareRequest, PrepareSummary, prepare};
+pub use prepared::{Meta, Prepared, Settings, SplitMeta};
+pub use progress::{NoProgress, PrepareProgress, Stage};
+pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
+pub use shard::{ShardInfo, TokenStream};
+pub use tokenizer::{CONFIG_FILE_NAME, END_OF_TEXT, FILE_NAME, StreamDecoder, Tokenizer};
+pub use windows::{Windows, eval_windows};

@@ -1,0 +1,196 @@
+//! Everything that can go wrong between a text and a batch of tokens, as one enum.
+//!
+//! Each message names the file or key, what was found, what was expected and what to do next.
+//! This file decides no exit code: it sorts errors into [`ErrorKind`]s and the binaries do the
+//! rest.
+
+use std::path::{Path, PathBuf};
+
+/// The coarse class of an error, from which a binary chooses its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request cannot be carried out as asked: an unknown name, a bad value, a refusal.
+    Usage,
+    /// A file holds something other than what it should: broken, cut short or of another format.
+    Corrupt,
+    /// The operating system refused to read or write.
+    Io,
+    /// The network, or a server on it, failed.
+    Network,
+    /// Another process is at work in the same place.
+    Locked,
+    /// A fault that none of the other classes describes.
+    Other,
+}
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A request that cannot be carried out; `what` names the key or value, `fix` the way on.
+    #[error("{what}; {fix}")]
+    Usage {
+        /// What is wrong, with the value that was given.
+        what: String,
+        /// What to do about it.
+        fix: String,
+    },
+    /// A file that does not hold what it should.
+    #[error("{}: {what}; {fix}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it, found against expected.
+        what: String,
+        /// What to do about it.
+        fix: String,
+    },
+    /// A JSON file of ours with a mistake in it.
+    #[error("{}: {what}", path.display())]
+    Json {
+        /// The file, or the recipe's name if it is compiled in.
+        path: PathBuf,
+        /// What is wrong and, for an unknown key, the nearest known one.
+        what: String,
+    },
+    /// Text that is not UTF-8.
+    #[error(
+        "{}: invalid UTF-8 at byte {offset}; convert the file to UTF-8 (for example with `iconv -t UTF-8`)",
+        path.display()
+    )]
+    InvalidUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The offset of the first bad byte, from the start of the file.
+        offset: u64,
+    },
+    /// A table without the column that holds the text.
+    #[error(
+        "{}: no text column `{column}`; it has {}; choose one with --text-column",
+        path.display(),
+        quoted_list(available)
+    )]
+    MissingColumn {
+        /// The file, and for JSON lines the line.
+        path: PathBuf,
+        /// The column that was looked for.
+        column: String,
+        /// The columns there are.
+        available: Vec<String>,
+    },
+    /// Nothing has been prepared under this name and encoding.
+    #[error(
+        "{}: dataset `{dataset}` is not prepared{}; run `prepare --dataset-name {dataset}{}`",
+        dir.display(),
+        encoding.as_deref().map(|e| format!(" with encoding `{e}`")).unwrap_or_default(),
+        encoding.as_deref().map(|e| format!(" --encoding-type {e}")).unwrap_or_default()
+    )]
+    NotPrepared {
+        /// The dataset.
+        dataset: String,
+        /// The encoding that was asked for, if one was.
+        encoding: Option<String>,
+        /// Where it was looked for.
+        dir: PathBuf,
+    },
+    /// A different preparation stands where the new one would go.
+    #[error(
+        "{}: already prepared with other settings ({}); pass --force to replace it",
+        dir.display(),
+        differences.join(", ")
+    )]
+    AlreadyPrepared {
+        /// The directory in the way.
+        dir: PathBuf,
+        /// One entry for each differing setting, as `key: there → asked`.
+        differences: Vec<String>,
+    },
+    /// Another `prepare` works in the same directory.
+    #[error("{}: another `prepare` is at work here; wait for it to finish", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: "read", "create".
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A position outside a stream of tokens.
+    #[error("tokens {start}..{end} asked of a stream of {len} tokens")]
+    OutOfRange {
+        /// The first position asked for.
+        start: usize,
+        /// One past the last position asked for.
+        end: usize,
+        /// How many tokens there are.
+        len: usize,
+    },
+    /// The tokenizer library failed where it should not.
+    #[error("the tokenizer failed to {action}: {message}")]
+    Tokenizer {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The library's message.
+        message: String,
+    },
+}
+
+impl DataError {
+    /// The class of this error, for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Usage { .. }
+            | Self::Json { .. }
+            | Self::MissingColumn { .. }
+            | Self::NotPrepared { .. }
+            | Self::AlreadyPrepared { .. } => ErrorKind::Usage,
+            Self::Corrupt { .. } | Self::InvalidUtf8 { .. } => ErrorKind::Corrupt,
+            Self::Io { .. } => ErrorKind::Io,
+            Self::Locked { .. } => ErrorKind::Locked,
+            Self::OutOfRange { .. } | Self::Tokenizer { .. } => ErrorKind::Other,
+        }
+    }
+
+    /// A request that cannot be carried out.
+    pub(crate) fn usage(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::Usage { what: what.into(), fix: fix.into() }
+    }
+
+    /// A file that does not hold what it should.
+    pub(crate) fn corrupt(path: &Path, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.to_path_buf(), what: what.into(), fix: fix.into() }
+    }
+
+    /// A closure for `map_err` on an operation of the operating system.
+    pub(crate) fn io<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(std::io::Error) -> Self + 'a {
+        move |source| Self::Io { action, path: path.to_path_buf(), source }
+    }
+
+    /// A closure for `map_err` on an operation of the tokenizer library.
+    pub(crate) fn tokenizer(
+        action: &'static str,
+    ) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
+        move |error| Self::Tokenizer { action, message: error.to_string() }
+    }
+}
+
+/// `a`, `b` and `c` for a message; "none" for an empty list.
+pub(crate) fn quoted_list(names: &[impl AsRef<str>]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
+    match quoted.as_slice() {
+        [] => "none".to_owned(),
+        [only] => only.clone(),
+        [head @ .., last] => format!("{} and {last}", head.join(", ")),
+    }
+}

@@ -1,0 +1,61 @@
+//! Reads our own JSON files strictly: an unknown key is refused, with the key that was
+//! probably meant. Used for recipes and for `meta.json`; a tokenizer's JSON is the library's.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::DataError;
+
+/// Parses `text`, which came from `path`.
+///
+/// # Errors
+/// [`DataError::Json`] with line, column and, for an unknown key, a suggestion.
+pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, DataError> {
+    serde_json::from_str(text).map_err(|error| DataError::Json {
+        path: path.to_path_buf(),
+        what: with_suggestion(&error.to_string()),
+    })
+}
+
+/// Adds "did you mean" to serde's message about an unknown key or value.
+///
+/// The message reads "unknown field `x`, expected one of `a`, `b` at line 1 column 2": the first
+/// quoted word is what was found, the others are what could have been.
+fn with_suggestion(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
+    match quoted.next() {
+        Some(found) if unknown => match nearest(found, quoted) {
+            Some(known) => format!("{message}; did you mean `{known}`?"),
+            None => message.to_owned(),
+        },
+        _ => message.to_owned(),
+    }
+}
+
+/// The candidate most like `word`, if any is like it at all.
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    const ALIKE: f64 = 0.75;
+    candidates
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_get_the_nearest_known_one() {
+        let message = "unknown field `sorce`, expected one of `source`, `description` at line 1";
+        assert!(with_suggestion(message).ends_with("did you mean `source`?"));
+        assert_eq!(with_suggestion("trailing comma at line 3"), "trailing comma at line 3");
+        assert_eq!(nearest("zebra", ["source", "seed"].into_iter()), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! Where `prepare` writes, and how that becomes visible: whole, or not at all.
+//!
+//! All files go into `data/<name>/.<encoding>.part`, are synced, and the directory is renamed to
+//! `data/<name>/<encoding>`. A preparation in the way steps aside for that moment and is put back
+//! if the run ends in between. A lock keeps two runs apart.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::encoding::Encoding;
+use crate::error::DataError;
+use crate::prepared::{MARKER_FILE_NAME, META_FILE_NAME, Meta};
+
+/// A place to write a preparation in, for one process at a time.
+pub(super) struct Staging {
+    dataset_dir: PathBuf,
+    encoding: Encoding,
+    dir: PathBuf,
+    /// Holds the lock until dropped.
+    _lock: File,
+}
+
+impl Staging {
+    /// Takes the lock, clears what a killed run left, and makes an empty place to write in.
+    pub(super) fn begin(
+        data_dir: &Path,
+        dataset: &str,
+        encoding: Encoding,
+    ) -> Result<Self, DataError> {
+        let dataset_dir = data_dir.join(dataset);
+        create_dir(&dataset_dir)?;
+        let lock_path = dataset_dir.join(".prepare.lock");
+        let lock = File::create(&lock_path).map_err(DataError::io("create", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DataError::Locked { path: lock_path }),
+            // Some network file systems have no locks; a run alone in its place needs none.
+            Err(TryLockError::Error(_)) => {}
+        }
+        let dir = dataset_dir.join(format!(".{encoding}.part"));
+        let staging = Self { dataset_dir, encoding, dir, _lock: lock };
+        staging.recover()?;
+        create_dir(&staging.dir)?;
+        Ok(staging)
+    }
+
+    /// The directory to write into.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The directory that it becomes.
+    pub(super) fn target(&self) -> PathBuf {
+        self.dataset_dir.join(self.encoding.as_str())
+    }
+
+    /// Makes everything written so far, and `meta`, the preparation of this encoding.
+    pub(super) fn publish(self, meta: &Meta) -> Result<PathBuf, DataError> {
+        let text = serde_json::to_string_pretty(meta).map_err(|error| {
+            DataError::corrupt(&self.dir.join(META_FILE_NAME), error.to_string(), "report this")
+        })?;
+        let meta_path = self.dir.join(META_FILE_NAME);
+        fs::write(&meta_path, text + "\n").map_err(DataError::io("write", &meta_path))?;
+        sync_dir(&self.dir)?;
+        let (target, aside) = (self.target(), self.aside());
+        if target.exists() {
+            fs::rename(&target, &aside).map_err(DataError::io("move aside", &target))?;
+        }
+        fs::rename(&self.dir, &target)
+            .map_err(DataError::io("rename to its final name", &self.dir))?;
+        sync_dir(&self.dataset_dir)?;
+        remove_dir(&aside)?;
+        self.mark_prepared_last()?;
+        Ok(target)
+    }
+
+    /// Makes this encoding the one that `train` takes by default.
+    pub(super) fn mark_prepared_last(&self) -> Result<(), DataError> {
+        let marker = self.dataset_dir.join(MARKER_FILE_NAME);
+        let unfinished = self.dataset_dir.join(format!(".{MARKER_FILE_NAME}.part"));
+        fs::write(&unfinished, format!("{}\n", self.encoding))
+            .map_err(DataError::io("write", &unfinished))?;
+        fs::rename(&unfinished, &marker).map_err(DataError::io("write", &marker))
+    }
+
+    /// Where the preparation that is replaced waits.
+    fn aside(&self) -> PathBuf {
+        self.dataset_dir.join(format!(".{}.old", self.encoding))
+    }
+
+    /// Puts right what a killed run left behind.
+    fn recover(&self) -> Result<(), DataError> {
+        remove_dir(&self.dir)?;
+        let (target, aside) = (self.target(), self.aside());
+        if aside.exists() && !target.exists() {
+            return fs::rename(&aside, &target).map_err(DataError::io("put back", &aside));
+        }
+        remove_dir(&aside)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // After `publish` it is gone. What cannot be removed now is removed by the next run.
+        _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn create_dir(dir: &Path) -> Result<(), DataError> {
+    fs::create_dir_all(dir).map_err(DataError::io("create", dir))
+}
+
+fn remove_dir(dir: &Path) -> Result<(), DataError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(DataError::io("remove", dir)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the names in a directory survive a power cut.
+#[cfg(unix)]
+fn sync_dir(dir: &Path) -> Result<(), DataError> {
+    let sync = |dir: &Path| {
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.is_file() {
+                File::open(path)?.sync_all()?;
+            }
+        }
+        File::open(dir)?.sync_all()
+    };
+    sync(dir).map_err(DataError::io("sync", dir))
+}
+
+/// Windows has no way to sync a directory; its file systems journal renames.
+#[cfg(not(unix))]
+fn sync_dir(_dir: &Path) -> Result<(), DataError> {
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! A prepared dataset: a tokenizer, two token streams and what `meta.json` says of them.
+//!
+//! `data/<name>/<encoding>/` holds one preparation; both encodings can stand side by side, and
+//! the marker `data/<name>/prepared-last` names the one that was made last. This file reads;
+//! [`crate::prepare`] writes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::encoding::Encoding;
+use crate::error::DataError;
+use crate::json;
+use crate::shard::{ShardInfo, TokenStream};
+use crate::tokenizer::{self, Tokenizer};
+
+/// The file that describes a preparation.
+pub(crate) const META_FILE_NAME: &str = "meta.json";
+
+/// The file that names the encoding prepared last.
+pub(crate) const MARKER_FILE_NAME: &str = "prepared-last";
+
+/// The version of the layout of `meta.json`.
+pub(crate) const META_FORMAT: u32 = 1;
+
+/// What `meta.json` says of a preparation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meta {
+    /// The version of this layout.
+    pub format: u32,
+    /// The dataset's name.
+    pub dataset: String,
+    /// The encoding.
+    pub encoding: Encoding,
+    /// The number of token ids.
+    pub vocab_size: usize,
+    /// SHA-256 of `tokenizer.json`, in hexadecimal.
+    pub tokenizer_sha256: String,
+    /// What was asked for; the same again would make the same files.
+    pub settings: Settings,
+    /// The training split.
+    pub train: SplitMeta,
+    /// The validation split.
+    pub val: SplitMeta,
+}
+
+/// What a preparation was asked to do, as far as it decides the result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where the text came from: files with their sizes, a hub repository with its revision.
+    pub source: String,
+    /// The part at the end of the text that validates; null if the source has a split of its own.
+    pub val_fraction: Option<f64>,
+    /// The vocabulary that byte-pair encoding was asked for; null where it decides nothing.
+    pub vocab_size: Option<usize>,
+    /// SHA-256 of the tokenizer that was reused, if one was.
+    pub tokenizer: Option<String>,
+    /// How much of the training documents was taken, in per cent.
+    pub data_percentage: f64,
+    /// The seed that chose them; null if all were taken.
+    pub seed: Option<u64>,
+}
+
+/// What `meta.json` says of a split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitMeta {
+    /// The number of documents ("stories").
+    pub n_documents: u64,
+    /// The number of tokens, `<|endoftext|>` included.
+    pub n_tokens: u64,
+    /// The number of bytes of text (UTF-8), `<|endoftext|>` not included.
+    pub n_bytes: u64,
+    /// The number of characters of text.
+    pub n_characters: u64,
+    /// The files.
+    pub shards: Vec<ShardInfo>,
+}
+
+impl SplitMeta {
+    /// Bytes of text to a token, on average. Bits per byte are nats per token ÷ this ÷ ln 2.
+    pub fn bytes_per_token(&self) -> f64 {
+        self.n_bytes as f64 / self.n_tokens as f64
+    }
+}
+
+impl Meta {
+    /// A short name of the exact tokens, for a checkpoint to remember: equal for equal shards.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(&self.tokenizer_sha256);
+        for (split, meta) in [("train", &self.train), ("val", &self.val)] {
+            hash.update(split);
+            for shard in &meta.shards {
+                hash.update(&shard.sha256);
+            }
+        }
+        tokenizer::hex(&hash.finalize()[..16])
+    }
+
+    /// Reads `dir/meta.json`.
+    pub(crate) fn read(dir: &Path, fix: &str) -> Result<Self, DataError> {
+        let path = dir.join(META_FILE_NAME);
+        let text = fs::read_to_string(&path).map_err(DataError::io("read", &path))?;
+        let meta: Self = json::parse(&path, &text)
+            .map_err(|error| DataError::corrupt(&path, error.to_string(), fix))?;
+        if meta.format != META_FORMAT {
+            let what = format!("format {}, this program reads {META_FORMAT}", meta.format);
+            return Err(DataError::corrupt(&path, what, fix));
+        }
+        Ok(meta)
+    }
+}
+
+/// A prepared dataset, opened and checked.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Where it lies: `data_dir/<name>/<encoding>`.
+    pub dir: PathBuf,
+    /// What `meta.json` says.
+    pub meta: Meta,
+    /// The tokenizer that made the tokens.
+    pub tokenizer: Tokenizer,
+    /// The training tokens.
+    pub train: TokenStream,
+    /// The validation tokens.
+    pub val: TokenStream,
+}
+
+impl Prepared {
+    /// Opens `dataset_name` in `data_dir`; without an encoding, the one prepared last.
+    ///
+    /// Every byte of the shards is read once and checked, so that a damaged one is found now
+    /// and not in the middle of a run.
+    ///
+    /// # Errors
+    /// [`DataError::NotPrepared`]; [`DataError::Corrupt`] if any file is not what `meta.json`
+    /// says, naming the command that makes it again; [`DataError::Io`].
+    pub fn open(
+        data_dir: &Path,
+        dataset_name: &str,
+        encoding: Option<Encoding>,
+    ) -> Result<Self, DataError> {
+        let dataset_dir = data_dir.join(dataset_name);
+        let not_prepared = || DataError::NotPrepared {
+            dataset: dataset_name.to_owned(),
+            encoding: encoding.map(|encoding| encoding.to_string()),
+            dir: dataset_dir.clone(),
+        };
+        let found = encoding.or_else(|| prepared_last(&dataset_dir)).ok_or_else(not_prepared)?;
+        let dir = dataset_dir.join(found.as_str());
+        if !dir.is_dir() {
+            return Err(not_prepared());
+        }
+        let fix = format!(
+            "run `prepare --dataset-name {dataset_name} --encoding-type {found} --force` to make \
+             it again"
+        );
+        let meta = Meta::read(&dir, &fix)?;
+        let tokenizer = Tokenizer::from_dir(&dir)?;
+        if tokenizer.sha256() != meta.tokenizer_sha256 {
+            let (found, expected) = (tokenizer.sha256(), &meta.tokenizer_sha256);
+            return Err(DataError::corrupt(
+                &dir.join(tokenizer::FILE_NAME),
+                format!("SHA-256 {found:.12}…, meta.json expects {expected:.12}…"),
+                fix,
+            ));
+        }
+        let open = |split: &SplitMeta| {
+            let vocab_size = tokenizer.vocab_size();
+            TokenStream::open(&dir, &split.shards, vocab_size, tokenizer.sha256(), &fix)
+        };
+        let (train, val) = (open(&meta.train)?, open(&meta.val)?);
+        Ok(Self { dir, meta, tokenizer, train, val })
+    }
+}
+
+/// The encoding that the marker names or, if the marker was lost, one that is there.
+fn prepared_last(dataset_dir: &Path) -> Option<Encoding> {
+    let is_there = |encoding: &Encoding| dataset_dir.join(encoding.as_str()).is_dir();
+    let marked = fs::read_to_string(dataset_dir.join(MARKER_FILE_NAME)).ok();
+    marked
+        .and_then(|name| name.trim().parse().ok())
+        .filter(is_there)
+        .or_else(|| Encoding::ALL.into_iter().find(is_there))
+}

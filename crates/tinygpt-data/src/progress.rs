@@ -1,0 +1,56 @@
+//! How `prepare` speaks to whoever shows its progress. This crate prints nothing.
+
+/// A part of the work of `prepare` that takes time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Files are downloaded.
+    Download,
+    /// The text is measured, to find where its end that validates begins.
+    Scan,
+    /// The text is read for its characters or words, and the tokenizer made from them.
+    TrainTokenizer,
+    /// The training text becomes shards.
+    EncodeTrain,
+    /// The validation text becomes shards.
+    EncodeValidation,
+}
+
+impl Stage {
+    /// What to show beside a progress bar.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Download => "download",
+            Self::Scan => "measure text",
+            Self::TrainTokenizer => "make tokenizer",
+            Self::EncodeTrain => "encode train",
+            Self::EncodeValidation => "encode validation",
+        }
+    }
+}
+
+/// Receives the progress of `prepare`.
+///
+/// Stages follow one another and never overlap; each `begin` is answered by a `finish`, except
+/// when `prepare` fails.
+pub trait PrepareProgress: Sync {
+    /// A stage begins; its bytes are bytes of files, which may be compressed text.
+    fn begin(&self, stage: Stage, total_bytes: Option<u64>);
+    /// `bytes` more of the stage are done.
+    fn advance(&self, bytes: u64);
+    /// The stage is done.
+    fn finish(&self);
+    /// Something worth a line, such as what was left out and why.
+    fn notice(&self, message: &str);
+}
+
+/// Progress that nobody watches.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoProgress;
+
+impl PrepareProgress for NoProgress {
+    fn begin(&self, _stage: Stage, _total_bytes: Option<u64>) {}
+    fn advance(&self, _bytes: u64) {}
+    fn finish(&self) {}
+    fn notice(&self, _message: &str) {}
+}

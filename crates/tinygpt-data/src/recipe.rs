@@ -1,0 +1,252 @@
+//! Datasets as recipes: `data/<name>/dataset.json` says where a text comes from, how it is split
+//! and which encoding it has by default. A dataset is added by adding such a file.
+//!
+//! The recipes of this repository are compiled in, so that the binaries know them anywhere; a
+//! file in the data directory wins over them. This file reads recipes and opens no text.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::encoding::Encoding;
+use crate::error::{DataError, quoted_list};
+use crate::json;
+
+/// The name of a recipe's file inside its dataset's directory.
+const FILE_NAME: &str = "dataset.json";
+
+/// The recipes of this repository, by name.
+const SHIPPED: [(&str, &str); 3] = [
+    ("tiny_stories", include_str!("../../../data/tiny_stories/dataset.json")),
+    ("tiny_tales", include_str!("../../../data/tiny_tales/dataset.json")),
+    ("shakespeare_char", include_str!("../../../data/shakespeare_char/dataset.json")),
+];
+
+/// Where a dataset's text comes from, how it is split and how it is encoded by default.
+///
+/// ```
+/// use tinygpt_data::Recipe;
+/// let recipe = Recipe::find("tiny_tales", "data".as_ref()).unwrap();
+/// assert!(recipe.description.starts_with("TinyTales"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The dataset's name: that of the recipe's directory.
+    #[serde(skip)]
+    pub name: String,
+    /// One line about the dataset.
+    #[serde(default)]
+    pub description: String,
+    /// Where the text comes from.
+    pub source: SourceSpec,
+    /// The column that holds the text, for parquet and JSON lines.
+    #[serde(default = "default_text_column")]
+    pub text_column: String,
+    /// The part at the end of the text that validates, where the source has no split of its own.
+    #[serde(default = "default_val_fraction")]
+    pub val_fraction: f64,
+    /// The encoding if none is asked for.
+    #[serde(default = "default_encoding", rename = "encoding_type")]
+    pub encoding: Encoding,
+}
+
+/// The places that text can come from.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceSpec {
+    /// The parquet files of a dataset repository on the Hugging Face hub.
+    Hub(HubSource),
+    /// Files beside the recipe.
+    Files(FilesSource),
+    /// A generator inside this crate.
+    BuiltIn(BuiltInSource),
+    /// Whatever `--source` names; without it there is no text.
+    Given,
+}
+
+/// A dataset repository on the Hugging Face hub.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubSource {
+    /// `owner/name`.
+    pub repository: String,
+    /// A commit, branch or tag; a commit makes the preparation repeatable.
+    #[serde(default = "default_revision")]
+    pub revision: String,
+    /// The split to train on.
+    #[serde(default = "default_train_split")]
+    pub train: String,
+    /// The split to validate on; without one, the end of the training text validates.
+    #[serde(default)]
+    pub validation: Option<String>,
+}
+
+/// Text files (`.txt`, `.jsonl`, `.parquet`) or folders of them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilesSource {
+    /// The files to train on; a relative path starts at the recipe's directory.
+    pub train: Vec<PathBuf>,
+    /// The files to validate on; without any, the end of the training text validates.
+    #[serde(default)]
+    pub validation: Vec<PathBuf>,
+}
+
+/// A generator of documents inside this crate.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuiltInSource {
+    /// Which generator.
+    pub generator: Generator,
+    /// How many documents to train on.
+    pub train_documents: u64,
+    /// How many documents to validate on.
+    pub validation_documents: u64,
+}
+
+/// The generators there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Generator {
+    /// The story grammar of [`crate::tales`].
+    TinyTales,
+}
+
+fn default_text_column() -> String {
+    "text".to_owned()
+}
+
+fn default_val_fraction() -> f64 {
+    0.1
+}
+
+fn default_encoding() -> Encoding {
+    Encoding::Simple
+}
+
+fn default_revision() -> String {
+    "main".to_owned()
+}
+
+fn default_train_split() -> String {
+    "train".to_owned()
+}
+
+impl Recipe {
+    /// The recipe `name`: the file in `data_dir` if there is one, else the one compiled in.
+    ///
+    /// # Errors
+    /// [`DataError::Usage`] for a name that is none or that nobody knows (with the list of those
+    /// there are), [`DataError::Json`] for a mistake in the file, [`DataError::Io`].
+    pub fn find(name: &str, data_dir: &Path) -> Result<Self, DataError> {
+        check_name(name)?;
+        let path = data_dir.join(name).join(FILE_NAME);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name);
+                let (_, text) = shipped.ok_or_else(|| unknown_dataset(name, data_dir))?;
+                (*text).to_owned()
+            }
+            Err(error) => return Err(DataError::io("read", &path)(error)),
+        };
+        let mut recipe: Self = json::parse(&path, &text)?;
+        name.clone_into(&mut recipe.name);
+        recipe.check(&path)?;
+        if let SourceSpec::Files(files) = &mut recipe.source {
+            let dir = data_dir.join(name);
+            for file in files.train.iter_mut().chain(&mut files.validation) {
+                *file = dir.join(&*file);
+            }
+        }
+        Ok(recipe)
+    }
+
+    /// The recipe of a text given by `--source`, under a name that has no recipe.
+    ///
+    /// # Errors
+    /// [`DataError::Usage`] if `name` cannot name a directory.
+    pub fn for_given_source(name: &str) -> Result<Self, DataError> {
+        check_name(name)?;
+        Ok(Self {
+            name: name.to_owned(),
+            description: String::new(),
+            source: SourceSpec::Given,
+            text_column: default_text_column(),
+            val_fraction: default_val_fraction(),
+            encoding: default_encoding(),
+        })
+    }
+
+    /// The names of all recipes: those compiled in and those in `data_dir`.
+    pub fn names(data_dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = SHIPPED.iter().map(|(name, _)| (*name).to_owned()).collect();
+        // A data directory that does not exist yet holds no recipes.
+        for entry in fs::read_dir(data_dir).into_iter().flatten().flatten() {
+            if entry.path().join(FILE_NAME).is_file() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Checks the values that the types leave open.
+    fn check(&self, path: &Path) -> Result<(), DataError> {
+        let refuse = |what: String| Err(DataError::Json { path: path.to_path_buf(), what });
+        check_val_fraction(self.val_fraction)?;
+        match &self.source {
+            SourceSpec::Files(files) if files.train.is_empty() => {
+                refuse("source.files.train is empty; name at least one file".to_owned())
+            }
+            SourceSpec::BuiltIn(it) if it.train_documents == 0 || it.validation_documents == 0 => {
+                refuse("train_documents and validation_documents must be at least 1".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks that `0 < val_fraction < 1`.
+pub(crate) fn check_val_fraction(val_fraction: f64) -> Result<(), DataError> {
+    if val_fraction > 0.0 && val_fraction < 1.0 {
+        return Ok(());
+    }
+    Err(DataError::usage(
+        format!("val_fraction is {val_fraction}"),
+        "give a number above 0 and below 1, for example 0.1",
+    ))
+}
+
+/// A dataset's name becomes a directory: one plain path component of harmless characters.
+fn check_name(name: &str) -> Result<(), DataError> {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let mut components = Path::new(name).components();
+    let plain =
+        matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
+    if plain && name.len() <= 96 && name.chars().all(harmless) && !name.starts_with(['.', '-']) {
+        return Ok(());
+    }
+    Err(DataError::usage(
+        format!("dataset_name is `{name}`"),
+        "use letters, digits, `_`, `-` and `.`, at most 96 of them, starting with a letter, a digit or `_`",
+    ))
+}
+
+fn unknown_dataset(name: &str, data_dir: &Path) -> DataError {
+    let names = Recipe::names(data_dir);
+    let suggestion = json::nearest(name, names.iter().map(String::as_str))
+        .map(|nearest| format!(" (did you mean `{nearest}`?)"))
+        .unwrap_or_default();
+    DataError::usage(
+        format!("unknown dataset `{name}`{suggestion}"),
+        format!(
+            "there are {}; add one by writing {}, or give a text with --source",
+            quoted_list(&names),
+            data_dir.join(name).join(FILE_NAME).display()
+        ),
+    )
+}

@@ -1,0 +1,13 @@
+//! Token shards: files of ids behind a header that says what they are.
+//!
+//! A split of a dataset is one or more shards, `train-00000.bin`, `train-00001.bin` and so on.
+//! [`writer`] makes them, [`reader`] checks and maps them, [`TokenStream`] reads several as one.
+
+mod header;
+mod map;
+mod reader;
+mod writer;
+
+pub use reader::TokenStream;
+pub use writer::ShardInfo;
+pub(crate) use writer::ShardWriter;

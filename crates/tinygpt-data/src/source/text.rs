@@ -1,0 +1,140 @@
+//! Plain text: documents separated by lines `<|endoftext|>`, or one document if there is none.
+//!
+//! The file is read in fragments of a line or less, so neither a long file nor a long line is
+//! ever held whole.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::{Documents, PIECE_BYTES, Piece, cut_point};
+use crate::error::DataError;
+use crate::tokenizer::END_OF_TEXT;
+
+/// The longest part of a line that is read at once, in bytes; far longer than a separator.
+const FRAGMENT_BYTES: u64 = 64 << 10;
+
+/// A reader of one `.txt` file.
+pub(super) struct PlainText {
+    path: PathBuf,
+    file: BufReader<File>,
+    /// Text of the current document that has not been handed over.
+    pending: Vec<u8>,
+    /// The offset in the file of `pending`'s first byte.
+    pending_offset: u64,
+    /// The offset in the file of the next byte to be read.
+    read_offset: u64,
+    /// Whether a piece of the current document has been handed over.
+    in_document: bool,
+    /// Whether the next fragment starts a line.
+    at_line_start: bool,
+    n_skipped: u64,
+}
+
+impl PlainText {
+    pub(super) fn open(path: &Path) -> Result<Self, DataError> {
+        let file = File::open(path).map_err(DataError::io("read", path))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file: BufReader::with_capacity(256 << 10, file),
+            pending: Vec::new(),
+            pending_offset: 0,
+            read_offset: 0,
+            in_document: false,
+            at_line_start: true,
+            n_skipped: 0,
+        })
+    }
+
+    /// Appends the next fragment to `pending` and returns its length, 0 at the end of the file.
+    fn read_fragment(&mut self) -> Result<usize, DataError> {
+        let n_bytes = self
+            .file
+            .by_ref()
+            .take(FRAGMENT_BYTES)
+            .read_until(b'\n', &mut self.pending)
+            .map_err(DataError::io("read", &self.path))?;
+        self.read_offset += n_bytes as u64;
+        Ok(n_bytes)
+    }
+
+    /// Takes all pending text as the last piece of a document; `None` if the document is empty.
+    ///
+    /// A document that a separator ended loses the line breaks around it: they belong to the
+    /// separator.
+    fn end_document(&mut self, separated: bool) -> Result<Option<Piece>, DataError> {
+        let bytes = std::mem::take(&mut self.pending);
+        let mut text = String::from_utf8(bytes)
+            .map_err(|error| self.invalid(error.utf8_error().valid_up_to()))?;
+        self.pending_offset = self.read_offset;
+        let began = std::mem::replace(&mut self.in_document, false);
+        if separated {
+            text.truncate(text.trim_end_matches(['\n', '\r']).len());
+            if !began {
+                text.drain(..text.len() - text.trim_start_matches(['\n', '\r']).len());
+            }
+        }
+        if !began && text.trim().is_empty() {
+            // The line break after the last separator is no document that was left out.
+            self.n_skipped += u64::from(separated);
+            return Ok(None);
+        }
+        Ok(Some(Piece { text, ends_document: true }))
+    }
+
+    /// Takes pending text up to a safe cut as a piece of a document that goes on.
+    fn cut(&mut self) -> Result<Piece, DataError> {
+        let valid = match std::str::from_utf8(&self.pending) {
+            Ok(text) => text,
+            // The fragment ends inside a character: its rest comes with the next one.
+            Err(error) if error.error_len().is_none() => {
+                std::str::from_utf8(&self.pending[..error.valid_up_to()]).unwrap_or_default()
+            }
+            Err(error) => return Err(self.invalid(error.valid_up_to())),
+        };
+        let text = valid[..cut_point(valid)].to_owned();
+        self.pending.drain(..text.len());
+        self.pending_offset += text.len() as u64;
+        self.in_document = true;
+        Ok(Piece { text, ends_document: false })
+    }
+
+    fn invalid(&self, offset_in_pending: usize) -> DataError {
+        DataError::InvalidUtf8 {
+            path: self.path.clone(),
+            offset: self.pending_offset + offset_in_pending as u64,
+        }
+    }
+}
+
+impl Documents for PlainText {
+    fn next_piece(&mut self) -> Result<Option<Piece>, DataError> {
+        loop {
+            let start = self.pending.len();
+            if self.read_fragment()? == 0 {
+                let is_empty = self.pending.is_empty() && !self.in_document;
+                return if is_empty { Ok(None) } else { self.end_document(false) };
+            }
+            let fragment = &self.pending[start..];
+            let is_separator =
+                self.at_line_start && fragment.trim_ascii_end() == END_OF_TEXT.as_bytes();
+            self.at_line_start = fragment.ends_with(b"\n");
+            if is_separator {
+                self.pending.truncate(start);
+                if let Some(piece) = self.end_document(true)? {
+                    return Ok(Some(piece));
+                }
+            } else if self.pending.len() >= PIECE_BYTES {
+                return self.cut().map(Some);
+            }
+        }
+    }
+
+    fn n_skipped(&self) -> u64 {
+        self.n_skipped
+    }
+
+    fn n_bytes_read(&self) -> u64 {
+        self.read_offset
+    }
+}

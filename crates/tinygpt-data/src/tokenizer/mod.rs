@@ -1,0 +1,222 @@
+//! Text to token ids and back, for both encodings, around one `tokenizer.json`.
+//!
+//! The file is what Python's `tokenizers` and `transformers` read too, and gives the same ids
+//! there. A [`Tokenizer`] accepts two kinds of file: the character level one that [`char_level`]
+//! makes, and byte-level BPE (GPT-2 and its like). Both can encode any text and give it back
+//! unchanged. Other kinds lose text, or cannot say how many bytes a token stands for, and are
+//! refused.
+
+mod bpe;
+mod bytes;
+mod char_level;
+mod stream;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+pub(crate) use bpe::WordCounts;
+pub(crate) use char_level::{CharSet, CharTable};
+pub use stream::StreamDecoder;
+
+use crate::encoding::Encoding;
+use crate::error::DataError;
+
+/// The token between documents. In any text it is one token, as in GPT-2.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// The file that holds a tokenizer.
+pub const FILE_NAME: &str = "tokenizer.json";
+
+/// The file that tells `transformers` how to load [`FILE_NAME`].
+pub const CONFIG_FILE_NAME: &str = "tokenizer_config.json";
+
+/// The largest `tokenizer.json` that is read, in bytes. GPT-2's has 2 MiB, Llama 3's 9.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// A tokenizer, with the exact bytes of the file it came from.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    json: String,
+    sha256: [u8; 32],
+    sha256_hex: String,
+    encoding: Encoding,
+    /// The way past the library for the character level.
+    char_table: Option<CharTable>,
+    /// The bytes of each token, by id.
+    token_bytes: Vec<Box<[u8]>>,
+    eot_id: u32,
+}
+
+impl Tokenizer {
+    /// Reads `dir/tokenizer.json`.
+    ///
+    /// # Errors
+    /// As [`Self::from_file`].
+    pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, DataError> {
+        Self::from_file(dir.as_ref().join(FILE_NAME))
+    }
+
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`DataError::Io`] if it cannot be read, [`DataError::Corrupt`] if it is not a tokenizer of
+    /// one of the two kinds with an `<|endoftext|>` token.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, DataError> {
+        let path = path.as_ref();
+        let n_bytes = fs::metadata(path).map_err(DataError::io("read", path))?.len();
+        if n_bytes > MAX_FILE_BYTES {
+            let what = format!("{n_bytes} bytes, more than the {MAX_FILE_BYTES} of any tokenizer");
+            return Err(DataError::corrupt(path, what, KINDS));
+        }
+        let json = fs::read_to_string(path).map_err(DataError::io("read", path))?;
+        Self::from_json(json, path)
+    }
+
+    /// Builds a tokenizer from the text of a `tokenizer.json`; `path` is for messages.
+    pub(crate) fn from_json(json: String, path: &Path) -> Result<Self, DataError> {
+        let corrupt = |what: String| DataError::corrupt(path, what, KINDS);
+        let inner = tokenizers::Tokenizer::from_bytes(&json)
+            .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
+        let value: Value = serde_json::from_str(&json)
+            .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
+        let (token_bytes, char_table) = bytes::of_tokens(&inner, &value).map_err(&corrupt)?;
+        let eot_id = inner
+            .token_to_id(END_OF_TEXT)
+            .ok_or_else(|| corrupt(format!("no `{END_OF_TEXT}` token, which ends documents")))?;
+        let sha256: [u8; 32] = Sha256::digest(json.as_bytes()).into();
+        let sha256_hex = hex(&sha256);
+        let encoding = if char_table.is_some() { Encoding::Simple } else { Encoding::Bpe };
+        Ok(Self { inner, json, sha256, sha256_hex, encoding, char_table, token_bytes, eot_id })
+    }
+
+    /// The character level over `chars` (sorted, distinct).
+    pub(crate) fn char_level(chars: &CharSet) -> Result<Self, DataError> {
+        Self::from_json(char_level::tokenizer_json(chars), Path::new(FILE_NAME))
+    }
+
+    /// Trains byte-level BPE on counted words.
+    pub(crate) fn train_bpe(words: WordCounts, vocab_size: usize) -> Result<Self, DataError> {
+        Self::from_json(bpe::train(words, vocab_size)?, Path::new(FILE_NAME))
+    }
+
+    /// Writes `tokenizer.json` and `tokenizer_config.json` into an existing directory.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn save(&self, dir: impl AsRef<Path>) -> Result<(), DataError> {
+        let write = |name: &str, text: &str| {
+            let path = dir.as_ref().join(name);
+            fs::write(&path, text).map_err(DataError::io("write", &path))
+        };
+        // With a GPT-2 class `transformers` would replace a character-level pipeline by its own.
+        let config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": END_OF_TEXT,
+            "eos_token": END_OF_TEXT,
+            "clean_up_tokenization_spaces": false,
+            "model_max_length": 1_000_000_000,
+        });
+        write(FILE_NAME, &self.json)?;
+        write(CONFIG_FILE_NAME, &format!("{config:#}\n"))
+    }
+
+    /// The token ids of `text`. `<|endoftext|>` in it is one token.
+    ///
+    /// # Errors
+    /// [`DataError::Tokenizer`] if the library fails.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        if let Some(table) = &self.char_table {
+            return Ok(table.encode(text, self.eot_id));
+        }
+        let encoded =
+            self.inner.encode_fast(text, false).map_err(DataError::tokenizer("encode a text"))?;
+        Ok(encoded.get_ids().to_vec())
+    }
+
+    /// The text of `ids`; bytes that are no UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// [`DataError::Usage`] for an id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, DataError> {
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for &id in ids {
+            bytes.extend_from_slice(self.bytes_of(id)?);
+        }
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// The number of ids: one more than the largest.
+    pub fn vocab_size(&self) -> usize {
+        self.token_bytes.len()
+    }
+
+    /// The id of `<|endoftext|>`.
+    pub fn eot_id(&self) -> u32 {
+        self.eot_id
+    }
+
+    /// SHA-256 of `tokenizer.json`, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256_hex
+    }
+
+    /// The same as bytes.
+    pub(crate) fn sha256_bytes(&self) -> [u8; 32] {
+        self.sha256
+    }
+
+    /// Whether this is a character level tokenizer or byte-pair encoding.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// How many bytes of text each token stands for, by id; `<|endoftext|>` stands for none.
+    ///
+    /// The measure behind bits per byte, which compares models over different tokenizers.
+    pub fn byte_lengths(&self) -> Vec<u32> {
+        let length = |(id, bytes): (usize, &Box<[u8]>)| match u32::try_from(bytes.len()) {
+            Ok(n_bytes) if id != self.eot_id as usize => n_bytes,
+            _ => 0,
+        };
+        self.token_bytes.iter().enumerate().map(length).collect()
+    }
+
+    /// The bytes that token `id` stands for.
+    fn bytes_of(&self, id: u32) -> Result<&[u8], DataError> {
+        let bytes = usize::try_from(id).ok().and_then(|id| self.token_bytes.get(id));
+        bytes.map(AsRef::as_ref).ok_or_else(|| {
+            DataError::usage(
+                format!("token id {id} is outside the vocabulary of {}", self.vocab_size()),
+                "use the tokenizer that the model was trained with",
+            )
+        })
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("encoding", &self.encoding)
+            .field("vocab_size", &self.vocab_size())
+            .field("sha256", &self.sha256_hex)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a refused tokenizer should have been.
+const KINDS: &str = "give a byte-level BPE tokenizer (GPT-2 and its like) with an `<|endoftext|>` \
+                     token, or one that `prepare` made";
+
+/// The path of the file that `--tokenizer` names: itself, or `tokenizer.json` in a directory.
+pub(crate) fn file_of(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(FILE_NAME) } else { path.to_path_buf() }
+}
+
+/// Bytes as lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
