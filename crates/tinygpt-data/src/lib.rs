@@ -26,8 +26,8 @@ mod recipe;
 mod shard;
 mod source;
 mod subset;
-mod tokenizer;
 pub mod tales;
+mod tokenizer;
 mod windows;
 
 pub use batches::{fill_batch, target_bytes};

@@ -120,8 +120,7 @@ pub fn prepare(
         None => passes::make_tokenizer(&corpus, boundary, encoding, request.vocab_size, progress)?,
     };
     tokenizer.save(staging.dir())?;
-    let encode =
-        |split| passes::encode(&corpus, boundary, split, &tokenizer, &staging, progress);
+    let encode = |split| passes::encode(&corpus, boundary, split, &tokenizer, &staging, progress);
     let (train, n_skipped_train) = encode(Split::Train)?;
     let (val, n_skipped_val) = encode(Split::Val)?;
     let meta = Meta {
