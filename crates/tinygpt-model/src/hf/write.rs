@@ -2,11 +2,12 @@
 //! embedding table, zeros where the model has no biases.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{SpecialTokens, WEIGHTS, config_json};
+use super::{CONFIG, SpecialTokens, WEIGHTS, config_json};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::gpt::Gpt;
@@ -44,5 +45,10 @@ pub fn write_dir(gpt: &Gpt, dir: &Path, special: &SpecialTokens) -> Result<()> {
     safetensors::serialize_to_file(tensors, Some(metadata), &path).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(e) => ModelError::io("write", &path, e),
         other => ModelError::io("write", &path, std::io::Error::other(other)),
-    })
+    })?;
+    // safetensors renames a private temporary file; give it what its neighbours got from the umask.
+    let neighbour = dir.join(CONFIG);
+    fs::metadata(&neighbour)
+        .and_then(|metadata| fs::set_permissions(&path, metadata.permissions()))
+        .map_err(|e| ModelError::io("set the permissions of", &path, e))
 }
