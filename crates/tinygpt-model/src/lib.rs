@@ -36,6 +36,7 @@ pub mod host;
 mod init;
 mod layers;
 mod logits;
+pub mod memory;
 mod params;
 mod rng;
 

@@ -1,0 +1,92 @@
+//! What training on the CPU will hold in memory, before a byte of it is asked for.
+//!
+//! Counted are the model's own arrays; the process, the page cache and the evaluation's samples
+//! come on top. On CUDA and Metal the composed path keeps several times these activations.
+
+use crate::config::ModelConfig;
+
+/// Logits that exist at one time, at most: the head works in chunks of rows.
+const LOGITS: u64 = 8 << 20;
+
+/// Bytes by what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryEstimate {
+    /// The weights.
+    pub weights: u64,
+    /// Gradients, with those of each additional thread.
+    pub gradients: u64,
+    /// AdamW's two moments.
+    pub optimizer: u64,
+    /// Everything between the embedding and the loss, for one micro-batch.
+    pub activations: u64,
+}
+
+impl MemoryEstimate {
+    /// All of it, in bytes.
+    pub fn total(&self) -> u64 {
+        [self.weights, self.gradients, self.optimizer, self.activations]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+}
+
+/// Estimates training with AdamW on `threads` threads and micro-batches of B sequences of T tokens.
+///
+/// Each block keeps 12 C floats of a token (its input, both normalised inputs, queries, keys and
+/// values, the attention's output, the residual between its halves, the MLP's hidden layer) and one
+/// for each head; all blocks share scratch of 7 C. It is an upper estimate where threads share one
+/// set of gradients. Saturates instead of overflowing.
+///
+/// ```
+/// use tinygpt_model::{ModelConfig, memory};
+/// let config = ModelConfig { vocab_size: 259, block_size: 256, n_layer: 6, n_head: 6,
+///     n_embd: 384, dropout: 0.2, bias: true };
+/// let estimate = memory::training_bytes(&config, 64, 256, 2);
+/// assert_eq!(estimate.weights, 4 * 10_845_312);
+/// ```
+pub fn training_bytes(
+    config: &ModelConfig,
+    batch_size: usize,
+    seq_len: usize,
+    threads: usize,
+) -> MemoryEstimate {
+    let wide = |n: usize| n as u64;
+    let weights = wide(config.num_params()).saturating_mul(4);
+    let tokens = wide(batch_size).saturating_mul(wide(seq_len));
+    let (c, h) = (wide(config.n_embd), wide(config.n_head));
+    let per_block = c.saturating_mul(12).saturating_add(h + 4);
+    let per_token = per_block.saturating_mul(wide(config.n_layer)).saturating_add(9 * c);
+    let logits = tokens.saturating_mul(wide(config.vocab_size)).min(LOGITS);
+    MemoryEstimate {
+        weights,
+        gradients: weights.saturating_mul(wide(threads.max(1))),
+        optimizer: weights.saturating_mul(2),
+        activations: tokens.saturating_mul(per_token).saturating_add(logits).saturating_mul(4),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_with_what_it_is_given_and_never_overflows() {
+        let config = ModelConfig {
+            vocab_size: 50257,
+            block_size: 1024,
+            n_layer: 12,
+            n_head: 12,
+            n_embd: 768,
+            dropout: 0.0,
+            bias: true,
+        };
+        let small = training_bytes(&config, 1, 64, 1);
+        let more_tokens = training_bytes(&config, 4, 64, 1);
+        let more_threads = training_bytes(&config, 1, 64, 2);
+        assert!(more_tokens.activations > 3 * small.activations);
+        assert_eq!(more_threads.gradients, 2 * small.gradients);
+        assert_eq!(small.total(), small.activations + 4 * small.weights);
+        let huge = training_bytes(&config, usize::MAX, usize::MAX, usize::MAX);
+        assert_eq!(huge.total(), u64::MAX);
+    }
+}
