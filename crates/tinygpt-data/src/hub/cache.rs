@@ -1,0 +1,186 @@
+//! Places in the standard cache, shared with Python's `huggingface_hub` and `datasets`.
+//!
+//! ```text
+//! <cache_dir>/datasets--owner--name/blobs/<etag>            the bytes, named by their hash
+//!                                  /snapshots/<commit>/<path> -> ../../blobs/<etag>
+//!                                  /refs/<revision>          holds the commit
+//! <cache_dir>/.locks/datasets--owner--name/<etag>.lock
+//! ```
+//!
+//! `hf-hub` says where things are; this file puts them there, whole or not at all. It never
+//! speaks to the network.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use hf_hub::{Cache, CacheRepo, Repo};
+
+use super::error::HubError;
+use super::names::{is_commit, unsafe_reason};
+use crate::progress::PrepareProgress;
+
+/// How deep below a snapshot files are looked for.
+const MAX_DEPTH: usize = 8;
+
+/// One repository's part of the cache.
+pub(super) struct RepoCache {
+    root: PathBuf,
+    repo: Repo,
+    places: CacheRepo,
+}
+
+impl RepoCache {
+    pub(super) fn new(cache_dir: &Path, repo: Repo) -> Self {
+        let places = Cache::new(cache_dir.to_path_buf()).repo(repo.clone());
+        Self { root: cache_dir.to_path_buf(), repo, places }
+    }
+
+    /// The commit that the revision named when it was last looked up, or names by itself.
+    pub(super) fn commit(&self) -> Option<String> {
+        let revision = self.repo.revision();
+        let reference = self.root.join(self.repo.folder_name()).join("refs").join(revision);
+        let commit = match fs::read_to_string(reference) {
+            Ok(commit) => commit.trim().to_owned(),
+            Err(_) => revision.to_owned(),
+        };
+        (is_commit(&commit) && self.places.pointer_path(&commit).is_dir()).then_some(commit)
+    }
+
+    /// Remembers which commit the revision names, for runs without a network.
+    pub(super) fn remember(&self, commit: &str) -> Result<(), HubError> {
+        if self.repo.revision() == commit {
+            return Ok(());
+        }
+        let refs = self.root.join(self.repo.folder_name()).join("refs");
+        self.places.create_ref(commit).map_err(|source| HubError::io("write into", &refs, source))
+    }
+
+    /// Where the file `name` of a commit is, or will be.
+    pub(super) fn place(&self, commit: &str, name: &str) -> PathBuf {
+        let mut place = self.places.pointer_path(commit);
+        place.extend(name.split('/'));
+        place
+    }
+
+    /// Where a file's bytes are, or will be.
+    pub(super) fn blob(&self, etag: &str) -> PathBuf {
+        self.places.blob_path(etag)
+    }
+
+    /// The parquet files that a commit's snapshot holds, as the repository names them.
+    pub(super) fn parquet_names(&self, commit: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        collect_parquet(&self.places.pointer_path(commit), "", MAX_DEPTH, &mut names);
+        names.sort();
+        names
+    }
+
+    /// Takes the lock on one file's bytes; waits, and says so, while another program has it.
+    ///
+    /// The lock is the one Python's client takes. On a file system without locks there is none.
+    pub(super) fn lock(
+        &self,
+        etag: &str,
+        progress: &dyn PrepareProgress,
+    ) -> Result<File, HubError> {
+        let folder = self.root.join(".locks").join(self.repo.folder_name());
+        create_dir(&folder)?;
+        let path = folder.join(format!("{etag}.lock"));
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.map_err(|source| HubError::io("create", &path, source))?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            progress.notice(&format!(
+                "another program is downloading the same file; waiting for it ({})",
+                path.display()
+            ));
+            file.lock().map_err(|source| HubError::io("lock", &path, source))?;
+        }
+        Ok(file)
+    }
+
+    /// Gives verified bytes their final names: the blob first, then the place that points to it.
+    pub(super) fn publish(
+        &self,
+        part: &Path,
+        etag: &str,
+        commit: &str,
+        name: &str,
+    ) -> Result<PathBuf, HubError> {
+        let blob = self.blob(etag);
+        File::options()
+            .write(true)
+            .open(part)
+            .and_then(|file| file.sync_all())
+            .map_err(|source| HubError::io("write", part, source))?;
+        fs::rename(part, &blob).map_err(|source| HubError::io("rename to", &blob, source))?;
+        sync_parent(&blob)?;
+        self.link(&blob, commit, name)
+    }
+
+    /// Makes the place of `name` point to its blob.
+    pub(super) fn link(&self, blob: &Path, commit: &str, name: &str) -> Result<PathBuf, HubError> {
+        let place = self.place(commit, name);
+        if let Some(folder) = place.parent() {
+            create_dir(folder)?;
+        }
+        if fs::symlink_metadata(&place).is_ok() {
+            fs::remove_file(&place).map_err(|source| HubError::io("replace", &place, source))?;
+        }
+        // One step up for each folder of the name, and two for `snapshots/<commit>`.
+        let mut target = PathBuf::new();
+        for _ in 0..name.split('/').count() + 1 {
+            target.push("..");
+        }
+        target.push("blobs");
+        target.extend(blob.file_name());
+        point_to(blob, &target, &place).map_err(|source| HubError::io("create", &place, source))?;
+        sync_parent(&place)?;
+        Ok(place)
+    }
+}
+
+/// A relative symlink, as Python's client makes it.
+#[cfg(unix)]
+fn point_to(_blob: &Path, target: &Path, place: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(target, place)
+}
+
+/// A relative symlink where the user may make one; otherwise the file itself moves to its place.
+#[cfg(windows)]
+fn point_to(blob: &Path, target: &Path, place: &Path) -> std::io::Result<()> {
+    std::os::windows::fs::symlink_file(target, place).or_else(|_| fs::rename(blob, place))
+}
+
+/// Makes a folder and its parents.
+pub(super) fn create_dir(folder: &Path) -> Result<(), HubError> {
+    fs::create_dir_all(folder).map_err(|source| HubError::io("create folder", folder, source))
+}
+
+/// Makes a rename survive a power cut: on Unix a folder's entries are data of the folder.
+#[cfg(unix)]
+fn sync_parent(path: &Path) -> Result<(), HubError> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| HubError::io("write", folder, source))
+}
+
+/// Windows keeps folder entries by itself and cannot open a folder to ask for it.
+#[cfg(not(unix))]
+fn sync_parent(_path: &Path) -> Result<(), HubError> {
+    Ok(())
+}
+
+fn collect_parquet(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let Ok(file_name) = entry.file_name().into_string() else { continue };
+        let name = format!("{prefix}{file_name}");
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && depth > 0 {
+            collect_parquet(&entry.path(), &format!("{name}/"), depth - 1, names);
+        } else if name.ends_with(".parquet") && unsafe_reason(&name).is_none() {
+            names.push(name);
+        }
+    }
+}

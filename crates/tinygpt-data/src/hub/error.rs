@@ -1,0 +1,216 @@
+//! What can go wrong between a dataset on the hub and verified files on this disk.
+//!
+//! Every message names the address it tried (never the token, never the signed part of an
+//! address), what came back, what was expected, and the way on.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::Address;
+use crate::error::ErrorKind;
+
+/// The ways on that hold for every hub failure; the end of each network message.
+const WAYS_ON: &str = "ways on: `prepare --source PATH` with text of your own, `prepare \
+     --dataset-name tiny_tales` (built in, no download), HF_ENDPOINT for a mirror, HTTPS_PROXY \
+     where the network asks for a proxy";
+
+/// A failure of the hub download.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// An option or the recipe holds a value that no hub could serve.
+    #[error("{what} `{value}` cannot be used: {reason}")]
+    Invalid {
+        /// What the value was given as, such as `HF_ENDPOINT` or `repository`.
+        what: &'static str,
+        /// The value as given, without anything secret.
+        value: String,
+        /// What is wrong with it and what would do.
+        reason: String,
+    },
+
+    /// No connection: the host is unknown, refuses, or did not answer in time.
+    #[error("could not reach {host} for {url}: {source}; {WAYS_ON}")]
+    Unreachable {
+        /// Scheme and host that were tried.
+        host: String,
+        /// The whole address, fit to be shown.
+        url: String,
+        /// Whether the host had answered before, so that trying again may help.
+        answered_before: bool,
+        /// What the connection failed with.
+        #[source]
+        source: Box<ureq::Error>,
+    },
+
+    /// The host answered with a status that is no success.
+    #[error("{url} answered {status}{}: {}", .wait.map(|w| format!(" (asks to wait {} s)", w.as_secs())).unwrap_or_default(), advice(*.status))]
+    Status {
+        /// The address, fit to be shown.
+        url: String,
+        /// The HTTP status code.
+        status: u16,
+        /// The answer's `Retry-After`.
+        wait: Option<Duration>,
+    },
+
+    /// A transfer broke off or stalled; what came is kept and goes on with the next try.
+    #[error(
+        "the transfer of {url} broke off after {received} of {expected} bytes: {reason}; run the \
+         same command again, it goes on from there"
+    )]
+    Broken {
+        /// The address, fit to be shown.
+        url: String,
+        /// How the transfer ended.
+        reason: String,
+        /// Bytes that are safely in the partial file.
+        received: u64,
+        /// The size of the whole file.
+        expected: u64,
+    },
+
+    /// The answer is not what the hub's protocol promises.
+    #[error("{url} sent {got}, expected {expected}: {advice}")]
+    Answer {
+        /// The address, fit to be shown.
+        url: String,
+        /// What came.
+        got: String,
+        /// What the protocol promises.
+        expected: String,
+        /// What to do next.
+        advice: &'static str,
+    },
+
+    /// A redirect that must not be followed.
+    #[error("{url} redirects to {target}, which is not followed: {reason}; {WAYS_ON}")]
+    Redirect {
+        /// The address, fit to be shown.
+        url: String,
+        /// Where it points, fit to be shown.
+        target: String,
+        /// Why that is refused.
+        reason: &'static str,
+    },
+
+    /// The repository lists a file whose name could lead out of the cache folder.
+    #[error(
+        "repository {repository} lists a file named {name:?}: {reason}; nothing was downloaded, \
+         use another repository or `--source PATH`"
+    )]
+    FileName {
+        /// The repository's id.
+        repository: String,
+        /// The name as listed.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
+    /// The repository holds no parquet file for the split, or more than one set of them.
+    #[error("repository {repository} does not tell which files are split `{split}`: {reason}")]
+    NoSplit {
+        /// The repository's id.
+        repository: String,
+        /// The split that was looked for.
+        split: String,
+        /// What there is instead, and what to do.
+        reason: String,
+    },
+
+    /// Offline was asked for and the cache does not hold the whole dataset.
+    #[error(
+        "offline (HF_HUB_OFFLINE), and {} does not hold {repository} at revision {revision}: \
+         {reason}; unset HF_HUB_OFFLINE once to download it, or use `--source PATH` or \
+         `--dataset-name tiny_tales`", .cache_dir.display()
+    )]
+    NotCached {
+        /// The repository's id.
+        repository: String,
+        /// The revision asked for.
+        revision: String,
+        /// The cache that was searched.
+        cache_dir: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+
+    /// The local disk failed.
+    #[error("could not {action} {}: {source}", .path.display())]
+    Io {
+        /// What was being done, such as `write`.
+        action: &'static str,
+        /// The file or folder it was done to.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl HubError {
+    /// The class of this error, for an exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid { .. } | Self::NoSplit { .. } => ErrorKind::Usage,
+            Self::Io { .. } => ErrorKind::Io,
+            _ => ErrorKind::Network,
+        }
+    }
+
+    /// Whether the same request may well succeed a little later.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => {
+                matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+            }
+            Self::Broken { .. } => true,
+            Self::Unreachable { answered_before, .. } => *answered_before,
+            _ => false,
+        }
+    }
+
+    /// How long the host asked us to stay away.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Status { wait, .. } => *wait,
+            _ => None,
+        }
+    }
+
+    pub(super) fn answer(
+        address: &Address,
+        got: impl Into<String>,
+        expected: impl Into<String>,
+        advice: &'static str,
+    ) -> Self {
+        Self::Answer { url: address.shown(), got: got.into(), expected: expected.into(), advice }
+    }
+
+    pub(super) fn io(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.to_path_buf(), source }
+    }
+}
+
+/// What to do about a status, in the words of someone who cannot see the code.
+fn advice(status: u16) -> &'static str {
+    match status {
+        401 => {
+            "the dataset does not exist, or is private or gated: check its name, or set HF_TOKEN \
+             to a token that may read it"
+        }
+        403 => {
+            "access refused: accept the dataset's terms on its page, or set HF_TOKEN to a token \
+             that may read it"
+        }
+        404 => "no such dataset, revision or file: check the recipe's repository and revision",
+        407 => "the proxy asks for a login: put it into HTTPS_PROXY",
+        429 => "too many requests: wait a little and run the same command again, or set HF_TOKEN",
+        500..=599 => {
+            "the host has trouble of its own: run the same command again later (what was \
+             downloaded is kept), or set HF_ENDPOINT to a mirror"
+        }
+        _ => "this is not a success: check HF_ENDPOINT, or use `prepare --source PATH`",
+    }
+}

@@ -1,0 +1,374 @@
+//! One file from the hub to its final name: described, resumed, checked, published.
+//!
+//! `hf-hub`'s own download looks at neither status nor length nor hash. This one gives a file its
+//! final name only after size, parquet frame and, for files in large-file storage (all parquet
+//! files of the hub), SHA-256 have been compared. What has come stays in `<blob>.part`, and the
+//! next try or the next run goes on from there with a `Range` request.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+
+use super::address::Address;
+use super::cache::{RepoCache, create_dir};
+use super::client::{Client, Reply, length, text};
+use super::error::HubError;
+use super::names::is_blob_name;
+use super::patience::{Backoff, Patience};
+use crate::progress::PrepareProgress;
+
+/// Every parquet file begins and ends with these bytes.
+const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
+
+/// Read and written at once.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// A connection that brought less than this has not moved the transfer on.
+const FORGIVING_BYTES: u64 = 1 << 20;
+
+/// The slowest transfer that is not yet a stall.
+const SLOWEST_BYTES_PER_SECOND: f64 = 1024.0;
+
+/// Said where a file on the way here is not what the hub announced.
+const ALTERED: &str = "a proxy may be altering downloads: check HTTPS_PROXY and HF_ENDPOINT, or \
+     use `prepare --source PATH`";
+
+/// A file as the hub describes it.
+#[derive(Debug, Clone)]
+pub(super) struct RemoteFile {
+    /// Its path in the repository.
+    pub(super) name: String,
+    /// Where its bytes are asked for.
+    pub(super) address: Address,
+    /// The name of its blob; for large-file storage its SHA-256.
+    pub(super) etag: String,
+    /// Its length in bytes.
+    pub(super) size: u64,
+}
+
+impl RemoteFile {
+    /// Asks the hub for length and hash of the file at `address`.
+    pub(super) fn describe(
+        client: &Client,
+        name: &str,
+        address: Address,
+    ) -> Result<Self, HubError> {
+        // One byte instead of HEAD: this is what storage hosts answer as they answer the rest.
+        let reply = client.get(&address, Some("bytes=0-0"))?;
+        let etag = text(&reply.hub_headers, "x-linked-etag")
+            .or_else(|| text(&reply.hub_headers, "etag"))
+            .or_else(|| text(&reply.headers, "etag"))
+            .map(|etag| etag.trim().trim_start_matches("W/").trim_matches('"').to_owned())
+            .filter(|etag| is_blob_name(etag));
+        let size = text(&reply.hub_headers, "x-linked-size")
+            .and_then(|size| size.trim().parse().ok())
+            .or_else(|| match reply.status {
+                206 => content_range(&reply).and_then(|range| range.total),
+                _ => length(&reply.headers),
+            });
+        let missing = |what: &str| {
+            let advice = "HF_ENDPOINT does not speak the hub's protocol; use the hub or a mirror \
+                          of it, or `prepare --source PATH`";
+            HubError::answer(&address, format!("an answer without {what}"), what, advice)
+        };
+        let etag = etag.ok_or_else(|| missing("a usable ETag"))?;
+        let size = size.ok_or_else(|| missing("the file's length"))?;
+        Ok(Self { name: name.to_owned(), address, etag, size })
+    }
+
+    /// The SHA-256 of the file in hexadecimal, where the hub tells it.
+    fn sha256(&self) -> Option<&str> {
+        let is_hash = self.etag.len() == 64 && self.etag.bytes().all(|b| b.is_ascii_hexdigit());
+        is_hash.then_some(self.etag.as_str())
+    }
+}
+
+/// Counts a file's bytes for the progress bar, each byte once even when a transfer starts again.
+struct Counter<'a> {
+    progress: &'a dyn PrepareProgress,
+    counted: u64,
+}
+
+impl Counter<'_> {
+    fn reached(&mut self, position: u64) {
+        if position > self.counted {
+            self.progress.advance(position - self.counted);
+            self.counted = position;
+        }
+    }
+}
+
+/// Brings one file into the cache and returns its place there.
+pub(super) fn fetch_file(
+    client: &Client,
+    cache: &RepoCache,
+    commit: &str,
+    file: &RemoteFile,
+    patience: &Patience,
+    progress: &dyn PrepareProgress,
+) -> Result<PathBuf, HubError> {
+    let mut counter = Counter { progress, counted: 0 };
+    let blob = cache.blob(&file.etag);
+    if let Some(folder) = blob.parent() {
+        create_dir(folder)?;
+    }
+    let lock = cache.lock(&file.etag, progress)?;
+    // Another program may have finished it meanwhile, or another revision holds the same bytes.
+    let place = if fs::metadata(&blob).is_ok_and(|blob| blob.len() == file.size) {
+        cache.link(&blob, commit, &file.name)?
+    } else {
+        let part = blob.with_extension("part");
+        Transfer { client, file, part: &part, patience }.run(&mut counter)?;
+        cache.publish(&part, &file.etag, commit, &file.name)?
+    };
+    counter.reached(file.size);
+    drop(lock);
+    Ok(place)
+}
+
+/// The way of one file into its `.part`.
+struct Transfer<'a> {
+    client: &'a Client,
+    file: &'a RemoteFile,
+    part: &'a Path,
+    patience: &'a Patience,
+}
+
+impl Transfer<'_> {
+    /// Fills the `.part` until it is the file that the hub announced.
+    fn run(&self, counter: &mut Counter<'_>) -> Result<(), HubError> {
+        let mut backoff = Backoff::new(self.patience, counter.progress);
+        // Bytes left by an earlier run may be spoilt: they get one second chance, from zero.
+        let mut may_start_again = true;
+        loop {
+            let mut have = self.received();
+            if have > self.file.size {
+                self.discard()?;
+                have = 0;
+            }
+            counter.reached(have);
+            if have == self.file.size {
+                match self.check() {
+                    Ok(()) => return Ok(()),
+                    Err(error) => {
+                        self.discard()?;
+                        if !std::mem::take(&mut may_start_again) {
+                            return Err(error);
+                        }
+                        counter.progress.notice(&format!("{error}; downloading it once more"));
+                        continue;
+                    }
+                }
+            }
+            if let Err(error) = self.append(have, counter) {
+                if self.received().saturating_sub(have) >= FORGIVING_BYTES {
+                    backoff.forgive();
+                }
+                backoff.pause_or_give_up(error)?;
+            }
+        }
+    }
+
+    /// Asks for the bytes from `have` on and appends what comes.
+    fn append(&self, have: u64, counter: &mut Counter<'_>) -> Result<(), HubError> {
+        let range = (have > 0).then(|| format!("bytes={have}-"));
+        let mut reply = match self.client.get(&self.file.address, range.as_deref()) {
+            Err(HubError::Status { status: 416, .. }) if have > 0 => {
+                self.discard()?;
+                return Err(self.broken("the host refused to go on (416)"));
+            }
+            reply => reply?,
+        };
+        let start = self.check_reply(&reply, have)?;
+        let mut part = self.open_at(start)?;
+        let received = self.copy(&mut reply, &mut part, start, counter);
+        part.flush().map_err(|source| HubError::io("write", self.part, source))?;
+        received
+    }
+
+    /// Checks an answer's headers before a byte of it is written; returns where its body starts.
+    fn check_reply(&self, reply: &Reply, have: u64) -> Result<u64, HubError> {
+        let size = self.file.size;
+        let start = match (reply.status, content_range(reply)) {
+            (206, Some(range)) if range.start == have && range.total.is_none_or(|t| t == size) => {
+                have
+            }
+            (206, _) => {
+                self.discard()?;
+                return Err(self.broken("the host sent another range than the one asked for"));
+            }
+            // The range was ignored: the body is the whole file.
+            _ => 0,
+        };
+        let kind = text(&reply.headers, "content-type").unwrap_or_default();
+        if kind.starts_with("text/html") {
+            return Err(self.wrong(reply, "a web page".to_owned()));
+        }
+        match length(&reply.headers) {
+            Some(length) if length != size - start => {
+                Err(self.wrong(reply, format!("{length} bytes instead of {}", size - start)))
+            }
+            _ => Ok(start),
+        }
+    }
+
+    /// Copies the body to the part, never past the announced size.
+    fn copy(
+        &self,
+        reply: &mut Reply,
+        part: &mut File,
+        start: u64,
+        counter: &mut Counter<'_>,
+    ) -> Result<(), HubError> {
+        let size = self.file.size;
+        let mut at = start;
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut stall = StallWatch::new(self.patience);
+        let mut body = reply.body.as_reader();
+        loop {
+            let n = match body.read(&mut buffer) {
+                Ok(0) if at == size => return Ok(()),
+                Ok(0) => return Err(self.broken("the host closed the connection")),
+                Ok(n) => n,
+                Err(error) => return Err(self.broken(&error.to_string())),
+            };
+            let chunk = buffer.get(..n).unwrap_or_default();
+            if at == 0 && !chunk.starts_with(PARQUET_MAGIC.get(..n.min(4)).unwrap_or_default()) {
+                drop(body);
+                return Err(self.wrong(reply, format!("{:?}", preview(chunk))));
+            }
+            if at + n as u64 > size {
+                drop(body);
+                self.discard()?;
+                return Err(self.wrong(reply, format!("more than {size} bytes")));
+            }
+            part.write_all(chunk).map_err(|source| HubError::io("write", self.part, source))?;
+            at += n as u64;
+            counter.reached(at);
+            if stall.is_stalled(n as u64) {
+                return Err(self.broken("it has become slower than 1 KiB/s"));
+            }
+        }
+    }
+
+    /// Compares the whole part with what the hub announced.
+    fn check(&self) -> Result<(), HubError> {
+        let io = |source| HubError::io("read", self.part, source);
+        let mut part = File::open(self.part).map_err(io)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let (mut first, mut last) = ([0; 4], [0; 4]);
+        if self.file.size >= 12 {
+            part.read_exact(&mut first).map_err(io)?;
+            part.seek(SeekFrom::End(-4)).map_err(io)?;
+            part.read_exact(&mut last).map_err(io)?;
+            part.rewind().map_err(io)?;
+        }
+        if &first != PARQUET_MAGIC || &last != PARQUET_MAGIC {
+            let got = "a file that does not begin and end with PAR1";
+            return Err(HubError::answer(&self.file.address, got, "a parquet file", ALTERED));
+        }
+        let Some(expected) = self.file.sha256() else { return Ok(()) };
+        loop {
+            let n = part.read(&mut buffer).map_err(io)?;
+            if n == 0 {
+                break;
+            }
+            hasher.update(buffer.get(..n).unwrap_or_default());
+        }
+        let got: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if got.eq_ignore_ascii_case(expected) {
+            return Ok(());
+        }
+        let (got, expected) = (format!("bytes with SHA-256 {got}"), format!("SHA-256 {expected}"));
+        Err(HubError::answer(&self.file.address, got, expected, ALTERED))
+    }
+
+    /// How much of the file is there already.
+    fn received(&self) -> u64 {
+        fs::metadata(self.part).map_or(0, |part| part.len())
+    }
+
+    /// Opens the part for writing at `start`, dropping what lies behind.
+    fn open_at(&self, start: u64) -> Result<File, HubError> {
+        let io = |source| HubError::io("write", self.part, source);
+        let mut options = File::options();
+        let mut part =
+            options.create(true).truncate(false).write(true).open(self.part).map_err(io)?;
+        part.set_len(start).map_err(io)?;
+        part.seek(SeekFrom::End(0)).map_err(io)?;
+        Ok(part)
+    }
+
+    /// Throws the part away, so that the next try starts from zero.
+    fn discard(&self) -> Result<(), HubError> {
+        match fs::remove_file(self.part) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(HubError::io("remove", self.part, source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn broken(&self, reason: &str) -> HubError {
+        HubError::Broken {
+            url: self.file.address.shown(),
+            reason: reason.to_owned(),
+            received: self.received(),
+            expected: self.file.size,
+        }
+    }
+
+    fn wrong(&self, reply: &Reply, got: String) -> HubError {
+        let expected = format!("the parquet file {} of {} bytes", self.file.name, self.file.size);
+        HubError::answer(&reply.address, got, expected, ALTERED)
+    }
+}
+
+/// Tells a transfer that has become too slow from one that moves on.
+struct StallWatch {
+    window_seconds: f64,
+    since: Instant,
+    bytes: u64,
+}
+
+impl StallWatch {
+    fn new(patience: &Patience) -> Self {
+        let window_seconds = patience.stall_timeout.as_secs_f64();
+        Self { window_seconds, since: Instant::now(), bytes: 0 }
+    }
+
+    /// Counts `bytes` and says whether the window that just ended was too slow.
+    fn is_stalled(&mut self, bytes: u64) -> bool {
+        self.bytes += bytes;
+        let seconds = self.since.elapsed().as_secs_f64();
+        if seconds < self.window_seconds {
+            return false;
+        }
+        let stalled = (self.bytes as f64) < seconds * SLOWEST_BYTES_PER_SECOND;
+        (self.since, self.bytes) = (Instant::now(), 0);
+        stalled
+    }
+}
+
+/// What a `Content-Range: bytes 5-9/10` says.
+struct ContentRange {
+    start: u64,
+    total: Option<u64>,
+}
+
+fn content_range(reply: &Reply) -> Option<ContentRange> {
+    let value = text(&reply.headers, "content-range")?.trim().strip_prefix("bytes ")?;
+    let (range, total) = value.split_once('/')?;
+    let (start, _) = range.split_once('-')?;
+    Some(ContentRange { start: start.trim().parse().ok()?, total: total.trim().parse().ok() })
+}
+
+/// The beginning of an unexpected body, short and free of control characters.
+fn preview(body: &[u8]) -> String {
+    let head = body.get(..body.len().min(40)).unwrap_or_default();
+    String::from_utf8_lossy(head).chars().filter(|c| !c.is_control()).collect()
+}
