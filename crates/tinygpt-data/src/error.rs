@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::hub::HubError;
+
 /// The coarse class of an error, from which a binary chooses its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -123,6 +125,9 @@ pub enum DataError {
         #[source]
         source: std::io::Error,
     },
+    /// The download from the hub failed.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// A position outside a stream of tokens.
     #[error("tokens {start}..{end} asked of a stream of {len} tokens")]
     OutOfRange {
@@ -154,6 +159,7 @@ impl DataError {
             | Self::AlreadyPrepared { .. } => ErrorKind::Usage,
             Self::Corrupt { .. } | Self::InvalidUtf8 { .. } => ErrorKind::Corrupt,
             Self::Io { .. } => ErrorKind::Io,
+            Self::Hub(error) => error.kind(),
             Self::Locked { .. } => ErrorKind::Locked,
             Self::OutOfRange { .. } | Self::Tokenizer { .. } => ErrorKind::Other,
         }

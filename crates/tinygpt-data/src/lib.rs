@@ -17,6 +17,7 @@
 mod batches;
 mod encoding;
 mod error;
+pub mod hub;
 mod json;
 mod prepare;
 mod prepared;

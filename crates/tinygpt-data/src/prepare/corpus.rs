@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::DataError;
+use crate::hub::{self, HubRequest};
 use crate::progress::{PrepareProgress, Stage};
 use crate::recipe::{Recipe, SourceSpec};
 use crate::source::{self, Documents, Piece};
@@ -57,8 +58,14 @@ pub(super) enum Boundary {
 }
 
 impl Corpus {
-    /// Finds the text that `recipe` and `request` name, without reading it.
-    pub(super) fn locate(recipe: &Recipe, request: &PrepareRequest) -> Result<Self, DataError> {
+    /// Finds the text that `recipe` and `request` name, without reading it; text of the hub is
+    /// downloaded first.
+    pub(super) fn locate(
+        recipe: &Recipe,
+        request: &PrepareRequest,
+        progress: &dyn PrepareProgress,
+    ) -> Result<Self, DataError> {
+        let mut origin = String::new();
         let (train, validation) = match (&request.source, &recipe.source) {
             (Some(path), _) => (source::expand(std::slice::from_ref(path))?, Vec::new()),
             (None, SourceSpec::Files(files)) => {
@@ -70,12 +77,23 @@ impl Corpus {
                     "give one with --source PATH (a .txt, .jsonl or .parquet file or a folder)",
                 ));
             }
-            (None, SourceSpec::Hub(_) | SourceSpec::BuiltIn(_)) => {
+            (None, SourceSpec::Hub(source)) => {
+                let wanted = HubRequest {
+                    repository: &source.repository,
+                    revision: &source.revision,
+                    train: &source.train,
+                    validation: source.validation.as_deref(),
+                };
+                let files = hub::fetch(&wanted, &request.hub, progress)?;
+                origin = format!("{} at {}: ", source.repository, files.commit);
+                (files.train, files.validation)
+            }
+            (None, SourceSpec::BuiltIn(_)) => {
                 return Err(DataError::usage("not yet", "wait"));
             }
         };
         let val_fraction = request.val_fraction.unwrap_or(recipe.val_fraction);
-        let description = describe_files(train.iter().chain(&validation))?;
+        let description = origin + &describe_files(train.iter().chain(&validation))?;
         Ok(Self {
             train,
             validation,

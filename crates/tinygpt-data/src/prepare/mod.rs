@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::encoding::Encoding;
 use crate::error::DataError;
+use crate::hub::HubOptions;
 use crate::prepared::{META_FORMAT, Meta, Prepared, Settings};
 use crate::progress::{PrepareProgress, Stage};
 use crate::recipe::{Recipe, check_val_fraction};
@@ -47,6 +48,8 @@ pub struct PrepareRequest {
     pub data_percentage: f64,
     /// The seed that chooses them.
     pub seed: u64,
+    /// How to reach the hub, for recipes that name a repository there.
+    pub hub: HubOptions,
     /// Replace a preparation that was made with other settings, or make the same again.
     pub force: bool,
 }
@@ -64,6 +67,7 @@ impl Default for PrepareRequest {
             tokenizer: None,
             data_percentage: 100.0,
             seed: 1337,
+            hub: HubOptions::default(),
             force: false,
         }
     }
@@ -104,7 +108,7 @@ pub fn prepare(
         None => None,
     };
     let encoding = encoding_of(request, &recipe, reused.as_ref())?;
-    let corpus = Corpus::locate(&recipe, request)?;
+    let corpus = Corpus::locate(&recipe, request, progress)?;
     let settings = settings_of(request, &corpus, encoding, reused.as_ref());
 
     let staging = Staging::begin(&request.data_dir, &recipe.name, encoding)?;

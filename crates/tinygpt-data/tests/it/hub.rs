@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tinygpt_data::ErrorKind;
 use tinygpt_data::hub::{self, HubError, HubFiles, HubOptions, HubRequest, Patience, Token};
-use tinygpt_data::{PrepareProgress, Stage};
+use tinygpt_data::{PrepareProgress, PrepareRequest, Stage, prepare};
 
 use crate::fake_hub::{Ask, COMMIT, FakeHub, Fault, parquet_file, sha256};
 
@@ -181,6 +181,25 @@ fn a_dataset_lands_in_the_standard_cache() {
     let counted = world.recorder.advanced.load(Ordering::SeqCst);
     assert_eq!(counted, world.recorder.total.load(Ordering::SeqCst));
     assert!(counted > world.train.len() as u64);
+}
+
+#[test]
+fn prepare_reads_what_the_hub_serves() {
+    let stories = ["Once there was a cat.", "Once there was a dog.", "The cat met the dog."];
+    let files =
+        [(TRAIN, parquet_file(&stories)), (VALIDATION, parquet_file(&["A cat and a dog."]))];
+    let world = World::with(FakeHub::start("roneneldan/TinyStories", &files), Vec::new());
+    let request = PrepareRequest {
+        dataset_name: "tiny_stories".to_owned(),
+        data_dir: world.home.path().join("data"),
+        hub: world.options.clone(),
+        ..PrepareRequest::default()
+    };
+    let summary = prepare(&request, &world.recorder).unwrap();
+    assert_eq!(summary.meta.train.n_documents, 3);
+    assert_eq!(summary.meta.val.n_documents, 1);
+    let source = &summary.meta.settings.source;
+    assert!(source.starts_with(&format!("roneneldan/TinyStories at {COMMIT}")), "{source}");
 }
 
 #[test]
