@@ -177,3 +177,71 @@ fn take(store: &mut GradStore, params: &Params, param_idx: usize, grads: &mut Gr
 fn cut(name: &str) -> ModelError {
     ModelError::MissingGradient { name: name.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::config::ModelConfig;
+    use crate::init::init_params;
+    use candle_core::Device;
+
+    const N: usize = 4 * 8;
+
+    fn params() -> Params {
+        let config = ModelConfig {
+            vocab_size: 17,
+            block_size: 8,
+            n_layer: 2,
+            n_head: 2,
+            n_embd: 16,
+            dropout: 0.0,
+            bias: true,
+        };
+        init_params(&config, 5, &Device::Cpu).unwrap()
+    }
+
+    fn host_grads(params: &Params, compute: DType) -> (f32, Vec<Vec<f32>>) {
+        let inputs: Vec<u32> = (0..N as u32).map(|i| i * 7 % 17).collect();
+        let targets: Vec<u32> = (0..N as u32).map(|i| i * 5 % 13).collect();
+        let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 4, seq_len: 8 };
+        let mut grads = Grads::zeros(params).unwrap();
+        let loss = accumulate_gradients(params, compute, &batch, None, 1.0, &mut grads).unwrap();
+        // The way of CUDA and Metal: gradients that stay tensors.
+        let zeros = params.iter().map(|(_, tensor)| tensor.zeros_like().unwrap().detach());
+        let mut on_device = Grads::Device(zeros.collect());
+        for _ in 0..2 {
+            accumulate_gradients(params, compute, &batch, None, 0.5, &mut on_device).unwrap();
+        }
+        let norms = [&grads, &on_device].map(|grads| grads.global_norm(params).unwrap());
+        assert!((norms[0] / norms[1] - 1.0).abs() < 1e-5, "{norms:?}");
+        let (Grads::Host(grads), Grads::Device(on_device)) = (grads, on_device) else {
+            panic!("expected one of each kind");
+        };
+        for (host, device) in grads.iter().zip(&on_device) {
+            let device = device.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_close(&device, host, 1e-5);
+        }
+        (loss, grads)
+    }
+
+    fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
+        let largest = b.iter().fold(0f32, |max, x| max.max(x.abs()));
+        for (a, b) in a.iter().zip(b) {
+            assert!((a - b).abs() <= tolerance * largest, "{a} {b} of {largest}");
+        }
+    }
+
+    #[test]
+    fn bf16_rounds_products_and_nothing_else() {
+        let params = params();
+        let (exact_loss, exact) = host_grads(&params, DType::F32);
+        let (loss, grads) = host_grads(&params, DType::BF16);
+        assert_ne!(loss, exact_loss);
+        assert!((loss / exact_loss - 1.0).abs() < 1e-3, "{loss} {exact_loss}");
+        for ((spec, grads), exact) in params.specs().iter().zip(&grads).zip(&exact) {
+            assert!(exact.iter().any(|x| *x != 0.0), "{}", spec.name);
+            assert_close(grads, exact, 0.05);
+        }
+    }
+}

@@ -69,8 +69,9 @@ impl Attention<'_> {
         compute: DType,
     ) -> Result<Tensor> {
         let (b, h, t, d) = q.dims4()?;
-        let scale = 1.0 / (d as f64).sqrt();
-        let scores = (linear::matmul(q, &k.t()?, compute)? * scale)?; // [B, H, T, S]
+        // Scaled before the product: q is smaller than the scores.
+        let q = (q / (d as f64).sqrt())?;
+        let scores = linear::matmul(&q, &k.t()?, compute)?; // [B, H, T, S]
         let att = softmax(&scores.broadcast_add(mask)?)?;
         let att = dropout::composed(att, dropout, Site::Attention(self.layer))?;
         let y = linear::matmul(&att, v, compute)?; // [B, H, T, D]
