@@ -1,1 +1,40 @@
-//! tinygpt-train
+//! Training a GPT-2: the loop and everything around it that must not go wrong.
+//!
+//! [`Trainer`] ties the model and the data together: schedule, gradient accumulation, clipping,
+//! [`AdamW`], evaluation on fixed windows, metrics, checkpoints that are written whole or not at
+//! all, and a resume that equals the uninterrupted run. It speaks to the outside through
+//! [`Report`] only: nothing here prints, reads a flag or exits.
+//!
+//! ```no_run
+//! use candle_core::Device;
+//! use tinygpt_data::Prepared;
+//! use tinygpt_train::{Silent, StopFlag, TrainConfig, Trainer};
+//!
+//! let config = TrainConfig { dataset_name: "tiny_tales".into(), ..TrainConfig::default() };
+//! let prepared = Prepared::open(&config.data_dir, &config.dataset_name, config.encoding_type)?;
+//! let mut trainer = Trainer::new(config, prepared, &Device::Cpu)?;
+//! let outcome = trainer.run(&StopFlag::new(), &mut Silent)?;
+//! # Ok::<(), tinygpt_train::TrainError>(())
+//! ```
+
+mod adamw;
+pub mod checkpoint;
+mod config;
+mod error;
+mod evaluate;
+pub mod metrics;
+pub mod plot;
+mod report;
+mod resume;
+pub mod schedule;
+mod start;
+mod stop;
+mod trainer;
+
+pub use adamw::{AdamW, AdamWConfig};
+pub use config::{InitFrom, TrainConfig};
+pub use error::{ErrorKind, Fault, Rejected, TrainError};
+pub use evaluate::{EvalSet, SplitLoss};
+pub use report::{EvalRecord, Report, RunSummary, Saved, Silent, StepRecord};
+pub use stop::StopFlag;
+pub use trainer::{Outcome, Trainer};

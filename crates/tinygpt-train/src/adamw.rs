@@ -1,0 +1,208 @@
+//! AdamW with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+//!
+//! Two groups, by dimension: matrices and embeddings are decayed, biases and layer norms are not.
+//! On the CPU the moments are plain vectors and each update is one pass over the parameter's
+//! storage (`tinygpt_kernels::adamw`); on CUDA and Metal they are tensors. The state is named by
+//! parameter, so it is saved and restored exactly (see [`crate::checkpoint`]).
+//!
+//! The learning rate comes from outside with each step, and so does the clipping factor: scaling
+//! the gradient inside the update saves a pass over it.
+
+use candle_core::Tensor;
+use tinygpt_kernels::adamw::AdamWStep;
+use tinygpt_model::{Grads, Params, host};
+
+use crate::error::TrainError;
+
+/// The constants of AdamW.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWConfig {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled decay of the parameters with two dimensions or more.
+    pub weight_decay: f64,
+}
+
+impl AdamWConfig {
+    /// PyTorch's and the paper's default.
+    pub const EPS: f64 = 1e-8;
+}
+
+/// Both moments of every parameter, in the order of [`Params`], where the parameters are.
+#[derive(Debug)]
+pub(crate) enum Moments {
+    /// On the CPU: flat, row-major.
+    Host {
+        /// First moments.
+        m: Vec<Vec<f32>>,
+        /// Second moments.
+        v: Vec<Vec<f32>>,
+    },
+    /// On CUDA and Metal: shaped as the parameters.
+    Device {
+        /// First moments.
+        m: Vec<Tensor>,
+        /// Second moments.
+        v: Vec<Tensor>,
+    },
+}
+
+/// The optimiser: its constants, its moments and how many steps it has made.
+#[derive(Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    threads: usize,
+    n_steps: u64,
+    moments: Moments,
+}
+
+impl AdamW {
+    /// An optimiser without a past, for `params`, using `threads` threads on the CPU.
+    ///
+    /// # Errors
+    /// [`TrainError::Tensor`] if the device has no room for the moments.
+    pub fn new(config: AdamWConfig, params: &Params, threads: usize) -> Result<Self, TrainError> {
+        let moments = if params.device().is_cpu() {
+            let zeros = || params.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
+            Moments::Host { m: zeros(), v: zeros() }
+        } else {
+            let zeros = || params.iter().map(|(_, tensor)| tensor.zeros_like()).collect();
+            let m: candle_core::Result<Vec<Tensor>> = zeros();
+            let v: candle_core::Result<Vec<Tensor>> = zeros();
+            Moments::Device { m: m?, v: v? }
+        };
+        Ok(Self { config, threads, n_steps: 0, moments })
+    }
+
+    /// An optimiser that goes on after `n_steps` steps with the moments it had then.
+    pub(crate) fn restore(
+        config: AdamWConfig,
+        threads: usize,
+        n_steps: u64,
+        moments: Moments,
+    ) -> Self {
+        Self { config, threads, n_steps, moments }
+    }
+
+    /// Steps made so far; the bias correction depends on it.
+    pub fn n_steps(&self) -> u64 {
+        self.n_steps
+    }
+
+    /// The moments, for saving.
+    pub(crate) fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
+    /// Makes one update of `params` from `grads`.
+    ///
+    /// With `g = grad_scale · gradient` and `t` the number of this step, from 1:
+    ///
+    /// ```text
+    /// m ← β₁ m + (1 − β₁) g          v ← β₂ v + (1 − β₂) g²
+    /// w ← w − lr · λ · w − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
+    /// ```
+    ///
+    /// where `λ` is the weight decay for parameters of two dimensions or more and else 0. The
+    /// caller has made sure that the gradient is finite.
+    ///
+    /// # Errors
+    /// [`TrainError::Model`] or [`TrainError::Tensor`] if the tensors cannot be read or written.
+    pub fn step(
+        &mut self,
+        params: &Params,
+        grads: &Grads,
+        learning_rate: f64,
+        grad_scale: f64,
+    ) -> Result<(), TrainError> {
+        self.n_steps += 1;
+        let n_steps = self.n_steps as f64;
+        let rates = Rates {
+            config: self.config,
+            threads: self.threads,
+            learning_rate,
+            grad_scale,
+            correction1: 1.0 - self.config.beta1.powf(n_steps),
+            correction2: 1.0 - self.config.beta2.powf(n_steps),
+        };
+        match (&mut self.moments, grads) {
+            (Moments::Host { m, v }, Grads::Host(grads)) => rates.on_host(params, grads, m, v),
+            (Moments::Device { m, v }, Grads::Device(grads)) => {
+                rates.on_device(params, grads, m, v)
+            }
+            _ => Err(candle_core::Error::Msg(
+                "the gradients and the optimiser's moments are on different devices".to_string(),
+            )
+            .into()),
+        }
+    }
+}
+
+/// The numbers of one step.
+struct Rates {
+    config: AdamWConfig,
+    threads: usize,
+    learning_rate: f64,
+    grad_scale: f64,
+    correction1: f64,
+    correction2: f64,
+}
+
+impl Rates {
+    fn decay(&self, applies: bool) -> f64 {
+        if applies { self.config.weight_decay } else { 0.0 }
+    }
+
+    /// One pass over each parameter's storage.
+    fn on_host(
+        &self,
+        params: &Params,
+        grads: &[Vec<f32>],
+        m: &mut [Vec<f32>],
+        v: &mut [Vec<f32>],
+    ) -> Result<(), TrainError> {
+        for ((((spec, weights), grad), m), v) in params.iter().zip(grads).zip(m).zip(v) {
+            let step = AdamWStep {
+                lr: self.learning_rate as f32,
+                beta1: self.config.beta1 as f32,
+                beta2: self.config.beta2 as f32,
+                eps: self.config.eps as f32,
+                weight_decay: self.decay(spec.decay) as f32,
+                bias_correction1: self.correction1 as f32,
+                bias_correction2: self.correction2 as f32,
+                grad_scale: self.grad_scale as f32,
+            };
+            host::write(weights, |w| {
+                tinygpt_kernels::adamw::step(w, grad, m, v, &step, self.threads);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The same formula in tensor operations.
+    fn on_device(
+        &self,
+        params: &Params,
+        grads: &[Tensor],
+        m: &mut [Tensor],
+        v: &mut [Tensor],
+    ) -> Result<(), TrainError> {
+        let AdamWConfig { beta1, beta2, eps, .. } = self.config;
+        let each = params.iter().zip(grads).zip(m).zip(v).enumerate();
+        for (param_idx, ((((spec, tensor), grad), m), v)) in each {
+            let weights = tensor.detach();
+            let grad = (grad.detach() * self.grad_scale)?;
+            *m = ((&*m * beta1)? + (&grad * (1.0 - beta1))?)?;
+            *v = ((&*v * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
+            let denominator = ((&*v / self.correction2)?.sqrt()? + eps)?;
+            let direction = (&*m / self.correction1)?.div(&denominator)?;
+            let kept = (weights * (1.0 - self.learning_rate * self.decay(spec.decay)))?;
+            params.set(param_idx, &(kept - (direction * self.learning_rate)?)?)?;
+        }
+        Ok(())
+    }
+}

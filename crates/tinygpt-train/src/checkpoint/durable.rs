@@ -1,0 +1,59 @@
+//! Making writes survive a power cut.
+//!
+//! A file is durable when its contents are synced and so is the directory that names it; a rename
+//! is durable when the directory is synced afterwards. Nothing here knows what a checkpoint is.
+
+use std::fs::File;
+use std::path::Path;
+
+use crate::error::TrainError;
+
+/// Syncs the contents of a file that has been written and closed.
+pub(super) fn sync_file(path: &Path) -> Result<(), TrainError> {
+    // Opened for writing because Windows syncs no other handles.
+    File::options()
+        .write(true)
+        .open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(TrainError::io("sync", path))
+}
+
+/// Syncs the names in a directory.
+#[cfg(unix)]
+pub(super) fn sync_dir(path: &Path) -> Result<(), TrainError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(TrainError::io("sync", path))
+}
+
+/// Elsewhere directories cannot be opened as files; NTFS journals its renames.
+#[cfg(not(unix))]
+pub(super) fn sync_dir(_path: &Path) -> Result<(), TrainError> {
+    Ok(())
+}
+
+/// Creates `dir` with its parents and makes its name durable.
+pub(super) fn create_dir(dir: &Path) -> Result<(), TrainError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(dir).map_err(TrainError::io("create the directory", dir))?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
+}
+
+/// Writes a small file durably under a name that readers never see half-written.
+pub(super) fn write_whole(path: &Path, contents: &[u8]) -> Result<(), TrainError> {
+    let part = part_of(path);
+    std::fs::write(&part, contents).map_err(TrainError::io("write", &part))?;
+    sync_file(&part)?;
+    std::fs::rename(&part, path).map_err(TrainError::io("replace", path))
+}
+
+/// The name under which `path` is prepared, in the same directory.
+pub(super) fn part_of(path: &Path) -> std::path::PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".part");
+    path.with_file_name(name)
+}

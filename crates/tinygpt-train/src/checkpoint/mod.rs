@@ -1,0 +1,97 @@
+//! Checkpoints: written whole or not at all, checked before they are believed.
+//!
+//! ```text
+//! out_dir/
+//!   .lock                      held by the one process that trains here
+//!   checkpoints/step-00000250/ immutable once it has this name
+//!     config.json model.safetensors generation_config.json   a Hugging Face GPT-2 directory
+//!     tokenizer.json tokenizer_config.json                   copied from the prepared data
+//!     optimizer.safetensors                                  both moments, named by parameter
+//!     state.json                                             step, data cursor, configuration
+//!     manifest.json                                          size and SHA-256 of all the others
+//!   best, last                 relative links to two of them
+//! ```
+//!
+//! A save writes into a temporary directory, syncs every file and the directory, renames it, syncs
+//! the parent, then moves the links, and only then removes what is no longer needed. A process that
+//! dies anywhere in between leaves the earlier checkpoints as they were. The links are for people
+//! and for `sample`; resuming looks at the directories themselves and takes the newest good one.
+//!
+//! What is saved, and when, is the [`Trainer`](crate::Trainer)'s business.
+
+mod durable;
+mod lock;
+mod manifest;
+mod moments;
+mod pointer;
+mod read;
+mod state;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::TrainError;
+
+pub(crate) use lock::OutDirLock;
+pub(crate) use moments::{read_moments, write_moments};
+pub(crate) use pointer::point;
+pub(crate) use read::{Found, newest_good, open};
+pub use read::{Which, locate, saved_config};
+pub use state::{Best, FORMAT_VERSION, State};
+pub(crate) use write::{clean_leftovers, prune, remove_all, save};
+
+/// Directory of the checkpoints in `out_dir`.
+pub const DIR_NAME: &str = "checkpoints";
+/// Link to the checkpoint with the lowest validation loss.
+pub const BEST: &str = "best";
+/// Link to the newest checkpoint.
+pub const LAST: &str = "last";
+/// The optimiser's moments.
+pub(crate) const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// The training state.
+pub(crate) const STATE_FILE: &str = "state.json";
+
+/// Prefix of a checkpoint that is being written.
+const TEMPORARY: &str = ".tmp-";
+/// Prefix of a checkpoint that is being removed.
+const DELETED: &str = ".del-";
+
+/// The directory of the checkpoint after `step` updates.
+pub(crate) fn dir_of(out_dir: &Path, step: u64) -> PathBuf {
+    out_dir.join(DIR_NAME).join(dir_name(step))
+}
+
+fn dir_name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix("step-")?.parse().ok()
+}
+
+/// All checkpoints of a run by name, newest first, good or not. Empty where there are none.
+pub(crate) fn list(out_dir: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
+    let mut found = Vec::new();
+    for name in entry_names(&out_dir.join(DIR_NAME))? {
+        if let Some(step) = step_of(&name) {
+            found.push((step, out_dir.join(DIR_NAME).join(name)));
+        }
+    }
+    found.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
+    Ok(found)
+}
+
+/// Names in `dir` that are valid UTF-8, as all of ours are; none if `dir` is missing.
+fn entry_names(dir: &Path) -> Result<Vec<String>, TrainError> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(TrainError::io("list", dir)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(TrainError::io("list", dir))?;
+        names.extend(entry.file_name().into_string());
+    }
+    Ok(names)
+}

@@ -1,0 +1,120 @@
+//! `optimizer.safetensors`: both moments of AdamW, named by parameter.
+//!
+//! `m.{parameter}` and `v.{parameter}`, f32, shaped as the parameter. How many steps they have seen
+//! is in `state.json`. Reading is strict: a tensor that is missing, left over or of another shape
+//! makes the file useless, because a resumed run would silently differ.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use safetensors::tensor::{Dtype, SafeTensors, View};
+use tinygpt_model::{ParamSpec, Params};
+
+use crate::adamw::Moments;
+use crate::error::TrainError;
+
+/// Writes `moments` to `path`, in the order of `params`.
+pub(crate) fn write_moments(
+    path: &Path,
+    params: &Params,
+    moments: &Moments,
+) -> Result<(), TrainError> {
+    let (m, v) = match moments {
+        Moments::Host { m, v } => (slices(m), slices(v)),
+        Moments::Device { m, v } => (downloads(m)?, downloads(v)?),
+    };
+    let mut tensors = Vec::with_capacity(2 * params.len());
+    for ((spec, m), v) in params.specs().iter().zip(m).zip(v) {
+        tensors.push((format!("m.{}", spec.name), F32View { shape: &spec.shape, values: m }));
+        tensors.push((format!("v.{}", spec.name), F32View { shape: &spec.shape, values: v }));
+    }
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize_to_file(tensors, Some(metadata), path)
+        .map_err(|error| TrainError::io("write", path)(std::io::Error::other(error)))
+}
+
+/// Reads the moments of `params` from `path`, onto their device.
+pub(crate) fn read_moments(path: &Path, params: &Params) -> Result<Moments, TrainError> {
+    let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| TrainError::corrupt(path, format!("not a safetensors file: {error}")))?;
+    if file.len() != 2 * params.len() {
+        let reason = format!("holds {} tensors, expected {}", file.len(), 2 * params.len());
+        return Err(TrainError::corrupt(path, reason));
+    }
+    let read_all = |prefix: &str| -> Result<Vec<Vec<f32>>, TrainError> {
+        params.specs().iter().map(|spec| read_one(path, &file, prefix, spec)).collect()
+    };
+    let (m, v) = (read_all("m")?, read_all("v")?);
+    if params.device().is_cpu() {
+        return Ok(Moments::Host { m, v });
+    }
+    Ok(Moments::Device { m: uploads(m, params)?, v: uploads(v, params)? })
+}
+
+fn read_one(
+    path: &Path,
+    file: &SafeTensors<'_>,
+    prefix: &str,
+    spec: &ParamSpec,
+) -> Result<Vec<f32>, TrainError> {
+    let name = format!("{prefix}.{}", spec.name);
+    let view = file
+        .tensor(&name)
+        .map_err(|_| TrainError::corrupt(path, format!("`{name}` is missing")))?;
+    if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
+        let reason = format!(
+            "`{name}` is {:?} {:?}, expected F32 {:?}",
+            view.dtype(),
+            view.shape(),
+            spec.shape
+        );
+        return Err(TrainError::corrupt(path, reason));
+    }
+    let words = view.data().chunks_exact(4);
+    Ok(words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect())
+}
+
+fn slices(values: &[Vec<f32>]) -> Vec<Cow<'_, [f32]>> {
+    values.iter().map(|values| Cow::Borrowed(values.as_slice())).collect()
+}
+
+fn downloads(tensors: &[Tensor]) -> Result<Vec<Cow<'static, [f32]>>, TrainError> {
+    let download = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>().map(Cow::Owned);
+    Ok(tensors.iter().map(download).collect::<candle_core::Result<_>>()?)
+}
+
+fn uploads(values: Vec<Vec<f32>>, params: &Params) -> Result<Vec<Tensor>, TrainError> {
+    let device: &Device = params.device();
+    let upload = |(values, spec): (Vec<f32>, &ParamSpec)| {
+        Tensor::from_vec(values, spec.shape.as_slice(), device)
+    };
+    let pairs = values.into_iter().zip(params.specs());
+    Ok(pairs.map(upload).collect::<candle_core::Result<_>>()?)
+}
+
+/// One tensor as safetensors wants to see it; its bytes exist only while they are written.
+struct F32View<'a> {
+    shape: &'a [usize],
+    values: Cow<'a, [f32]>,
+}
+
+impl View for F32View<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(self.values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val::<[f32]>(&self.values)
+    }
+}

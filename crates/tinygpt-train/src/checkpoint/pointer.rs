@@ -1,0 +1,89 @@
+//! `best` and `last`: names for two of the checkpoints.
+//!
+//! On Unix they are relative symbolic links, so that a run can be moved and so that any program can
+//! open `out/best` as a directory. Where links are not to be had they are files of one line with the
+//! same path in it. Both are swapped by a rename: a reader finds the old or the new one.
+
+use std::path::{Path, PathBuf};
+
+use super::durable::{part_of, sync_dir, write_whole};
+use super::{DIR_NAME, dir_name, step_of};
+use crate::error::TrainError;
+
+/// Points `name` in `out_dir` at the checkpoint of `step`, durably.
+pub(crate) fn point(out_dir: &Path, name: &str, step: u64) -> Result<(), TrainError> {
+    let target = format!("{DIR_NAME}/{}", dir_name(step));
+    let path = out_dir.join(name);
+    if !swap_link(&path, &target)? {
+        write_whole(&path, format!("{target}\n").as_bytes())?;
+    }
+    sync_dir(out_dir)
+}
+
+/// The checkpoint that `name` in `out_dir` names, whether or not it is there. `None` if there is no
+/// such name or it does not name a checkpoint.
+pub(super) fn target(out_dir: &Path, name: &str) -> Option<(u64, PathBuf)> {
+    let path = out_dir.join(name);
+    let target = match std::fs::read_link(&path) {
+        Ok(target) => target.to_str()?.to_string(),
+        Err(_) => std::fs::read_to_string(&path).ok()?,
+    };
+    let dir_name = target.trim_end().strip_prefix(DIR_NAME)?.strip_prefix(['/', '\\'])?;
+    Some((step_of(dir_name)?, out_dir.join(DIR_NAME).join(dir_name)))
+}
+
+/// Puts a link in the place of `path`. False if this file system has no links.
+#[cfg(unix)]
+fn swap_link(path: &Path, target: &str) -> Result<bool, TrainError> {
+    let part = part_of(path);
+    match std::fs::remove_file(&part) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(TrainError::io("remove", &part)(error));
+        }
+        _ => {}
+    }
+    if std::os::unix::fs::symlink(target, &part).is_err() {
+        return Ok(false);
+    }
+    std::fs::rename(&part, path).map_err(TrainError::io("replace", path))?;
+    Ok(true)
+}
+
+/// On Windows a link needs a privilege that people do not have.
+#[cfg(not(unix))]
+fn swap_link(path: &Path, _target: &str) -> Result<bool, TrainError> {
+    let _ = part_of(path);
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn follows_the_last_swap_and_takes_links_and_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let out_dir = dir.path();
+        assert_eq!(target(out_dir, "last"), None);
+        for step in [10, 250] {
+            point(out_dir, "last", step).unwrap();
+            let expected = out_dir.join("checkpoints").join(format!("step-{step:08}"));
+            assert_eq!(target(out_dir, "last"), Some((step, expected)));
+        }
+        std::fs::write(out_dir.join("best"), "checkpoints/step-00000010\n").unwrap();
+        assert_eq!(target(out_dir, "best").unwrap().0, 10);
+        point(out_dir, "best", 250).unwrap();
+        assert_eq!(target(out_dir, "best").unwrap().0, 250);
+    }
+
+    #[test]
+    fn nonsense_names_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        for nonsense in ["", "elsewhere", "checkpoints/../..", "checkpoints/step-x", "checkpoints"]
+        {
+            std::fs::write(dir.path().join("best"), nonsense).unwrap();
+            assert_eq!(target(dir.path(), "best"), None, "{nonsense:?}");
+        }
+    }
+}

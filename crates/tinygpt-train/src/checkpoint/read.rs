@@ -1,0 +1,147 @@
+//! Finding a checkpoint that can be trusted.
+//!
+//! Readers need no lock: a checkpoint never changes once it has its name. Each file is compared
+//! with the manifest before any of it is used.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::{BEST, LAST, STATE_FILE, State, list, manifest, pointer};
+use crate::config::TrainConfig;
+use crate::error::{Rejected, TrainError};
+
+/// Which checkpoint to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The one with the lowest validation loss.
+    Best,
+    /// The newest.
+    Last,
+    /// This directory: one of ours, or any Hugging Face GPT-2 directory.
+    Dir(PathBuf),
+}
+
+impl FromStr for Which {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "best" => Ok(Self::Best),
+            "last" => Ok(Self::Last),
+            "" => Err("expected best, last or a directory".to_string()),
+            dir => Ok(Self::Dir(PathBuf::from(dir))),
+        }
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Best => f.write_str(BEST),
+            Self::Last => f.write_str(LAST),
+            Self::Dir(dir) => write!(f, "{}", dir.display()),
+        }
+    }
+}
+
+/// The directory of a checkpoint of the run in `out_dir`, verified against its manifest.
+///
+/// `Best` falls back to the newest where no evaluation has been made yet. A `Dir` without a
+/// manifest is somebody else's and is returned as it is.
+///
+/// # Errors
+/// [`TrainError::NothingToResume`] if there is no checkpoint, [`TrainError::Corrupt`] if it is
+/// damaged, [`TrainError::Io`] if it cannot be read.
+pub fn locate(out_dir: &Path, which: &Which) -> Result<PathBuf, TrainError> {
+    let name = match which {
+        Which::Dir(dir) => {
+            if dir.join(manifest::FILE_NAME).exists() {
+                manifest::verify(dir)?;
+            }
+            return Ok(dir.clone());
+        }
+        Which::Best => BEST,
+        Which::Last => LAST,
+    };
+    // A trainer may move the link and prune while we read; then the new target is the answer.
+    let mut dir = named(out_dir, name)?;
+    loop {
+        match manifest::verify(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) => {
+                let now = named(out_dir, name)?;
+                if now == dir {
+                    return Err(error);
+                }
+                dir = now;
+            }
+        }
+    }
+}
+
+fn named(out_dir: &Path, name: &str) -> Result<PathBuf, TrainError> {
+    let newest = || Ok::<_, TrainError>(list(out_dir)?.into_iter().next());
+    let found = match pointer::target(out_dir, name).or_else(|| pointer::target(out_dir, LAST)) {
+        Some(target) => Some(target),
+        None => newest()?,
+    };
+    found.map(|(_, dir)| dir).ok_or_else(|| TrainError::NothingToResume(out_dir.to_path_buf()))
+}
+
+/// The configuration that the newest checkpoint in `out_dir` was written with, if there is one.
+///
+/// Not verified: it is meant for filling in what a user who resumes did not say.
+///
+/// # Errors
+/// [`TrainError::Corrupt`] or [`TrainError::Io`] if the state is there and cannot be read.
+pub fn saved_config(out_dir: &Path) -> Result<Option<TrainConfig>, TrainError> {
+    match list(out_dir)?.first() {
+        Some((_, dir)) => Ok(Some(State::read(&dir.join(STATE_FILE))?.config)),
+        None => Ok(None),
+    }
+}
+
+/// Verifies a checkpoint and reads its state.
+pub(crate) fn open(dir: &Path) -> Result<State, TrainError> {
+    manifest::verify(dir)?;
+    State::read(&dir.join(STATE_FILE))
+}
+
+/// The newest good checkpoint of a run and those that had to be passed over.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) dir: PathBuf,
+    pub(crate) state: State,
+    /// Newer ones that are damaged, newest first.
+    pub(crate) rejected: Vec<Rejected>,
+}
+
+/// Looks at the checkpoints from the newest on and takes the first good one.
+///
+/// # Errors
+/// [`TrainError::NoGoodCheckpoint`] if there are some and all are damaged.
+pub(crate) fn newest_good(out_dir: &Path) -> Result<Option<Found>, TrainError> {
+    let mut rejected = Vec::new();
+    for (_, dir) in list(out_dir)? {
+        match open(&dir) {
+            Ok(state) => return Ok(Some(Found { dir, state, rejected })),
+            Err(error) => rejected.push(Rejected { reason: full_message(&error), dir }),
+        }
+    }
+    if rejected.is_empty() {
+        return Ok(None);
+    }
+    Err(TrainError::NoGoodCheckpoint { out_dir: out_dir.to_path_buf(), rejected })
+}
+
+/// The message with its causes, for an error that is only reported.
+fn full_message(error: &TrainError) -> String {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    message
+}

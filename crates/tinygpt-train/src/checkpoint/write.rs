@@ -1,0 +1,176 @@
+//! Writing a checkpoint whole or not at all, and removing those that are no longer needed.
+//!
+//! Everything here runs under the lock of `out_dir`.
+
+use std::path::{Path, PathBuf};
+
+use super::durable::{create_dir, sync_dir};
+use super::{BEST, DELETED, DIR_NAME, LAST, TEMPORARY};
+use super::{dir_name, entry_names, list, manifest};
+use crate::error::TrainError;
+
+/// Saves the checkpoint of `step`: `write_files` fills a directory, which then gets its name.
+///
+/// When this returns the checkpoint is durable: files, directory and name are synced. When it fails
+/// nothing has changed.
+pub(crate) fn save(
+    out_dir: &Path,
+    step: u64,
+    write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
+) -> Result<PathBuf, TrainError> {
+    let parent = out_dir.join(DIR_NAME);
+    create_dir(&parent)?;
+    let temporary = parent.join(format!("{TEMPORARY}{}", dir_name(step)));
+    remove_dir(&temporary)?;
+    let saved = fill(&temporary, write_files).and_then(|()| publish(&parent, &temporary, step));
+    if saved.is_err() {
+        // The save has failed already; that its leftovers stay as well is not worth a second error.
+        let _ = std::fs::remove_dir_all(&temporary);
+    }
+    saved
+}
+
+fn fill(
+    temporary: &Path,
+    write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
+    std::fs::create_dir(temporary).map_err(TrainError::io("create the directory", temporary))?;
+    write_files(temporary)?;
+    let mut names = entry_names(temporary)?;
+    names.sort();
+    manifest::write(temporary, &names)?;
+    sync_dir(temporary)
+}
+
+fn publish(parent: &Path, temporary: &Path, step: u64) -> Result<PathBuf, TrainError> {
+    let dir = parent.join(dir_name(step));
+    if dir.exists() {
+        // Only a checkpoint that could not be used: a good one would have been resumed, and the
+        // run would be past its step.
+        discard(parent, &dir)?;
+    }
+    std::fs::rename(temporary, &dir).map_err(TrainError::io("rename", temporary))?;
+    sync_dir(parent)?;
+    Ok(dir)
+}
+
+/// Removes all checkpoints but those in `needed`.
+pub(crate) fn prune(out_dir: &Path, needed: &[u64]) -> Result<(), TrainError> {
+    for (step, dir) in list(out_dir)? {
+        if !needed.contains(&step) {
+            discard(&out_dir.join(DIR_NAME), &dir)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what an earlier process that died left in the middle of a save or a removal.
+pub(crate) fn clean_leftovers(out_dir: &Path) -> Result<(), TrainError> {
+    let parent = out_dir.join(DIR_NAME);
+    for name in entry_names(&parent)? {
+        if name.starts_with(TEMPORARY) || name.starts_with(DELETED) {
+            remove_dir(&parent.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes every checkpoint and both links, for a run that starts over. Nothing else is touched.
+pub(crate) fn remove_all(out_dir: &Path) -> Result<(), TrainError> {
+    for name in [BEST, LAST] {
+        let path = out_dir.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(TrainError::io("remove", &path)(error));
+            }
+            _ => {}
+        }
+    }
+    prune(out_dir, &[])
+}
+
+/// Takes a checkpoint's name away in one step before its files go, so that no reader opens half.
+fn discard(parent: &Path, dir: &Path) -> Result<(), TrainError> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let deleted = parent.join(format!("{DELETED}{name}"));
+    remove_dir(&deleted)?;
+    std::fs::rename(dir, &deleted).map_err(TrainError::io("rename", dir))?;
+    remove_dir(&deleted)
+}
+
+fn remove_dir(dir: &Path) -> Result<(), TrainError> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(TrainError::io("remove", dir)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::super::dir_of;
+    use super::*;
+
+    fn put(dir: &Path, name: &str, text: &str) -> Result<(), TrainError> {
+        let path = dir.join(name);
+        std::fs::write(&path, text).map_err(TrainError::io("write", &path))
+    }
+
+    fn save_empty(out_dir: &Path, step: u64) -> PathBuf {
+        save(out_dir, step, |dir| put(dir, "state.json", "{}")).unwrap()
+    }
+
+    fn steps(out_dir: &Path) -> Vec<u64> {
+        list(out_dir).unwrap().into_iter().map(|(step, _)| step).collect()
+    }
+
+    #[test]
+    fn a_save_that_fails_leaves_everything_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        save_empty(dir.path(), 10);
+        let failed = save(dir.path(), 20, |dir| {
+            put(dir, "model.safetensors", "half")?;
+            Err(TrainError::corrupt(dir, "the disk is full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(steps(dir.path()), [10]);
+        assert_eq!(entry_names(&dir.path().join(DIR_NAME)).unwrap(), ["step-00000010"]);
+    }
+
+    #[test]
+    fn while_it_is_written_it_has_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let out_dir = dir.path();
+        save(out_dir, 10, |half| {
+            put(half, "state.json", "{}")?;
+            assert_eq!(steps(out_dir), [] as [u64; 0]);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(steps(out_dir), [10]);
+        assert!(dir_of(out_dir, 10).join("manifest.json").is_file());
+    }
+
+    #[test]
+    fn leftovers_of_a_crash_are_cleaned_and_checkpoints_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        save_empty(dir.path(), 10);
+        for name in [".tmp-step-00000020", ".del-step-00000005"] {
+            let leftover = dir.path().join(DIR_NAME).join(name);
+            std::fs::create_dir(&leftover).unwrap();
+            put(&leftover, "model.safetensors", "half").unwrap();
+        }
+        clean_leftovers(dir.path()).unwrap();
+        assert_eq!(entry_names(&dir.path().join(DIR_NAME)).unwrap(), ["step-00000010"]);
+    }
+
+    #[test]
+    fn pruning_keeps_what_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        for step in [10, 20, 30, 40] {
+            save_empty(dir.path(), step);
+        }
+        prune(dir.path(), &[20, 40]).unwrap();
+        assert_eq!(steps(dir.path()), [40, 20]);
+    }
+}

@@ -1,0 +1,379 @@
+//! The resolved configuration of a training run, and all the checks that need nothing else.
+//!
+//! Every key has the name it has in the JSON file. Layering (defaults, file, flags) is the command
+//! line's work; this struct has no holes. What needs the data or the machine (a vocabulary smaller
+//! than the tokenizer's, a block larger than the text, a device that is not there) is checked
+//! where those are opened.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tinygpt_data::Encoding;
+use tinygpt_model::ModelConfig;
+
+use crate::adamw::AdamWConfig;
+use crate::error::{Fault, TrainError};
+use crate::schedule::Schedule;
+
+/// Where the first weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum InitFrom {
+    /// Freshly drawn weights.
+    #[default]
+    Scratch,
+    /// The newest good checkpoint of `out_dir`; an error where there is none.
+    Resume,
+    /// `Resume` where `out_dir` holds a checkpoint, else `Scratch`.
+    Auto,
+    /// A Hugging Face GPT-2 directory, to fine-tune. One named like a keyword is written `./auto`.
+    Dir(PathBuf),
+}
+
+impl FromStr for InitFrom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "scratch" => Ok(Self::Scratch),
+            "resume" => Ok(Self::Resume),
+            "auto" => Ok(Self::Auto),
+            "" => Err("expected scratch, resume, auto or a directory".to_string()),
+            dir => Ok(Self::Dir(PathBuf::from(dir))),
+        }
+    }
+}
+
+impl fmt::Display for InitFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scratch => f.write_str("scratch"),
+            Self::Resume => f.write_str("resume"),
+            Self::Auto => f.write_str("auto"),
+            Self::Dir(dir) => write!(f, "{}", dir.display()),
+        }
+    }
+}
+
+impl Serialize for InitFrom {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for InitFrom {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Everything a run is told. [`Default`] is the original's `train_tiny_stories.json` on a CPU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Directory of the run: checkpoints, metrics, drawing.
+    pub out_dir: PathBuf,
+    /// Updates between two evaluations.
+    pub eval_interval: u64,
+    /// Updates between two lines of the log.
+    pub log_interval: u64,
+    /// Batches in one evaluation, of each split.
+    pub eval_iters: usize,
+    /// Evaluate once and leave; no update, no checkpoint.
+    pub eval_only: bool,
+    /// Save at every evaluation, not only at those that are the best so far.
+    pub always_save_checkpoint: bool,
+    /// Where the first weights come from.
+    pub init_from: InitFrom,
+    /// Whether a new run may delete an earlier one in `out_dir`; `auto` then starts over.
+    pub overwrite: bool,
+    /// Directory that holds one directory per dataset.
+    pub data_dir: PathBuf,
+    /// The dataset, as `prepare` named it.
+    pub dataset_name: String,
+    /// The encoding to read; `None` takes the one that was prepared last.
+    pub encoding_type: Option<Encoding>,
+    /// Fresh micro-batches whose gradients make one update.
+    pub gradient_accumulation_steps: usize,
+    /// B: windows in one micro-batch.
+    pub batch_size: usize,
+    /// T: tokens in one window.
+    pub block_size: usize,
+    /// L: number of blocks.
+    pub n_layer: usize,
+    /// H: attention heads; divides `n_embd`.
+    pub n_head: usize,
+    /// C: width of the residual stream.
+    pub n_embd: usize,
+    /// V: rows of the token table; `None` takes the tokenizer's, more pads the table.
+    pub vocab_size: Option<usize>,
+    /// Whether linear layers and layer norms have biases.
+    pub bias: bool,
+    /// Probability of dropping an element, at the three places where GPT-2 drops.
+    pub dropout: f32,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Exact number of updates.
+    pub max_iters: u64,
+    /// Decay of matrices and embeddings; vectors are never decayed.
+    pub weight_decay: f64,
+    /// AdamW's decay of the first moment.
+    pub beta1: f64,
+    /// AdamW's decay of the second moment.
+    pub beta2: f64,
+    /// Largest L2 norm of the whole gradient; 0 switches clipping off.
+    pub grad_clip: f64,
+    /// Whether the learning rate falls after the warm-up.
+    pub decay_lr: bool,
+    /// Updates of linear warm-up.
+    pub warmup_iters: u64,
+    /// The update at which the learning rate has fallen to `min_lr`.
+    pub lr_decay_iters: u64,
+    /// Lowest learning rate.
+    pub min_lr: f64,
+    /// Seed of initial weights, data order, dropout and the samples.
+    pub seed: u64,
+    /// `cpu`, `cuda`, `metal`; the command line turns it into a device.
+    pub device: String,
+    /// `float32` or `bfloat16`; a CPU computes in f32 either way.
+    pub dtype: String,
+    /// CPU threads; `None` takes all cores.
+    pub threads: Option<usize>,
+    /// Whether a short sample is written at each evaluation.
+    pub sample_at_eval: bool,
+    /// Known from PyTorch; must stay false.
+    pub compile: bool,
+    /// Known from nanoGPT; must stay false.
+    pub wandb_log: bool,
+    /// Without meaning while `wandb_log` is false.
+    pub wandb_project: String,
+    /// Without meaning while `wandb_log` is false.
+    pub wandb_run_name: String,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            out_dir: PathBuf::from("out-tiny-stories"),
+            eval_interval: 250,
+            log_interval: 10,
+            eval_iters: 100,
+            eval_only: false,
+            always_save_checkpoint: false,
+            init_from: InitFrom::Scratch,
+            overwrite: false,
+            data_dir: PathBuf::from("data"),
+            dataset_name: "tiny_stories".to_string(),
+            encoding_type: None,
+            gradient_accumulation_steps: 1,
+            batch_size: 64,
+            block_size: 256,
+            n_layer: 6,
+            n_head: 6,
+            n_embd: 384,
+            vocab_size: None,
+            bias: true,
+            dropout: 0.2,
+            learning_rate: 1e-3,
+            max_iters: 10_000,
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.99,
+            grad_clip: 1.0,
+            decay_lr: true,
+            warmup_iters: 100,
+            lr_decay_iters: 10_000,
+            min_lr: 1e-4,
+            seed: 1337,
+            device: "cpu".to_string(),
+            dtype: "bfloat16".to_string(),
+            threads: None,
+            sample_at_eval: true,
+            compile: false,
+            wandb_log: false,
+            wandb_project: "tiny-stories".to_string(),
+            wandb_run_name: "tiny-gpt".to_string(),
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks every key by itself and against the others.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] with every fault found, not only the first.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let mut faults = Faults::default();
+        self.check_shape(&mut faults);
+        self.check_counts(&mut faults);
+        self.check_optimizer(&mut faults);
+        self.check_places(&mut faults);
+        self.check_refused(&mut faults);
+        if faults.0.is_empty() { Ok(()) } else { Err(TrainError::Config(faults.0)) }
+    }
+
+    /// The model this configuration asks for, with `vocab_size` rows in its token table.
+    pub fn model_config(&self, vocab_size: usize) -> ModelConfig {
+        ModelConfig {
+            vocab_size,
+            block_size: self.block_size,
+            n_layer: self.n_layer,
+            n_head: self.n_head,
+            n_embd: self.n_embd,
+            dropout: self.dropout,
+            bias: self.bias,
+        }
+    }
+
+    /// The curve of the learning rate.
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            learning_rate: self.learning_rate,
+            min_lr: self.min_lr,
+            warmup_iters: self.warmup_iters,
+            lr_decay_iters: self.lr_decay_iters,
+            decay_lr: self.decay_lr,
+        }
+    }
+
+    /// The constants of the optimiser.
+    pub fn adamw(&self) -> AdamWConfig {
+        AdamWConfig {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: AdamWConfig::EPS,
+            weight_decay: self.weight_decay,
+        }
+    }
+
+    /// Tokens whose gradients make one update: accumulation · B · T.
+    pub fn tokens_per_step(&self) -> usize {
+        self.gradient_accumulation_steps * self.batch_size * self.block_size
+    }
+
+    /// The CPU threads to use: `threads`, or as many as the machine offers.
+    pub fn resolved_threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    fn check_shape(&self, faults: &mut Faults) {
+        faults.at_least_one("batch_size", self.batch_size);
+        faults.at_least_one("block_size", self.block_size);
+        faults.at_least_one("n_layer", self.n_layer);
+        faults.at_least_one("n_embd", self.n_embd);
+        faults.at_least_one("n_head", self.n_head);
+        faults.at_least_one("gradient_accumulation_steps", self.gradient_accumulation_steps);
+        if self.n_head > 0 && !self.n_embd.is_multiple_of(self.n_head) {
+            let expected = format!("a multiple of `n_head` ({})", self.n_head);
+            faults.add("n_embd", self.n_embd, expected);
+        }
+        if self.vocab_size == Some(0) {
+            faults.add("vocab_size", 0, "null (the tokenizer's) or a number of at least 1");
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            faults.add("dropout", self.dropout, "a probability from 0 up to but not including 1");
+        }
+        let product = self
+            .gradient_accumulation_steps
+            .checked_mul(self.batch_size)
+            .and_then(|windows| windows.checked_mul(self.block_size));
+        if product.is_none() {
+            let expected = "with `block_size` and `gradient_accumulation_steps` a smaller product";
+            faults.add("batch_size", self.batch_size, expected);
+        }
+    }
+
+    fn check_counts(&self, faults: &mut Faults) {
+        faults.at_least_one("eval_interval", self.eval_interval);
+        faults.at_least_one("log_interval", self.log_interval);
+        faults.at_least_one("eval_iters", self.eval_iters);
+        if !self.eval_only {
+            faults.at_least_one("max_iters", self.max_iters);
+        }
+        if self.decay_lr && self.lr_decay_iters < self.warmup_iters {
+            let expected = format!("at least `warmup_iters` ({})", self.warmup_iters);
+            faults.add("lr_decay_iters", self.lr_decay_iters, expected);
+        }
+        if self.threads == Some(0) {
+            faults.add("threads", 0, "null (all cores) or a number of at least 1");
+        }
+    }
+
+    fn check_optimizer(&self, faults: &mut Faults) {
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            faults.add("learning_rate", self.learning_rate, "a finite number above 0");
+        }
+        if !(self.min_lr >= 0.0 && (!self.decay_lr || self.min_lr <= self.learning_rate)) {
+            let expected = format!("from 0 to `learning_rate` ({})", self.learning_rate);
+            faults.add("min_lr", self.min_lr, expected);
+        }
+        for (key, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                faults.add(key, beta, "from 0 up to but not including 1");
+            }
+        }
+        for (key, value) in [("weight_decay", self.weight_decay), ("grad_clip", self.grad_clip)] {
+            if !(value.is_finite() && value >= 0.0) {
+                faults.add(key, value, "a finite number of at least 0 (0 switches it off)");
+            }
+        }
+    }
+
+    fn check_places(&self, faults: &mut Faults) {
+        faults.path("out_dir", &self.out_dir);
+        faults.path("data_dir", &self.data_dir);
+        if let InitFrom::Dir(dir) = &self.init_from {
+            faults.path("init_from", dir);
+        }
+        let name = Path::new(&self.dataset_name);
+        if name.components().count() != 1 || name.file_name() != Some(name.as_os_str()) {
+            let expected = "the name of a dataset, without a path (see `data_dir`)";
+            faults.add("dataset_name", format!("{:?}", self.dataset_name), expected);
+        }
+        if self.overwrite && self.init_from == InitFrom::Resume {
+            let expected = "false with `init_from` resume: one of the two goes on, the other not";
+            faults.add("overwrite", true, expected);
+        }
+    }
+
+    fn check_refused(&self, faults: &mut Faults) {
+        if self.compile {
+            let expected = "false: there is no graph to compile, the kernels are compiled already";
+            faults.add("compile", true, expected);
+        }
+        if self.wandb_log {
+            let expected = "false: the curves are in `out_dir`, as metrics.jsonl and loss.svg";
+            faults.add("wandb_log", true, expected);
+        }
+        if !["float32", "bfloat16"].contains(&self.dtype.as_str()) {
+            let expected = "float32 or bfloat16 (float16 needs loss scaling, which is left out)";
+            faults.add("dtype", format!("{:?}", self.dtype), expected);
+        }
+    }
+}
+
+/// Collects faults, so that a user mends a file once.
+#[derive(Default)]
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, key: &'static str, got: impl fmt::Display, expected: impl Into<String>) {
+        self.0.push(Fault::new(key, got, expected));
+    }
+
+    fn at_least_one<N: fmt::Display + PartialEq + Default>(&mut self, key: &'static str, n: N) {
+        if n == N::default() {
+            self.add(key, n, "at least 1");
+        }
+    }
+
+    /// Paths end up in JSON (the saved configuration), which has no way to say raw bytes.
+    fn path(&mut self, key: &'static str, path: &Path) {
+        if path.as_os_str().is_empty() {
+            self.add(key, "empty", "a directory");
+        } else if path.to_str().is_none() {
+            self.add(key, format!("{path:?}"), "a path that is valid UTF-8");
+        }
+    }
+}

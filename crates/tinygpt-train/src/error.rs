@@ -1,0 +1,255 @@
+//! What can go wrong in a run, in one enum.
+//!
+//! Every message names the file or the key, what was found, what was expected and what to do
+//! next. [`TrainError::kind`] is the coarse class from which the command line picks its exit code;
+//! this crate itself never prints and never exits.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use tinygpt_data::DataError;
+use tinygpt_model::ModelError;
+
+/// One fault of a configuration: which key, what it holds and what it may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The key as it is spelled in the JSON file.
+    pub key: &'static str,
+    /// The value that was found.
+    pub got: String,
+    /// What the key accepts, and the way out where there is one.
+    pub expected: String,
+}
+
+impl Fault {
+    /// A fault of `key`, which holds `got` where `expected` is accepted.
+    pub fn new(key: &'static str, got: impl fmt::Display, expected: impl Into<String>) -> Self {
+        Self { key, got: got.to_string(), expected: expected.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is {}, expected {}", self.key, self.got, self.expected)
+    }
+}
+
+/// A checkpoint that was found and could not be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The checkpoint's directory.
+    pub dir: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The class of an error; the command line turns it into an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request cannot be met as it was made: a wrong key, a used directory.
+    Config,
+    /// Data or a checkpoint is bad or corrupt.
+    Corrupt,
+    /// The operating system refused to read or write.
+    Io,
+    /// The loss or a gradient is not a finite number.
+    NonFinite,
+    /// Another process trains in the same directory.
+    Locked,
+    /// The data crate failed; its own kind says how.
+    Data,
+    /// The model crate failed; its own kind says how.
+    Model,
+    /// Anything else.
+    Unexpected,
+}
+
+/// Everything that can stop a training run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The configuration has faults; all of them are listed at once.
+    #[error("the configuration has {}", list_faults(.0))]
+    Config(Vec<Fault>),
+
+    /// A new run was asked for and the directory holds an earlier one.
+    #[error(
+        "`out_dir` {} already holds a run, and `init_from` is {init_from}: go on with it by \
+         `--init-from resume`, start over with `--overwrite`, or choose another `--out-dir`",
+        .out_dir.display()
+    )]
+    UsedOutDir {
+        /// The run's directory.
+        out_dir: PathBuf,
+        /// What the new run was to start from.
+        init_from: String,
+    },
+
+    /// `init_from` is `resume` and there is nothing to go on from.
+    #[error(
+        "`init_from` is resume, but {} holds no checkpoint: start with `--init-from scratch` \
+         (or `auto`, which resumes where it can), or name the run's directory with `--out-dir`",
+        .0.display()
+    )]
+    NothingToResume(PathBuf),
+
+    /// A resumed run would differ from the one that was saved.
+    #[error(
+        "cannot go on from {}: `{key}` was {saved} when it was saved and is {now} now; {cure}",
+        .checkpoint.display()
+    )]
+    Mismatch {
+        /// The checkpoint that was to be resumed, or the model directory to start from.
+        checkpoint: PathBuf,
+        /// The key, or what stands for it.
+        key: &'static str,
+        /// The value the checkpoint was written with.
+        saved: String,
+        /// The value of this run.
+        now: String,
+        /// What to do about it.
+        cure: String,
+    },
+
+    /// Another process holds the lock of `out_dir`.
+    #[error(
+        "{} is in use by another training process: wait for it to end, stop it, \
+         or choose another `--out-dir`",
+        .0.display()
+    )]
+    Locked(PathBuf),
+
+    /// The operating system refused.
+    #[error("could not {act} {}", .path.display())]
+    Io {
+        /// What was tried, as a verb: `write`, `create`.
+        act: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+
+    /// A file of a checkpoint is not what it should be.
+    #[error("{}: {reason}", .path.display())]
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// What is wrong with it: expected and got.
+        reason: String,
+    },
+
+    /// There are checkpoints, and none of them can be used.
+    #[error(
+        "no usable checkpoint in {}: {}; restore one from a copy, or start over with `--overwrite`",
+        .out_dir.display(), list_rejected(.rejected)
+    )]
+    NoGoodCheckpoint {
+        /// The run's directory.
+        out_dir: PathBuf,
+        /// Every checkpoint that was tried, newest first.
+        rejected: Vec<Rejected>,
+    },
+
+    /// The loss or the gradient stopped being a number. The weights were not touched by it.
+    #[error(
+        "{what} at iter {iter} (learning rate {learning_rate:e}, last finite gradient norm \
+         {last_grad_norm}): the update was not made. {}",
+        what_is_good(.last_good.as_deref())
+    )]
+    NonFinite {
+        /// What is not finite: the loss, or the gradient of a named parameter.
+        what: String,
+        /// Updates made before this one.
+        iter: u64,
+        /// The learning rate this update would have had.
+        learning_rate: f64,
+        /// Gradient norm of the update before, before clipping; NaN where there was none.
+        last_grad_norm: f64,
+        /// The newest checkpoint, which holds only finite numbers.
+        last_good: Option<PathBuf>,
+    },
+
+    /// The loss curves could not be drawn.
+    #[error("could not draw {}: {reason}", .path.display())]
+    Plot {
+        /// The drawing.
+        path: PathBuf,
+        /// What the drawing library says.
+        reason: String,
+    },
+
+    /// From the model crate.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+
+    /// From the data crate.
+    #[error(transparent)]
+    Data(#[from] DataError),
+
+    /// From candle: an operation on the optimiser's tensors failed.
+    #[error("the optimiser failed on the device")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl TrainError {
+    /// The class of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(_)
+            | Self::UsedOutDir { .. }
+            | Self::NothingToResume(_)
+            | Self::Mismatch { .. } => ErrorKind::Config,
+            Self::Locked(_) => ErrorKind::Locked,
+            Self::Io { .. } => ErrorKind::Io,
+            Self::Corrupt { .. } | Self::NoGoodCheckpoint { .. } => ErrorKind::Corrupt,
+            Self::NonFinite { .. } => ErrorKind::NonFinite,
+            Self::Data(_) => ErrorKind::Data,
+            Self::Model(_) => ErrorKind::Model,
+            Self::Plot { .. } | Self::Tensor(_) => ErrorKind::Unexpected,
+        }
+    }
+
+    /// Wraps an I/O error with the act and the path it belongs to; made for `map_err`.
+    pub(crate) fn io(act: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { act, path, source }
+    }
+
+    /// A damaged file and what is wrong with it.
+    pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.to_path_buf(), reason: reason.into() }
+    }
+}
+
+fn list_faults(faults: &[Fault]) -> String {
+    match faults {
+        [only] => format!("a fault: {only}"),
+        many => {
+            let lines: Vec<String> = many.iter().map(|fault| format!("\n  {fault}")).collect();
+            format!("{} faults:{}", many.len(), lines.concat())
+        }
+    }
+}
+
+fn list_rejected(rejected: &[Rejected]) -> String {
+    let name = |dir: &Path| dir.file_name().map(|n| n.to_string_lossy().into_owned());
+    let each: Vec<String> = rejected
+        .iter()
+        .map(|r| format!("{} ({})", name(&r.dir).unwrap_or_default(), r.reason))
+        .collect();
+    each.join("; ")
+}
+
+fn what_is_good(last_good: Option<&Path>) -> String {
+    match last_good {
+        Some(dir) => format!(
+            "The last good checkpoint is {}: go on from it with `--init-from resume` and a lower \
+             `--learning-rate`",
+            dir.display()
+        ),
+        None => "No checkpoint was saved yet: try a lower `--learning-rate`".to_string(),
+    }
+}

@@ -1,0 +1,230 @@
+//! `metrics.jsonl`: the run's numbers, one JSON object a line.
+//!
+//! Every update writes a `step` line, every evaluation an `eval` line. The file belongs to the
+//! checkpoints: when a run is resumed it is first cut back to what the checkpoint has seen, so that
+//! it reads as if the run had never stopped. It draws nothing (see [`crate::plot`]).
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::report::{EvalRecord, StepRecord};
+
+/// Name of the file in `out_dir`.
+pub const FILE_NAME: &str = "metrics.jsonl";
+
+/// One line of the file.
+///
+/// ```
+/// use tinygpt_train::metrics::Line;
+///
+/// let line = r#"{"event":"eval","iter":0,"train_loss":4.2,"val_loss":4.2,
+///                "val_bits_per_byte":6.1,"perplexity":66.7}"#;
+/// assert!(matches!(serde_json::from_str(line)?, Line::Eval(record) if record.iter == 0));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Line {
+    /// One update.
+    Step(StepRecord),
+    /// One evaluation.
+    Eval(EvalRecord),
+}
+
+/// What a checkpoint has seen of the run, as far as the metrics go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Updates made.
+    pub n_iters: u64,
+    /// The `iter` of the last evaluation, if there was one.
+    pub last_eval_iter: Option<u64>,
+}
+
+impl Seen {
+    fn holds(&self, line: &Line) -> bool {
+        match line {
+            Line::Step(record) => record.iter < self.n_iters,
+            Line::Eval(record) => self.last_eval_iter.is_some_and(|last| record.iter <= last),
+        }
+    }
+}
+
+/// The open file. Lines are buffered; what must be on the disk is flushed by name.
+#[derive(Debug)]
+pub struct Metrics {
+    path: PathBuf,
+    writer: BufWriter<File>,
+}
+
+impl Metrics {
+    /// Starts the file anew in `out_dir`.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] if the file cannot be created.
+    pub fn create(out_dir: &Path) -> Result<Self, TrainError> {
+        let path = out_dir.join(FILE_NAME);
+        let file = File::create(&path).map_err(TrainError::io("create", &path))?;
+        Ok(Self { path, writer: BufWriter::new(file) })
+    }
+
+    /// Opens the file of an earlier run to go on with it, cut back to what the checkpoint has seen.
+    ///
+    /// A last line that a crash cut in two is dropped, and so is everything after it. A missing
+    /// file is started anew: the weights matter more than their history.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] if the file cannot be read or replaced.
+    pub fn resume(out_dir: &Path, seen: Seen) -> Result<Self, TrainError> {
+        let path = out_dir.join(FILE_NAME);
+        if !path.exists() {
+            return Self::create(out_dir);
+        }
+        let mut kept = String::new();
+        let bytes = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
+        for line in String::from_utf8_lossy(&bytes).split_inclusive('\n') {
+            match serde_json::from_str::<Line>(line) {
+                Ok(parsed) if !line.ends_with('\n') || !seen.holds(&parsed) => {}
+                Ok(_) => kept.push_str(line),
+                Err(_) => break,
+            }
+        }
+        let part = out_dir.join(".metrics.jsonl.part");
+        std::fs::write(&part, &kept).map_err(TrainError::io("write", &part))?;
+        std::fs::rename(&part, &path).map_err(TrainError::io("replace", &path))?;
+        let file = File::options()
+            .append(true)
+            .open(&path)
+            .map_err(TrainError::io("open for appending", &path))?;
+        Ok(Self { path, writer: BufWriter::new(file) })
+    }
+
+    /// Adds an update.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] if the buffer was full and could not be written.
+    pub fn step(&mut self, record: &StepRecord) -> Result<(), TrainError> {
+        self.write(&Line::Step(record.clone()))
+    }
+
+    /// Adds an evaluation.
+    ///
+    /// # Errors
+    /// As [`Metrics::step`].
+    pub fn eval(&mut self, record: &EvalRecord) -> Result<(), TrainError> {
+        self.write(&Line::Eval(record.clone()))
+    }
+
+    /// Hands everything to the operating system, so that other programs see it.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] if the file cannot be written.
+    pub fn flush(&mut self) -> Result<(), TrainError> {
+        self.writer.flush().map_err(TrainError::io("write", &self.path))
+    }
+
+    fn write(&mut self, line: &Line) -> Result<(), TrainError> {
+        serde_json::to_writer(&mut self.writer, line)
+            .map_err(std::io::Error::from)
+            .and_then(|()| self.writer.write_all(b"\n"))
+            .map_err(TrainError::io("write", &self.path))
+    }
+}
+
+/// Reads the lines of a metrics file, as far as they are whole.
+///
+/// # Errors
+/// [`TrainError::Io`] if the file cannot be read.
+pub fn read(path: &Path) -> Result<Vec<Line>, TrainError> {
+    let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path))?;
+    Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn step(iter: u64) -> StepRecord {
+        StepRecord {
+            iter,
+            loss: 1.5,
+            learning_rate: 1e-3,
+            grad_norm: 0.5,
+            step_ms: 12.0,
+            tokens_per_second: 1000.0,
+        }
+    }
+
+    fn eval(iter: u64) -> EvalRecord {
+        EvalRecord { iter, train_loss: 1.0, val_loss: 1.1, val_bits_per_byte: 1.6, perplexity: 3.0 }
+    }
+
+    /// Evaluations at 0, 4 and 8, updates 0 to 9.
+    fn written(dir: &Path) {
+        let mut metrics = Metrics::create(dir).unwrap();
+        for iter in 0..10 {
+            if iter % 4 == 0 {
+                metrics.eval(&eval(iter)).unwrap();
+            }
+            metrics.step(&step(iter)).unwrap();
+        }
+    }
+
+    fn iters(dir: &Path) -> (Vec<u64>, Vec<u64>) {
+        let (mut steps, mut evals) = (Vec::new(), Vec::new());
+        for line in read(&dir.join(FILE_NAME)).unwrap() {
+            match line {
+                Line::Step(record) => steps.push(record.iter),
+                Line::Eval(record) => evals.push(record.iter),
+            }
+        }
+        (steps, evals)
+    }
+
+    #[test]
+    fn lines_are_worded_as_promised() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::create(dir.path()).unwrap();
+        metrics.step(&step(7)).unwrap();
+        metrics.eval(&eval(8)).unwrap();
+        metrics.flush().unwrap();
+        let text = std::fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
+        assert_eq!(
+            text,
+            "{\"event\":\"step\",\"iter\":7,\"loss\":1.5,\"learning_rate\":0.001,\
+             \"grad_norm\":0.5,\"step_ms\":12.0,\"tokens_per_second\":1000.0}\n\
+             {\"event\":\"eval\",\"iter\":8,\"train_loss\":1.0,\"val_loss\":1.1,\
+             \"val_bits_per_byte\":1.6,\"perplexity\":3.0}\n"
+        );
+    }
+
+    #[test]
+    fn cut_back_to_what_the_checkpoint_has_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        written(dir.path());
+        // Saved by the evaluation at 8, before update 8 was made.
+        drop(Metrics::resume(dir.path(), Seen { n_iters: 8, last_eval_iter: Some(8) }).unwrap());
+        assert_eq!(iters(dir.path()), ((0..8).collect(), vec![0, 4, 8]));
+        // Saved by a signal before the evaluation at 4: it will be made again.
+        drop(Metrics::resume(dir.path(), Seen { n_iters: 4, last_eval_iter: Some(0) }).unwrap());
+        assert_eq!(iters(dir.path()), ((0..4).collect(), vec![0]));
+    }
+
+    #[test]
+    fn a_torn_last_line_is_dropped_and_writing_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        written(dir.path());
+        let path = dir.path().join(FILE_NAME);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() - 9]).unwrap();
+        let seen = Seen { n_iters: 100, last_eval_iter: Some(100) };
+        let mut metrics = Metrics::resume(dir.path(), seen).unwrap();
+        metrics.step(&step(9)).unwrap();
+        drop(metrics);
+        assert_eq!(iters(dir.path()), ((0..10).collect(), vec![0, 4, 8]));
+    }
+}

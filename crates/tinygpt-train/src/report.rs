@@ -1,0 +1,113 @@
+//! What the loop tells the outside: the only way out of it.
+//!
+//! The loop calls a [`Report`] as things happen; the command line implements it with progress bars
+//! and lines, a test with a vector. Nothing here prints. The records are also the lines of
+//! `metrics.jsonl` (see [`crate::metrics`]). Losses are f32: that is what they are computed in, and
+//! their shortest decimal form survives JSON exactly, which a 17-digit f64 does not always.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tinygpt_model::memory::MemoryEstimate;
+
+/// Listens to a training run. Every method may be left out.
+pub trait Report {
+    /// Once, before the first step.
+    fn run_summary(&mut self, _summary: &RunSummary) {}
+    /// After each update.
+    fn step(&mut self, _record: &StepRecord) {}
+    /// During an evaluation, which can take minutes: `done` of `total` batches.
+    fn evaluating(&mut self, _done: usize, _total: usize) {}
+    /// After each evaluation.
+    fn eval(&mut self, _record: &EvalRecord) {}
+    /// A short text written by the model after `iter` updates.
+    fn sample(&mut self, _iter: u64, _text: &str) {}
+    /// After a checkpoint has become durable.
+    fn saved(&mut self, _saved: &Saved) {}
+    /// Something the user should know and that does not stop the run.
+    fn notice(&mut self, _text: &str) {}
+}
+
+/// Listens to nothing.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl Report for Silent {}
+
+/// What is about to run.
+#[derive(Debug, Clone)]
+pub struct RunSummary {
+    /// Updates already made, 0 unless the run is resumed.
+    pub start_iter: u64,
+    /// Updates after which the run is finished.
+    pub max_iters: u64,
+    /// Where the weights came from, in words.
+    pub started_from: String,
+    /// Number of weights; the tied head counts once.
+    pub n_params: usize,
+    /// Weights that are decayed (matrices and embeddings).
+    pub n_decayed_params: usize,
+    /// Tokens per update: accumulation · batch · block.
+    pub tokens_per_step: usize,
+    /// Tokens in the training split.
+    pub train_tokens: usize,
+    /// Tokens in the validation split.
+    pub val_tokens: usize,
+    /// Windows of `block_size + 1` tokens in one epoch of the training split.
+    pub windows_per_epoch: usize,
+    /// What training is expected to hold in memory.
+    pub memory: MemoryEstimate,
+    /// The device in words: `cpu`, `cuda`, `metal`.
+    pub device: &'static str,
+    /// Threads used on the CPU.
+    pub threads: usize,
+    /// The vector instructions in use on the CPU.
+    pub instruction_set: String,
+    /// The run's directory.
+    pub out_dir: PathBuf,
+}
+
+/// One update.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Updates made before this one: the first is 0.
+    pub iter: u64,
+    /// Mean loss of the batch in nats per token, before the update.
+    pub loss: f32,
+    /// Learning rate of this update.
+    pub learning_rate: f64,
+    /// L2 norm of the whole gradient, before clipping.
+    pub grad_norm: f32,
+    /// Wall time of the update in milliseconds.
+    pub step_ms: f64,
+    /// Training tokens per second of this update.
+    pub tokens_per_second: f64,
+}
+
+/// One evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// Updates made before it.
+    pub iter: u64,
+    /// Mean loss over fixed training windows, nats per token.
+    pub train_loss: f32,
+    /// Mean loss over fixed validation windows, nats per token.
+    pub val_loss: f32,
+    /// The validation loss per byte of text, in bits: comparable between tokenizers.
+    pub val_bits_per_byte: f32,
+    /// `exp(val_loss)`.
+    pub perplexity: f32,
+}
+
+/// A checkpoint that is on the disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saved {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Updates it holds.
+    pub iter: u64,
+    /// Whether it has the lowest validation loss of the run so far.
+    pub is_best: bool,
+    /// Wall time of the save in milliseconds, with its syncs.
+    pub save_ms: f64,
+}

@@ -1,0 +1,113 @@
+//! Evaluation inside a run: when, what is recorded, and which evaluations are worth a checkpoint.
+
+use std::ops::ControlFlow;
+
+use tinygpt_model::{SamplingParams, generate};
+
+use super::Trainer;
+use crate::checkpoint::Best;
+use crate::error::TrainError;
+use crate::evaluate::EvalSet;
+use crate::metrics::Metrics;
+use crate::report::{EvalRecord, Report};
+use crate::schedule::learning_rate;
+use crate::stop::StopFlag;
+
+/// Tokens of the sample at each evaluation.
+const SAMPLE_TOKENS: usize = 200;
+
+impl Trainer {
+    pub(super) fn is_time_to_evaluate(&self) -> bool {
+        let step = self.progress.step;
+        (step.is_multiple_of(self.config.eval_interval) || step == self.config.max_iters)
+            && self.progress.last_eval_iter != Some(step)
+    }
+
+    /// Evaluates, and saves if this is the best checkpoint so far or every one is asked for.
+    pub(super) fn evaluate_and_save(
+        &mut self,
+        stop: &StopFlag,
+        metrics: &mut Metrics,
+        report: &mut dyn Report,
+    ) -> Result<(), TrainError> {
+        let Some(record) = self.evaluate(stop, report)? else { return Ok(()) };
+        self.progress.last_eval_iter = Some(record.iter);
+        metrics.eval(&record)?;
+        metrics.flush()?;
+        if record.iter == 0 {
+            // Nothing is learnt yet: not worth a checkpoint, and `best` names checkpoints only.
+            return Ok(());
+        }
+        let is_best = self.progress.best.is_none_or(|best| record.val_loss < best.val_loss);
+        if is_best {
+            self.progress.best = Some(Best { step: record.iter, val_loss: record.val_loss });
+        }
+        if is_best || self.config.always_save_checkpoint {
+            self.save(is_best, report)?;
+        }
+        Ok(())
+    }
+
+    /// The loss on both splits and a short sample. `None` if `stop` was raised meanwhile.
+    pub(super) fn evaluate(
+        &mut self,
+        stop: &StopFlag,
+        report: &mut dyn Report,
+    ) -> Result<Option<EvalRecord>, TrainError> {
+        let (eval_iters, batch_size) = (self.config.eval_iters, self.config.batch_size);
+        let seq_len = self.gpt.config().block_size;
+        let train = EvalSet::new(&self.prepared.train, eval_iters, batch_size, seq_len)?;
+        let val = EvalSet::new(&self.prepared.val, eval_iters, batch_size, seq_len)?;
+        let total = train.n_batches() + val.n_batches();
+        let mut done = 0;
+        let mut on_batch = || {
+            report.evaluating(done, total);
+            done += 1;
+            if stop.signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let tokenizer = &self.prepared.tokenizer;
+        let Some(train_loss) = train.loss(&mut self.gpt, tokenizer, &mut on_batch)? else {
+            return Ok(None);
+        };
+        let Some(val_loss) = val.loss(&mut self.gpt, tokenizer, &mut on_batch)? else {
+            return Ok(None);
+        };
+        let iter = self.progress.step;
+        if !val_loss.nats_per_token.is_finite() {
+            let lr = learning_rate(iter, &self.config.schedule());
+            return Err(self.non_finite("the validation loss is not finite", lr));
+        }
+        let record = EvalRecord {
+            iter,
+            train_loss: train_loss.nats_per_token as f32,
+            val_loss: val_loss.nats_per_token as f32,
+            val_bits_per_byte: val_loss.bits_per_byte as f32,
+            perplexity: (val_loss.nats_per_token.exp() as f32).min(f32::MAX),
+        };
+        report.eval(&record);
+        if self.config.sample_at_eval {
+            report.sample(iter, &self.sample(stop)?);
+        }
+        Ok(Some(record))
+    }
+
+    /// A short document from the model as it is now.
+    fn sample(&self, stop: &StopFlag) -> Result<String, TrainError> {
+        let eot = self.prepared.tokenizer.eot_id();
+        let params = SamplingParams {
+            temperature: 0.8,
+            top_k: Some(200),
+            max_new_tokens: SAMPLE_TOKENS,
+            seed: self.config.seed,
+            eos: Some(eot),
+            vocab_used: self.prepared.tokenizer.vocab_size(),
+        };
+        let mut ids = Vec::with_capacity(SAMPLE_TOKENS);
+        let mut keep = |id| {
+            ids.extend((id != eot).then_some(id));
+            if stop.signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        generate(&self.gpt, &[eot], &params, self.progress.step, &mut keep)?;
+        Ok(self.prepared.tokenizer.decode(&ids)?)
+    }
+}

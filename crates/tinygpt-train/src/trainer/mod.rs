@@ -1,0 +1,294 @@
+//! The training loop, in the order in which things happen.
+//!
+//! Learning rate, evaluation and checkpoint, gradients of fresh micro-batches, clipping, update,
+//! report: [`Trainer::run`] reads from top to bottom as one step does. The only outward call is to
+//! [`Report`]; files are written by [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`].
+//! When to evaluate and what a checkpoint holds is in the two files beside this one.
+
+mod evaluation;
+mod save;
+
+use std::time::Instant;
+
+use candle_core::Device;
+use tinygpt_data::{Prepared, Windows, fill_batch};
+use tinygpt_model::{DropoutKey, Gpt, Grads, ModelError, TokenBatch};
+
+use crate::adamw::AdamW;
+use crate::checkpoint::{self, OutDirLock};
+use crate::config::TrainConfig;
+use crate::error::{Fault, TrainError};
+use crate::metrics::{Metrics, Seen};
+use crate::plot;
+use crate::report::{Report, RunSummary, StepRecord};
+use crate::schedule::learning_rate;
+use crate::start::{Progress, Start, device_name, instruction_set, start};
+use crate::stop::StopFlag;
+
+/// How a run ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// `max_iters` updates are made and saved.
+    Finished,
+    /// The checkpoint that was resumed has `max_iters` updates already; nothing was done.
+    AlreadyFinished,
+    /// `eval_only`: evaluated, nothing was written.
+    Evaluated,
+    /// The [`StopFlag`] was raised by this signal; the last finished step is saved.
+    Stopped(usize),
+}
+
+/// A run that is ready to go: weights, optimiser, data and the lock of its directory.
+#[derive(Debug)]
+pub struct Trainer {
+    config: TrainConfig,
+    prepared: Prepared,
+    windows: Windows,
+    gpt: Gpt,
+    optimizer: AdamW,
+    grads: Grads,
+    progress: Progress,
+    last_grad_norm: f64,
+    started_from: String,
+    notices: Vec<String>,
+    _lock: Option<OutDirLock>,
+}
+
+impl Trainer {
+    /// Checks the configuration, locks `out_dir` and gets the first weights, by `init_from`.
+    ///
+    /// Nothing in `out_dir` is deleted before everything else has succeeded.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for faults of the configuration, among them a `block_size` that the
+    /// data does not fill; [`TrainError::Locked`] if another process trains there; for the rest
+    /// see the variants of [`TrainError`] that speak of `init_from`.
+    pub fn new(
+        config: TrainConfig,
+        prepared: Prepared,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        config.validate()?;
+        let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
+        if lock.is_some() {
+            checkpoint::clean_leftovers(&config.out_dir)?;
+        }
+        let Start { mut gpt, optimizer, progress, from, notices } =
+            start(&config, &prepared, device)?;
+        check_data(gpt.config().block_size, &prepared)?;
+        let windows = Windows::new(prepared.train.len(), gpt.config().block_size, config.seed)?;
+        gpt.set_threads(config.resolved_threads());
+        let grads = gpt.new_grads()?;
+        if lock.is_some() && progress.last_saved.is_none() {
+            checkpoint::remove_all(&config.out_dir)?;
+        }
+        Ok(Self {
+            config,
+            prepared,
+            windows,
+            gpt,
+            optimizer,
+            grads,
+            progress,
+            last_grad_norm: f64::NAN,
+            started_from: from,
+            notices,
+            _lock: lock,
+        })
+    }
+
+    /// The model, for what comes after training.
+    pub fn gpt(&self) -> &Gpt {
+        &self.gpt
+    }
+
+    /// The model, for what has to be set before training (the dtype on an accelerator).
+    pub fn gpt_mut(&mut self) -> &mut Gpt {
+        &mut self.gpt
+    }
+
+    /// The data it trains on.
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// Trains until `max_iters` updates are made or `stop` is raised.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`] before an update that would poison the weights;
+    /// [`TrainError::Io`] if a checkpoint or the metrics cannot be written; data and model errors.
+    pub fn run(&mut self, stop: &StopFlag, report: &mut dyn Report) -> Result<Outcome, TrainError> {
+        self.announce(report);
+        if self.config.eval_only {
+            return match self.evaluate(stop, report)? {
+                Some(_) => Ok(Outcome::Evaluated),
+                None => Ok(Outcome::Stopped(stop.signal().unwrap_or_default())),
+            };
+        }
+        if self.progress.step >= self.config.max_iters {
+            return Ok(Outcome::AlreadyFinished);
+        }
+        let mut metrics = self.open_metrics()?;
+        let schedule = self.config.schedule();
+        let outcome = loop {
+            let lr = learning_rate(self.progress.step, &schedule);
+
+            if self.is_time_to_evaluate() {
+                self.evaluate_and_save(stop, &mut metrics, report)?;
+            }
+            if self.progress.step == self.config.max_iters {
+                break Outcome::Finished;
+            }
+            if let Some(signal) = stop.signal() {
+                break Outcome::Stopped(signal);
+            }
+
+            let started = Instant::now();
+            let loss = self.accumulate_gradients(lr)?;
+            let grad_norm = self.gradient_norm(lr)?;
+            let clip = clip_factor(grad_norm, self.config.grad_clip);
+            self.optimizer.step(self.gpt.params(), &self.grads, lr, clip)?;
+            self.progress.step += 1;
+
+            let record = self.step_record(loss, lr, grad_norm, started);
+            metrics.step(&record)?;
+            report.step(&record);
+        };
+        metrics.flush()?;
+        if self.progress.last_saved != Some(self.progress.step) {
+            self.save(false, report)?;
+        }
+        if let Err(error) = plot::draw(&self.config.out_dir) {
+            report.notice(&error.to_string());
+        }
+        Ok(outcome)
+    }
+
+    fn announce(&mut self, report: &mut dyn Report) {
+        let model = self.gpt.config();
+        let threads = self.config.resolved_threads();
+        let specs = self.gpt.params().specs();
+        let batch = self.config.batch_size;
+        report.run_summary(&RunSummary {
+            start_iter: self.progress.step,
+            max_iters: self.config.max_iters,
+            started_from: self.started_from.clone(),
+            n_params: model.num_params(),
+            n_decayed_params: specs.iter().filter(|s| s.decay).map(|s| s.len()).sum(),
+            tokens_per_step: self.tokens_per_step(),
+            train_tokens: self.prepared.train.len(),
+            val_tokens: self.prepared.val.len(),
+            windows_per_epoch: self.windows.per_epoch(),
+            memory: tinygpt_model::memory::training_bytes(model, batch, model.block_size, threads),
+            device: device_name(self.gpt.device()),
+            threads,
+            instruction_set: instruction_set().to_string(),
+            out_dir: self.config.out_dir.clone(),
+        });
+        for notice in self.notices.drain(..) {
+            report.notice(&notice);
+        }
+    }
+
+    fn open_metrics(&self) -> Result<Metrics, TrainError> {
+        match self.progress.last_saved {
+            None => Metrics::create(&self.config.out_dir),
+            Some(n_iters) => Metrics::resume(
+                &self.config.out_dir,
+                Seen { n_iters, last_eval_iter: self.progress.last_eval_iter },
+            ),
+        }
+    }
+
+    /// The gradient of the mean loss over fresh micro-batches; returns that loss.
+    fn accumulate_gradients(&mut self, lr: f64) -> Result<f64, TrainError> {
+        let (batch_size, seq_len) = (self.config.batch_size, self.gpt.config().block_size);
+        let n_micro_batches = self.config.gradient_accumulation_steps;
+        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        let mut mean_loss = 0.0;
+        self.grads.zero()?;
+        for micro_batch in 0..n_micro_batches as u64 {
+            let first = self.progress.window_cursor;
+            let starts = (first..first + batch_size as u64).map(|i| self.windows.window(i));
+            fill_batch(&self.prepared.train, starts, seq_len, &mut inputs, &mut targets)?;
+            self.progress.window_cursor += batch_size as u64;
+            let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size, seq_len };
+            let dropout =
+                DropoutKey { seed: self.config.seed, step: self.progress.step, micro_batch };
+            let dropout = (self.config.dropout > 0.0).then_some(dropout);
+            let scale = 1.0 / n_micro_batches as f32;
+            let loss = self.gpt.accumulate_gradients(&batch, dropout, scale, &mut self.grads)?;
+            if !loss.is_finite() {
+                return Err(self.non_finite(format!("the loss is {loss}"), lr));
+            }
+            mean_loss += f64::from(loss) / n_micro_batches as f64;
+        }
+        Ok(mean_loss)
+    }
+
+    fn gradient_norm(&mut self, lr: f64) -> Result<f64, TrainError> {
+        match self.grads.global_norm(self.gpt.params()) {
+            Ok(norm) => {
+                self.last_grad_norm = norm;
+                Ok(norm)
+            }
+            Err(ModelError::NonFinite { what }) => {
+                Err(self.non_finite(format!("{what} is not finite"), lr))
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    fn non_finite(&self, what: impl Into<String>, lr: f64) -> TrainError {
+        TrainError::NonFinite {
+            what: what.into(),
+            iter: self.progress.step,
+            learning_rate: lr,
+            last_grad_norm: self.last_grad_norm,
+            last_good: self
+                .progress
+                .last_saved
+                .map(|step| checkpoint::dir_of(&self.config.out_dir, step)),
+        }
+    }
+
+    /// The record of the step that has just been counted.
+    fn step_record(&self, loss: f64, lr: f64, grad_norm: f64, started: Instant) -> StepRecord {
+        let seconds = started.elapsed().as_secs_f64().max(1e-9);
+        StepRecord {
+            iter: self.progress.step - 1,
+            loss: loss as f32,
+            learning_rate: lr,
+            grad_norm: (grad_norm as f32).min(f32::MAX),
+            step_ms: (seconds * 1e6).round() / 1e3,
+            tokens_per_second: (self.tokens_per_step() as f64 / seconds * 10.0).round() / 10.0,
+        }
+    }
+
+    fn tokens_per_step(&self) -> usize {
+        let windows = self.config.gradient_accumulation_steps * self.config.batch_size;
+        windows * self.gpt.config().block_size
+    }
+}
+
+/// The factor that brings a gradient of norm `norm` to at most `grad_clip`; 0 never clips.
+fn clip_factor(norm: f64, grad_clip: f64) -> f64 {
+    if grad_clip > 0.0 && norm > grad_clip { grad_clip / norm } else { 1.0 }
+}
+
+/// Both splits must hold at least one window.
+fn check_data(block_size: usize, prepared: &Prepared) -> Result<(), TrainError> {
+    for (split, stream) in [("training", &prepared.train), ("validation", &prepared.val)] {
+        if stream.len() <= block_size {
+            let expected = format!(
+                "at most {}: the {split} split holds {} tokens and a window needs one more than \
+                 `block_size`",
+                stream.len().saturating_sub(1),
+                stream.len()
+            );
+            return Err(TrainError::Config(vec![Fault::new("block_size", block_size, expected)]));
+        }
+    }
+    Ok(())
+}

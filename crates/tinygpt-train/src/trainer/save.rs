@@ -1,0 +1,66 @@
+//! What a checkpoint of a run holds, and which of them are kept.
+
+use std::path::Path;
+use std::time::Instant;
+
+use tinygpt_model::hf::{self, SpecialTokens};
+
+use super::Trainer;
+use crate::checkpoint::{self, BEST, FORMAT_VERSION, LAST, OPTIMIZER_FILE, STATE_FILE, State};
+use crate::error::TrainError;
+use crate::report::{Report, Saved};
+use crate::start::{device_name, instruction_set};
+
+impl Trainer {
+    /// Saves the state as it is now and moves the links. Keeps the best checkpoint and the two
+    /// newest: should the newest turn out damaged, there is one to fall back to.
+    pub(super) fn save(
+        &mut self,
+        is_best: bool,
+        report: &mut dyn Report,
+    ) -> Result<(), TrainError> {
+        let started = Instant::now();
+        let (step, out_dir) = (self.progress.step, &self.config.out_dir);
+        let dir = checkpoint::save(out_dir, step, |dir| self.write_files(dir))?;
+        checkpoint::point(out_dir, LAST, step)?;
+        if is_best {
+            checkpoint::point(out_dir, BEST, step)?;
+        }
+        let mut needed = vec![step];
+        needed.extend(self.progress.last_saved);
+        needed.extend(self.progress.best.map(|best| best.step));
+        checkpoint::prune(out_dir, &needed)?;
+        self.progress.last_saved = Some(step);
+        let save_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+        report.saved(&Saved { dir, iter: step, is_best, save_ms });
+        Ok(())
+    }
+
+    fn write_files(&self, dir: &Path) -> Result<(), TrainError> {
+        let eot = self.prepared.tokenizer.eot_id();
+        hf::write_dir(&self.gpt, dir, &SpecialTokens { bos: eot, eos: eot })?;
+        self.prepared.tokenizer.save(dir)?;
+        let params = self.gpt.params();
+        checkpoint::write_moments(&dir.join(OPTIMIZER_FILE), params, self.optimizer.moments())?;
+        self.state().write(&dir.join(STATE_FILE))
+    }
+
+    fn state(&self) -> State {
+        State {
+            format_version: FORMAT_VERSION,
+            crate_version: env!("CARGO_PKG_VERSION").to_string(),
+            step: self.progress.step,
+            optimizer_steps: self.optimizer.n_steps(),
+            window_cursor: self.progress.window_cursor,
+            last_eval_iter: self.progress.last_eval_iter,
+            best: self.progress.best,
+            seed: self.config.seed,
+            data_fingerprint: self.prepared.meta.fingerprint(),
+            tokenizer_sha256: self.prepared.tokenizer.sha256().to_string(),
+            threads: self.config.resolved_threads(),
+            instruction_set: instruction_set().to_string(),
+            device: device_name(self.gpt.device()).to_string(),
+            config: self.config.clone(),
+        }
+    }
+}
