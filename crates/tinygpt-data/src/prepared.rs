@@ -41,6 +41,8 @@ pub struct Meta {
     pub tokenizer_sha256: String,
     /// What was asked for; the same again would make the same files.
     pub settings: Settings,
+    /// The commit of the hub's repository that the text came from, if it did.
+    pub source_commit: Option<String>,
     /// The training split.
     pub train: SplitMeta,
     /// The validation split.
@@ -53,6 +55,8 @@ pub struct Meta {
 pub struct Settings {
     /// Where the text came from: files with their sizes, a hub repository with its revision.
     pub source: String,
+    /// The column that holds the text, where there are columns.
+    pub text_column: String,
     /// The part at the end of the text that validates; null if the source has a split of its own.
     pub val_fraction: Option<f64>,
     /// The vocabulary that byte-pair encoding was asked for; null where it decides nothing.
@@ -66,7 +70,7 @@ pub struct Settings {
 }
 
 /// What `meta.json` says of a split.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitMeta {
     /// The number of documents ("stories").

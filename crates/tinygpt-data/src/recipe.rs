@@ -101,9 +101,12 @@ pub struct BuiltInSource {
     /// Which generator.
     pub generator: Generator,
     /// How many documents to train on.
-    pub train_documents: u64,
+    pub train_documents: usize,
     /// How many documents to validate on.
-    pub validation_documents: u64,
+    pub validation_documents: usize,
+    /// The seed of the stories.
+    #[serde(default)]
+    pub seed: u64,
 }
 
 /// The generators there are.

@@ -3,15 +3,21 @@
 //! Nothing here knows tokens or splits. A text is never held whole: a reader gives pieces of
 //! about [`PIECE_BYTES`], and says which piece ends a document.
 
+mod generated;
 mod jsonl;
 mod parquet;
+mod paths;
 mod text;
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+pub(crate) use paths::expand;
 
 use crate::error::DataError;
+use crate::tales::Tales;
+use generated::Generated;
 
 /// The size from which a document is cut into pieces, in bytes.
 pub(crate) const PIECE_BYTES: usize = 1 << 20;
@@ -37,15 +43,37 @@ pub(crate) trait Documents: Send {
     fn n_bytes_read(&self) -> u64;
 }
 
-/// Opens `paths` as one stream, in this order.
-pub(crate) fn open(paths: Vec<PathBuf>, text_column: &str) -> Box<dyn Documents> {
-    Box::new(Files {
-        remaining: paths.into(),
-        text_column: text_column.to_owned(),
-        current: None,
-        n_skipped: 0,
-        n_bytes_read: 0,
-    })
+/// A text that can be streamed as often as needed.
+pub(crate) enum Text {
+    /// Files, as one text in this order, with the column that holds it where there are columns.
+    Files { paths: Vec<PathBuf>, text_column: String },
+    /// The first `n` training stories of the embedded dataset.
+    TrainingTales { tales: Tales, n: usize },
+    /// The first `n` validation stories of the embedded dataset.
+    ValidationTales { tales: Tales, n: usize },
+}
+
+impl Text {
+    /// Streams the text from its beginning.
+    pub(crate) fn open(&self) -> Box<dyn Documents + '_> {
+        match self {
+            Self::Files { paths, text_column } => Box::new(Files {
+                remaining: paths.clone().into(),
+                text_column: text_column.clone(),
+                current: None,
+                n_skipped: 0,
+                n_bytes_read: 0,
+            }),
+            Self::TrainingTales { tales, n } => Box::new(Generated::new(tales.train(*n))),
+            Self::ValidationTales { tales, n } => Box::new(Generated::new(tales.validation(*n))),
+        }
+    }
+
+    /// How many bytes of files it has, if it lies in files.
+    pub(crate) fn n_bytes(&self) -> Option<u64> {
+        let Self::Files { paths, .. } = self else { return None };
+        paths.iter().map(|path| fs::metadata(path).ok().map(|metadata| metadata.len())).sum()
+    }
 }
 
 /// Several files, one after the other; each is opened when its turn comes.
@@ -69,7 +97,7 @@ impl Documents for Files {
                 self.current = None;
             }
             let Some(path) = self.remaining.pop_front() else { return Ok(None) };
-            self.current = Some(open_file(&path, &self.text_column)?);
+            self.current = Some(paths::open(&path, &self.text_column)?);
         }
     }
 
@@ -80,58 +108,6 @@ impl Documents for Files {
     fn n_bytes_read(&self) -> u64 {
         self.n_bytes_read + self.current.as_ref().map_or(0, |current| current.n_bytes_read())
     }
-}
-
-/// The formats, by file name extension.
-const EXTENSIONS: [&str; 3] = ["txt", "jsonl", "parquet"];
-
-fn extension(path: &Path) -> Option<&'static str> {
-    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-    EXTENSIONS.into_iter().find(|known| *known == extension)
-}
-
-fn open_file(path: &Path, text_column: &str) -> Result<Box<dyn Documents>, DataError> {
-    match extension(path) {
-        Some("jsonl") => Ok(Box::new(jsonl::JsonLines::open(path, text_column)?)),
-        Some("parquet") => Ok(Box::new(parquet::Parquet::open(path, text_column)?)),
-        Some(_) => Ok(Box::new(text::PlainText::open(path)?)),
-        None => Err(DataError::usage(
-            format!("{}: no format is known by this extension", path.display()),
-            "give a .txt, .jsonl or .parquet file, or a folder of them",
-        )),
-    }
-}
-
-/// Checks that each path is there and replaces a folder by the texts in it, sorted by name.
-pub(crate) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, DataError> {
-    let mut files = Vec::new();
-    for path in paths {
-        let metadata = fs::metadata(path).map_err(DataError::io("read", path))?;
-        if metadata.is_file() {
-            if extension(path).is_none() {
-                open_file(path, "")?; // Names the formats there are.
-            }
-            files.push(path.clone());
-            continue;
-        }
-        let listing = fs::read_dir(path).map_err(DataError::io("list", path))?;
-        let mut inside = Vec::new();
-        for entry in listing {
-            let file = entry.map_err(DataError::io("list", path))?.path();
-            if extension(&file).is_some() && file.is_file() {
-                inside.push(file);
-            }
-        }
-        if inside.is_empty() {
-            return Err(DataError::usage(
-                format!("{}: the folder holds no text", path.display()),
-                "put .txt, .jsonl or .parquet files into it",
-            ));
-        }
-        inside.sort();
-        files.append(&mut inside);
-    }
-    Ok(files)
 }
 
 /// Where to cut `text`, which goes on, so that its tokens are those of the uncut text.

@@ -62,19 +62,25 @@ fn splitter() -> ByteLevel {
     ByteLevel::new(false, true, true)
 }
 
+/// Checks that a vocabulary has room for what byte-pair encoding begins with.
+pub(crate) fn check_vocab_size(vocab_size: usize) -> Result<(), DataError> {
+    if vocab_size >= MIN_VOCAB_SIZE {
+        return Ok(());
+    }
+    Err(DataError::usage(
+        format!("vocab_size is {vocab_size}"),
+        format!(
+            "byte-pair encoding needs at least {MIN_VOCAB_SIZE}: 256 bytes and `{END_OF_TEXT}`"
+        ),
+    ))
+}
+
 /// Merges up to `vocab_size` tokens and returns the `tokenizer.json`.
 ///
 /// Ids: 0 is `<|endoftext|>`, then the 256 bytes, then the merges in the order they were found.
 /// A short text has fewer merges to offer than asked for; the vocabulary is then smaller.
 pub(super) fn train(words: WordCounts, vocab_size: usize) -> Result<String, DataError> {
-    if vocab_size < MIN_VOCAB_SIZE {
-        return Err(DataError::usage(
-            format!("vocab_size is {vocab_size}"),
-            format!(
-                "byte-pair encoding needs at least {MIN_VOCAB_SIZE}: 256 bytes and `{END_OF_TEXT}`"
-            ),
-        ));
-    }
+    check_vocab_size(vocab_size)?;
     let end_of_text = AddedToken::from(END_OF_TEXT, true);
     let trainer = BpeTrainer::builder()
         .vocab_size(vocab_size)

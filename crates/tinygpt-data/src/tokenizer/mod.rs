@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-pub(crate) use bpe::WordCounts;
+pub(crate) use bpe::{WordCounts, check_vocab_size as check_bpe_vocab_size};
 pub(crate) use char_level::{CharSet, CharTable};
 pub use stream::StreamDecoder;
 

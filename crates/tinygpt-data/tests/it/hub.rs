@@ -198,8 +198,11 @@ fn prepare_reads_what_the_hub_serves() {
     let summary = prepare(&request, &world.recorder).unwrap();
     assert_eq!(summary.meta.train.n_documents, 3);
     assert_eq!(summary.meta.val.n_documents, 1);
-    let source = &summary.meta.settings.source;
-    assert!(source.starts_with(&format!("roneneldan/TinyStories at {COMMIT}")), "{source}");
+    assert_eq!(summary.meta.source_commit.as_deref(), Some(COMMIT));
+    assert_eq!(
+        summary.meta.settings.source,
+        "hub:roneneldan/TinyStories@main, train and validation"
+    );
 }
 
 #[test]

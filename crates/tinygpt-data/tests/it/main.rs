@@ -1,6 +1,42 @@
-//! Integration tests of the data crate: whole preparations, bad inputs, real files.
+//! Integration tests of the data crate: whole preparations, tokenizers, bad inputs, real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod fake_hub;
 mod hub;
 mod prepare;
+mod real_files;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tinygpt_data::{PrepareRequest, Prepared, TokenStream};
+
+/// A request to prepare the text at `source` as dataset `mine` in `dir/data`.
+fn request(dir: &Path, source: &Path) -> PrepareRequest {
+    PrepareRequest {
+        dataset_name: "mine".into(),
+        data_dir: dir.join("data"),
+        source: Some(source.to_path_buf()),
+        ..Default::default()
+    }
+}
+
+/// Writes a file into `dir` and returns its path.
+fn write(dir: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = dir.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, content).unwrap();
+    path
+}
+
+/// All tokens of a stream.
+fn ids_of(stream: &TokenStream) -> Vec<u32> {
+    let mut ids = vec![0; stream.len()];
+    stream.read(0, &mut ids).unwrap();
+    ids
+}
+
+/// All tokens of a stream, as text.
+fn text_of(prepared: &Prepared, stream: &TokenStream) -> String {
+    prepared.tokenizer.decode(&ids_of(stream)).unwrap()
+}

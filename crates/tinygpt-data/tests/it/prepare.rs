@@ -1,33 +1,16 @@
 //! Whole preparations of small texts.
 
 use std::fs;
-use std::path::Path;
 
-use tinygpt_data::{Encoding, NoProgress, PrepareRequest, Prepared, prepare};
+use tinygpt_data::{DataError, Encoding, NoProgress, PrepareRequest, Prepared, prepare};
 
-/// A request for the text at `source`, into `dir/data`.
-pub(crate) fn request(dir: &Path, source: &Path) -> PrepareRequest {
-    PrepareRequest {
-        dataset_name: "mine".into(),
-        data_dir: dir.join("data"),
-        source: Some(source.to_path_buf()),
-        ..Default::default()
-    }
-}
-
-/// All tokens of a stream as text.
-fn text_of(prepared: &Prepared, stream: &tinygpt_data::TokenStream) -> String {
-    let mut ids = vec![0; stream.len()];
-    stream.read(0, &mut ids).unwrap();
-    prepared.tokenizer.decode(&ids).unwrap()
-}
+use crate::{ids_of, request, text_of, write};
 
 #[test]
 fn one_document_is_cut_at_a_character_as_nanogpt_does() {
     let dir = tempfile::tempdir().unwrap();
     let text = "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich. ".repeat(100);
-    let source = dir.path().join("deich.txt");
-    fs::write(&source, &text).unwrap();
+    let source = write(dir.path(), "deich.txt", &text);
     let summary = prepare(&request(dir.path(), &source), &NoProgress).unwrap();
     let n_characters = text.chars().count();
     let n_train = (n_characters as f64 * 0.9) as usize;
@@ -38,4 +21,183 @@ fn one_document_is_cut_at_a_character_as_nanogpt_does() {
     let joined = text_of(&prepared, &prepared.train) + &text_of(&prepared, &prepared.val);
     assert_eq!(joined, text);
     assert_eq!(prepared.meta.encoding, Encoding::Simple);
+}
+
+#[test]
+fn both_encodings_of_the_tales_stand_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = r#"{"source": {"built_in": {"generator": "tiny_tales",
+        "train_documents": 60, "validation_documents": 5}}}"#;
+    write(dir.path(), "tales/dataset.json", recipe);
+    let simple = PrepareRequest {
+        dataset_name: "tales".into(),
+        data_dir: dir.path().to_path_buf(),
+        ..Default::default()
+    };
+    let bpe =
+        PrepareRequest { encoding_type: Some(Encoding::Bpe), vocab_size: 400, ..simple.clone() };
+    prepare(&simple, &NoProgress).unwrap();
+    prepare(&bpe, &NoProgress).unwrap();
+    let open = |encoding| Prepared::open(dir.path(), "tales", encoding).unwrap();
+    let (last, chars) = (open(None), open(Some(Encoding::Simple)));
+    assert_eq!(last.meta.encoding, Encoding::Bpe);
+    assert_eq!(last.meta.vocab_size, 400);
+    for prepared in [&last, &chars] {
+        assert_eq!((prepared.meta.train.n_documents, prepared.meta.val.n_documents), (60, 5));
+        let stories = text_of(prepared, &prepared.train);
+        assert_eq!(stories.matches("<|endoftext|>").count(), 60);
+        assert!(stories.ends_with("<|endoftext|>"));
+    }
+    assert_eq!(text_of(&last, &last.train), text_of(&chars, &chars.train));
+    assert!(last.meta.val.bytes_per_token() > 1.5 * chars.meta.val.bytes_per_token());
+
+    // The same again is kept, and is now the one prepared last.
+    assert!(prepare(&simple, &NoProgress).unwrap().kept);
+    assert_eq!(open(None).meta.encoding, Encoding::Simple);
+}
+
+#[test]
+fn many_documents_are_split_between_documents() {
+    let dir = tempfile::tempdir().unwrap();
+    let documents: Vec<String> = (0..40).map(|i| format!("Story {i}.\n\nIt ends.")).collect();
+    let text = documents.join("\n<|endoftext|>\n") + "\n<|endoftext|>\n";
+    let source = write(dir.path(), "stories.txt", text);
+    let request = PrepareRequest { val_fraction: Some(0.25), ..request(dir.path(), &source) };
+    let meta = prepare(&request, &NoProgress).unwrap().meta;
+    assert_eq!(meta.train.n_documents + meta.val.n_documents, 40);
+    assert!((9..=11).contains(&meta.val.n_documents), "{}", meta.val.n_documents);
+    let prepared = Prepared::open(&request.data_dir, "mine", None).unwrap();
+    let joined = text_of(&prepared, &prepared.train) + &text_of(&prepared, &prepared.val);
+    assert_eq!(joined, documents.join("<|endoftext|>") + "<|endoftext|>");
+}
+
+#[test]
+fn a_subset_is_the_same_for_tokenizer_and_shards_and_spares_validation() {
+    let dir = tempfile::tempdir().unwrap();
+    // Each document has a character of its own.
+    let document = |i: u32| char::from_u32(0x4E00 + i).unwrap().to_string().repeat(30);
+    let lines: String = (0..300).map(|i| format!("{{\"text\": \"{}\"}}\n", document(i))).collect();
+    let source = write(dir.path(), "stories.jsonl", lines);
+    let request = PrepareRequest { data_percentage: 20.0, ..request(dir.path(), &source) };
+    let meta = prepare(&request, &NoProgress).unwrap().meta;
+    assert!((30..80).contains(&meta.train.n_documents), "{}", meta.train.n_documents);
+    assert_eq!(meta.val.n_documents, 30);
+    assert_eq!(meta.vocab_size as u64, meta.train.n_documents + 257);
+    // No character of the training subset fell back to bytes.
+    assert_eq!(meta.train.n_tokens, meta.train.n_documents * 31);
+}
+
+#[test]
+fn another_preparation_is_replaced_only_with_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = write(dir.path(), "a.txt", "What is asked for decides. ".repeat(50));
+    let first = request(dir.path(), &source);
+    let before = prepare(&first, &NoProgress).unwrap();
+    let second = PrepareRequest { val_fraction: Some(0.5), ..first.clone() };
+    let error = prepare(&second, &NoProgress).unwrap_err();
+    assert!(matches!(&error, DataError::AlreadyPrepared { .. }), "{error}");
+    assert!(error.to_string().contains("val_fraction: 0.1 → 0.5"), "{error}");
+    assert!(error.to_string().contains("--force"), "{error}");
+    assert_eq!(Prepared::open(&first.data_dir, "mine", None).unwrap().meta, before.meta);
+
+    let forced = PrepareRequest { force: true, ..second };
+    let after = prepare(&forced, &NoProgress).unwrap();
+    assert!(!after.kept);
+    assert_ne!(after.meta.fingerprint(), before.meta.fingerprint());
+    assert_eq!(Prepared::open(&first.data_dir, "mine", None).unwrap().meta, after.meta);
+}
+
+#[test]
+fn the_same_text_gives_the_same_bytes_and_leaves_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = write(dir.path(), "a.txt", "Same in, same out, every time. ".repeat(500));
+    let request = PrepareRequest {
+        encoding_type: Some(Encoding::Bpe),
+        vocab_size: 300,
+        force: true,
+        ..request(dir.path(), &source)
+    };
+    let read_all = || {
+        let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(request.data_dir.join("mine/bpe"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.display().to_string(), fs::read(path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    prepare(&request, &NoProgress).unwrap();
+    let first = read_all();
+    prepare(&request, &NoProgress).unwrap();
+    assert!(first == read_all());
+    let mut names: Vec<String> = fs::read_dir(request.data_dir.join("mine"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, [".prepare.lock", "bpe", "prepared-last"]);
+}
+
+#[test]
+fn what_a_killed_run_left_is_put_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = write(dir.path(), "a.txt", "Killed between two renames. ".repeat(50));
+    let request = request(dir.path(), &source);
+    let meta = prepare(&request, &NoProgress).unwrap().meta;
+    let dataset_dir = request.data_dir.join("mine");
+    fs::rename(dataset_dir.join("simple"), dataset_dir.join(".simple.old")).unwrap();
+    write(&dataset_dir, ".simple.part/train-00000.bin", "half a shard");
+    let again = prepare(&request, &NoProgress).unwrap();
+    assert!(again.kept);
+    assert_eq!(again.meta, meta);
+    assert!(!dataset_dir.join(".simple.part").exists());
+}
+
+#[test]
+fn a_tokenizer_is_reused_byte_for_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "She sells sea shells by the sea shore. ".repeat(200);
+    let source = write(dir.path(), "a.txt", &text);
+    let first = PrepareRequest {
+        encoding_type: Some(Encoding::Bpe),
+        vocab_size: 300,
+        ..request(dir.path(), &source)
+    };
+    let made = prepare(&first, &NoProgress).unwrap();
+    let other = write(dir.path(), "b.txt", "Something else: «été» 🐚. ".repeat(50));
+    let second = PrepareRequest {
+        dataset_name: "other".into(),
+        tokenizer: Some(made.dir),
+        ..request(dir.path(), &other)
+    };
+    let reused = prepare(&second, &NoProgress).unwrap().meta;
+    assert_eq!(reused.tokenizer_sha256, made.meta.tokenizer_sha256);
+    assert_eq!(reused.encoding, Encoding::Bpe);
+    let prepared = Prepared::open(&second.data_dir, "other", None).unwrap();
+    assert!(text_of(&prepared, &prepared.train).contains("«été» 🐚"));
+
+    let asked_for_chars = PrepareRequest { encoding_type: Some(Encoding::Simple), ..second };
+    assert!(prepare(&asked_for_chars, &NoProgress).unwrap_err().to_string().contains("`bpe`"));
+}
+
+#[test]
+fn a_text_longer_than_a_piece_gives_the_tokens_of_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = String::new();
+    for i in 0..150_000u64 {
+        text.push_str(if i % 7 == 0 { "  \n\n" } else { " " });
+        text.push_str(&format!("it's {}", i * i));
+    }
+    assert!(text.len() > 2 << 20);
+    let source = write(dir.path(), "long.txt", &text);
+    let request = PrepareRequest {
+        encoding_type: Some(Encoding::Bpe),
+        vocab_size: 300,
+        ..request(dir.path(), &source)
+    };
+    prepare(&request, &NoProgress).unwrap();
+    let prepared = Prepared::open(&request.data_dir, "mine", None).unwrap();
+    let n_train = (text.len() as f64 * 0.9) as usize; // ASCII.
+    let expected = prepared.tokenizer.encode(&text[..n_train]).unwrap();
+    assert!(ids_of(&prepared.train) == expected);
 }

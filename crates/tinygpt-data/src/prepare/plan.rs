@@ -1,0 +1,103 @@
+//! Everything that can be decided, and refused, before any text is read.
+
+use crate::encoding::Encoding;
+use crate::error::DataError;
+use crate::prepared::Settings;
+use crate::recipe::{Recipe, check_val_fraction};
+use crate::subset::Subset;
+use crate::tokenizer::{self, Tokenizer};
+
+use super::PrepareRequest;
+use super::origin::Origin;
+
+/// What will be prepared.
+pub(super) struct Plan {
+    pub(super) dataset: String,
+    pub(super) origin: Origin,
+    pub(super) encoding: Encoding,
+    /// A tokenizer to use in place of a new one.
+    pub(super) reused: Option<Tokenizer>,
+    /// The part at the end that validates, if the origin has no split for that.
+    pub(super) val_fraction: f64,
+    pub(super) settings: Settings,
+}
+
+impl Plan {
+    /// Puts the request and the recipe together, and checks them.
+    pub(super) fn of(request: &PrepareRequest) -> Result<Self, DataError> {
+        let recipe = find_recipe(request)?;
+        Subset::new(request.data_percentage, request.seed)?;
+        let val_fraction = request.val_fraction.unwrap_or(recipe.val_fraction);
+        check_val_fraction(val_fraction)?;
+        let reused = match &request.tokenizer {
+            Some(path) => Some(Tokenizer::from_file(tokenizer::file_of(path))?),
+            None => None,
+        };
+        let encoding = encoding_of(request, &recipe, reused.as_ref())?;
+        let trains_bpe = encoding == Encoding::Bpe && reused.is_none();
+        if trains_bpe {
+            tokenizer::check_bpe_vocab_size(request.vocab_size)?;
+        }
+        let origin = Origin::of(&recipe, request)?;
+        let settings = Settings {
+            source: origin.describe()?,
+            text_column: request.text_column.clone().unwrap_or(recipe.text_column),
+            val_fraction: (!origin.has_validation()).then_some(val_fraction),
+            vocab_size: trains_bpe.then_some(request.vocab_size),
+            tokenizer: reused.as_ref().map(|tokenizer| tokenizer.sha256().to_owned()),
+            data_percentage: request.data_percentage,
+            seed: (request.data_percentage < 100.0).then_some(request.seed),
+        };
+        Ok(Self { dataset: recipe.name, origin, encoding, reused, val_fraction, settings })
+    }
+}
+
+/// The recipe of the request's name; with a source of one's own it need not exist.
+fn find_recipe(request: &PrepareRequest) -> Result<Recipe, DataError> {
+    let known = Recipe::names(&request.data_dir).contains(&request.dataset_name);
+    if request.source.is_some() && !known {
+        return Recipe::for_given_source(&request.dataset_name);
+    }
+    Recipe::find(&request.dataset_name, &request.data_dir)
+}
+
+/// The encoding: that of the tokenizer to be reused, else what is asked for, else the recipe's.
+fn encoding_of(
+    request: &PrepareRequest,
+    recipe: &Recipe,
+    reused: Option<&Tokenizer>,
+) -> Result<Encoding, DataError> {
+    match (request.encoding_type, reused.map(Tokenizer::encoding)) {
+        (Some(asked), Some(found)) if asked != found => Err(DataError::usage(
+            format!("encoding_type is `{asked}` but the tokenizer to reuse is `{found}`"),
+            format!("leave encoding_type out, or set it to `{found}`"),
+        )),
+        (asked, found) => Ok(found.or(asked).unwrap_or(recipe.encoding)),
+    }
+}
+
+/// Each setting that differs, as `key: there → asked`.
+pub(super) fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
+    let show = |key: &str, there: String, asked: String| {
+        (there != asked).then(|| format!("{key}: {there} → {asked}"))
+    };
+    fn option<T: std::fmt::Display>(value: &Option<T>) -> String {
+        value.as_ref().map_or("none".to_owned(), T::to_string)
+    }
+    [
+        show("source", there.source.clone(), asked.source.clone()),
+        show("text_column", there.text_column.clone(), asked.text_column.clone()),
+        show("val_fraction", option(&there.val_fraction), option(&asked.val_fraction)),
+        show("vocab_size", option(&there.vocab_size), option(&asked.vocab_size)),
+        show("tokenizer", option(&there.tokenizer), option(&asked.tokenizer)),
+        show(
+            "data_percentage",
+            there.data_percentage.to_string(),
+            asked.data_percentage.to_string(),
+        ),
+        show("seed", option(&there.seed), option(&asked.seed)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

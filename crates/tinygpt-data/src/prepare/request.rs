@@ -1,0 +1,71 @@
+//! What `prepare` is asked to do, and what it says it did.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::encoding::Encoding;
+use crate::hub::HubOptions;
+use crate::prepared::Meta;
+
+/// What `prepare` is asked to do. The defaults are those of the command line.
+#[derive(Debug, Clone)]
+pub struct PrepareRequest {
+    /// The dataset: the name of a recipe, or any name if `source` is given.
+    pub dataset_name: String,
+    /// Where datasets lie.
+    pub data_dir: PathBuf,
+    /// A text of one's own, in place of the recipe's: a file or a folder.
+    pub source: Option<PathBuf>,
+    /// The column that holds the text, in place of the recipe's.
+    pub text_column: Option<String>,
+    /// The part at the end of the text that validates, in place of the recipe's.
+    pub val_fraction: Option<f64>,
+    /// The encoding, in place of the recipe's.
+    pub encoding_type: Option<Encoding>,
+    /// How many tokens byte-pair encoding has at most.
+    pub vocab_size: usize,
+    /// A tokenizer to reuse: a `tokenizer.json`, or a directory with one.
+    pub tokenizer: Option<PathBuf>,
+    /// How much of the training documents to take, in per cent.
+    pub data_percentage: f64,
+    /// The seed that chooses them.
+    pub seed: u64,
+    /// How to reach the hub, for recipes that name a repository there.
+    pub hub: HubOptions,
+    /// Replace a preparation that was made with other settings, or make the same again.
+    pub force: bool,
+}
+
+impl Default for PrepareRequest {
+    fn default() -> Self {
+        Self {
+            dataset_name: "tiny_stories".to_owned(),
+            data_dir: PathBuf::from("data"),
+            source: None,
+            text_column: None,
+            val_fraction: None,
+            encoding_type: None,
+            vocab_size: 30_000,
+            tokenizer: None,
+            data_percentage: 100.0,
+            seed: 1337,
+            hub: HubOptions::default(),
+            force: false,
+        }
+    }
+}
+
+/// What `prepare` did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrepareSummary {
+    /// Where the preparation lies.
+    pub dir: PathBuf,
+    /// What it consists of.
+    pub meta: Meta,
+    /// Whether the same preparation was there already and was kept.
+    pub kept: bool,
+    /// How many records held no text (nulls and empty documents) and were left out.
+    pub n_skipped: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
