@@ -5,6 +5,11 @@
 
 use crate::error::{ModelError, Result};
 
+/// Token ids are u32; no other size is ever near this.
+const MAX_SIZE: usize = u32::MAX as usize;
+/// More than any model has, few enough that a list of all parameter names is small.
+const MAX_LAYERS: usize = 10_000;
+
 /// The shape of a model.
 ///
 /// ```
@@ -39,15 +44,15 @@ impl ModelConfig {
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("block_size", self.block_size),
-            ("n_layer", self.n_layer),
-            ("n_head", self.n_head),
-            ("n_embd", self.n_embd),
+            ("vocab_size", self.vocab_size, MAX_SIZE),
+            ("block_size", self.block_size, MAX_SIZE),
+            ("n_layer", self.n_layer, MAX_LAYERS),
+            ("n_head", self.n_head, MAX_SIZE),
+            ("n_embd", self.n_embd, MAX_SIZE),
         ];
-        for (key, value) in sizes {
-            if value == 0 || u32::try_from(value).is_err() {
-                faults.push(format!("{key} is {value}, expected 1 to {}", u32::MAX));
+        for (key, value, max) in sizes {
+            if value == 0 || value > max {
+                faults.push(format!("{key} is {value}, expected 1 to {max}"));
             }
         }
         if self.n_head != 0 && !self.n_embd.is_multiple_of(self.n_head) {
@@ -113,8 +118,9 @@ mod tests {
             assert!(message.contains(key), "{message}");
         }
         assert!(ModelConfig { dropout: f32::NAN, ..tiny() }.validate().is_err());
-        let huge = usize::try_from(u32::MAX).unwrap();
-        let huge = ModelConfig { n_layer: huge, n_embd: huge, n_head: 1, ..tiny() };
+        let deep = ModelConfig { n_layer: 1_000_000, ..tiny() };
+        assert!(deep.validate().unwrap_err().to_string().contains("n_layer"));
+        let huge = ModelConfig { n_layer: MAX_LAYERS, n_embd: MAX_SIZE, n_head: 1, ..tiny() };
         assert!(huge.validate().unwrap_err().to_string().contains("address"));
         tiny().validate().unwrap();
     }

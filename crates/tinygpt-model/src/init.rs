@@ -8,31 +8,40 @@ use candle_core::Device;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::config::ModelConfig;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::params::{Init, ParamSpec, Params, param_specs};
 use crate::rng;
 
 /// Draws all parameters.
 ///
 /// # Errors
-/// [`crate::ModelError::Config`] for an invalid configuration, [`crate::ModelError::Tensor`] if the
-/// device refuses.
+/// [`ModelError::Config`] for an invalid configuration or one that does not fit into memory,
+/// [`ModelError::Tensor`] if the device refuses.
 pub fn init_params(config: &ModelConfig, seed: u64, device: &Device) -> Result<Params> {
     config.validate()?;
-    let values = param_specs(config).iter().map(|spec| draw(spec, seed)).collect();
+    let values = param_specs(config).iter().map(|spec| draw(spec, seed)).collect::<Result<_>>()?;
     Params::from_values(config, values, device)
 }
 
-fn draw(spec: &ParamSpec, seed: u64) -> Vec<f32> {
+fn draw(spec: &ParamSpec, seed: u64) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    // An absurd shape shall be an error, not the end of the process.
+    values.try_reserve_exact(spec.len()).map_err(|_| ModelError::Config {
+        faults: vec![format!(
+            "parameter `{}` of shape {:?} does not fit into memory: make the model smaller",
+            spec.name, spec.shape
+        )],
+    })?;
     match spec.init {
-        Init::Zeros => vec![0.0; spec.len()],
-        Init::Ones => vec![1.0; spec.len()],
+        Init::Zeros => values.resize(spec.len(), 0.0),
+        Init::Ones => values.resize(spec.len(), 1.0),
         Init::Normal(std) => {
             let mut rng = rng::keyed(seed, &format!("init {}", spec.name));
             let mut normal = || -> f32 { StandardNormal.sample(&mut rng) };
-            (0..spec.len()).map(|_| std * normal()).collect()
+            values.extend((0..spec.len()).map(|_| std * normal()));
         }
     }
+    Ok(values)
 }
 
 #[cfg(test)]
@@ -74,6 +83,13 @@ mod tests {
         }
         assert!(values(&params, "h.0.mlp.c_fc.bias").iter().all(|x| *x == 0.0));
         assert!(values(&params, "ln_f.weight").iter().all(|x| *x == 1.0));
+    }
+
+    #[test]
+    fn a_model_larger_than_memory_is_refused() {
+        let config = ModelConfig { vocab_size: 1 << 31, n_embd: 1 << 20, n_head: 1, ..config(1) };
+        let error = init_params(&config, 0, &Device::Cpu).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("wte.weight"), "{error}");
     }
 
     #[test]
