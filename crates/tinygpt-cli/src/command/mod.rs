@@ -1,0 +1,10 @@
+//! What each binary does between its command line and its exit code, in the order it happens.
+
+mod prepare;
+mod sample;
+mod story;
+mod train;
+
+pub use prepare::prepare;
+pub use sample::sample;
+pub use train::train;

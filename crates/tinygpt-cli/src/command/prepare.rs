@@ -1,0 +1,61 @@
+//! `prepare`: turns text into a tokenizer and shards, and says what came of it.
+
+use anyhow::Result;
+use tinygpt_data::{PrepareRequest, PrepareSummary, SplitMeta};
+
+use crate::exit::Ended;
+use crate::hub_environment;
+use crate::layer::Layered;
+use crate::options::PrepareOptions;
+use crate::progress::PrepareBars;
+use crate::terminal::{Output, grouped, say, spoken};
+
+/// Does what `prepare` was asked to do.
+///
+/// # Errors
+/// Wrong options, and whatever [`tinygpt_data::prepare`] cannot do.
+pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
+    let mut request = layered.resolve()?;
+    request.hub = hub_environment::read()?;
+    let summary = tinygpt_data::prepare(&request, &PrepareBars::default())?;
+    Output::lock().print(&closing_summary(&summary))?;
+    say(&format!("next: {}", train_command(&request)));
+    Ok(Ended::Done)
+}
+
+/// What was made, or was there already.
+pub(super) fn closing_summary(summary: &PrepareSummary) -> String {
+    let meta = &summary.meta;
+    let mut text = String::new();
+    if summary.kept {
+        text.push_str("already prepared with these settings, kept as it is\n");
+    }
+    text.push_str(&format!("{}: {}\n", meta.dataset, summary.dir.display()));
+    text.push_str(&format!("  tokenizer   {}, {} tokens\n", meta.encoding, meta.vocab_size));
+    text.push_str(&format!("  train       {}\n", split_line(&meta.train)));
+    text.push_str(&format!("  validation  {}\n", split_line(&meta.val)));
+    if summary.n_skipped > 0 {
+        text.push_str(&format!("  left out    {} without text\n", grouped(summary.n_skipped)));
+    }
+    text.push_str(&format!("  time        {}\n", spoken(summary.elapsed.as_secs_f64())));
+    text
+}
+
+fn split_line(split: &SplitMeta) -> String {
+    format!(
+        "{} stories, {} tokens, {:.2} bytes per token",
+        grouped(split.n_documents),
+        grouped(split.n_tokens),
+        split.bytes_per_token()
+    )
+}
+
+/// The command that trains on what was prepared.
+fn train_command(request: &PrepareRequest) -> String {
+    let mut command = "cargo run --bin train --".to_owned();
+    command.push_str(&format!(" --dataset-name {}", request.dataset_name));
+    if request.data_dir != PrepareRequest::default().data_dir {
+        command.push_str(&format!(" --data-dir {}", request.data_dir.display()));
+    }
+    command
+}

@@ -1,0 +1,134 @@
+//! `sample`: finds the checkpoint, opens its model and tokenizer, and lets it write.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use tinygpt_data::Tokenizer;
+use tinygpt_model::{Gpt, hf};
+use tinygpt_train::checkpoint::{self, Which};
+
+use super::story::Storyteller;
+use crate::exit::{Ended, UsageError};
+use crate::layer::Layered;
+use crate::options::{Options as _, SampleOptions, SampleSettings, Start};
+use crate::terminal::{Output, grouped, say, spoken};
+
+/// Between two samples.
+const SEPARATOR: &str = "----------------------------------------\n";
+
+/// Does what `sample` was asked to do.
+///
+/// # Errors
+/// Wrong options, no or a damaged checkpoint, an unreadable prompt, a device that is not there.
+pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
+    let settings = layered.resolve()?;
+    let device = settings.device.open(SampleOptions::BINARY)?;
+    let dir = find(&settings)?;
+    let tokenizer = Tokenizer::from_dir(&dir)?;
+    let mut gpt = hf::read_dir(&dir, &device)?;
+    check_vocabulary(&gpt, &tokenizer, &dir)?;
+    if let Some(threads) = settings.threads {
+        gpt.set_threads(threads);
+    }
+    let teller = storyteller(&settings.start, &gpt, &tokenizer)?;
+    let params = settings.params(&tokenizer);
+    let mut out = Output::lock();
+    let (since, mut n_tokens) = (Instant::now(), 0);
+    for sample_idx in 0..settings.num_samples {
+        if sample_idx > 0 {
+            out.print(SEPARATOR)?;
+        }
+        n_tokens += teller.tell(&params, sample_idx, &mut out)?;
+        if out.is_closed() {
+            return Ok(Ended::Done);
+        }
+    }
+    let seconds = since.elapsed().as_secs_f64();
+    let speed = grouped((n_tokens as f64 / seconds).round() as u64);
+    say(&format!("{} tokens in {}, {speed} tokens/s", grouped(n_tokens as u64), spoken(seconds)));
+    Ok(Ended::Done)
+}
+
+/// The checkpoint's directory; without one, says how to make it.
+fn find(settings: &SampleSettings) -> Result<std::path::PathBuf> {
+    let which = match settings.checkpoint.parse::<Which>() {
+        Ok(Which::Dir(dir)) if !dir.is_dir() => {
+            let message = format!(
+                "`checkpoint` is {}, expected best, last or a directory that exists",
+                dir.display()
+            );
+            return Err(UsageError::new(message).into());
+        }
+        Ok(which) => which,
+        Err(expected) => {
+            return Err(UsageError::new(format!("`checkpoint` is empty, {expected}")).into());
+        }
+    };
+    let out_dir = &settings.out_dir;
+    if !matches!(which, Which::Dir(_)) && !out_dir.is_dir() {
+        let message = format!("`out_dir` {} does not exist", out_dir.display());
+        return Err(UsageError::new(message).hint(how_to_train(out_dir)).into());
+    }
+    Ok(checkpoint::locate(out_dir, &which)?)
+}
+
+/// The training command whose run ends in `out_dir`, as far as the configs here tell.
+fn how_to_train(out_dir: &Path) -> String {
+    let wanted = out_dir.to_string_lossy();
+    let configs = std::fs::read_dir("config").into_iter().flatten().flatten();
+    let made_by = configs.map(|entry| entry.path()).find(|path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        value.get("out_dir").and_then(serde_json::Value::as_str) == Some(wanted.as_ref())
+    });
+    match made_by {
+        Some(config) => {
+            format!("train it first: cargo run --bin train -- --config-file {}", config.display())
+        }
+        None => format!(
+            "train it first: cargo run --bin train -- --out-dir {wanted} (or name another run \
+             with --out-dir)"
+        ),
+    }
+}
+
+/// A tokenizer with more tokens than the model has rows belongs to another model.
+fn check_vocabulary(gpt: &Gpt, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
+    let (rows, tokens) = (gpt.config().vocab_size, tokenizer.vocab_size());
+    if tokens > rows {
+        let message = format!(
+            "{}: tokenizer.json has {tokens} tokens, but the model only {rows} rows: they do not \
+             belong together",
+            dir.display()
+        );
+        return Err(UsageError::new(message).into());
+    }
+    Ok(())
+}
+
+fn storyteller<'a>(
+    start: &Start,
+    gpt: &'a Gpt,
+    tokenizer: &'a Tokenizer,
+) -> Result<Storyteller<'a>> {
+    let text = match start {
+        Start::Document => return Ok(Storyteller::from_scratch(gpt, tokenizer)),
+        Start::Text(text) => text.clone(),
+        Start::File(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the prompt FILE:{}", path.display()))?,
+    };
+    if text.is_empty() {
+        return Ok(Storyteller::from_scratch(gpt, tokenizer));
+    }
+    let mut teller = Storyteller::from_text(gpt, tokenizer, &text)?;
+    let block_size = gpt.config().block_size;
+    if teller.prompt_len() > block_size {
+        say(&format!(
+            "note: the prompt has {} tokens, the model sees the last {block_size}",
+            grouped(teller.prompt_len() as u64)
+        ));
+        teller.keep_last(block_size);
+    }
+    Ok(teller)
+}

@@ -1,0 +1,161 @@
+//! `train`: opens device and data, trains, and ends with a story.
+
+use anyhow::{Context as _, Result};
+use candle_core::{DType, Device};
+use tinygpt_data::{DataError, PrepareRequest, Prepared, Recipe, SourceSpec};
+use tinygpt_train::{Outcome, Report as _, StopFlag, TrainConfig, TrainError, Trainer};
+
+use super::prepare::closing_summary;
+use super::story::Storyteller;
+use crate::exit::{Ended, UsageError};
+use crate::layer::{Faults, Layered};
+use crate::options::{Dtype, Options as _, SampleOptions, TrainOptions};
+use crate::progress::{PrepareBars, TrainLines};
+use crate::signals;
+use crate::terminal::{Output, say};
+
+/// Does what `train` was asked to do.
+///
+/// # Errors
+/// Wrong options, data or checkpoints that cannot be used, a device that is not there, numbers
+/// that stop being finite.
+pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
+    let (config, device) = layered.resolve()?;
+    let device = device.open(TrainOptions::BINARY)?;
+    use_threads(&config)?;
+    let prepared = open_or_prepare(&config)?;
+    let stop = StopFlag::new();
+    signals::install(&stop).context("cannot listen for signals")?;
+    let mut report = TrainLines::new(config.log_interval);
+    let mut trainer = Trainer::new(config.clone(), prepared, &device)
+        .map_err(|error| with_places(layered, error))?;
+    set_dtype(layered, &mut trainer, &device, &mut report)?;
+    let outcome = trainer.run(&stop, &mut report);
+    report.close();
+    conclude(&config, &trainer, outcome?)
+}
+
+/// The pool that the kernels and `gemm` share.
+fn use_threads(config: &TrainConfig) -> Result<()> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(config.resolved_threads())
+        .build_global()
+        .context("cannot start the threads: lower --threads")
+}
+
+/// The shards, made now if they are not there and no download is needed.
+fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
+    let open = || Prepared::open(&config.data_dir, &config.dataset_name, config.encoding_type);
+    match open() {
+        Err(DataError::NotPrepared { .. }) => {}
+        result => return Ok(result?),
+    }
+    let recipe = Recipe::find(&config.dataset_name, &config.data_dir)?;
+    match recipe.source {
+        SourceSpec::Files(_) | SourceSpec::BuiltIn(_) => {}
+        SourceSpec::Hub(_) => return Err(not_prepared(config, "", "has to be downloaded").into()),
+        _ => {
+            let error = not_prepared(config, " --source PATH", "is not named in its recipe");
+            return Err(error.into());
+        }
+    }
+    say(&format!("{} is not prepared yet: preparing it now", config.dataset_name));
+    let defaults = PrepareRequest::default();
+    let request = PrepareRequest {
+        dataset_name: config.dataset_name.clone(),
+        data_dir: config.data_dir.clone(),
+        encoding_type: config.encoding_type,
+        vocab_size: config.vocab_size.unwrap_or(defaults.vocab_size),
+        ..defaults
+    };
+    let summary = tinygpt_data::prepare(&request, &PrepareBars::default())?;
+    say(closing_summary(&summary).trim_end());
+    Ok(open()?)
+}
+
+/// Names both ways on: the command that prepares the data, and the run that needs none.
+fn not_prepared(config: &TrainConfig, source: &str, why: &str) -> UsageError {
+    let name = &config.dataset_name;
+    let mut command = format!("cargo run --bin prepare -- --dataset-name {name}{source}");
+    if let Some(encoding) = config.encoding_type {
+        command.push_str(&format!(" --encoding-type {encoding}"));
+    }
+    if config.data_dir != PrepareRequest::default().data_dir {
+        command.push_str(&format!(" --data-dir {}", config.data_dir.display()));
+    }
+    let data_dir = config.data_dir.display();
+    UsageError::new(format!("dataset `{name}` is not prepared in {data_dir}, and its text {why}"))
+        .hint(format!(
+            "prepare it: {command}\n      or train in minutes on stories that need no download: \
+         cargo run --bin train -- --config-file config/quickstart.json"
+        ))
+}
+
+/// Adds to the faults that show only beside the data where each value came from.
+fn with_places(layered: &Layered<TrainOptions>, error: TrainError) -> anyhow::Error {
+    let TrainError::Config(found) = &error else { return error.into() };
+    let mut faults = Faults::of(layered);
+    faults.extend(found);
+    faults.into_result().err().unwrap_or_else(|| error.into())
+}
+
+/// Passes the number type on to an accelerator; a CPU says what it does instead.
+fn set_dtype(
+    layered: &Layered<TrainOptions>,
+    trainer: &mut Trainer,
+    device: &Device,
+    report: &mut TrainLines,
+) -> Result<()> {
+    let is_bfloat16 = layered.options.dtype == Some(Dtype::Bfloat16);
+    if device.is_cpu() {
+        if is_bfloat16 {
+            report.notice("dtype is bfloat16: on a CPU everything is computed in float32");
+        }
+        return Ok(());
+    }
+    let dtype = if is_bfloat16 { DType::BF16 } else { DType::F32 };
+    Ok(trainer.gpt_mut().set_compute_dtype(dtype)?)
+}
+
+/// Says how the run ended and how to go on, and lets the model tell a story.
+fn conclude(config: &TrainConfig, trainer: &Trainer, outcome: Outcome) -> Result<Ended> {
+    let out_dir = config.out_dir.display();
+    match outcome {
+        Outcome::Stopped(signal) => {
+            say(&format!("stopped; all updates are saved in {out_dir}"));
+            say(&format!("go on: {}", resume_command()));
+            return Ok(Ended::Stopped(signal));
+        }
+        Outcome::Evaluated => return Ok(Ended::Done),
+        Outcome::AlreadyFinished => say(&format!(
+            "{out_dir} has made its {} updates already; raise --max-iters to train further, \
+             or start over with --init-from scratch --overwrite",
+            config.max_iters
+        )),
+        _ => {}
+    }
+    say("a story by the model:\n");
+    let tokenizer = &trainer.prepared().tokenizer;
+    let teller = Storyteller::from_scratch(trainer.gpt(), tokenizer);
+    let flags = SampleOptions { seed: Some(config.seed), ..SampleOptions::default() };
+    let settings = Layered::new(&flags, None)?.resolve()?;
+    teller.tell(&settings.params(tokenizer), 0, &mut Output::lock())?;
+    say(&format!("\nmore of them: cargo run --bin sample -- --out-dir {out_dir}"));
+    Ok(Ended::Done)
+}
+
+/// The command that was typed, with `--init-from resume`.
+fn resume_command() -> String {
+    let mut typed = std::env::args().skip(1).peekable();
+    let mut command = "cargo run --bin train --".to_owned();
+    while let Some(arg) = typed.next() {
+        match arg.as_str() {
+            "--init-from" | "--init_from" => drop(typed.next()),
+            "--overwrite" => drop(typed.next_if(|value| !value.starts_with('-'))),
+            _ if arg.starts_with("--init-from=") || arg.starts_with("--overwrite=") => {}
+            _ if arg.contains([' ', '\'', '"']) => command.push_str(&format!(" {arg:?}")),
+            _ => command.push_str(&format!(" {arg}")),
+        }
+    }
+    command + " --init-from resume"
+}

@@ -1,0 +1,217 @@
+//! Reads a config file: one JSON object whose keys are the flags of the binary in snake_case.
+//!
+//! Each wrong key or value is reported with its line, all of them at once. Ranges are not checked
+//! here: a value that a flag overrules does no harm.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::exit::UsageError;
+use crate::options::Options;
+
+/// The keys of a config file, each known to the binary and of the right type.
+#[derive(Debug)]
+pub struct ConfigFile {
+    path: PathBuf,
+    values: Map<String, Value>,
+    lines: Vec<usize>,
+}
+
+impl ConfigFile {
+    /// Reads and checks the file for the binary of `O`. A key that is `null` counts as not there.
+    ///
+    /// # Errors
+    /// [`UsageError`] if the file cannot be read, is no JSON object, or holds keys or types that
+    /// the binary does not know.
+    pub fn read<O: Options>(path: &Path) -> Result<Self, UsageError> {
+        let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            UsageError::new(format!("{} is not UTF-8 text (byte {at})", path.display()))
+        })?;
+        // Editors on Windows put a byte order mark in front.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let Entries(entries) = serde_json::from_str(text).map_err(|error| {
+            UsageError::new(format!("{} is not one JSON object: {error}", path.display())).hint(
+                "JSON has no comments and no comma after the last key; \
+                 config/tiny_stories.json is an example",
+            )
+        })?;
+        Self::check::<O>(path, entries, key_lines(text))
+    }
+
+    fn check<O: Options>(
+        path: &Path,
+        entries: Vec<(String, Value)>,
+        lines: Vec<usize>,
+    ) -> Result<Self, UsageError> {
+        let known = known_keys::<O>();
+        let mut file = Self { path: path.to_owned(), values: Map::new(), lines: Vec::new() };
+        let mut faults = Vec::new();
+        for ((key, value), line) in entries.into_iter().zip(lines) {
+            let place = format!("{} line {line}", path.display());
+            if !known.contains(&key) {
+                faults.push(format!("{place}: unknown key `{key}`{}", did_you_mean(&key, &known)));
+            } else if file.values.contains_key(&key) {
+                faults.push(format!("{place}: `{key}` is set twice, expected once"));
+            } else if let Some(reason) = type_fault::<O>(&key, &value) {
+                faults.push(format!("{place}: `{key}`: {reason}"));
+            }
+            if !value.is_null() {
+                file.values.insert(key, value);
+                file.lines.push(line);
+            }
+        }
+        UsageError::from_faults(faults).map_or(Ok(file), |error| {
+            Err(error.hint(format!("`{} --help` lists every key with its meaning", O::BINARY)))
+        })
+    }
+
+    /// The path it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The keys that are set, with their values, in the file's order.
+    pub fn values(&self) -> &Map<String, Value> {
+        &self.values
+    }
+
+    /// The line that sets `key`, counted from 1.
+    pub fn line(&self, key: &str) -> Option<usize> {
+        let position = self.values.keys().position(|k| k == key)?;
+        self.lines.get(position).copied()
+    }
+}
+
+/// All keys of a binary, in the order of its struct.
+pub fn known_keys<O: Options>() -> Vec<String> {
+    match serde_json::to_value(O::defaults()) {
+        Ok(Value::Object(map)) => map.into_iter().map(|(key, _)| key).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The closest of `known`, as the end of a sentence; empty where none is close.
+pub fn did_you_mean<S: AsRef<str>>(word: &str, known: &[S]) -> String {
+    let word = word.replace('-', "_");
+    known
+        .iter()
+        .map(|key| (strsim::jaro_winkler(&word, key.as_ref()), key.as_ref()))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, key)| format!(", did you mean `{key}`?"))
+        .unwrap_or_default()
+}
+
+/// Why `value` cannot be the value of `key`, if it cannot.
+fn type_fault<O: Options>(key: &str, value: &Value) -> Option<String> {
+    let alone = Value::Object(Map::from_iter([(key.to_owned(), value.clone())]));
+    let reason = serde_json::from_value::<O>(alone).err()?.to_string();
+    // serde names Rust's types; a config file knows numbers, words and true or false.
+    let spelled = [
+        ("expected usize", "expected a whole number, 0 or more"),
+        ("expected u64", "expected a whole number, 0 or more"),
+        ("expected f64", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+        ("expected path string", "expected a path in quotes"),
+        ("expected a string", "expected text in quotes"),
+    ];
+    Some(spelled.iter().fold(reason, |reason, (rust, plain)| reason.replace(rust, plain)))
+}
+
+/// The file could not be read: where it is the wrong name, says which ones there are.
+fn unreadable(path: &Path, error: &std::io::Error) -> UsageError {
+    let what = UsageError::new(format!("cannot read the config file {}: {error}", path.display()));
+    let mut names: Vec<String> = std::fs::read_dir("config")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| path.display().to_string())
+        .collect();
+    names.sort();
+    if names.is_empty() {
+        return what.hint("run it from the repository's root, where config/ is");
+    }
+    what.hint(format!("there are: {}", names.join(", ")))
+}
+
+/// A JSON object's entries in order, duplicates kept: `Map` would silently take the last.
+struct Entries(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Entries;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object in braces: {\"key\": value, …}")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// The line of each key of the outermost object, in order. `text` is known to be valid JSON.
+fn key_lines(text: &str) -> Vec<usize> {
+    let (mut lines, mut line, mut depth) = (Vec::new(), 1, 0);
+    let (mut in_string, mut escaped, mut expects_key) = (false, false, false);
+    for byte in text.bytes() {
+        line += usize::from(byte == b'\n');
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = byte == b'\\' && !escaped;
+            continue;
+        }
+        match byte {
+            b'"' => {
+                in_string = true;
+                if depth == 1 && expects_key {
+                    lines.push(line);
+                    expects_key = false;
+                }
+            }
+            b'{' | b'[' => {
+                depth += 1;
+                expects_key = depth == 1;
+            }
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 1 => expects_key = true,
+            _ => {}
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn each_outer_key_has_its_line() {
+        let text = "{\n \"a\": {\"b\": [1,\n \"c\"]}, \"d\\\"\": \",\",\n\n\"e\": 1}";
+        let Entries(entries) = serde_json::from_str(text).unwrap();
+        let keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!((keys, key_lines(text)), (vec!["a", "d\"", "e"], vec![2, 3, 5]));
+    }
+
+    #[test]
+    fn suggests_only_what_is_close() {
+        let known = ["n_layer", "n_head", "learning_rate"];
+        assert_eq!(did_you_mean("n_layers", &known), ", did you mean `n_layer`?");
+        assert_eq!(did_you_mean("learning-rate", &known), ", did you mean `learning_rate`?");
+        assert_eq!(did_you_mean("colour", &known), "");
+    }
+}

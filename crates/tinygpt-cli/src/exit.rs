@@ -1,0 +1,188 @@
+//! How a binary ends: the one place where an error becomes a message and an exit code.
+//!
+//! 0 done, 1 anything unexpected, 2 usage or config, 3 bad or corrupt data, 4 I/O, 5 network,
+//! 6 non-finite numbers, 7 locked, 128 + the signal's number when stopped by one.
+
+use std::fmt;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+
+use tinygpt_data::{DataError, ErrorKind as DataKind};
+use tinygpt_model::{ErrorKind as ModelKind, ModelError};
+use tinygpt_train::{ErrorKind as TrainKind, TrainError};
+
+use crate::args::{self, Invocation, NoRun};
+use crate::layer::Layered;
+use crate::options::Options;
+use crate::terminal::{Output, say};
+
+const UNEXPECTED: u8 = 1;
+const USAGE: u8 = 2;
+const CORRUPT: u8 = 3;
+const IO: u8 = 4;
+const NETWORK: u8 = 5;
+const NON_FINITE: u8 = 6;
+const LOCKED: u8 = 7;
+
+/// How the work of a binary ended, if it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All that was asked for is done.
+    Done,
+    /// Stopped by the signal of this number, everything saved.
+    Stopped(usize),
+}
+
+/// The whole `main` of a binary: parses its command line, does `work`, reports how it ended.
+pub fn run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) -> ExitCode {
+    panic::set_hook(Box::new(|panic| {
+        say(&format!("error: a bug in TinyGPT {}: {panic}", env!("CARGO_PKG_VERSION")));
+        say("hint: please report it with the command you typed; what was saved is still good");
+    }));
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| parse_and_run(work)));
+    ExitCode::from(ended.unwrap_or(UNEXPECTED))
+}
+
+fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) -> u8 {
+    let result = match args::parse::<O, _>(std::env::args_os()) {
+        Ok(Invocation::Run(layered)) => work(&layered),
+        Ok(Invocation::ShowConfig(layered)) => {
+            Output::lock().print(&layered.show()).map(|()| Ended::Done).map_err(Into::into)
+        }
+        Err(NoRun::Usage(error)) => Err(error.into()),
+        Err(NoRun::Clap(error)) => {
+            // Nothing is left to be done about a closed terminal.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(USAGE);
+        }
+    };
+    match result {
+        Ok(Ended::Done) => 0,
+        Ok(Ended::Stopped(signal)) => u8::try_from(128 + signal).unwrap_or(UNEXPECTED),
+        Err(error) => {
+            report(&error);
+            code(&error)
+        }
+    }
+}
+
+/// Prints the whole chain of causes on one line, and the way on where one is known.
+fn report(error: &anyhow::Error) {
+    say(&format!("error: {}", chain(error)));
+    let hint = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.hint.as_deref());
+    if let Some(hint) = hint {
+        say(&format!("hint: {hint}"));
+    }
+}
+
+/// The chain of causes, without those whose text the message before already holds.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// The exit code of an error: that of the first cause in its chain which has one.
+fn code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(code_of).unwrap_or(UNEXPECTED)
+}
+
+fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if cause.is::<UsageError>() {
+        return Some(USAGE);
+    }
+    if let Some(error) = cause.downcast_ref::<TrainError>() {
+        return match error.kind() {
+            TrainKind::Config => Some(USAGE),
+            TrainKind::Corrupt => Some(CORRUPT),
+            TrainKind::Io => Some(IO),
+            TrainKind::NonFinite => Some(NON_FINITE),
+            TrainKind::Locked => Some(LOCKED),
+            // Transparent: the error inside decides, and `source` would skip it.
+            TrainKind::Data | TrainKind::Model => inner_code(error),
+            _ => Some(UNEXPECTED),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<DataError>() {
+        return Some(data_code(error));
+    }
+    if let Some(error) = cause.downcast_ref::<ModelError>() {
+        return Some(model_code(error));
+    }
+    cause.is::<io::Error>().then_some(IO)
+}
+
+fn inner_code(error: &TrainError) -> Option<u8> {
+    match error {
+        TrainError::Data(error) => Some(data_code(error)),
+        TrainError::Model(error) => Some(model_code(error)),
+        _ => None,
+    }
+}
+
+fn data_code(error: &DataError) -> u8 {
+    match error.kind() {
+        DataKind::Usage => USAGE,
+        DataKind::Corrupt => CORRUPT,
+        DataKind::Io => IO,
+        DataKind::Network => NETWORK,
+        DataKind::Locked => LOCKED,
+        _ => UNEXPECTED,
+    }
+}
+
+fn model_code(error: &ModelError) -> u8 {
+    match error.kind() {
+        ModelKind::Config => USAGE,
+        ModelKind::Data => CORRUPT,
+        ModelKind::Io => IO,
+        ModelKind::NonFinite => NON_FINITE,
+        ModelKind::Internal => UNEXPECTED,
+    }
+}
+
+/// The user asked for something that cannot be; nothing was done.
+#[derive(Debug)]
+pub struct UsageError {
+    message: String,
+    hint: Option<String>,
+}
+
+impl UsageError {
+    /// An error with this message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// All `faults` in one error, `None` if there is none.
+    pub fn from_faults(faults: Vec<String>) -> Option<Self> {
+        match faults.as_slice() {
+            [] => None,
+            [only] => Some(Self::new(only)),
+            many => {
+                let lines: Vec<String> = many.iter().map(|fault| format!("\n  {fault}")).collect();
+                Some(Self::new(format!("{} faults:{}", many.len(), lines.concat())))
+            }
+        }
+    }
+
+    /// Adds the way on, printed on a line of its own.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for UsageError {}

@@ -1,0 +1,220 @@
+//! Flags over file over defaults, value by value, and where each value came from.
+//!
+//! The layers are merged as JSON objects, so that one rule serves every key of every binary; the
+//! merged object then becomes the options struct again. What the values mean is decided later.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+use tinygpt_train::Fault;
+
+use crate::config_file::ConfigFile;
+use crate::device::DeviceChoice;
+use crate::exit::UsageError;
+use crate::options::Options;
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// The config file.
+    File,
+    /// A flag, the strongest.
+    Flag,
+}
+
+/// The merged options of a binary, each value with its origin.
+#[derive(Debug)]
+pub struct Layered<O> {
+    /// The strongest value of each key.
+    pub options: O,
+    flags: Map<String, Value>,
+    file: Option<ConfigFile>,
+}
+
+impl<O: Options> Layered<O> {
+    /// Puts `flags` over `file` over the defaults of `O`.
+    ///
+    /// # Errors
+    /// [`UsageError`] if a flag cannot be written as JSON: a path that is not Unicode.
+    pub fn new(flags: &O, file: Option<ConfigFile>) -> Result<Self, UsageError> {
+        let flags = said(flags)?;
+        let mut merged = said(&O::defaults())?;
+        let from_file = file.iter().flat_map(|file| file.values().clone());
+        merged.extend(from_file);
+        merged.extend(flags.clone());
+        let mut options: O = serde_json::from_value(Value::Object(merged))
+            .map_err(|error| UsageError::new(error.to_string()))?;
+        options.derive();
+        Ok(Self { options, flags, file })
+    }
+
+    /// Where the value of `key` came from.
+    pub fn origin(&self, key: &str) -> Origin {
+        if self.flags.contains_key(key) {
+            Origin::Flag
+        } else if self.file.as_ref().is_some_and(|file| file.values().contains_key(key)) {
+            Origin::File
+        } else {
+            Origin::Default
+        }
+    }
+
+    /// The config file's path, if one was read.
+    pub fn config_path(&self) -> Option<&std::path::Path> {
+        self.file.as_ref().map(ConfigFile::path)
+    }
+
+    /// The origin of `key` in words that lead to it: `--n-head`, `config/x.json line 7`, `default`.
+    fn place(&self, key: &str) -> String {
+        match (self.origin(key), &self.file) {
+            (Origin::Flag, _) => format!("--{}", key.replace('_', "-")),
+            (Origin::File, Some(file)) => {
+                format!("{} line {}", file.path().display(), file.line(key).unwrap_or_default())
+            }
+            _ => "default".to_owned(),
+        }
+    }
+
+    fn value(&self, key: &str) -> Value {
+        match serde_json::to_value(&self.options) {
+            Ok(Value::Object(mut all)) => all.remove(key).unwrap_or_default(),
+            _ => Value::Null,
+        }
+    }
+
+    /// The whole configuration as JSON, one key a line, each with value and origin.
+    pub fn show(&self) -> String {
+        let all = match serde_json::to_value(&self.options) {
+            Ok(Value::Object(all)) => all,
+            _ => Map::new(),
+        };
+        let width = all.keys().map(String::len).max().unwrap_or(0) + 3;
+        let mut lines = Vec::new();
+        for (key, value) in all {
+            let origin = match self.origin(&key) {
+                Origin::Default => "default",
+                Origin::File => "file",
+                Origin::Flag => "flag",
+            };
+            let key = format!("\"{key}\":");
+            lines
+                .push(format!("  {key:width$} {{ \"value\": {value}, \"origin\": \"{origin}\" }}"));
+        }
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{{\n{}\n}}\n", lines.join(",\n"));
+        text
+    }
+}
+
+/// What `options` says as a JSON object, without the keys it says nothing about.
+fn said<O: Options>(options: &O) -> Result<Map<String, Value>, UsageError> {
+    match serde_json::to_value(options) {
+        Ok(Value::Object(mut map)) => {
+            map.retain(|_, value| !value.is_null());
+            Ok(map)
+        }
+        Ok(other) => Err(UsageError::new(format!("options are no object: {other}"))),
+        Err(error) => Err(UsageError::new(format!("a flag is not Unicode text: {error}"))),
+    }
+}
+
+/// Collects the faults of a merged configuration, so that all can be listed at once.
+pub struct Faults<'a, O> {
+    layered: &'a Layered<O>,
+    list: Vec<String>,
+}
+
+impl<'a, O: Options> Faults<'a, O> {
+    /// No fault yet.
+    pub fn of(layered: &'a Layered<O>) -> Self {
+        Self { layered, list: Vec::new() }
+    }
+
+    /// Notes that `key` cannot be as it is; `expected` says what could be.
+    pub fn add(&mut self, key: &str, expected: &str) {
+        let got = self.layered.value(key).to_string();
+        self.push(key, &got, expected);
+    }
+
+    /// [`Faults::add`] unless `holds`.
+    pub fn unless(&mut self, holds: bool, key: &str, expected: &str) {
+        if !holds {
+            self.add(key, expected);
+        }
+    }
+
+    /// Adds what the training crate found.
+    pub fn extend(&mut self, found: &[Fault]) {
+        for fault in found {
+            self.push(fault.key, &fault.got, &fault.expected);
+        }
+    }
+
+    fn push(&mut self, key: &str, got: &str, expected: &str) {
+        // One fault a key: a second check of the same key would only say it in other words.
+        let start = format!("`{key}` is ");
+        if !self.list.iter().any(|line| line.starts_with(&start)) {
+            let place = self.layered.place(key);
+            self.list.push(format!("{start}{got} ({place}), expected {expected}"));
+        }
+    }
+
+    /// Checks a count.
+    pub fn at_least_one(&mut self, key: &str, value: Option<u64>) {
+        self.unless(value.is_none_or(|n| n >= 1), key, "1 or more");
+    }
+
+    /// Checks `threads`.
+    pub fn threads(&mut self, threads: Option<usize>) {
+        let cure = "1 to 1024, or nothing for all cores";
+        self.unless(threads.is_none_or(|n| (1..=1024).contains(&n)), "threads", cure);
+    }
+
+    /// Parses `device`.
+    pub fn device(&mut self, text: Option<&str>) -> DeviceChoice {
+        match text.unwrap_or("cpu").parse() {
+            Ok(choice) => choice,
+            Err(expected) => {
+                self.add("device", &expected);
+                DeviceChoice::Cpu
+            }
+        }
+    }
+
+    /// All faults as one error.
+    ///
+    /// # Errors
+    /// [`UsageError`] if there is any.
+    pub fn into_result(self) -> anyhow::Result<()> {
+        match UsageError::from_faults(self.list) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::options::TrainOptions;
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.json");
+        std::fs::write(&path, "{\"n_layer\": 2,\n\"n_head\": 3, \"vocab_size\": null}").unwrap();
+        let file = ConfigFile::read::<TrainOptions>(&path).unwrap();
+        let flags = TrainOptions { n_head: Some(4), ..TrainOptions::default() };
+        let layered = Layered::new(&flags, Some(file)).unwrap();
+        let o = &layered.options;
+        assert_eq!((o.n_layer, o.n_head, o.n_embd), (Some(2), Some(4), Some(384)));
+        let origins = ["n_layer", "n_head", "n_embd", "vocab_size"].map(|k| layered.origin(k));
+        assert_eq!(origins, [Origin::File, Origin::Flag, Origin::Default, Origin::Default]);
+        assert!(layered.place("n_layer").ends_with("c.json line 1"));
+        assert_eq!(layered.place("n_head"), "--n-head");
+    }
+}

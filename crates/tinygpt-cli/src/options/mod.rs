@@ -1,0 +1,61 @@
+//! What each binary can be told: one struct of `Option`s per binary, filled by flags and by the
+//! config file alike, so that a flag and its key cannot drift apart.
+//!
+//! The structs only hold what was typed. [`crate::layer`] puts flags over file over defaults; the
+//! `resolve` of each struct then says what it means. Nothing here touches the disk.
+
+mod prepare;
+mod sample;
+mod train;
+
+pub use prepare::PrepareOptions;
+pub use sample::{SampleOptions, SampleSettings, Start};
+pub use train::{Dtype, TrainOptions};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tinygpt_data::Encoding;
+
+/// The options of one binary: every field an `Option`, `None` meaning "not said here".
+pub trait Options: clap::Args + Serialize + DeserializeOwned {
+    /// Name of the binary, as typed after `cargo run --bin`.
+    const BINARY: &'static str;
+    /// What the binary does, for the head of `--help`.
+    const ABOUT: &'static str;
+
+    /// The value of every key that nobody has said anything about.
+    ///
+    /// A key left `None` has no fixed default; its help text then tells what happens.
+    fn defaults() -> Self;
+
+    /// Fills in what follows from other options, once all layers are merged.
+    fn derive(&mut self) {}
+}
+
+/// How text becomes token ids, as flags and keys spell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncodingType {
+    /// One token per character of the training text, bytes for all others.
+    Simple,
+    /// Byte-level BPE, as GPT-2.
+    Bpe,
+}
+
+/// Parses a flag's number and refuses `NaN` and infinities, which JSON cannot express either.
+fn finite(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        Ok(_) => Err("expected a finite number".to_owned()),
+        Err(_) => Err("expected a number such as 0.1 or 1e-3".to_owned()),
+    }
+}
+
+impl From<EncodingType> for Encoding {
+    fn from(encoding: EncodingType) -> Self {
+        match encoding {
+            EncodingType::Simple => Self::Simple,
+            EncodingType::Bpe => Self::Bpe,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The options of `prepare`: which text, which tokenizer, and where the shards go.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use tinygpt_data::PrepareRequest;
+
+use super::{EncodingType, Options, finite};
+use crate::layer::{Faults, Layered};
+
+/// Flags of `prepare`, which are also the keys of its config file.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrepareOptions {
+    /// Dataset to prepare: the name of a recipe, data/NAME/dataset.json or one built in
+    /// (tiny_stories, tiny_tales, shakespeare_char); with --source any new name
+    /// [default: tiny_stories, or with --source the name of the file]
+    #[arg(long, help_heading = "Text", value_name = "NAME")]
+    pub dataset_name: Option<String>,
+    /// Local text to use: .txt, .jsonl, .parquet, or a directory of them
+    /// [default: where the recipe says]
+    #[arg(long, help_heading = "Text", value_name = "PATH")]
+    pub source: Option<PathBuf>,
+    /// Column or field that holds the text of .parquet and .jsonl [default: text, or the recipe's]
+    #[arg(long, help_heading = "Text", value_name = "NAME")]
+    pub text_column: Option<String>,
+    /// Part of the text, taken from its end, to validate on where the source has no validation
+    /// split [default: 0.1, or the recipe's]
+    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    pub val_fraction: Option<f64>,
+    /// Per cent of the stories to use, a seeded choice that is the same for tokenizer and shards
+    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    pub data_percentage: Option<f64>,
+    /// Seed of that choice and of generated datasets
+    #[arg(long, help_heading = "Text", value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// How text becomes tokens: `simple` (characters) or `bpe` [default: simple, or the recipe's]
+    #[arg(long, help_heading = "Tokenizer")]
+    pub encoding_type: Option<EncodingType>,
+    /// Size of the vocabulary that bpe learns
+    #[arg(long, help_heading = "Tokenizer", value_name = "N")]
+    pub vocab_size: Option<usize>,
+    /// Use this tokenizer.json, or the directory that holds one, and learn none
+    /// [default: learn one from the training text]
+    #[arg(long, help_heading = "Tokenizer", value_name = "PATH")]
+    pub tokenizer: Option<PathBuf>,
+
+    /// Directory that holds the prepared datasets
+    #[arg(long, help_heading = "Output", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Replace what an earlier run with other settings has prepared
+    #[arg(long, help_heading = "Output")]
+    pub force: Option<bool>,
+}
+
+impl Options for PrepareOptions {
+    const BINARY: &'static str = "prepare";
+    const ABOUT: &'static str = "Turn text into a tokenizer and shards of token ids for train.";
+
+    /// The defaults of [`PrepareRequest`]; the dataset's name may follow from the source.
+    fn defaults() -> Self {
+        let request = PrepareRequest::default();
+        Self {
+            data_percentage: Some(request.data_percentage),
+            seed: Some(request.seed),
+            vocab_size: Some(request.vocab_size),
+            data_dir: Some(request.data_dir),
+            force: Some(request.force),
+            ..Self::default()
+        }
+    }
+
+    fn derive(&mut self) {
+        let stem = self.source.as_deref().and_then(|path| path.file_stem());
+        let from_source = stem.map(|stem| stem.to_string_lossy().into_owned());
+        let name = self.dataset_name.take().or(from_source);
+        self.dataset_name = Some(name.unwrap_or_else(|| "tiny_stories".to_owned()));
+    }
+}
+
+impl Layered<PrepareOptions> {
+    /// Says what the options mean to the data crate, without the hub.
+    ///
+    /// # Errors
+    /// All faults that show without a look at the text, at once, as a [`crate::exit::UsageError`].
+    pub fn resolve(&self) -> anyhow::Result<PrepareRequest> {
+        let options = self.options.clone();
+        let unsaid = PrepareRequest::default();
+        let request = PrepareRequest {
+            dataset_name: options.dataset_name.unwrap_or(unsaid.dataset_name),
+            data_dir: options.data_dir.unwrap_or(unsaid.data_dir),
+            source: options.source,
+            text_column: options.text_column,
+            val_fraction: options.val_fraction,
+            encoding_type: options.encoding_type.map(Into::into),
+            vocab_size: options.vocab_size.unwrap_or(unsaid.vocab_size),
+            tokenizer: options.tokenizer,
+            data_percentage: options.data_percentage.unwrap_or(unsaid.data_percentage),
+            seed: options.seed.unwrap_or(unsaid.seed),
+            force: options.force.unwrap_or(unsaid.force),
+            ..PrepareRequest::default()
+        };
+        self.check(&request)?;
+        Ok(request)
+    }
+
+    fn check(&self, request: &PrepareRequest) -> anyhow::Result<()> {
+        let mut faults = Faults::of(self);
+        let percentage = request.data_percentage;
+        faults.unless(
+            percentage > 0.0 && percentage <= 100.0,
+            "data_percentage",
+            "more than 0 and at most 100",
+        );
+        faults.unless(
+            request.val_fraction.is_none_or(|fraction| fraction > 0.0 && fraction < 1.0),
+            "val_fraction",
+            "more than 0 and less than 1, for example 0.1",
+        );
+        faults.unless(
+            is_plain_name(&request.dataset_name),
+            "dataset_name",
+            "the name of a directory, without `/`, `\\`, `:` and a leading dot",
+        );
+        faults.unless(
+            request.tokenizer.is_some() || request.vocab_size >= 258,
+            "vocab_size",
+            "at least 258: the 256 bytes, <|endoftext|> and one merge",
+        );
+        faults.into_result()
+    }
+}
+
+/// Whether `name` is one path component, so that nothing is written outside the data directory.
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0', ':'])
+}

@@ -1,0 +1,161 @@
+//! The options of `sample`: which checkpoint speaks, about what, how long and how daringly.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use tinygpt_data::Tokenizer;
+use tinygpt_model::SamplingParams;
+
+use super::{Options, finite};
+use crate::device::DeviceChoice;
+use crate::layer::{Faults, Layered};
+
+/// Flags of `sample`, which are also the keys of its config file.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SampleOptions {
+    /// The out_dir of a training run; it holds all that is needed
+    #[arg(long, help_heading = "Model", value_name = "DIR")]
+    pub out_dir: Option<PathBuf>,
+    /// Which checkpoint: `best`, `last`, or any Hugging Face GPT-2 directory with a tokenizer.json
+    #[arg(long, help_heading = "Model", value_name = "WHICH")]
+    pub checkpoint: Option<String>,
+
+    /// Text to go on from, or FILE:path to read it from a file [default: the start of a document]
+    #[arg(long, help_heading = "Text", value_name = "TEXT", allow_hyphen_values = true)]
+    pub start: Option<String>,
+    /// Samples to write
+    #[arg(long, help_heading = "Text", value_name = "N")]
+    pub num_samples: Option<u64>,
+    /// Longest sample, in tokens; it ends earlier where the model ends the document
+    #[arg(long, help_heading = "Text", value_name = "N")]
+    pub max_new_tokens: Option<usize>,
+    /// Below 1 more careful, above 1 wilder, 0 always the likeliest token
+    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    pub temperature: Option<f64>,
+    /// Choose among this many likeliest tokens only; 0 means all
+    #[arg(long, help_heading = "Text", value_name = "N")]
+    pub top_k: Option<usize>,
+    /// Seed of the choices; the same seed gives the same text
+    #[arg(long, help_heading = "Text", value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal)
+    #[arg(long, help_heading = "Machine")]
+    pub device: Option<String>,
+    /// CPU threads [default: all cores]
+    #[arg(long, help_heading = "Machine", value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+impl Options for SampleOptions {
+    const BINARY: &'static str = "sample";
+    const ABOUT: &'static str = "Let a trained model write.";
+
+    fn defaults() -> Self {
+        Self {
+            out_dir: Some("out-tiny-stories".into()),
+            checkpoint: Some("best".to_owned()),
+            start: None,
+            num_samples: Some(10),
+            max_new_tokens: Some(500),
+            temperature: Some(0.8),
+            top_k: Some(200),
+            seed: Some(1337),
+            device: Some("cpu".to_owned()),
+            threads: None,
+        }
+    }
+}
+
+/// What a sample goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The start of a document, `<|endoftext|>`.
+    Document,
+    /// This text.
+    Text(String),
+    /// The text of this file.
+    File(PathBuf),
+}
+
+/// The options of `sample`, checked and without `Option`s.
+#[derive(Clone, Debug)]
+pub struct SampleSettings {
+    /// The out_dir of a training run.
+    pub out_dir: PathBuf,
+    /// `best`, `last` or a directory.
+    pub checkpoint: String,
+    /// What the samples go on from.
+    pub start: Start,
+    /// How many samples.
+    pub num_samples: u64,
+    /// The longest sample, in tokens.
+    pub max_new_tokens: usize,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// `None` is all tokens.
+    pub top_k: Option<usize>,
+    /// Seed of the choices.
+    pub seed: u64,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// CPU threads, `None` all.
+    pub threads: Option<usize>,
+}
+
+impl SampleSettings {
+    /// What the model crate needs to know, for the model of `tokenizer`.
+    pub fn params(&self, tokenizer: &Tokenizer) -> SamplingParams {
+        SamplingParams {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            max_new_tokens: self.max_new_tokens,
+            seed: self.seed,
+            eos: Some(tokenizer.eot_id()),
+            vocab_used: tokenizer.vocab_size(),
+        }
+    }
+}
+
+impl Layered<SampleOptions> {
+    /// Says what the options mean.
+    ///
+    /// # Errors
+    /// All faults at once, as a [`crate::exit::UsageError`].
+    pub fn resolve(&self) -> anyhow::Result<SampleSettings> {
+        let mut faults = Faults::of(self);
+        let options = self.options.clone();
+        let device = faults.device(options.device.as_deref());
+        faults.at_least_one("num_samples", options.num_samples);
+        faults.at_least_one("max_new_tokens", options.max_new_tokens.map(|n| n as u64));
+        faults.threads(options.threads);
+        faults.unless(
+            options.temperature.is_none_or(|t| (0.0..=100.0).contains(&t)),
+            "temperature",
+            "0 (greedy) to 100; 0.8 is a good start",
+        );
+        let start = match options.start {
+            None => Start::Document,
+            Some(text) if text.is_empty() => Start::Document,
+            Some(text) => match text.strip_prefix("FILE:") {
+                Some(path) => Start::File(path.into()),
+                None => Start::Text(text),
+            },
+        };
+        faults.into_result()?;
+        Ok(SampleSettings {
+            out_dir: options.out_dir.unwrap_or_default(),
+            checkpoint: options.checkpoint.unwrap_or_default(),
+            start,
+            num_samples: options.num_samples.unwrap_or_default(),
+            max_new_tokens: options.max_new_tokens.unwrap_or_default(),
+            temperature: options.temperature.unwrap_or_default() as f32,
+            top_k: options.top_k.filter(|&k| k > 0),
+            seed: options.seed.unwrap_or_default(),
+            device,
+            threads: options.threads,
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! The options of `train`: the keys of the original's `config/train_tiny_stories.json` under
+//! their own names, and the few that this port adds. Ranges are checked by
+//! [`TrainConfig::validate`], which also holds the defaults.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use tinygpt_train::{TrainConfig, TrainError};
+
+use super::{EncodingType, Options, finite};
+use crate::device::DeviceChoice;
+use crate::exit::UsageError;
+use crate::layer::{Faults, Layered};
+
+/// Flags of `train`, which are also the keys of its config file.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainOptions {
+    /// Directory for checkpoints, metrics.jsonl and loss.svg
+    #[arg(long, help_heading = "Run", value_name = "DIR")]
+    pub out_dir: Option<PathBuf>,
+    /// Where to start: `scratch` (new weights), `resume` (the last checkpoint of out_dir), `auto`
+    /// (resume if there is one, else scratch), or a Hugging Face GPT-2 directory to fine-tune
+    #[arg(long, help_heading = "Run", value_name = "HOW")]
+    pub init_from: Option<String>,
+    /// Let `scratch` replace the run that out_dir already holds
+    #[arg(long, help_heading = "Run")]
+    pub overwrite: Option<bool>,
+    /// Optimizer steps in all; exactly this many updates are made
+    #[arg(long, help_heading = "Run", value_name = "N")]
+    pub max_iters: Option<u64>,
+    /// Steps between two evaluations (and checkpoints)
+    #[arg(long, help_heading = "Run", value_name = "N")]
+    pub eval_interval: Option<u64>,
+    /// Batches per evaluation, from fixed, evenly spread windows
+    #[arg(long, help_heading = "Run", value_name = "N")]
+    pub eval_iters: Option<usize>,
+    /// Evaluate once and stop, without training
+    #[arg(long, help_heading = "Run")]
+    pub eval_only: Option<bool>,
+    /// Steps between two progress lines
+    #[arg(long, help_heading = "Run", value_name = "N")]
+    pub log_interval: Option<u64>,
+    /// Save `last` at every evaluation, not only when the validation loss improved
+    #[arg(long, help_heading = "Run")]
+    pub always_save_checkpoint: Option<bool>,
+    /// Print a short story at every evaluation
+    #[arg(long, help_heading = "Run")]
+    pub sample_at_eval: Option<bool>,
+    /// Seed of initial weights, data order, dropout and samples
+    #[arg(long, help_heading = "Run", value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Dataset to train on, as named to `prepare`
+    #[arg(long, help_heading = "Data", value_name = "NAME")]
+    pub dataset_name: Option<String>,
+    /// Directory that holds the prepared datasets
+    #[arg(long, help_heading = "Data", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Which preparation of the dataset to use [default: the one prepared last]
+    #[arg(long, help_heading = "Data")]
+    pub encoding_type: Option<EncodingType>,
+    /// Sequences per micro-batch
+    #[arg(long, help_heading = "Data", value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Tokens per sequence, the model's context
+    #[arg(long, help_heading = "Data", value_name = "N")]
+    pub block_size: Option<usize>,
+    /// Fresh micro-batches whose gradients are summed for one step
+    #[arg(long, help_heading = "Data", value_name = "N")]
+    pub gradient_accumulation_steps: Option<usize>,
+
+    /// Transformer blocks
+    #[arg(long, help_heading = "Model", value_name = "N")]
+    pub n_layer: Option<usize>,
+    /// Attention heads per block; divides n_embd
+    #[arg(long, help_heading = "Model", value_name = "N")]
+    pub n_head: Option<usize>,
+    /// Width of the residual stream
+    #[arg(long, help_heading = "Model", value_name = "N")]
+    pub n_embd: Option<usize>,
+    /// Rows of the token table; larger than the tokenizer's pads it [default: the tokenizer's]
+    #[arg(long, help_heading = "Model", value_name = "N")]
+    pub vocab_size: Option<usize>,
+    /// Biases in linear layers and layer norms
+    #[arg(long, help_heading = "Model")]
+    pub bias: Option<bool>,
+    /// Probability of dropping an activation while training, from 0 to below 1
+    #[arg(long, help_heading = "Model", value_name = "P", value_parser = finite)]
+    pub dropout: Option<f64>,
+
+    /// Highest learning rate, reached after the warm-up
+    #[arg(long, help_heading = "Optimizer", value_name = "LR", value_parser = finite)]
+    pub learning_rate: Option<f64>,
+    /// Whether the learning rate warms up and decays at all; if not, it stays as it is
+    #[arg(long, help_heading = "Optimizer")]
+    pub decay_lr: Option<bool>,
+    /// Steps of linear warm-up
+    #[arg(long, help_heading = "Optimizer", value_name = "N")]
+    pub warmup_iters: Option<u64>,
+    /// Step at which the cosine decay ends [default: max_iters]
+    #[arg(long, help_heading = "Optimizer", value_name = "N")]
+    pub lr_decay_iters: Option<u64>,
+    /// Learning rate at the end of the decay and after it
+    #[arg(long, help_heading = "Optimizer", value_name = "LR", value_parser = finite)]
+    pub min_lr: Option<f64>,
+    /// AdamW's decoupled weight decay, for matrices and embeddings only
+    #[arg(long, help_heading = "Optimizer", value_name = "X", value_parser = finite)]
+    pub weight_decay: Option<f64>,
+    /// AdamW's decay of the first moment
+    #[arg(long, help_heading = "Optimizer", value_name = "X", value_parser = finite)]
+    pub beta1: Option<f64>,
+    /// AdamW's decay of the second moment
+    #[arg(long, help_heading = "Optimizer", value_name = "X", value_parser = finite)]
+    pub beta2: Option<f64>,
+    /// Largest global gradient norm; 0 turns clipping off
+    #[arg(long, help_heading = "Optimizer", value_name = "X", value_parser = finite)]
+    pub grad_clip: Option<f64>,
+
+    /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal)
+    #[arg(long, help_heading = "Machine")]
+    pub device: Option<String>,
+    /// Number type of the matrix products; a CPU always computes in float32
+    #[arg(long, help_heading = "Machine")]
+    pub dtype: Option<Dtype>,
+    /// CPU threads [default: all cores]
+    #[arg(long, help_heading = "Machine", value_name = "N")]
+    pub threads: Option<usize>,
+
+    /// Accepted while false, for the original's configs: there is nothing to compile here
+    #[arg(long, help_heading = "Original")]
+    pub compile: Option<bool>,
+    /// Accepted while false, for the original's configs: metrics.jsonl holds every step
+    #[arg(long, help_heading = "Original")]
+    pub wandb_log: Option<bool>,
+    /// Accepted and unused while wandb_log is false
+    #[arg(long, help_heading = "Original", value_name = "NAME")]
+    pub wandb_project: Option<String>,
+    /// Accepted and unused while wandb_log is false
+    #[arg(long, help_heading = "Original", value_name = "NAME")]
+    pub wandb_run_name: Option<String>,
+}
+
+impl Options for TrainOptions {
+    const BINARY: &'static str = "train";
+    const ABOUT: &'static str = "Train a GPT-2 on a prepared dataset.\n\n\
+        Without arguments this is the original's run: tiny_stories, 6 layers, 6 heads, width 384. \
+        For stories in two minutes: train --config-file config/quickstart.json";
+
+    /// The defaults of [`TrainConfig`], which are those of the original's run; only the end of the
+    /// decay follows `max_iters`.
+    fn defaults() -> Self {
+        let defaults = serde_json::to_value(TrainConfig::default());
+        let options: Self = defaults.and_then(serde_json::from_value).unwrap_or_default();
+        Self { lr_decay_iters: None, ..options }
+    }
+
+    fn derive(&mut self) {
+        self.lr_decay_iters = self.lr_decay_iters.or(self.max_iters);
+    }
+}
+
+impl Layered<TrainOptions> {
+    /// Says what the options mean to the training crate, and where it shall compute.
+    ///
+    /// # Errors
+    /// All faults that show without a look at the data, at once, as a [`UsageError`].
+    pub fn resolve(&self) -> anyhow::Result<(TrainConfig, DeviceChoice)> {
+        // Both sides have the same keys (a test holds them to it); types were checked with each
+        // layer, so what is left to fail here is an empty `init_from`.
+        let config = serde_json::to_value(&self.options).and_then(serde_json::from_value);
+        let config: TrainConfig = config.map_err(|error| UsageError::new(error.to_string()))?;
+        let mut faults = Faults::of(self);
+        let device = faults.device(Some(&config.device));
+        faults.threads(config.threads);
+        match config.validate() {
+            Err(TrainError::Config(found)) => faults.extend(&found),
+            other => other?,
+        }
+        faults.into_result()?;
+        Ok((config, device))
+    }
+}
+
+/// Number types as the original names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// Single precision everywhere.
+    Float32,
+    /// bfloat16 products with float32 accumulation, on CUDA and Metal.
+    Bfloat16,
+    /// Known to the original, refused here: it would need loss scaling.
+    #[value(hide = true)]
+    Float16,
+}

@@ -1,0 +1,174 @@
+//! The progress of `train`: a line per `log_interval`, a line per evaluation and checkpoint, and
+//! on a terminal a bar below them.
+
+use std::io::{self, IsTerminal as _};
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use tinygpt_train::{EvalRecord, Report, RunSummary, Saved, StepRecord};
+
+use crate::terminal::{escape_controls, grouped, say, spoken};
+
+/// Shows a training run as it goes.
+#[derive(Debug)]
+pub struct TrainLines {
+    log_interval: u64,
+    max_iters: u64,
+    bar: Option<ProgressBar>,
+    /// Milliseconds and number of the steps since the last line.
+    since_line: (f64, u32),
+}
+
+impl TrainLines {
+    /// A line every `log_interval` steps.
+    pub fn new(log_interval: u64) -> Self {
+        Self { log_interval, max_iters: 0, bar: None, since_line: (0.0, 0) }
+    }
+
+    /// Prints `line` above the bar.
+    fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(line)),
+            None => say(line),
+        }
+    }
+
+    /// Takes the bar away; what follows on the screen is not progress any more.
+    pub fn close(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Report for TrainLines {
+    fn run_summary(&mut self, summary: &RunSummary) {
+        self.max_iters = summary.max_iters;
+        for line in summary_lines(summary) {
+            say(&line);
+        }
+        let left = summary.max_iters.saturating_sub(summary.start_iter);
+        if left > 0 && io::stderr().is_terminal() {
+            let bar = ProgressBar::new(summary.max_iters).with_position(summary.start_iter);
+            let template = "[{bar:40}] {pos}/{len} {msg}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            self.bar = Some(bar);
+        }
+    }
+
+    fn step(&mut self, record: &StepRecord) {
+        let (total_ms, n_steps) = self.since_line;
+        self.since_line = (total_ms + record.step_ms, n_steps + 1);
+        if let Some(bar) = &self.bar {
+            bar.set_position(record.iter + 1);
+            bar.set_message(format!("loss {:.4}", record.loss));
+        }
+        let is_last = record.iter + 1 == self.max_iters;
+        if record.iter.is_multiple_of(self.log_interval) || is_last {
+            let (total_ms, n_steps) = std::mem::take(&mut self.since_line);
+            let mean_ms = total_ms / f64::from(n_steps);
+            self.line(&step_line(record, mean_ms, self.max_iters));
+        }
+    }
+
+    fn evaluating(&mut self, done: usize, total: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("evaluating {done}/{total}"));
+            bar.tick();
+        }
+    }
+
+    fn eval(&mut self, record: &EvalRecord) {
+        self.line(&format!(
+            "eval at {}: train loss {:.4}, val loss {:.4} nats/token, {:.4} bits/byte, perplexity {:.2}",
+            record.iter,
+            record.train_loss,
+            record.val_loss,
+            record.val_bits_per_byte,
+            record.perplexity
+        ));
+    }
+
+    fn sample(&mut self, _iter: u64, text: &str) {
+        let text = escape_controls(text.trim());
+        self.line(&format!("  | {}", text.replace('\n', "\n  | ")));
+    }
+
+    fn saved(&mut self, saved: &Saved) {
+        let best = if saved.is_best { ", the best so far" } else { "" };
+        let ms = saved.save_ms;
+        self.line(&format!("saved {} in {ms:.0} ms{best}", saved.dir.display()));
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.line(&format!("note: {text}"));
+    }
+}
+
+/// `iter 120/10000  loss 2.3412  lr 1.00e-3  |grad| 0.84  215 ms  76,200 tok/s  ETA 3 min 20 s`.
+fn step_line(record: &StepRecord, mean_ms: f64, max_iters: u64) -> String {
+    let StepRecord { iter, loss, learning_rate, grad_norm, step_ms, tokens_per_second } = record;
+    // The record's speed is that of its step; the line's is the mean since the line before.
+    let tokens_per_second = tokens_per_second * step_ms / mean_ms;
+    let width = max_iters.to_string().len();
+    let left = max_iters.saturating_sub(iter + 1);
+    format!(
+        "iter {iter:width$}/{max_iters}  loss {loss:.4}  lr {learning_rate:.2e}  \
+         grad norm {grad_norm:.3}  {mean_ms:.0} ms  {} tok/s  ETA {}",
+        grouped(tokens_per_second.round() as u64),
+        spoken(left as f64 * mean_ms / 1000.0)
+    )
+}
+
+/// What is about to run, in a few lines.
+fn summary_lines(summary: &RunSummary) -> Vec<String> {
+    let count = |n: usize| grouped(n as u64);
+    let mut lines = vec![
+        format!(
+            "model    {} parameters ({} of them decayed), {}",
+            count(summary.n_params),
+            count(summary.n_decayed_params),
+            summary.started_from
+        ),
+        format!(
+            "data     {} training and {} validation tokens, {} windows an epoch",
+            count(summary.train_tokens),
+            count(summary.val_tokens),
+            count(summary.windows_per_epoch)
+        ),
+        format!(
+            "step     {} tokens, about {} of memory",
+            count(summary.tokens_per_step),
+            HumanBytes(summary.memory.total())
+        ),
+    ];
+    lines.push(match summary.device {
+        "cpu" => format!("machine  cpu, {} threads, {}", summary.threads, summary.instruction_set),
+        device => format!("machine  {device}"),
+    });
+    lines.push(format!("output   {}", summary.out_dir.display()));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_line_averages_since_the_line_before() {
+        let record = StepRecord {
+            iter: 120,
+            loss: 2.34125,
+            learning_rate: 1e-3,
+            grad_norm: 0.8431,
+            step_ms: 200.0,
+            tokens_per_second: 82_000.0,
+        };
+        assert_eq!(
+            step_line(&record, 400.0, 10_000),
+            "iter   120/10000  loss 2.3412  lr 1.00e-3  grad norm 0.843  400 ms  41,000 tok/s  \
+             ETA 1 h 6 min"
+        );
+    }
+}

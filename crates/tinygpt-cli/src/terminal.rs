@@ -1,0 +1,116 @@
+//! Writing to people and to pipes: results to stdout, everything else to stderr.
+//!
+//! A reader that goes away (`sample | head`) is no error. Text that a model made up cannot move
+//! the cursor or rename the window: control characters are escaped on a terminal.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// Standard output that remembers whether a person or a program reads it.
+#[derive(Debug)]
+pub struct Output {
+    out: io::StdoutLock<'static>,
+    is_terminal: bool,
+    is_closed: bool,
+}
+
+impl Output {
+    /// Locks standard output.
+    pub fn lock() -> Self {
+        let out = io::stdout().lock();
+        Self { is_terminal: out.is_terminal(), out, is_closed: false }
+    }
+
+    /// Whether a person reads along.
+    pub fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// Whether the reader has gone away, so that more writing is in vain.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Writes our own text as it is, and flushes.
+    ///
+    /// # Errors
+    /// Any but a closed pipe.
+    pub fn print(&mut self, text: &str) -> io::Result<()> {
+        if self.is_closed {
+            return Ok(());
+        }
+        match self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Writes text of a model: to a terminal with control characters escaped, else as it is.
+    ///
+    /// # Errors
+    /// Any but a closed pipe.
+    pub fn print_model_text(&mut self, text: &str) -> io::Result<()> {
+        if self.is_terminal { self.print(&escape_controls(text)) } else { self.print(text) }
+    }
+}
+
+/// `text` with all control characters but newline and tab written as `\u{1b}`.
+pub fn escape_controls(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => escaped.push(c),
+            c if c.is_control() => escaped.extend(c.escape_unicode()),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Writes one line to stderr; that nobody listens there is no reason to stop.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// `12345678` as `12,345,678`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A duration as people say it: `8.4 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn spoken(seconds: f64) -> String {
+    let whole = seconds.round().max(0.0) as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(escape_controls("a\u{1b}[2Jb\n\tc\r\u{9b}é"), "a\\u{1b}[2Jb\n\tc\\u{d}\\u{9b}é");
+    }
+
+    #[test]
+    fn numbers_and_durations_read_well() {
+        let numbers = [0, 999, 1000, 12_345_678].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "12,345,678"]);
+        let durations = [8.44, 59.96, 200.0, 7500.0].map(spoken);
+        assert_eq!(durations, ["8.4 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]);
+    }
+}
