@@ -23,6 +23,20 @@
 //! - Lengths that do not fit together are a bug of the caller and panic; nothing else does.
 
 pub mod adamw;
+pub mod attention;
+pub mod bias;
+pub mod dropout;
+pub mod embedding;
+pub mod gelu;
+pub mod gemm;
+pub mod head;
+pub mod layer_norm;
+mod math;
 pub mod norm;
 mod parallel;
+pub mod residual;
 pub mod simd;
+#[cfg(test)]
+mod testing;
+
+pub use gemm::{Matrix, MatrixMut, Store, gemm};

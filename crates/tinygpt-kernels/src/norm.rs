@@ -45,17 +45,20 @@ fn block_sum_kernel<V: Vector>(x: &[f32]) -> f32 {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::testing::at_every_level;
 
     #[test]
     fn equals_the_plain_sum_at_every_length_and_thread_count() {
-        for len in [0, 1, 15, 16, 17, 1000, BLOCK - 1, BLOCK + 1, 3 * BLOCK + 77] {
-            let x: Vec<f32> = (0..len).map(|i| (i % 17) as f32 * 0.25 - 2.0).collect();
-            let plain: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-            let serial = sum_of_squares(&x, 1);
-            assert!((serial - plain).abs() <= 1e-6 * plain, "{len}: {serial} vs {plain}");
-            assert_eq!(serial, sum_of_squares(&x, 2), "two threads, length {len}");
-            assert_eq!(serial, sum_of_squares(&x, 5), "five threads, length {len}");
-        }
+        at_every_level(|_| {
+            for len in [0, 1, 15, 16, 17, 1000, BLOCK - 1, BLOCK + 1, 3 * BLOCK + 77] {
+                let x: Vec<f32> = (0..len).map(|i| (i % 17) as f32 * 0.25 - 2.0).collect();
+                let plain: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+                let serial = sum_of_squares(&x, 1);
+                assert!((serial - plain).abs() <= 1e-6 * plain, "{len}: {serial} vs {plain}");
+                assert_eq!(serial, sum_of_squares(&x, 2), "two threads, length {len}");
+                assert_eq!(serial, sum_of_squares(&x, 5), "five threads, length {len}");
+            }
+        });
     }
 
     #[test]

@@ -40,9 +40,9 @@ pub(crate) trait Vector:
     fn store(self, to: &mut [f32]);
     /// `self · factor + addend` in one rounding where the processor can.
     fn mul_add(self, factor: Self, addend: Self) -> Self;
-    /// Lane-wise maximum.
+    /// Lane-wise maximum; `other` where either is NaN.
     fn max(self, other: Self) -> Self;
-    /// Lane-wise minimum.
+    /// Lane-wise minimum; `other` where either is NaN.
     fn min(self, other: Self) -> Self;
     /// Lane-wise square root.
     fn sqrt(self) -> Self;

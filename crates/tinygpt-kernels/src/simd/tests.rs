@@ -1,6 +1,7 @@
 //! Every lane operation of every instruction set against plain arithmetic.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
+use crate::testing::at_every_level;
 
 dispatch!(fn lanes(x: &[f32], fill: f32, out: &mut [f32]) -> (f32, f32) = lanes_kernel);
 
@@ -15,8 +16,7 @@ fn lanes_kernel<V: Vector>(x: &[f32], fill: f32, out: &mut [f32]) -> (f32, f32) 
 
 #[test]
 fn lane_operations_at_every_length_and_level() {
-    for level in Level::available() {
-        limit(level);
+    at_every_level(|level| {
         for len in 1..=16 {
             let len = if level == Level::Avx512 { len } else { len.min(8) };
             let x: Vec<f32> = (0..len).map(|i| i as f32 * 0.7 - 3.1).collect();
@@ -29,6 +29,5 @@ fn lane_operations_at_every_length_and_level() {
                 assert!((y - plain).abs() < 1e-5, "{level:?}: f({x}) = {y}, expected {plain}");
             }
         }
-    }
-    limit(Level::detect());
+    });
 }

@@ -1,0 +1,258 @@
+//! The tied output head and the cross entropy, in chunks of rows.
+//!
+//! `logits = x · wteᵀ`, `loss_n = log Σ_v exp(logits_nv) − logits_n,target`. A chunk of rows goes
+//! all the way from logits to its share of `dx` and `dwte` before the next one starts, so the full
+//! `[N, V]` matrix, by far the largest tensor of the model, never exists: the chunk's logits
+//! become their own gradient `(softmax − one-hot) · scale` in place.
+
+use crate::gemm::{Matrix, MatrixMut, Store, gemm};
+use crate::math::exp;
+use crate::parallel::rows_per_thread;
+use crate::simd::{Vector, dispatch};
+use rayon::prelude::*;
+
+/// The elements of logits that a chunk aims at: 32 MiB. Fewer rows would read and write `dwte`
+/// more often than its products are worth.
+const CHUNK_ELEMENTS: usize = 8 << 20;
+
+dispatch!(fn loss_rows(logits: &[f32], targets: &[u32]) -> f64 = loss_kernel);
+dispatch!(fn loss_and_gradient_rows(logits: &mut [f32], targets: &[u32], scale: f32) -> f64 = loss_and_gradient_kernel);
+
+/// What the head reads: activations, the table, the targets and the sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// Input `[N, C]`, after the last layer norm.
+    pub x: &'a [f32],
+    /// Token embedding `[V, C]`, used as the output matrix.
+    pub wte: &'a [f32],
+    /// Target ids `[N]`, each below V.
+    pub targets: &'a [u32],
+    /// C.
+    pub n_embd: usize,
+}
+
+/// The length of the scratch space for logits that [`loss`] and [`backward`] want for N rows.
+pub fn scratch_len(n: usize, vocab_size: usize) -> usize {
+    chunk_rows(n, vocab_size) * vocab_size
+}
+
+/// Rows in a chunk: as many chunks as the aim asks for, all of about one size.
+fn chunk_rows(n: usize, vocab_size: usize) -> usize {
+    let chunks = (n * vocab_size).div_ceil(CHUNK_ELEMENTS).max(1);
+    n.div_ceil(chunks).max(1)
+}
+
+impl Head<'_> {
+    fn vocab_size(&self) -> usize {
+        self.wte.len() / self.n_embd
+    }
+
+    /// Writes the logits of `rows` rows of `x` to `out` `[rows, V]`.
+    fn logits(&self, x: &[f32], rows: usize, out: &mut [f32], threads: usize) {
+        let (c, v) = (self.n_embd, self.vocab_size());
+        let (x, wte) = (Matrix::new(x, rows, c), Matrix::new(self.wte, v, c));
+        gemm(MatrixMut::new(out, rows, v), x, wte.t(), Store::Overwrite, threads);
+    }
+}
+
+/// The sum of the losses of all rows, in nats.
+///
+/// # Panics
+/// If a target is not below V, or `scratch` is shorter than [`scratch_len`] says.
+pub fn loss(head: Head<'_>, scratch: &mut [f32], threads: usize) -> f64 {
+    let (c, v) = (head.n_embd, head.vocab_size());
+    let chunk = chunk_rows(head.targets.len(), v);
+    let mut total = 0.0;
+    for (x, targets) in head.x.chunks(chunk * c).zip(head.targets.chunks(chunk)) {
+        let logits = &mut scratch[..targets.len() * v];
+        head.logits(x, targets.len(), logits, threads);
+        let each = rows_per_thread(targets.len(), threads);
+        total += sum_in_order(
+            logits
+                .par_chunks(each * v)
+                .zip(targets.par_chunks(each))
+                .map(|(logits, targets)| loss_rows(logits, targets)),
+        );
+    }
+    total
+}
+
+/// Returns the sum of the losses as [`loss`] does, writes `dx` and adds to `dwte`.
+///
+/// `dlogits = scale · (softmax − one-hot)`, so `scale` is the factor of the *sum* of losses: for a
+/// mean over N rows, 1/N. `dx ← dlogits · wte` `[N, C]`, `dwte += dlogitsᵀ · x` `[V, C]`.
+///
+/// # Panics
+/// If a target is not below V, or `scratch` is shorter than [`scratch_len`] says.
+pub fn backward(
+    head: Head<'_>,
+    scale: f32,
+    scratch: &mut [f32],
+    dx: &mut [f32],
+    dwte: &mut [f32],
+    threads: usize,
+) -> f64 {
+    let chunk = chunk_rows(head.targets.len(), head.vocab_size());
+    let inputs = head.x.chunks(chunk * head.n_embd).zip(head.targets.chunks(chunk));
+    let chunks = inputs.zip(dx.chunks_mut(chunk * head.n_embd));
+    chunks
+        .map(|((x, targets), dx)| {
+            backward_chunk(Head { x, targets, ..head }, scale, scratch, dx, dwte, threads)
+        })
+        .sum()
+}
+
+/// [`backward`] for the rows of one chunk.
+fn backward_chunk(
+    head: Head<'_>,
+    scale: f32,
+    scratch: &mut [f32],
+    dx: &mut [f32],
+    dwte: &mut [f32],
+    threads: usize,
+) -> f64 {
+    let (rows, c, v) = (head.targets.len(), head.n_embd, head.vocab_size());
+    let logits = &mut scratch[..rows * v];
+    head.logits(head.x, rows, logits, threads);
+    let each = rows_per_thread(rows, threads);
+    let parts = logits.par_chunks_mut(each * v).zip(head.targets.par_chunks(each));
+    let total =
+        sum_in_order(parts.map(|(logits, targets)| loss_and_gradient_rows(logits, targets, scale)));
+    let (dlogits, wte) = (Matrix::new(logits, rows, v), Matrix::new(head.wte, v, c));
+    gemm(MatrixMut::new(dx, rows, c), dlogits, wte, Store::Overwrite, threads);
+    let x = Matrix::new(head.x, rows, c);
+    gemm(MatrixMut::new(dwte, v, c), dlogits.t(), x, Store::Accumulate, threads);
+    total
+}
+
+/// Adds up in the order of the parts, whichever finished first.
+fn sum_in_order(parts: impl IndexedParallelIterator<Item = f64>) -> f64 {
+    parts.collect::<Vec<f64>>().iter().sum()
+}
+
+/// `max` and `Σ exp(logit − max)` of a row.
+#[inline(always)]
+fn max_and_sum<V: Vector>(row: &[f32]) -> (f32, f32) {
+    let mut largest = V::splat(f32::NEG_INFINITY);
+    for x in row.chunks(V::LANES) {
+        largest = largest.max(V::load_or(x, f32::NEG_INFINITY));
+    }
+    let max = largest.largest();
+    let m = V::splat(max);
+    let mut sum = V::zero();
+    for x in row.chunks(V::LANES) {
+        sum = sum + exp(V::load_or(x, f32::NEG_INFINITY) - m);
+    }
+    (max, sum.sum())
+}
+
+#[inline(always)]
+fn loss_kernel<V: Vector>(logits: &[f32], targets: &[u32]) -> f64 {
+    let mut total = 0.0;
+    for (row, &target) in logits.chunks_exact(logits.len() / targets.len()).zip(targets) {
+        let (max, sum) = max_and_sum::<V>(row);
+        total += f64::from(sum).ln() + f64::from(max) - f64::from(row[target as usize]);
+    }
+    total
+}
+
+#[inline(always)]
+fn loss_and_gradient_kernel<V: Vector>(logits: &mut [f32], targets: &[u32], scale: f32) -> f64 {
+    let mut total = 0.0;
+    let v = logits.len() / targets.len();
+    for (row, &target) in logits.chunks_exact_mut(v).zip(targets) {
+        let target = target as usize;
+        let mut largest = V::splat(f32::NEG_INFINITY);
+        for x in row.chunks(V::LANES) {
+            largest = largest.max(V::load_or(x, f32::NEG_INFINITY));
+        }
+        let max = largest.largest();
+        let target_logit = row[target];
+        let m = V::splat(max);
+        let mut sum = V::zero();
+        for x in row.chunks_mut(V::LANES) {
+            let e = exp(V::load_or(x, f32::NEG_INFINITY) - m);
+            sum = sum + e;
+            e.store(x);
+        }
+        let sum = sum.sum();
+        total += f64::from(sum).ln() + f64::from(max) - f64::from(target_logit);
+        let factor = V::splat(scale / sum);
+        for x in row.chunks_mut(V::LANES) {
+            (V::load(x) * factor).store(x);
+        }
+        row[target] -= scale;
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, assert_gradient, at_every_level, noise};
+
+    /// The definition, term by term in `f64`; the sum of the losses times `scale`.
+    fn naive(x: &[f32], wte: &[f32], targets: &[u32], c: usize, scale: f64) -> f64 {
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        let row = |(x, &target): (&[f32], &u32)| {
+            let logits: Vec<f64> = wte.chunks(c).map(|w| dot(x, w)).collect();
+            logits.iter().map(|l| l.exp()).sum::<f64>().ln() - logits[target as usize]
+        };
+        x.chunks(c).zip(targets).map(row).sum::<f64>() * scale
+    }
+
+    #[test]
+    fn loss_and_gradients_equal_the_definition() {
+        at_every_level(|level| {
+            for (n, c, v, threads) in [(1, 1, 2, 1), (5, 7, 3, 1), (4, 8, 33, 2), (7, 3, 40, 3)] {
+                let what = format!("{level:?} N {n} C {c} V {v}");
+                let (x, wte) = (noise(n * c, 1), noise(v * c, 2));
+                let targets: Vec<u32> = (0..n).map(|i| (i * 5 % v) as u32).collect();
+                let head = Head { x: &x, wte: &wte, targets: &targets, n_embd: c };
+                let mut scratch = vec![0.0; scratch_len(n, v)];
+                let expected = naive(&x, &wte, &targets, c, 1.0);
+                let got = loss(head, &mut scratch, threads);
+                assert!((got - expected).abs() < 1e-5 * expected, "{what}: {got} {expected}");
+
+                let (mut dx, mut dwte) = (vec![f32::NAN; n * c], vec![0.0; v * c]);
+                let got = backward(head, 0.5, &mut scratch, &mut dx, &mut dwte, threads);
+                assert!((got - expected).abs() < 1e-5 * expected, "{what}: {got} {expected}");
+                assert_gradient(&x, &dx, 2e-3, &what, |x| naive(x, &wte, &targets, c, 0.5));
+                assert_gradient(&wte, &dwte, 2e-3, &what, |w| naive(&x, w, &targets, c, 0.5));
+            }
+        });
+    }
+
+    #[test]
+    fn chunks_cover_the_rows_evenly_and_change_nothing() {
+        assert_eq!(chunk_rows(2048, 30_000), 256, "8 chunks of 30 MB");
+        assert_eq!(chunk_rows(7, CHUNK_ELEMENTS / 3), 3, "7 rows in chunks of 3, 3 and 1");
+        assert_eq!(chunk_rows(768, 65), 768, "a small vocabulary goes at once");
+        let (n, c, v) = (7, 5, 40);
+        let (x, wte) = (noise(n * c, 1), noise(v * c, 2));
+        let targets = [0, 1, 2, 3, 4, 5, 39];
+        let mut scratch = vec![0.0; scratch_len(n, v)];
+        let mut run = |chunk: usize| {
+            let (mut loss, mut dx, mut dwte) = (0.0, Vec::new(), vec![0.0; v * c]);
+            for (x, targets) in x.chunks(chunk * c).zip(targets.chunks(chunk)) {
+                let head = Head { x, wte: &wte, targets, n_embd: c };
+                let mut part = vec![0.0; x.len()];
+                loss += backward_chunk(head, 1.0, &mut scratch, &mut part, &mut dwte, 1);
+                dx.extend(part);
+            }
+            (loss, dx, dwte)
+        };
+        let (whole, parts) = (run(7), run(3));
+        assert!((whole.0 - parts.0).abs() < 1e-6 * whole.0, "{} {}", whole.0, parts.0);
+        assert_close(&whole.1, &parts.1, 1e-6, "dx");
+        assert_close(&whole.2, &parts.2, 1e-6, "dwte");
+    }
+
+    #[test]
+    fn a_nan_in_the_input_shows_in_the_loss() {
+        let head = Head { x: &[f32::NAN], wte: &[1.0, 2.0, 3.0], targets: &[1], n_embd: 1 };
+        assert!(loss(head, &mut [0.0; 3], 1).is_nan());
+    }
+}
