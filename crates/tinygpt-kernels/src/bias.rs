@@ -42,6 +42,9 @@ fn add_rows_kernel<V: Vector>(y: &mut [f32], bias: &[f32]) {
 
 #[inline(always)]
 fn sum_rows_kernel<V: Vector>(rows: &[f32], sum: &mut [f32]) {
+    if sum.is_empty() {
+        return;
+    }
     for row in rows.chunks_exact(sum.len()) {
         for (sum, x) in sum.chunks_mut(V::LANES).zip(row.chunks(V::LANES)) {
             (V::load(sum) + V::load(x)).store(sum);

@@ -22,9 +22,11 @@
 //!   written, unless the document of a function says otherwise.
 //! - Lengths that do not fit together are a bug of the caller and panic; nothing else does.
 
+pub mod accumulate;
 pub mod adamw;
 pub mod attention;
 pub mod bias;
+pub mod decode;
 pub mod dropout;
 pub mod embedding;
 pub mod gelu;

@@ -14,6 +14,7 @@ use crate::grads::Grads;
 use crate::init::init_params;
 use crate::layers::dropout::DropoutKey;
 use crate::params::Params;
+use crate::workers::Workers;
 
 /// A GPT-2 model.
 ///
@@ -31,6 +32,9 @@ pub struct Gpt {
     params: Params,
     compute: DType,
     n_threads: usize,
+    /// The fused path's memory; unused on other devices.
+    workers: Workers,
+    composed: bool,
 }
 
 impl Gpt {
@@ -49,7 +53,9 @@ impl Gpt {
     /// [`ModelError::Config`] if their configuration is invalid.
     pub fn from_params(params: Params) -> Result<Self> {
         params.config().validate()?;
-        Ok(Self { params, compute: DType::F32, n_threads: 1 })
+        let composed = !params.device().is_cpu();
+        let workers = Workers::default();
+        Ok(Self { params, compute: DType::F32, n_threads: 1, workers, composed })
     }
 
     /// Its shape.
@@ -86,7 +92,9 @@ impl Gpt {
     }
 
     /// Takes the composed path on the CPU too: slow, the oracle of the fused one.
-    pub fn use_composed_path(&mut self) {}
+    pub fn use_composed_path(&mut self) {
+        self.composed = true;
+    }
 
     /// Rounds the operands of matrix products to bf16, or back to f32.
     ///
@@ -128,7 +136,16 @@ impl Gpt {
         scale: f32,
         grads: &mut Grads,
     ) -> Result<f32> {
-        composed::accumulate_gradients(&self.params, self.compute, batch, dropout, scale, grads)
+        let params = &self.params;
+        match grads {
+            Grads::Host(grads) if !self.composed => {
+                let threads = self.n_threads;
+                self.workers.accumulate_gradients(params, threads, batch, dropout, scale, grads)
+            }
+            grads => {
+                composed::accumulate_gradients(params, self.compute, batch, dropout, scale, grads)
+            }
+        }
     }
 
     /// The mean loss in nats per token, without dropout and without gradients.
@@ -137,7 +154,10 @@ impl Gpt {
     /// [`ModelError::Request`] if the batch does not fit the model, [`ModelError::Tensor`] if the
     /// device refuses.
     pub fn loss(&mut self, batch: &TokenBatch<'_>) -> Result<f32> {
-        composed::loss(&self.params, self.compute, batch)
+        if self.composed {
+            return composed::loss(&self.params, self.compute, batch);
+        }
+        self.workers.loss(&self.params, self.n_threads, batch)
     }
 
     /// The logits at every position.
@@ -149,7 +169,10 @@ impl Gpt {
     /// [`ModelError::Request`] if the ids do not fit the model, [`ModelError::Tensor`] if the
     /// device refuses.
     pub fn logits(&mut self, ids: &[u32], batch_size: usize, seq_len: usize) -> Result<Vec<f32>> {
-        composed::logits(&self.params, self.compute, ids, batch_size, seq_len)
+        if self.composed {
+            return composed::logits(&self.params, self.compute, ids, batch_size, seq_len);
+        }
+        self.workers.logits(&self.params, self.n_threads, ids, (batch_size, seq_len))
     }
 
     /// A decoder with room for `n_seqs` sequences of `block_size` tokens each.

@@ -28,6 +28,9 @@ mod composed;
 mod config;
 mod decoder;
 mod error;
+mod fused;
+#[cfg(test)]
+mod fused_tests;
 mod generate;
 mod gpt;
 mod grads;
@@ -39,6 +42,8 @@ mod logits;
 pub mod memory;
 mod params;
 mod rng;
+mod workers;
+mod workspace;
 
 pub use batch::TokenBatch;
 pub use config::ModelConfig;

@@ -10,6 +10,7 @@ use candle_core::{Device, Tensor, Var};
 
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
+use crate::host::{self, HostSlice};
 
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -119,6 +120,32 @@ impl<T> ModelParts<T> {
             });
         }
         Ok(Self { wte, wpe, blocks, ln_f: affine()? })
+    }
+}
+
+impl ModelParts<HostSlice<'_>> {
+    /// The same values as plain slices, which threads can share.
+    pub(crate) fn slices(&self) -> ModelParts<&[f32]> {
+        fn affine<'a>(from: &'a Affine<HostSlice<'_>>) -> Affine<&'a [f32]> {
+            Affine { weight: &from.weight, bias: from.bias.as_deref() }
+        }
+        fn block<'a>(from: &'a BlockParts<HostSlice<'_>>) -> BlockParts<&'a [f32]> {
+            let BlockParts { ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj } = from;
+            BlockParts {
+                ln_1: affine(ln_1),
+                c_attn: affine(c_attn),
+                attn_c_proj: affine(attn_c_proj),
+                ln_2: affine(ln_2),
+                c_fc: affine(c_fc),
+                mlp_c_proj: affine(mlp_c_proj),
+            }
+        }
+        ModelParts {
+            wte: &self.wte,
+            wpe: &self.wpe,
+            blocks: self.blocks.iter().map(block).collect(),
+            ln_f: affine(&self.ln_f),
+        }
     }
 }
 
@@ -264,6 +291,15 @@ impl Params {
         config.validate()?;
         self.config = config;
         Ok(())
+    }
+
+    /// The values of all parameters, on the CPU; none can be written while this lives.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] if the model is on another device.
+    pub(crate) fn read(&self) -> Result<ModelParts<HostSlice<'_>>> {
+        let values: Result<Vec<_>> = self.iter().map(|(_, tensor)| host::read(tensor)).collect();
+        ModelParts::from_ordered(&self.config, values?)
     }
 
     /// The tensors in their places, seen by candle's autograd.

@@ -28,7 +28,6 @@ pub fn forward(
 ) {
     shape.check(qkv, out, lse);
     let (rows, c) = (shape.time, shape.channels());
-    let each = rows_per_thread(shape.batch, threads);
     let sequences = |first: usize, qkv: &[f32], out: &mut [f32], lse: &mut [f32]| {
         let inputs = qkv.chunks(rows * 3 * c).zip(out.chunks_mut(rows * c));
         for (b, ((qkv, out), lse)) in inputs.zip(lse.chunks_mut(rows * shape.heads)).enumerate() {

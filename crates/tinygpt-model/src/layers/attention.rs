@@ -4,10 +4,13 @@
 //! projection `c_attn` and the output projection `c_proj`. The residual is the block's.
 
 use candle_core::{D, DType, Device, Result, Tensor};
+use tinygpt_kernels::{attention as kernel, bias};
 
+use super::block::BlockPass;
 use super::dropout::{self, Dropout, Site};
 use super::linear;
-use crate::params::Affine;
+use crate::params::{Affine, BlockParts};
+use crate::workspace::AttentionActs;
 
 /// The two projections of one attention layer and its number of heads.
 pub(crate) struct Attention<'a> {
@@ -94,4 +97,47 @@ pub(crate) fn causal_mask(t: usize, s: usize, device: &Device) -> Result<Tensor>
         .flat_map(|i| (0..s).map(move |j| if j <= n_past + i { 0.0 } else { f32::NEG_INFINITY }))
         .collect();
     Tensor::from_vec(mask, (t, s), device)
+}
+
+/// `y ← attention(x)` without the bias of the output projection, which comes with the residual.
+///
+/// # Shapes
+/// `x`, `y` `[N, C]`; `acts.qkv` `[N, 3C]`, `acts.att` `[N, C]` and `acts.lse` `[B, H, T]` are kept
+/// for [`backward`].
+pub(crate) fn forward(pass: &BlockPass<'_>, x: &[f32], acts: &mut AttentionActs, y: &mut [f32]) {
+    let (weights, d) = (pass.weights, pass.dims);
+    linear::forward(x, weights.c_attn.weight, &mut acts.qkv, d.c, d.threads);
+    if let Some(bias) = weights.c_attn.bias {
+        bias::forward(&mut acts.qkv, bias, d.threads);
+    }
+    let (shape, mask) = (d.attention(), pass.masks.attention);
+    kernel::forward(&acts.qkv, shape, mask, &mut acts.att, &mut acts.lse, d.threads);
+    linear::forward(&acts.att, weights.attn_c_proj.weight, y, d.c, d.threads);
+}
+
+/// `dx ←` the gradient of the input, given that of the output; adds to the gradients of both
+/// projections but the output's bias. The probabilities are recomputed from the log-sum-exps.
+///
+/// # Shapes
+/// `dy`, `x`, `dx` `[N, C]`; `wide` `[N, 4C]` is scratch.
+pub(crate) fn backward(
+    pass: &BlockPass<'_>,
+    dy: &[f32],
+    x: &[f32],
+    acts: &AttentionActs,
+    dx: &mut [f32],
+    grads: &mut BlockParts<&mut [f32]>,
+    wide: &mut [f32],
+) {
+    let (weights, d) = (pass.weights, pass.dims);
+    let (dqkv, datt) = wide.split_at_mut(d.rows() * 3 * d.c);
+    linear::backward_input(dy, weights.attn_c_proj.weight, datt, d.c, d.threads);
+    linear::backward_weight(&acts.att, dy, grads.attn_c_proj.weight, d.c, d.threads);
+    let given = kernel::Gradient { qkv: &acts.qkv, out: &acts.att, lse: &acts.lse, dout: datt };
+    kernel::backward(given, d.attention(), pass.masks.attention, dqkv, d.threads);
+    if let Some(dbias) = grads.c_attn.bias.as_deref_mut() {
+        bias::backward(dqkv, dbias, d.threads);
+    }
+    linear::backward_input(dqkv, weights.c_attn.weight, dx, d.c, d.threads);
+    linear::backward_weight(x, dqkv, grads.c_attn.weight, d.c, d.threads);
 }

@@ -1,11 +1,14 @@
 //! One pre-norm block: `x += attn(ln_1(x))`, `x += mlp(ln_2(x))` (GPT-2 paper, section 2.3).
 
 use candle_core::{DType, Result, Tensor};
+use tinygpt_kernels::dropout::Dropout as Mask;
+use tinygpt_kernels::residual;
 
-use super::attention::Attention;
+use super::attention::{self, Attention};
 use super::dropout::{self, Dropout, Site};
 use super::{layer_norm, mlp};
 use crate::params::BlockParts;
+use crate::workspace::{BlockActs, Dims, Scratch};
 
 /// The attention layer of block `layer`.
 pub(crate) fn attention(block: &BlockParts<Tensor>, n_head: usize, layer: usize) -> Attention<'_> {
@@ -40,4 +43,75 @@ pub(crate) fn composed_mlp(
     let y = layer_norm::composed(x, &block.ln_2)?;
     let y = mlp::composed(&y, &block.c_fc, &block.mlp_c_proj, compute)?;
     x + dropout::composed(y, dropout, Site::MlpOutput(layer))?
+}
+
+/// What is fixed while one block is passed through: sizes, weights, dropout masks.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockPass<'a> {
+    pub(crate) dims: Dims,
+    pub(crate) weights: &'a BlockParts<&'a [f32]>,
+    pub(crate) masks: BlockMasks,
+}
+
+/// Dropout masks of one block, their row 0 being the first row of the pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BlockMasks {
+    pub(crate) attention: Option<Mask>,
+    pub(crate) attention_output: Option<Mask>,
+    pub(crate) mlp_output: Option<Mask>,
+}
+
+/// `out ← block(x)`; what [`backward`] needs is kept in `acts`.
+///
+/// # Shapes
+/// `x`, `out` `[N, C]`.
+pub(crate) fn forward(
+    pass: &BlockPass<'_>,
+    x: &[f32],
+    acts: &mut BlockActs,
+    out: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let (weights, masks, threads) = (pass.weights, &pass.masks, pass.dims.threads);
+    let Scratch { wide, branch, no_bias, .. } = scratch;
+    let stands_in = &no_bias[..pass.dims.c];
+    layer_norm::forward(x, &weights.ln_1, &mut acts.norm_1, threads);
+    attention::forward(pass, &acts.norm_1.out, &mut acts.attention, branch);
+    let bias = weights.attn_c_proj.bias.unwrap_or(stands_in);
+    residual::forward(x, branch, bias, masks.attention_output, &mut acts.middle, threads);
+
+    layer_norm::forward(&acts.middle, &weights.ln_2, &mut acts.norm_2, threads);
+    mlp::forward(pass, &acts.norm_2.out, &mut acts.hidden, branch, wide, no_bias);
+    let bias = weights.mlp_c_proj.bias.unwrap_or(stands_in);
+    residual::forward(&acts.middle, branch, bias, masks.mlp_output, out, threads);
+}
+
+/// Turns `dstream` from the gradient of the block's output into that of its input, and adds to the
+/// gradients of its parameters.
+///
+/// # Shapes
+/// `x`, `dstream` `[N, C]`.
+pub(crate) fn backward(
+    pass: &BlockPass<'_>,
+    x: &[f32],
+    acts: &mut BlockActs,
+    dstream: &mut [f32],
+    grads: &mut BlockParts<&mut [f32]>,
+    scratch: &mut Scratch,
+) {
+    let (weights, masks, d) = (pass.weights, &pass.masks, pass.dims);
+    let Scratch { wide, branch: dbranch, dnormed, no_bias_grad, .. } = scratch;
+    let dbias = grads.mlp_c_proj.bias.as_deref_mut().unwrap_or(&mut no_bias_grad[..d.c]);
+    residual::backward(dstream, masks.mlp_output, dbranch, dbias, d.threads);
+    let (normed, hidden) = (&acts.norm_2.out, &mut acts.hidden);
+    mlp::backward(pass, dbranch, normed, hidden, dnormed, grads, (wide, no_bias_grad));
+    let (norm, grad) = (&weights.ln_2, &mut grads.ln_2);
+    layer_norm::backward(dnormed, &acts.middle, norm, &acts.norm_2, dstream, grad, d.threads);
+
+    let dbias = grads.attn_c_proj.bias.as_deref_mut().unwrap_or(&mut no_bias_grad[..d.c]);
+    residual::backward(dstream, masks.attention_output, dbranch, dbias, d.threads);
+    let normed = &acts.norm_1.out;
+    attention::backward(pass, dbranch, normed, &acts.attention, dnormed, grads, wide);
+    let (norm, grad) = (&weights.ln_1, &mut grads.ln_1);
+    layer_norm::backward(dnormed, x, norm, &acts.norm_1, dstream, grad, d.threads);
 }

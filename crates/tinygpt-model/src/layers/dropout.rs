@@ -5,7 +5,8 @@
 //! computed again instead of stored and a resumed run drops the same elements. On CUDA and Metal
 //! it comes from the device's generator, which is seeded from (seed, step, micro-batch).
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
+use tinygpt_kernels::dropout as kernel;
 
 /// Where in training a mask is drawn; together with the site it determines the mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct DropoutKey {
 impl DropoutKey {
     /// One number for the three, as a seed for other generators.
     pub(crate) fn mix(&self) -> u64 {
-        mix(mix(mix(self.seed) ^ self.step) ^ self.micro_batch)
+        kernel::key(&[self.seed, self.step, self.micro_batch])
     }
 }
 
@@ -63,23 +64,27 @@ impl Dropout {
         key.filter(|_| p > 0.0).map(|key| Self { p, key: key.mix() })
     }
 
-    /// The 64-bit key of the mask at `site`.
-    pub(crate) fn mask_key(&self, site: Site) -> u64 {
-        mix(self.key ^ site.index())
+    /// The mask at `site` as the kernels take it, for the whole batch.
+    pub(crate) fn mask(&self, site: Site) -> Option<kernel::Dropout> {
+        kernel::Dropout::new(self.p, kernel::key(&[self.key, site.index()]))
     }
 }
 
 /// Applies the mask of `site`, if there is dropout.
 ///
 /// # Shapes
-/// Any; element `i` of the mask belongs to element `i` of `x` in row-major order.
+/// `x` `[.., C]` → `[.., C]`; the rows of the mask are those of `x` with all other dimensions
+/// flattened.
 pub(crate) fn composed(x: Tensor, dropout: Option<&Dropout>, site: Site) -> Result<Tensor> {
     let Some(dropout) = dropout else { return Ok(x) };
     let keep = 1.0 - dropout.p;
     let mask = match x.device() {
         Device::Cpu => {
-            let key = dropout.mask_key(site);
-            let kept = (0..x.elem_count() as u64).map(|i| f32::from(is_kept(key, i, dropout.p)));
+            let mask = dropout.mask(site);
+            let cols = x.dim(D::Minus1)?;
+            let kept = (0..x.elem_count()).map(|i| {
+                f32::from(mask.is_none_or(|mask| mask.keeps(i / cols, (i % cols) as u32)))
+            });
             Tensor::from_iter(kept, x.device())?.reshape(x.shape())?
         }
         device => {
@@ -87,17 +92,4 @@ pub(crate) fn composed(x: Tensor, dropout: Option<&Dropout>, site: Site) -> Resu
         }
     };
     x * (mask / f64::from(keep))?
-}
-
-fn is_kept(key: u64, element: u64, p: f32) -> bool {
-    let uniform = (mix(key ^ element) >> 40) as f32 / (1u32 << 24) as f32;
-    uniform >= p
-}
-
-/// SplitMix64's finaliser (Steele, Lea, Flood 2014): every input bit reaches every output bit.
-fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }

@@ -4,6 +4,7 @@
 //! chunks by the caller so that the whole `[N, V]` never exists.
 
 use candle_core::{D, DType, Result, Tensor};
+use tinygpt_kernels::{Matrix, MatrixMut, Store, gemm};
 
 use super::linear;
 
@@ -26,4 +27,15 @@ pub(crate) fn composed_loss(logits: &Tensor, targets: &Tensor) -> Result<Tensor>
     let log_sum = shifted.exp()?.sum(D::Minus1)?.log()?; // [N]
     let picked = shifted.gather(&targets.unsqueeze(1)?, 1)?.squeeze(1)?; // [N]
     (log_sum - picked)?.sum_all()
+}
+
+/// `logits ← x wteᵀ`, all of them; where only the loss or its gradient is wanted,
+/// [`tinygpt_kernels::head`] does it in chunks of rows.
+///
+/// # Shapes
+/// `x` `[N, C]`, `wte` `[V, C]` → `logits` `[N, V]`.
+pub(crate) fn logits(x: &[f32], wte: &[f32], logits: &mut [f32], c: usize, threads: usize) {
+    let (n, v) = (x.len() / c, wte.len() / c);
+    let (x, wte) = (Matrix::new(x, n, c), Matrix::new(wte, v, c));
+    gemm(MatrixMut::new(logits, n, v), x, wte.t(), Store::Overwrite, threads);
 }

@@ -2,8 +2,10 @@
 //! section 3; ε = 1e-5 as in GPT-2). The variance is the biased one, computed in two passes.
 
 use candle_core::{D, Result, Tensor};
+use tinygpt_kernels::layer_norm as kernel;
 
 use crate::params::Affine;
+use crate::workspace::NormActs;
 
 /// GPT-2's `layer_norm_epsilon`.
 pub(crate) const EPS: f32 = 1e-5;
@@ -22,4 +24,33 @@ pub(crate) fn composed(x: &Tensor, norm: &Affine<Tensor>) -> Result<Tensor> {
         Some(bias) => y.broadcast_add(bias),
         None => Ok(y),
     }
+}
+
+/// `acts.out ← norm(x)`; the statistics are kept for [`backward`].
+///
+/// # Shapes
+/// `x` `[N, C]` → `acts.out` `[N, C]`.
+pub(crate) fn forward(x: &[f32], norm: &Affine<&[f32]>, acts: &mut NormActs, threads: usize) {
+    let affine = kernel::Affine { weight: norm.weight, bias: norm.bias };
+    let (out, stats) = acts.split();
+    kernel::forward(x, affine, out, stats, threads);
+}
+
+/// Adds the gradients of the input to `dx` and those of gain and bias to `grad`.
+///
+/// With `g = dout · gain`: `dx += rstd · (g − mean(g) − x̂ · mean(g · x̂))`.
+///
+/// # Shapes
+/// `dout`, `x`, `dx` `[N, C]`.
+pub(crate) fn backward(
+    dout: &[f32],
+    x: &[f32],
+    norm: &Affine<&[f32]>,
+    acts: &NormActs,
+    dx: &mut [f32],
+    grad: &mut Affine<&mut [f32]>,
+    threads: usize,
+) {
+    let saved = kernel::Saved { x, weight: norm.weight, mean: &acts.mean, rstd: &acts.rstd };
+    kernel::backward(dout, saved, dx, grad.weight, grad.bias.as_deref_mut(), threads);
 }

@@ -2,6 +2,7 @@
 //! transposed copy. What is applied to y (GELU, residual) is the caller's.
 
 use candle_core::{DType, Result, Tensor};
+use tinygpt_kernels::{Matrix, MatrixMut, Store, gemm};
 
 use crate::params::Affine;
 
@@ -29,4 +30,46 @@ pub(crate) fn composed(x: &Tensor, linear: &Affine<Tensor>, compute: DType) -> R
 /// Weights, sums and everything between two products stay in f32, as under PyTorch's autocast.
 pub(crate) fn matmul(a: &Tensor, b: &Tensor, compute: DType) -> Result<Tensor> {
     a.to_dtype(compute)?.matmul(&b.to_dtype(compute)?)?.to_dtype(DType::F32)
+}
+
+/// `y ← x W`; the bias is added by whoever comes next, in a pass that is made anyway.
+///
+/// # Shapes
+/// `x` `[N, in]`, `weight` `[in, out]` → `y` `[N, out]`.
+pub(crate) fn forward(x: &[f32], weight: &[f32], y: &mut [f32], n_in: usize, threads: usize) {
+    let (n, n_out) = (x.len() / n_in, weight.len() / n_in);
+    let (x, weight) = (Matrix::new(x, n, n_in), Matrix::new(weight, n_in, n_out));
+    gemm(MatrixMut::new(y, n, n_out), x, weight, Store::Overwrite, threads);
+}
+
+/// `dx ← dy Wᵀ`.
+///
+/// # Shapes
+/// `dy` `[N, out]`, `weight` `[in, out]` → `dx` `[N, in]`.
+pub(crate) fn backward_input(
+    dy: &[f32],
+    weight: &[f32],
+    dx: &mut [f32],
+    n_in: usize,
+    threads: usize,
+) {
+    let (n, n_out) = (dx.len() / n_in, weight.len() / n_in);
+    let (dy, weight) = (Matrix::new(dy, n, n_out), Matrix::new(weight, n_in, n_out));
+    gemm(MatrixMut::new(dx, n, n_in), dy, weight.t(), Store::Overwrite, threads);
+}
+
+/// `dW += xᵀ dy`.
+///
+/// # Shapes
+/// `x` `[N, in]`, `dy` `[N, out]` → `dweight` `[in, out]`.
+pub(crate) fn backward_weight(
+    x: &[f32],
+    dy: &[f32],
+    dweight: &mut [f32],
+    n_in: usize,
+    threads: usize,
+) {
+    let (n, n_out) = (x.len() / n_in, dweight.len() / n_in);
+    let (x, dy) = (Matrix::new(x, n, n_in), Matrix::new(dy, n, n_out));
+    gemm(MatrixMut::new(dweight, n_in, n_out), x.t(), dy, Store::Accumulate, threads);
 }

@@ -4,9 +4,11 @@
 //! The residual is the block's.
 
 use candle_core::{DType, Result, Tensor};
+use tinygpt_kernels::gelu as kernel;
 
+use super::block::BlockPass;
 use super::linear;
-use crate::params::Affine;
+use crate::params::{Affine, BlockParts};
 
 /// √(2/π).
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
@@ -29,4 +31,49 @@ pub(crate) fn composed(
 fn gelu(x: &Tensor) -> Result<Tensor> {
     let inner = (x * x.sqr()?.affine(0.044_715 * SQRT_2_OVER_PI, SQRT_2_OVER_PI)?)?;
     x * inner.tanh()?.affine(0.5, 0.5)?
+}
+
+/// `y ← gelu(x W₁ + b₁) W₂`; b₂ is added with the residual.
+///
+/// # Shapes
+/// `x`, `y` `[N, C]`; `hidden` `[N, 4C]` keeps the pre-activation; `wide` `[N, 4C]` is scratch.
+pub(crate) fn forward(
+    pass: &BlockPass<'_>,
+    x: &[f32],
+    hidden: &mut [f32],
+    y: &mut [f32],
+    wide: &mut [f32],
+    no_bias: &[f32],
+) {
+    let (weights, d) = (pass.weights, pass.dims);
+    linear::forward(x, weights.c_fc.weight, hidden, d.c, d.threads);
+    kernel::forward(hidden, weights.c_fc.bias.unwrap_or(no_bias), wide, d.threads);
+    linear::forward(wide, weights.mlp_c_proj.weight, y, 4 * d.c, d.threads);
+}
+
+/// `dx ←` the gradient of the input, given that of the output; adds to both matrices' gradients
+/// and to that of b₁.
+///
+/// The pre-activation in `hidden` becomes the activation: the weight gradient of W₂ wants it, and
+/// so the forward pass did not have to keep it.
+///
+/// # Shapes
+/// `dy`, `x`, `dx` `[N, C]`, `hidden` `[N, 4C]`; `wide` `[N, 4C]` is scratch, and so is `no_bias_grad`
+/// `[4C]`.
+pub(crate) fn backward(
+    pass: &BlockPass<'_>,
+    dy: &[f32],
+    x: &[f32],
+    hidden: &mut [f32],
+    dx: &mut [f32],
+    grads: &mut BlockParts<&mut [f32]>,
+    (wide, no_bias_grad): (&mut [f32], &mut [f32]),
+) {
+    let (weights, d) = (pass.weights, pass.dims);
+    linear::backward_input(dy, weights.mlp_c_proj.weight, wide, 4 * d.c, d.threads);
+    let dbias = grads.c_fc.bias.as_deref_mut().unwrap_or(no_bias_grad);
+    kernel::backward(hidden, wide, dbias, d.threads);
+    linear::backward_weight(hidden, dy, grads.mlp_c_proj.weight, 4 * d.c, d.threads);
+    linear::backward_input(wide, weights.c_fc.weight, dx, d.c, d.threads);
+    linear::backward_weight(x, wide, grads.c_fc.weight, d.c, d.threads);
 }

@@ -1,0 +1,107 @@
+//! The fused path against the composed one: same weights, same batch, same masks.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use candle_core::Device;
+
+use crate::{DropoutKey, Gpt, Grads, ModelConfig, TokenBatch, host};
+
+fn config(bias: bool, dropout: f32) -> ModelConfig {
+    ModelConfig { vocab_size: 37, block_size: 20, n_layer: 3, n_head: 3, n_embd: 24, dropout, bias }
+}
+
+/// A model whose every parameter, biases and gains too, is away from its special initial value.
+fn model(config: &ModelConfig) -> Gpt {
+    let gpt = Gpt::init(config.clone(), 7, &Device::Cpu).unwrap();
+    for (n, (_, tensor)) in gpt.params().iter().enumerate() {
+        host::write(tensor, |values| {
+            for (i, value) in values.iter_mut().enumerate() {
+                *value += 0.1 * ((i * 31 + n * 17) as f32).sin();
+            }
+        })
+        .unwrap();
+    }
+    gpt
+}
+
+fn tokens(n: usize, seed: usize) -> Vec<u32> {
+    (0..n).map(|i| ((i * i * 7 + i * 5 + seed) % 37) as u32).collect()
+}
+
+fn gradients(
+    gpt: &mut Gpt,
+    (b, t): (usize, usize),
+    key: Option<DropoutKey>,
+) -> (f32, Vec<Vec<f32>>) {
+    let (inputs, targets) = (tokens(b * t, 1), tokens(b * t, 2));
+    let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: b, seq_len: t };
+    let mut grads = gpt.new_grads().unwrap();
+    let loss = gpt.accumulate_gradients(&batch, key, 0.5, &mut grads).unwrap();
+    let Grads::Host(grads) = grads else { panic!("a model on the CPU has host gradients") };
+    (loss, grads)
+}
+
+fn assert_same(gpt: &Gpt, got: &(f32, Vec<Vec<f32>>), expected: &(f32, Vec<Vec<f32>>), tol: f32) {
+    assert!((got.0 - expected.0).abs() <= 1e-6 * expected.0, "loss {} vs {}", got.0, expected.0);
+    for (spec, (got, expected)) in gpt.params().specs().iter().zip(got.1.iter().zip(&expected.1)) {
+        let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        assert!(largest > 0.0, "{} has no gradient to compare", spec.name);
+        for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+            let error = (g - e).abs() / largest;
+            assert!(error <= tol, "{}[{i}]: {g}, expected {e} (largest {largest})", spec.name);
+        }
+    }
+}
+
+const KEY: DropoutKey = DropoutKey { seed: 3, step: 11, micro_batch: 1 };
+
+#[test]
+fn gradients_equal_the_composed_path() {
+    for (bias, dropout, key) in [(true, 0.0, None), (false, 0.0, None), (true, 0.3, Some(KEY))] {
+        let mut gpt = model(&config(bias, dropout));
+        for shape in [(1, 1), (3, 13), (4, 20)] {
+            gpt.set_threads(1);
+            let fused = gradients(&mut gpt, shape, key);
+            let mut oracle = model(&config(bias, dropout));
+            oracle.use_composed_path();
+            assert_same(&gpt, &fused, &gradients(&mut oracle, shape, key), 1e-4);
+        }
+    }
+}
+
+#[test]
+fn threads_and_workers_change_nothing_but_rounding() {
+    let mut gpt = model(&config(true, 0.3));
+    let one = gradients(&mut gpt, (5, 13), Some(KEY));
+    for threads in [2, 3, 8] {
+        gpt.set_threads(threads);
+        let several = gradients(&mut gpt, (5, 13), Some(KEY));
+        assert_same(&gpt, &several, &one, 1e-5);
+        assert!(
+            several == gradients(&mut gpt, (5, 13), Some(KEY)),
+            "{threads} threads: repeatable"
+        );
+    }
+}
+
+#[test]
+fn loss_and_logits_equal_the_composed_path_after_any_other_shape() {
+    for bias in [true, false] {
+        let mut gpt = model(&config(bias, 0.2));
+        let mut oracle = model(&config(bias, 0.2));
+        oracle.use_composed_path();
+        gradients(&mut gpt, (2, 7), None);
+        for (b, t) in [(1, 1), (4, 20), (2, 5)] {
+            let (inputs, targets) = (tokens(b * t, 1), tokens(b * t, 2));
+            let batch =
+                TokenBatch { inputs: &inputs, targets: &targets, batch_size: b, seq_len: t };
+            let (got, expected) = (gpt.loss(&batch).unwrap(), oracle.loss(&batch).unwrap());
+            assert!((got - expected).abs() <= 1e-6 * expected, "loss {got} vs {expected}");
+            let got = gpt.logits(&inputs, b, t).unwrap();
+            let expected = oracle.logits(&inputs, b, t).unwrap();
+            let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+            for (g, e) in got.iter().zip(&expected) {
+                assert!((g - e).abs() <= 1e-5 * largest, "logit {g} vs {e}");
+            }
+        }
+    }
+}
