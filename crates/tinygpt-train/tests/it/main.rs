@@ -1,0 +1,11 @@
+//! Whole runs of the trainer, on a text of a few kilobytes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod adamw;
+mod config;
+mod damage;
+mod laws;
+mod resume;
+mod start;
+mod world;
