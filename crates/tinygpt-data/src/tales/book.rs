@@ -5,14 +5,15 @@
 //! no story shows any. `mod.rs` describes the notation. Telling a story is `teller.rs`.
 
 /// Every word table, then every plot, by theme.
-const WORDS: &str = include_str!("words.txt");
-const PLOTS: [&str; 6] = [
+pub(super) const WORDS: &str = include_str!("words.txt");
+pub(super) const PLOTS: [&str; 7] = [
     include_str!("plots/lost_and_found.txt"),
     include_str!("plots/friends.txt"),
     include_str!("plots/courage.txt"),
     include_str!("plots/trying.txt"),
     include_str!("plots/right_and_wrong.txt"),
     include_str!("plots/wonder.txt"),
+    include_str!("plots/everyday.txt"),
 ];
 
 /// Rows of words or sentences. The first column is the word itself, the others describe it.

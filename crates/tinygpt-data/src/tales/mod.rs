@@ -1,7 +1,7 @@
 //! `tiny_tales`, the embedded dataset: short children's stories from a seeded grammar of our own.
 //!
 //! It is what a first run trains on without any download, so it is made to be learnt in minutes
-//! by a model of a few million parameters and still to read like stories: some forty plots with a
+//! by a model of a few million parameters and still to read like stories: some fifty plots with a
 //! problem, a turn and an ending, each told in many ways, in short sentences of plain words.
 //! What is lost is what is found, who is introduced is who helps, and "he" is never a girl.
 //!
