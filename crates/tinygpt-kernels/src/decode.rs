@@ -55,13 +55,7 @@ pub fn row_times_transposed(x: &[f32], w: &[f32], out: &mut [f32], threads: usiz
 ///
 /// # Panics
 /// If the lengths do not fit together.
-pub fn attend(
-    q: &[f32],
-    keys: &[f32],
-    values: &[f32],
-    scores: &mut [f32],
-    out: &mut [f32],
-) {
+pub fn attend(q: &[f32], keys: &[f32], values: &[f32], scores: &mut [f32], out: &mut [f32]) {
     let cached = scores.len() * q.len();
     assert!(
         keys.len() == cached && values.len() == cached && out.len() == q.len(),
@@ -155,7 +149,8 @@ mod tests {
     #[test]
     fn products_equal_the_plain_sums() {
         at_every_level(|level| {
-            for (k, m, threads) in [(1, 1, 1), (7, 33, 1), (64, 5, 2), (300, 401, 2), (17, 8000, 3)] {
+            for (k, m, threads) in [(1, 1, 1), (7, 33, 1), (64, 5, 2), (300, 401, 2), (17, 8000, 3)]
+            {
                 let what = format!("{level:?} [{k}] times [{k}, {m}]");
                 let (x, w) = (noise(k, 1), noise(k * m, 2));
                 let mut out = vec![f32::NAN; m];

@@ -7,6 +7,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::batch::{check_ids, ids_tensor};
+use crate::decoder_fused::FusedDecoder;
 use crate::error::{ModelError, Result};
 use crate::layers::attention::causal_mask;
 use crate::layers::{block, embedding, head, layer_norm};
@@ -18,11 +19,18 @@ pub enum Decoder<'a> {
     /// Out of candle ops, on any device.
     #[doc(hidden)]
     Composed(ComposedDecoder<'a>),
+    /// Over the kernels, on the CPU.
+    #[doc(hidden)]
+    Fused(Box<FusedDecoder<'a>>),
 }
 
 impl<'a> Decoder<'a> {
     pub(crate) fn composed(params: &'a Params, compute: DType, n_seqs: usize) -> Result<Self> {
         ComposedDecoder::new(params, compute, n_seqs).map(Self::Composed)
+    }
+
+    pub(crate) fn fused(params: &'a Params, threads: usize, n_seqs: usize) -> Result<Self> {
+        Ok(Self::Fused(Box::new(FusedDecoder::new(params, threads, n_seqs)?)))
     }
 
     /// Forgets everything and reads `prompt` into each sequence.
@@ -33,6 +41,7 @@ impl<'a> Decoder<'a> {
     pub fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
         match self {
             Self::Composed(decoder) => decoder.prefill(prompt),
+            Self::Fused(decoder) => decoder.prefill(prompt),
         }
     }
 
@@ -44,6 +53,7 @@ impl<'a> Decoder<'a> {
     pub fn step(&mut self, ids: &[u32]) -> Result<()> {
         match self {
             Self::Composed(decoder) => decoder.step(ids),
+            Self::Fused(decoder) => decoder.step(ids),
         }
     }
 
@@ -52,6 +62,7 @@ impl<'a> Decoder<'a> {
     pub fn logits(&self, seq_idx: usize) -> &[f32] {
         match self {
             Self::Composed(decoder) => decoder.logits(seq_idx),
+            Self::Fused(decoder) => decoder.logits(seq_idx),
         }
     }
 
@@ -59,6 +70,7 @@ impl<'a> Decoder<'a> {
     pub fn len(&self) -> usize {
         match self {
             Self::Composed(decoder) => decoder.n_cached,
+            Self::Fused(decoder) => decoder.len(),
         }
     }
 

@@ -105,3 +105,47 @@ fn loss_and_logits_equal_the_composed_path_after_any_other_shape() {
         }
     }
 }
+
+#[test]
+fn decoding_equals_the_composed_decoder_and_the_whole_pass() {
+    for (bias, threads) in [(true, 1), (false, 2)] {
+        let mut gpt = model(&config(bias, 0.2));
+        gpt.set_threads(threads);
+        let mut oracle = model(&config(bias, 0.2));
+        oracle.use_composed_path();
+        let whole = gpt.logits(&tokens(20, 3), 1, 20).unwrap();
+        for n_seqs in [1, 3] {
+            let (mut fused, mut composed) =
+                (gpt.decoder(n_seqs).unwrap(), oracle.decoder(n_seqs).unwrap());
+            let prompt = &tokens(20, 3)[..6];
+            fused.prefill(prompt).unwrap();
+            composed.prefill(prompt).unwrap();
+            for position in 6..=20 {
+                assert_eq!(fused.len(), position);
+                for seq in 0..n_seqs {
+                    let (got, expected) = (fused.logits(seq), composed.logits(seq));
+                    assert_logits(got, expected, &format!("sequence {seq} of {n_seqs}"));
+                }
+                assert_logits(fused.logits(0), &whole[(position - 1) * 37..position * 37], "whole");
+                if position < 20 {
+                    // Sequence 0 goes on with the whole pass's tokens, the others with their own.
+                    let id = |seq: usize| (tokens(20, 3)[position] + 5 * seq as u32) % 37;
+                    let ids: Vec<u32> = (0..n_seqs).map(id).collect();
+                    fused.step(&ids).unwrap();
+                    composed.step(&ids).unwrap();
+                }
+            }
+            assert!(fused.step(&vec![0; n_seqs]).is_err(), "the cache is full");
+            fused.prefill(&prompt[..1]).unwrap();
+            assert_eq!(fused.len(), 1);
+        }
+    }
+}
+
+fn assert_logits(got: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    for (g, e) in got.iter().zip(expected) {
+        assert!((g - e).abs() <= 1e-5 * largest, "{what}: logit {g} vs {e}");
+    }
+}

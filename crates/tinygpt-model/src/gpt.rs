@@ -180,6 +180,9 @@ impl Gpt {
     /// # Errors
     /// [`ModelError::Request`] if `n_seqs` is 0, [`ModelError::Tensor`] if the device refuses.
     pub fn decoder(&self, n_seqs: usize) -> Result<Decoder<'_>> {
-        Decoder::composed(&self.params, self.compute, n_seqs)
+        if self.composed {
+            return Decoder::composed(&self.params, self.compute, n_seqs);
+        }
+        Decoder::fused(&self.params, self.n_threads, n_seqs)
     }
 }
