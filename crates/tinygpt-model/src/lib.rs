@@ -27,7 +27,6 @@ mod batch;
 mod composed;
 mod config;
 mod decoder;
-mod decoder_fused;
 mod error;
 mod fused;
 #[cfg(test)]

@@ -3,17 +3,17 @@
 //! Counted are the model's own arrays; the process, the page cache and the evaluation's samples
 //! come on top. On CUDA and Metal the composed path keeps several times these activations.
 
-use crate::config::ModelConfig;
+use tinygpt_kernels::head;
 
-/// Logits that exist at one time, at most: the head works in chunks of rows.
-const LOGITS: u64 = 8 << 20;
+use crate::config::ModelConfig;
+use crate::workers;
 
 /// Bytes by what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryEstimate {
     /// The weights.
     pub weights: u64,
-    /// Gradients, with those of each additional thread.
+    /// Gradients, with those of each additional worker.
     pub gradients: u64,
     /// AdamW's two moments.
     pub optimizer: u64,
@@ -34,8 +34,8 @@ impl MemoryEstimate {
 ///
 /// Each block keeps 12 C floats of a token (its input, both normalised inputs, queries, keys and
 /// values, the attention's output, the residual between its halves, the MLP's hidden layer) and one
-/// for each head; all blocks share scratch of 7 C. It is an upper estimate where threads share one
-/// set of gradients. Saturates instead of overflowing.
+/// for each head; all blocks share scratch of 9 C. Small models train with one set of gradients
+/// for each worker. Saturates instead of overflowing.
 ///
 /// ```
 /// use tinygpt_model::{ModelConfig, memory};
@@ -56,10 +56,15 @@ pub fn training_bytes(
     let (c, h) = (wide(config.n_embd), wide(config.n_head));
     let per_block = c.saturating_mul(12).saturating_add(h + 4);
     let per_token = per_block.saturating_mul(wide(config.n_layer)).saturating_add(9 * c);
-    let logits = tokens.saturating_mul(wide(config.vocab_size)).min(LOGITS);
+    let n_workers = workers::count(config.num_params(), batch_size, threads.max(1));
+    let rows = batch_size.div_ceil(n_workers.max(1)).saturating_mul(seq_len);
+    let logits = match rows.checked_mul(config.vocab_size) {
+        Some(_) => wide(head::scratch_len(rows, config.vocab_size)).saturating_mul(wide(n_workers)),
+        None => u64::MAX,
+    };
     MemoryEstimate {
         weights,
-        gradients: weights.saturating_mul(wide(threads.max(1))),
+        gradients: weights.saturating_mul(wide(n_workers)),
         optimizer: weights.saturating_mul(2),
         activations: tokens.saturating_mul(per_token).saturating_add(logits).saturating_mul(4),
     }
@@ -82,9 +87,12 @@ mod tests {
         };
         let small = training_bytes(&config, 1, 64, 1);
         let more_tokens = training_bytes(&config, 4, 64, 1);
-        let more_threads = training_bytes(&config, 1, 64, 2);
+        // Two workers have a set of gradients each; this model is too large for more than one.
+        let tiny = ModelConfig { vocab_size: 65, n_layer: 2, n_embd: 48, ..config.clone() };
+        let [one, two] = [1, 2].map(|threads| training_bytes(&tiny, 4, 64, threads));
         assert!(more_tokens.activations > 3 * small.activations);
-        assert_eq!(more_threads.gradients, 2 * small.gradients);
+        assert_eq!(two.gradients, 2 * one.gradients);
+        assert_eq!(training_bytes(&config, 4, 64, 2).gradients, more_tokens.gradients);
         assert_eq!(small.total(), small.activations + 4 * small.weights);
         let huge = training_bytes(&config, usize::MAX, usize::MAX, usize::MAX);
         assert_eq!(huge.total(), u64::MAX);

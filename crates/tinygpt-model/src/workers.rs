@@ -171,7 +171,7 @@ impl Job<'_> {
 }
 
 /// How many workers train a model of `n_params` on `batch_size` sequences.
-fn count(n_params: usize, batch_size: usize, threads: usize) -> usize {
+pub(crate) fn count(n_params: usize, batch_size: usize, threads: usize) -> usize {
     if n_params <= WORKERS_UP_TO_PARAMS { threads.min(batch_size) } else { 1 }
 }
 

@@ -19,7 +19,7 @@ use crate::params::{Affine, ModelParts, Params};
 use crate::workspace::{Dims, Workspace};
 
 /// See [`crate::Decoder`].
-pub struct FusedDecoder<'a> {
+pub(super) struct FusedDecoder<'a> {
     params: &'a Params,
     weights: ModelParts<HostSlice<'a>>,
     threads: usize,
@@ -94,7 +94,7 @@ impl Rows {
 }
 
 impl<'a> FusedDecoder<'a> {
-    pub(crate) fn new(params: &'a Params, threads: usize, n_seqs: usize) -> Result<Self> {
+    pub(super) fn new(params: &'a Params, threads: usize, n_seqs: usize) -> Result<Self> {
         if n_seqs == 0 {
             return Err(ModelError::request("a decoder needs at least one sequence"));
         }
@@ -114,16 +114,16 @@ impl<'a> FusedDecoder<'a> {
         })
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.n_cached
     }
 
-    pub(crate) fn logits(&self, seq_idx: usize) -> &[f32] {
+    pub(super) fn logits(&self, seq_idx: usize) -> &[f32] {
         let v = self.params.config().vocab_size;
         self.logits.get(seq_idx * v..(seq_idx + 1) * v).unwrap_or(&[])
     }
 
-    pub(crate) fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
+    pub(super) fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
         let config = self.params.config();
         check_ids(config, prompt, 1, prompt.len())?;
         let (t, c) = (prompt.len(), config.n_embd);
@@ -153,7 +153,7 @@ impl<'a> FusedDecoder<'a> {
         Ok(())
     }
 
-    pub(crate) fn step(&mut self, ids: &[u32]) -> Result<()> {
+    pub(super) fn step(&mut self, ids: &[u32]) -> Result<()> {
         let config = self.params.config();
         check_ids(config, ids, self.n_seqs, 1)?;
         if self.n_cached == 0 || self.n_cached >= config.block_size {

@@ -1,84 +1,14 @@
-//! Decoding token by token with a cache of keys and values, so that a step costs one position
-//! instead of the whole sequence.
+//! The decoder out of candle ops: for CUDA and Metal, and as the oracle of the other one.
 //!
-//! All sequences of a decoder have the same length. What is done with the logits is
-//! [`crate::generate`]'s business.
+//! The cache grows by concatenation; nothing is written in place.
 
 use candle_core::{DType, Tensor};
 
 use crate::batch::{check_ids, ids_tensor};
-use crate::decoder_fused::FusedDecoder;
 use crate::error::{ModelError, Result};
 use crate::layers::attention::causal_mask;
 use crate::layers::{block, embedding, head, layer_norm};
 use crate::params::{ModelParts, Params};
-
-/// A cache over `n_seqs` sequences and the logits after their last tokens.
-#[derive(Debug)]
-pub enum Decoder<'a> {
-    /// Out of candle ops, on any device.
-    #[doc(hidden)]
-    Composed(ComposedDecoder<'a>),
-    /// Over the kernels, on the CPU.
-    #[doc(hidden)]
-    Fused(Box<FusedDecoder<'a>>),
-}
-
-impl<'a> Decoder<'a> {
-    pub(crate) fn composed(params: &'a Params, compute: DType, n_seqs: usize) -> Result<Self> {
-        ComposedDecoder::new(params, compute, n_seqs).map(Self::Composed)
-    }
-
-    pub(crate) fn fused(params: &'a Params, threads: usize, n_seqs: usize) -> Result<Self> {
-        Ok(Self::Fused(Box::new(FusedDecoder::new(params, threads, n_seqs)?)))
-    }
-
-    /// Forgets everything and reads `prompt` into each sequence.
-    ///
-    /// # Errors
-    /// [`ModelError::Request`] if the prompt is empty, longer than `block_size` or has ids outside
-    /// the vocabulary; [`ModelError::Tensor`] if the device refuses.
-    pub fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
-        match self {
-            Self::Composed(decoder) => decoder.prefill(prompt),
-            Self::Fused(decoder) => decoder.prefill(prompt),
-        }
-    }
-
-    /// Appends one token to each sequence.
-    ///
-    /// # Errors
-    /// [`ModelError::Request`] if the cache is full or the ids do not fit; [`ModelError::Tensor`]
-    /// if the device refuses.
-    pub fn step(&mut self, ids: &[u32]) -> Result<()> {
-        match self {
-            Self::Composed(decoder) => decoder.step(ids),
-            Self::Fused(decoder) => decoder.step(ids),
-        }
-    }
-
-    /// The logits after the last token of sequence `seq_idx`, `[V]`; empty before
-    /// [`Decoder::prefill`] or for an index out of range.
-    pub fn logits(&self, seq_idx: usize) -> &[f32] {
-        match self {
-            Self::Composed(decoder) => decoder.logits(seq_idx),
-            Self::Fused(decoder) => decoder.logits(seq_idx),
-        }
-    }
-
-    /// Tokens in the cache, the same for each sequence; at most `block_size`.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Composed(decoder) => decoder.n_cached,
-            Self::Fused(decoder) => decoder.len(),
-        }
-    }
-
-    /// Whether nothing has been read yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// Keys and values so far, `[B, H, S, D]` each.
 #[derive(Debug)]
@@ -87,9 +17,9 @@ struct KeyValues {
     v: Tensor,
 }
 
-/// See [`Decoder::Composed`].
+/// Weights, cache and the logits after the last tokens.
 #[derive(Debug)]
-pub struct ComposedDecoder<'a> {
+pub(super) struct ComposedDecoder<'a> {
     params: &'a Params,
     parts: ModelParts<Tensor>,
     compute: DType,
@@ -100,7 +30,7 @@ pub struct ComposedDecoder<'a> {
 }
 
 impl<'a> ComposedDecoder<'a> {
-    fn new(params: &'a Params, compute: DType, n_seqs: usize) -> Result<Self> {
+    pub(super) fn new(params: &'a Params, compute: DType, n_seqs: usize) -> Result<Self> {
         if n_seqs == 0 {
             return Err(ModelError::request("a decoder needs at least one sequence"));
         }
@@ -109,14 +39,14 @@ impl<'a> ComposedDecoder<'a> {
         Ok(Self { params, parts, compute, n_seqs, n_cached: 0, cache, logits })
     }
 
-    fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
+    pub(super) fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
         check_ids(self.params.config(), prompt, 1, prompt.len())?;
         self.cache.clear();
         self.n_cached = 0;
         self.advance(&prompt.repeat(self.n_seqs), prompt.len())
     }
 
-    fn step(&mut self, ids: &[u32]) -> Result<()> {
+    pub(super) fn step(&mut self, ids: &[u32]) -> Result<()> {
         let config = self.params.config();
         check_ids(config, ids, self.n_seqs, 1)?;
         if self.n_cached == 0 || self.n_cached >= config.block_size {
@@ -128,9 +58,13 @@ impl<'a> ComposedDecoder<'a> {
         self.advance(ids, 1)
     }
 
-    fn logits(&self, seq_idx: usize) -> &[f32] {
+    pub(super) fn logits(&self, seq_idx: usize) -> &[f32] {
         let v = self.params.config().vocab_size;
         self.logits.get(seq_idx * v..(seq_idx + 1) * v).unwrap_or(&[])
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.n_cached
     }
 
     /// Runs `t` more positions of each sequence; `ids` `[n_seqs, t]`.
