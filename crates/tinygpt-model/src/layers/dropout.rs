@@ -87,9 +87,13 @@ pub(crate) fn composed(x: Tensor, dropout: Option<&Dropout>, site: Site) -> Resu
             });
             Tensor::from_iter(kept, x.device())?.reshape(x.shape())?
         }
-        device => {
-            Tensor::rand(0f32, 1f32, x.shape(), device)?.ge(dropout.p)?.to_dtype(x.dtype())?
-        }
+        _ => device_mask(&x, dropout.p)?,
     };
     x * (mask / f64::from(keep))?
+}
+
+/// Ones, and zeros with probability `p`, from the generator of a CUDA or Metal device.
+#[expect(clippy::disallowed_methods, reason = "a step has seeded the device's generator")]
+fn device_mask(x: &Tensor, p: f32) -> Result<Tensor> {
+    Tensor::rand(0f32, 1f32, x.shape(), x.device())?.ge(p)?.to_dtype(x.dtype())
 }
