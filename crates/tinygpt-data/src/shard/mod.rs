@@ -6,6 +6,8 @@
 mod header;
 mod map;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use reader::TokenStream;

@@ -7,6 +7,8 @@ mod generated;
 mod jsonl;
 mod parquet;
 mod paths;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::collections::VecDeque;

@@ -28,6 +28,8 @@ pub(super) struct PlainText {
     in_document: bool,
     /// Whether the next fragment starts a line.
     at_line_start: bool,
+    /// Whether nothing but blank lines has come since a separator.
+    after_separator: bool,
     n_skipped: u64,
 }
 
@@ -42,6 +44,7 @@ impl PlainText {
             read_offset: 0,
             in_document: false,
             at_line_start: true,
+            after_separator: false,
             n_skipped: 0,
         })
     }
@@ -60,22 +63,19 @@ impl PlainText {
 
     /// Takes all pending text as the last piece of a document; `None` if the document is empty.
     ///
-    /// A document that a separator ended loses the line breaks around it: they belong to the
-    /// separator.
+    /// The line breaks before a separator belong to it and not to the document.
     fn end_document(&mut self, separated: bool) -> Result<Option<Piece>, DataError> {
         let bytes = std::mem::take(&mut self.pending);
         let mut text = String::from_utf8(bytes)
             .map_err(|error| self.invalid(error.utf8_error().valid_up_to()))?;
         self.pending_offset = self.read_offset;
-        let began = std::mem::replace(&mut self.in_document, false);
+        self.after_separator = separated;
         if separated {
             text.truncate(text.trim_end_matches(['\n', '\r']).len());
-            if !began {
-                text.drain(..text.len() - text.trim_start_matches(['\n', '\r']).len());
-            }
         }
+        let began = std::mem::replace(&mut self.in_document, false);
         if !began && text.trim().is_empty() {
-            // The line break after the last separator is no document that was left out.
+            // Blank lines at the end of a file are no document that was left out.
             self.n_skipped += u64::from(separated);
             return Ok(None);
         }
@@ -124,8 +124,15 @@ impl Documents for PlainText {
                 if let Some(piece) = self.end_document(true)? {
                     return Ok(Some(piece));
                 }
-            } else if self.pending.len() >= PIECE_BYTES {
-                return self.cut().map(Some);
+            } else if self.after_separator && matches!(fragment, b"\n" | b"\r\n") {
+                // Blank lines after a separator belong to it, as those before it do.
+                self.pending.clear();
+                self.pending_offset = self.read_offset;
+            } else {
+                self.after_separator = false;
+                if self.pending.len() >= PIECE_BYTES {
+                    return self.cut().map(Some);
+                }
             }
         }
     }

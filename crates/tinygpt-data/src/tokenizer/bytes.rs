@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{CharTable, END_OF_TEXT};
+use super::{CharTable, END_OF_TEXT, char_level};
 
 /// The largest vocabulary that is accepted; ids beyond it are a forged or foreign file.
 const MAX_VOCAB: usize = 1 << 22;
@@ -51,6 +51,7 @@ fn is_char_level(json: &Value) -> bool {
         && is_empty(&model["merges"])
         && json["pre_tokenizer"].is_null()
         && json["normalizer"].is_null()
+        && json["decoder"] == char_level::decoder_json()
         && added_tokens(json) == [END_OF_TEXT]
 }
 

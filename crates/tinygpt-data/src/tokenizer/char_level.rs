@@ -106,11 +106,7 @@ pub(super) fn tokenizer_json(chars: &CharSet) -> String {
         "normalizer": null,
         "pre_tokenizer": null,
         "post_processor": null,
-        // Without `Fuse` the library's decoder would put spaces between the characters.
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [{ "type": "ByteFallback" }, { "type": "Fuse" }],
-        },
+        "decoder": decoder_json(),
         "model": {
             "type": "BPE",
             "dropout": null,
@@ -125,4 +121,9 @@ pub(super) fn tokenizer_json(chars: &CharSet) -> String {
         },
     });
     format!("{tokenizer:#}\n")
+}
+
+/// The decoder of such a file. Without `Fuse` the library would put spaces between characters.
+pub(super) fn decoder_json() -> Value {
+    json!({ "type": "Sequence", "decoders": [{ "type": "ByteFallback" }, { "type": "Fuse" }] })
 }

@@ -10,6 +10,8 @@ mod bpe;
 mod bytes;
 mod char_level;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,9 @@
 //! Integration tests of the data crate: whole preparations, tokenizers, bad inputs, real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod bad_inputs;
 mod fake_hub;
+mod golden;
 mod hub;
 mod prepare;
 mod real_files;

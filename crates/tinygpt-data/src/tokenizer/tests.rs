@@ -1,0 +1,165 @@
+//! Both kinds of tokenizer: nothing is lost, and the ids are those of the library.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const STORY: &str = "Once upon a time, there was a small café.\n\nIt's “open”, said the owl.\t3 × 4 = \
+                     12! Once more, there was a time. <|endoftext|> The owl's owl wasn't there.";
+
+static CHARS: LazyLock<Tokenizer> =
+    LazyLock::new(|| Tokenizer::char_level(&STORY.chars().collect()).unwrap());
+
+static BPE: LazyLock<Tokenizer> =
+    LazyLock::new(|| Tokenizer::train_bpe(WordCounts::of(STORY).unwrap(), 300).unwrap());
+
+/// The ids that the library finds with the same file.
+fn library_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    tokenizer.inner.encode(text, false).unwrap().get_ids().to_vec()
+}
+
+/// Texts of every kind: any Unicode, and what tokenizers stumble over.
+fn any_text() -> impl Strategy<Value = String> {
+    let tricky = prop::sample::select(vec![
+        "<|endoftext|>",
+        "<|endoftext",
+        "|>",
+        "<0x41>",
+        "<0xFF>",
+        "Ġ",
+        "Ċ",
+        " ",
+        "  ",
+        "\n",
+        "\r\n",
+        "\u{0}",
+        "\u{7f}",
+        "\u{a0}",
+        "\u{3000}",
+        "\u{200d}",
+        "e\u{301}",
+        "é",
+        "👩‍👧",
+        "\u{10ffff}",
+        "\u{feff}",
+        "it's",
+        "'ll",
+        "''",
+        "１２",
+        "123",
+        "owl",
+        "Once",
+    ]);
+    let part = prop_oneof![3 => tricky.prop_map(str::to_owned), 1 => any::<String>()];
+    prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_text_comes_back_unchanged_and_the_ids_are_the_librarys(text in any_text()) {
+        for tokenizer in [&*CHARS, &*BPE] {
+            let ids = tokenizer.encode(&text).unwrap();
+            prop_assert_eq!(&ids, &library_ids(tokenizer, &text));
+            prop_assert_eq!(&tokenizer.decode(&ids).unwrap(), &text);
+            prop_assert_eq!(&tokenizer.inner.decode(&ids, false).unwrap(), &text);
+            let mut stream = StreamDecoder::new(tokenizer);
+            let mut streamed = String::new();
+            for &id in &ids {
+                streamed += &stream.push(id).unwrap();
+            }
+            prop_assert_eq!(streamed + &stream.finish(), text.as_str());
+        }
+    }
+
+    #[test]
+    fn any_ids_stream_as_they_decode(ids in prop::collection::vec(0u32..270, 0..40)) {
+        for tokenizer in [&*CHARS, &*BPE] {
+            let mut stream = StreamDecoder::new(tokenizer);
+            let mut streamed = String::new();
+            for &id in &ids {
+                streamed += &stream.push(id).unwrap();
+            }
+            prop_assert_eq!(streamed + &stream.finish(), tokenizer.decode(&ids).unwrap());
+        }
+    }
+
+    #[test]
+    fn byte_lengths_add_up_to_the_text(text in any_text()) {
+        for tokenizer in [&*CHARS, &*BPE] {
+            let lengths = tokenizer.byte_lengths();
+            let ids = tokenizer.encode(&text).unwrap();
+            let n_bytes: u32 = ids.iter().map(|&id| lengths[id as usize]).sum();
+            prop_assert_eq!(n_bytes as usize, text.replace(END_OF_TEXT, "").len());
+        }
+    }
+}
+
+#[test]
+fn ids_are_laid_out_as_documented() {
+    assert_eq!((CHARS.eot_id(), BPE.eot_id()), (0, 0));
+    let n_chars = STORY.chars().collect::<CharSet>().len();
+    assert_eq!(CHARS.vocab_size(), 1 + n_chars + 256);
+    // The first character in Unicode order is the tabulator; bytes follow the last character.
+    assert_eq!(CHARS.encode("\t").unwrap(), [1]);
+    assert_eq!(CHARS.encode("\u{1}").unwrap(), [n_chars as u32 + 2]);
+    assert_eq!(CHARS.encode("é🐚").unwrap().len(), 1 + 4);
+    assert_eq!(BPE.encode("Once").unwrap().len(), 1);
+    assert_eq!(BPE.encode(END_OF_TEXT).unwrap(), [0]);
+    assert_eq!((CHARS.encoding(), BPE.encoding()), (Encoding::Simple, Encoding::Bpe));
+}
+
+#[test]
+fn a_saved_tokenizer_is_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    for tokenizer in [&*CHARS, &*BPE] {
+        tokenizer.save(dir.path()).unwrap();
+        let again = Tokenizer::from_dir(dir.path()).unwrap();
+        assert_eq!(again.sha256(), tokenizer.sha256());
+        assert_eq!(again.encode(STORY).unwrap(), tokenizer.encode(STORY).unwrap());
+    }
+}
+
+#[test]
+fn ids_beyond_the_vocabulary_are_refused() {
+    let error = CHARS.decode(&[0, 100_000]).unwrap_err().to_string();
+    assert!(error.contains("100000") && error.contains("vocabulary"), "{error}");
+    assert!(StreamDecoder::new(&BPE).push(u32::MAX).is_err());
+}
+
+#[test]
+fn tokenizers_that_would_lose_text_are_refused() {
+    let json: Value = serde_json::from_str(&CHARS.json).unwrap();
+    let altered = |path: &str, value: Value| {
+        let mut json = json.clone();
+        *json.pointer_mut(path).unwrap() = value;
+        json.to_string()
+    };
+    let mut without_a_byte = json.clone();
+    without_a_byte["model"]["vocab"].as_object_mut().unwrap().shift_remove("<0x41>");
+    let mut word = json.clone();
+    word["model"]["vocab"]["owl"] = json!(999);
+    let mut forged = json.clone();
+    forged["model"]["vocab"]["owl"] = json!(u32::MAX);
+    let cases = [
+        ("{".to_owned(), "not a tokenizer.json"),
+        ("[]".to_owned(), "not a tokenizer.json"),
+        (altered("/model/byte_fallback", json!(false)), "loses text"),
+        (altered("/decoder", json!(null)), "loses text"),
+        (altered("/pre_tokenizer", json!({"type": "Whitespace"})), "loses text"),
+        (altered("/added_tokens", json!([])), "loses text"),
+        (without_a_byte.to_string(), "no token `<0x41>`"),
+        (word.to_string(), "not a character"),
+        (forged.to_string(), "beyond"),
+    ];
+    for (json, expected) in cases {
+        let error = Tokenizer::from_json(json, Path::new("t/tokenizer.json")).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains(expected), "{expected}: {message}");
+        assert!(message.starts_with("t/tokenizer.json: "), "{message}");
+        assert_eq!(error.kind(), crate::ErrorKind::Corrupt);
+    }
+}
