@@ -77,7 +77,6 @@ fn requests_that_cannot_work() {
         (fraction(1.0), Usage, &["val_fraction is 1"]),
         (fraction(-0.5), Usage, &["val_fraction is -0.5"]),
         (fraction(f64::NAN), Usage, &["val_fraction is NaN"]),
-        (fraction(1e-9), Usage, &["give more"]),
         (percentage(0.0), Usage, &["data_percentage is 0"]),
         (percentage(101.0), Usage, &["data_percentage is 101", "at most 100"]),
         (percentage(f64::INFINITY), Usage, &["data_percentage is inf"]),

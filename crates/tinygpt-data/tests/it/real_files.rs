@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use tinygpt_data::{Encoding, NoProgress, PrepareRequest, Prepared, prepare};
+use tinygpt_data::{
+    END_OF_TEXT, Encoding, NoProgress, PrepareRequest, Prepared, Tokenizer, prepare,
+};
+use tokenizers::AddedToken;
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::request;
 
@@ -45,4 +50,39 @@ fn tiny_stories_are_1727_documents_in_both_encodings() {
             assert!(meta.train.bytes_per_token() > 3.5, "{}", meta.train.bytes_per_token());
         }
     }
+}
+
+#[test]
+fn gpt2s_vocabulary_gives_the_known_counts() {
+    let Some(folder) = real_file("gpt2") else { return };
+    // The published vocabulary and merges, as a tokenizer.json.
+    let path = |name: &str| folder.join(name).display().to_string();
+    let model = BPE::from_file(&path("encoder.json"), &path("vocab.bpe")).build().unwrap();
+    let byte_level = ByteLevel::new(false, true, true);
+    let mut gpt2 = tokenizers::Tokenizer::new(model);
+    gpt2.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
+    gpt2.add_special_tokens([AddedToken::from(END_OF_TEXT, true)]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    gpt2.save(dir.path().join("tokenizer.json"), false).unwrap();
+
+    let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+    assert_eq!((tokenizer.vocab_size(), tokenizer.eot_id()), (50_257, 50_256));
+    assert_eq!(tokenizer.encode("Hello world").unwrap(), [15_496, 995]);
+    for (name, n_tokens) in
+        [("tinystories_v2_gpt4_train_head.txt", 351_048), ("tinyshakespeare_input.txt", 338_025)]
+    {
+        let text = std::fs::read_to_string(folder.with_file_name(name)).unwrap();
+        let ids = tokenizer.encode(&text).unwrap();
+        assert_eq!(ids.len(), n_tokens);
+        assert!(tokenizer.decode(&ids).unwrap() == text);
+    }
+
+    // nanoGPT's counts for the two parts, encoded separately.
+    let source = folder.with_file_name("tinyshakespeare_input.txt");
+    let request = PrepareRequest {
+        tokenizer: Some(dir.path().to_path_buf()),
+        ..request(dir.path(), &source)
+    };
+    let meta = prepare(&request, &NoProgress).unwrap().meta;
+    assert_eq!((meta.train.n_tokens, meta.val.n_tokens), (301_966, 36_059));
 }
