@@ -150,6 +150,37 @@ fn altered_bytes_never_get_a_name() {
 }
 
 #[test]
+fn a_file_that_changes_between_its_parts_is_noticed() {
+    let world = World::new();
+    world.hub.fail(Ask::Bytes, 1, Fault::Cut(70_000));
+    world.hub.fail(Ask::Bytes, 1, Fault::Altered);
+    world.fetch_well();
+    assert!(world.notices().contains("downloading it once more"), "{}", world.notices());
+}
+
+#[test]
+fn two_downloads_of_one_file_take_turns() {
+    let world = World::new();
+    let locks = world.options.cache_dir.join(".locks/datasets--someone--Stories");
+    fs::create_dir_all(&locks).unwrap();
+    let lock = fs::File::create(locks.join(format!("{}.lock", sha256(&world.train)))).unwrap();
+    lock.lock().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !world.notices().contains("another program") {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // The other program finishes the file before it lets go.
+            fs::create_dir_all(world.blobs()).unwrap();
+            fs::write(world.blobs().join(sha256(&world.train)), &world.train).unwrap();
+            lock.unlock().unwrap();
+        });
+        world.fetch_well();
+    });
+    assert_eq!(world.hub.transfers().len(), 1, "only the validation file is transferred");
+}
+
+#[test]
 fn wrong_lengths_are_refused() {
     for (fault, said) in [
         (Fault::Short(5), "instead of"),
