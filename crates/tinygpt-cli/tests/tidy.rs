@@ -1,0 +1,248 @@
+//! The house rules that a machine can check, checked over the whole repository.
+//!
+//! Lints cover what one file can get wrong; this covers what is between files: how long they
+//! are, which crate may know which, and whether README, configurations and changelog still speak
+//! of the program that is there.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The most lines of a file, tests included.
+const MAX_LINES: usize = 600;
+
+/// The most lines of a file before its tests.
+const MAX_CODE_LINES: usize = 400;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_path_buf()
+}
+
+fn read(path: &str) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The files below a folder that end in `extension`: paths from the root with `/`, and their text.
+fn files_below(folder: &str, extension: &str) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                let name = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+                files.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The Rust files of all crates.
+fn rust_files() -> Vec<(String, String)> {
+    let files = files_below("crates", "rs");
+    assert!(files.len() > 20, "the crates were not found");
+    files
+}
+
+/// What people read: the documents at the root, in `docs`, and beside the datasets' recipes.
+fn documents() -> Vec<(String, String)> {
+    let mut files = files_below("docs", "md");
+    files.extend(files_below("data", "md"));
+    for entry in fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".md") {
+            let text = read(&name);
+            files.push((name, text));
+        }
+    }
+    files
+}
+
+/// Fails with all faults at once.
+#[track_caller]
+fn assert_none(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn files_open_with_what_they_are() {
+    let faults: Vec<String> = rust_files()
+        .iter()
+        .filter(|(_, text)| !text.starts_with("//! "))
+        .map(|(name, _)| format!("{name}: does not open with `//!`"))
+        .collect();
+    assert_none(&faults);
+}
+
+#[test]
+fn files_can_be_read_in_one_sitting() {
+    let mut faults = Vec::new();
+    for (name, text) in rust_files() {
+        let lines = text.lines().count();
+        let code = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        if lines > MAX_LINES {
+            faults.push(format!("{name}: {lines} lines, at most {MAX_LINES} with tests"));
+        }
+        if name.contains("/src/") && code > MAX_CODE_LINES {
+            faults.push(format!("{name}: {code} lines of code, at most {MAX_CODE_LINES}"));
+        }
+    }
+    assert_none(&faults);
+}
+
+#[test]
+fn unsafe_code_lives_in_kernels_and_one_memory_map() {
+    let mut in_data = Vec::new();
+    let mut faults = Vec::new();
+    for (name, text) in rust_files() {
+        // In two parts, so that this very file does not match.
+        if !text.contains(concat!("expect(", "unsafe_code")) {
+            continue;
+        }
+        if name.starts_with("crates/tinygpt-data/src/") {
+            in_data.push(name);
+        } else if !name.starts_with("crates/tinygpt-kernels/src/") {
+            faults.push(format!("{name}: unsafe code belongs to the kernels and the memory map"));
+        }
+    }
+    if in_data.len() > 1 {
+        faults.push(format!("more than one file of tinygpt-data is unsafe: {in_data:?}"));
+    }
+    assert_none(&faults);
+}
+
+#[test]
+fn crates_know_each_other_in_one_direction() {
+    let allowed: [(&str, &[&str]); 5] = [
+        ("kernels", &[]),
+        ("model", &["kernels"]),
+        ("data", &[]),
+        ("train", &["kernels", "model", "data"]),
+        ("cli", &["kernels", "model", "data", "train"]),
+    ];
+    let mut faults = Vec::new();
+    for (name, may_know) in allowed {
+        let manifest = read(&format!("crates/tinygpt-{name}/Cargo.toml"));
+        for dependency in dependencies(&manifest) {
+            let tensors = dependency.starts_with("candle") && matches!(name, "kernels" | "data");
+            let stranger = dependency
+                .strip_prefix("tinygpt-")
+                .is_some_and(|dependency| !may_know.contains(&dependency));
+            if tensors || stranger {
+                faults.push(format!("tinygpt-{name} must not depend on {dependency}"));
+            }
+        }
+    }
+    assert_none(&faults);
+}
+
+/// The names in a manifest's dependency tables, of every kind and for every target.
+fn dependencies(manifest: &str) -> Vec<&str> {
+    let mut inside = false;
+    let mut names = Vec::new();
+    for line in manifest.lines().map(str::trim) {
+        if let Some(table) = line.strip_prefix('[') {
+            inside = table.trim_end_matches(']').ends_with("dependencies");
+        } else if inside && !line.is_empty() && !line.starts_with('#') {
+            names.extend(line.split(['.', ' ', '=']).next());
+        }
+    }
+    names
+}
+
+#[test]
+fn the_changelog_knows_this_version() {
+    let heading = format!("\n## {} - ", env!("CARGO_PKG_VERSION"));
+    let changelog = read("CHANGELOG.md").replace("\r\n", "\n");
+    assert!(changelog.contains(&heading), "CHANGELOG.md lacks `{}`", heading.trim());
+    assert!(changelog.contains("\n## Unreleased"), "CHANGELOG.md lacks `## Unreleased`");
+}
+
+#[test]
+fn every_shipped_configuration_loads() {
+    let mut n_configs = 0;
+    for entry in fs::read_dir(root().join("config")).unwrap() {
+        let path = entry.unwrap().path();
+        let output = Command::new(env!("CARGO_BIN_EXE_train"))
+            .args(["--show-config", "--config-file"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {message}", path.display());
+        n_configs += 1;
+    }
+    assert!(n_configs >= 4, "only {n_configs} configurations");
+}
+
+#[test]
+fn commands_in_the_documents_exist() {
+    let binaries = [
+        ("prepare", env!("CARGO_BIN_EXE_prepare")),
+        ("train", env!("CARGO_BIN_EXE_train")),
+        ("sample", env!("CARGO_BIN_EXE_sample")),
+    ]
+    .map(|(name, binary)| {
+        let output = Command::new(binary).arg("--help").output().unwrap();
+        (name, flags_in(&String::from_utf8_lossy(&output.stdout)))
+    });
+    let mut faults = Vec::new();
+    let mut n_commands = 0;
+    for (document, text) in documents() {
+        for line in command_lines(&text) {
+            n_commands += 1;
+            faults.extend(
+                faults_of(&line, &binaries).map(|fault| format!("{document}: {fault}: {line}")),
+            );
+        }
+    }
+    assert!(n_commands >= 3, "only {n_commands} commands were found");
+    assert_none(&faults);
+}
+
+/// The `cargo run … --bin NAME …` commands of a document, continued lines joined.
+fn command_lines(document: &str) -> Vec<String> {
+    let joined = document.replace("\r\n", "\n").replace("\\\n", " ");
+    let commands = joined.lines().filter_map(|line| {
+        let (_, command) = line.split_once("cargo run ")?;
+        let command = command.split(['`', '#', '|']).next()?.trim();
+        command.contains("--bin ").then(|| command.to_owned())
+    });
+    commands.collect()
+}
+
+/// What of a command does not exist: its binary, a flag, a configuration.
+fn faults_of(line: &str, binaries: &[(&str, BTreeSet<String>)]) -> impl Iterator<Item = String> {
+    let (cargo, arguments) = line.split_once(" -- ").unwrap_or((line, ""));
+    let name = cargo.split_once("--bin ").map_or("", |(_, after)| after);
+    let name = name.split_whitespace().next().unwrap_or_default();
+    let mut faults = Vec::new();
+    match binaries.iter().find(|(binary, _)| *binary == name) {
+        None => faults.push(format!("there is no binary `{name}`")),
+        Some((_, known)) => {
+            let unknown = flags_in(arguments);
+            faults.extend(unknown.difference(known).map(|flag| format!("there is no {flag}")));
+        }
+    }
+    for word in arguments.split_whitespace() {
+        if word.starts_with("config/") && !root().join(word).is_file() {
+            faults.push(format!("there is no {word}"));
+        }
+    }
+    faults.into_iter()
+}
+
+/// The long flags in a text, such as `--out-dir`; `--a=b` counts as `--a`.
+fn flags_in(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| c.is_whitespace() || "[]<>,=`()".contains(c))
+        .filter(|word| word.len() > 2 && word.starts_with("--"))
+        .map(|word| word.trim_end_matches(['.', ':', ';']).replace('_', "-"))
+        .collect()
+}
