@@ -39,6 +39,8 @@ pub fn command<O: Options>() -> clap::Command {
         .bin_name(O::BINARY)
         .about(O::ABOUT)
         .max_term_width(100)
+        // The later of two equal flags counts, so that a command can be gone on with.
+        .args_override_self(true)
         .mut_args(|arg| dress(arg, &defaults))
 }
 

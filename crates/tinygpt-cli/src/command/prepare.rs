@@ -1,6 +1,6 @@
 //! `prepare`: turns text into a tokenizer and shards, and says what came of it.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tinygpt_data::{PrepareRequest, PrepareSummary, SplitMeta};
 
 use crate::exit::Ended;
@@ -17,7 +17,11 @@ use crate::terminal::{Output, grouped, say, spoken};
 pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
     let mut request = layered.resolve()?;
     request.hub = hub_environment::read()?;
-    let summary = tinygpt_data::prepare(&request, &PrepareBars::default())?;
+    let result = tinygpt_data::prepare(&request, &PrepareBars::default());
+    let summary = result.with_context(|| match &request.source {
+        Some(source) => format!("cannot prepare {}", source.display()),
+        None => format!("cannot prepare `{}`", request.dataset_name),
+    })?;
     Output::lock().print(&closing_summary(&summary))?;
     say(&format!("next: {}", train_command(&request)));
     Ok(Ended::Done)
@@ -42,8 +46,9 @@ pub(super) fn closing_summary(summary: &PrepareSummary) -> String {
 }
 
 fn split_line(split: &SplitMeta) -> String {
+    let stories = if split.n_documents == 1 { "story" } else { "stories" };
     format!(
-        "{} stories, {} tokens, {:.2} bytes per token",
+        "{} {stories}, {} tokens, {:.2} bytes per token",
         grouped(split.n_documents),
         grouped(split.n_tokens),
         split.bytes_per_token()

@@ -9,6 +9,7 @@ use super::prepare::closing_summary;
 use super::story::Storyteller;
 use crate::exit::{Ended, UsageError};
 use crate::layer::{Faults, Layered};
+use crate::memory;
 use crate::options::{Dtype, Options as _, SampleOptions, TrainOptions};
 use crate::progress::{PrepareBars, TrainLines};
 use crate::signals;
@@ -24,6 +25,9 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let device = device.open(TrainOptions::BINARY)?;
     use_threads(&config)?;
     let prepared = open_or_prepare(&config)?;
+    if device.is_cpu() {
+        memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
+    }
     let stop = StopFlag::new();
     signals::install(&stop).context("cannot listen for signals")?;
     let mut report = TrainLines::new(config.log_interval);
@@ -45,32 +49,44 @@ fn use_threads(config: &TrainConfig) -> Result<()> {
 
 /// The shards, made now if they are not there and no download is needed.
 fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
-    let open = || Prepared::open(&config.data_dir, &config.dataset_name, config.encoding_type);
-    match open() {
+    match open(config) {
+        Ok(prepared) => return Ok(prepared),
         Err(DataError::NotPrepared { .. }) => {}
-        result => return Ok(result?),
-    }
-    let recipe = Recipe::find(&config.dataset_name, &config.data_dir)?;
-    match recipe.source {
-        SourceSpec::Files(_) | SourceSpec::BuiltIn(_) => {}
-        SourceSpec::Hub(_) => return Err(not_prepared(config, "", "has to be downloaded").into()),
-        _ => {
-            let error = not_prepared(config, " --source PATH", "is not named in its recipe");
-            return Err(error.into());
+        Err(error) => {
+            return Err(error).with_context(|| {
+                let again = format!("prepare --dataset-name {} --force", config.dataset_name);
+                format!("the prepared dataset cannot be used (`{again}` makes it again)")
+            });
         }
     }
-    say(&format!("{} is not prepared yet: preparing it now", config.dataset_name));
-    let defaults = PrepareRequest::default();
+    let name = &config.dataset_name;
+    // A dataset that `--source` has made in another encoding has a directory, but no recipe.
+    let has_recipe = Recipe::names(&config.data_dir).contains(name);
+    if !has_recipe && config.data_dir.join(name).is_dir() {
+        return Err(not_prepared(config, " --source PATH", "is where --source said").into());
+    }
+    match Recipe::find(name, &config.data_dir)?.source {
+        SourceSpec::Files(_) | SourceSpec::BuiltIn(_) => {}
+        SourceSpec::Hub(_) => return Err(not_prepared(config, "", "has to be downloaded").into()),
+        _ => return Err(not_prepared(config, " --source PATH", "has to be given").into()),
+    }
+    say(&format!("{name} is not prepared yet: preparing it now"));
+    let unsaid = PrepareRequest::default();
     let request = PrepareRequest {
-        dataset_name: config.dataset_name.clone(),
+        dataset_name: name.clone(),
         data_dir: config.data_dir.clone(),
         encoding_type: config.encoding_type,
-        vocab_size: config.vocab_size.unwrap_or(defaults.vocab_size),
-        ..defaults
+        vocab_size: config.vocab_size.unwrap_or(unsaid.vocab_size),
+        ..unsaid
     };
-    let summary = tinygpt_data::prepare(&request, &PrepareBars::default())?;
+    let summary = tinygpt_data::prepare(&request, &PrepareBars::default())
+        .with_context(|| format!("cannot prepare `{name}`"))?;
     say(closing_summary(&summary).trim_end());
-    Ok(open()?)
+    Ok(open(config)?)
+}
+
+fn open(config: &TrainConfig) -> Result<Prepared, DataError> {
+    Prepared::open(&config.data_dir, &config.dataset_name, config.encoding_type)
 }
 
 /// Names both ways on: the command that prepares the data, and the run that needs none.
@@ -149,12 +165,12 @@ fn resume_command() -> String {
     let mut typed = std::env::args().skip(1).peekable();
     let mut command = "cargo run --bin train --".to_owned();
     while let Some(arg) = typed.next() {
-        match arg.as_str() {
-            "--init-from" | "--init_from" => drop(typed.next()),
-            "--overwrite" => drop(typed.next_if(|value| !value.starts_with('-'))),
-            _ if arg.starts_with("--init-from=") || arg.starts_with("--overwrite=") => {}
-            _ if arg.contains([' ', '\'', '"']) => command.push_str(&format!(" {arg:?}")),
-            _ => command.push_str(&format!(" {arg}")),
+        if arg == "--overwrite" {
+            typed.next_if(|value| !value.starts_with('-'));
+        } else if arg.contains([' ', '\'', '"']) {
+            command.push_str(&format!(" {arg:?}"));
+        } else if !arg.starts_with("--overwrite=") {
+            command.push_str(&format!(" {arg}"));
         }
     }
     command + " --init-from resume"

@@ -124,11 +124,6 @@ impl Layered<PrepareOptions> {
             "dataset_name",
             "the name of a directory, without `/`, `\\`, `:` and a leading dot",
         );
-        faults.unless(
-            request.tokenizer.is_some() || request.vocab_size >= 258,
-            "vocab_size",
-            "at least 258: the 256 bytes, <|endoftext|> and one merge",
-        );
         faults.into_result()
     }
 }

@@ -36,7 +36,8 @@ impl PrepareBars {
 
 impl PrepareProgress for PrepareBars {
     fn begin(&self, stage: Stage, total_bytes: Option<u64>) {
-        let bar = if io::stderr().is_terminal() { ProgressBar::no_length() } else { hidden() };
+        let is_terminal = io::stderr().is_terminal();
+        let bar = if is_terminal { ProgressBar::no_length() } else { ProgressBar::hidden() };
         let template = if total_bytes.is_some() { SIZED } else { UNSIZED };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
@@ -73,10 +74,4 @@ impl PrepareProgress for PrepareBars {
             None => say(&format!("note: {message}")),
         });
     }
-}
-
-fn hidden() -> ProgressBar {
-    let bar = ProgressBar::hidden();
-    bar.set_position(0);
-    bar
 }

@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(
             step_line(&record, 400.0, 10_000),
             "iter   120/10000  loss 2.3412  lr 1.00e-3  grad norm 0.843  400 ms  41,000 tok/s  \
-             ETA 1 h 6 min"
+             ETA 1 h 5 min"
         );
     }
 }

@@ -1,0 +1,63 @@
+//! What `prepare` refuses: each message names the key or file and the way on.
+
+use std::fs;
+
+use crate::program::{Bad, check_all, trained};
+
+#[test]
+fn requests_that_cannot_be_met_are_refused() {
+    let dir = trained();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    write("empty.txt", b"");
+    write("tiny.txt", b"a");
+    write("latin.txt", b"caf\xe9 and more");
+    write("text.docx", b"words");
+    write("no_column.jsonl", b"{\"story\": \"once\"}\n");
+    write("broken.jsonl", b"{\"text\": \"once\"}\n{\"text\": \n");
+    write("garbage.parquet", b"PAR1 is not enough");
+    write("folder/notes.md", b"no text here");
+    write("garbage/tokenizer.json", b"{\"version\": 3}");
+    write("data/mistyped/dataset.json", b"{\"sorce\": \"given\"}");
+    write("data/cut/dataset.json", b"{");
+    write("bad.json", b"{\"vocab_sise\": 5}");
+    let table: &[Bad<'_>] = &[
+        ("--dataset-name nobody", 2, &["`nobody`", "tiny_tales", "dataset.json", "--source"]),
+        ("--dataset-name ../up", 2, &["`dataset_name`", "../up", "without `/`"]),
+        ("--dataset-name shakespeare_char", 2, &["shakespeare_char", "--source"]),
+        ("--dataset-name mistyped", 2, &["mistyped/dataset.json", "did you mean `source`?"]),
+        ("--dataset-name cut", 2, &["cut/dataset.json", "line 1"]),
+        ("--source missing.txt", 4, &["missing.txt", "cannot read"]),
+        ("--source empty.txt", 2, &["empty.txt"]),
+        ("--source tiny.txt", 2, &["tiny.txt"]),
+        ("--source latin.txt", 3, &["latin.txt", "byte 3", "UTF-8"]),
+        ("--source text.docx", 2, &["text.docx", ".txt", ".jsonl", ".parquet"]),
+        ("--source folder", 2, &["folder", ".txt", ".jsonl", ".parquet"]),
+        ("--source no_column.jsonl", 2, &["no_column.jsonl", "`text`", "`story`", "--text-column"]),
+        ("--source broken.jsonl", 3, &["broken.jsonl", "2"]),
+        ("--source garbage.parquet", 3, &["garbage.parquet"]),
+        ("--source text.txt --val-fraction 0", 2, &["`val_fraction` is 0", "0.1"]),
+        ("--source text.txt --val-fraction 1", 2, &["`val_fraction` is 1", "less than 1"]),
+        ("--source text.txt --data-percentage 0", 2, &["`data_percentage` is 0", "at most 100"]),
+        ("--source text.txt --data-percentage 101", 2, &["`data_percentage` is 101"]),
+        ("--source text.txt --encoding-type bpe --vocab-size 10", 2, &["vocab_size", "10", "257"]),
+        ("--source text.txt --tokenizer nowhere", 4, &["nowhere"]),
+        ("--source text.txt --tokenizer garbage", 3, &["garbage", "tokenizer.json"]),
+        (
+            "--source text.txt --encoding-type bpe --tokenizer data/text/simple",
+            2,
+            &["encoding_type", "simple"],
+        ),
+        ("--source text.txt --val-fraction 0.2", 2, &["val_fraction", "0.1", "0.2", "--force"]),
+        ("--source text.txt --data-dir text.txt", 4, &["text.txt"]),
+        ("--source text.txt --encoding-type words", 2, &["words", "simple", "bpe"]),
+        ("--source text.txt --vocab-size -1", 2, &["-1", "--vocab-size"]),
+        ("--source text.txt --sauce x", 2, &["--sauce", "--source"]),
+        ("--config-file bad.json", 2, &["bad.json line 1", "did you mean `vocab_size`?"]),
+        ("--dataset-name tiny_stories", 5, &["127.0.0.1:9", "tiny_tales"]),
+    ];
+    check_all("prepare", dir.path(), table);
+}

@@ -1,0 +1,53 @@
+//! What `sample` refuses: each message names the key or file and the way on.
+
+use std::fs;
+
+use crate::program::{Bad, check_all, run, trained};
+
+#[test]
+fn requests_that_cannot_be_met_are_refused() {
+    let dir = trained();
+    fs::write(dir.path().join("latin.txt"), b"caf\xe9").unwrap();
+    fs::create_dir(dir.path().join("nothing")).unwrap();
+    fs::create_dir(dir.path().join("config")).unwrap();
+    fs::write(dir.path().join("config/mine.json"), "{\"out_dir\": \"out-mine\"}").unwrap();
+    let table: &[Bad<'_>] = &[
+        ("--out-dir nowhere", 2, &["nowhere", "cargo run --bin train -- --out-dir nowhere"]),
+        ("--out-dir out-mine", 2, &["out-mine", "--config-file config/mine.json"]),
+        ("--out-dir nothing", 2, &["nothing", "no checkpoint"]),
+        ("--out-dir out --checkpoint step-9", 2, &["`checkpoint` is step-9", "best, last"]),
+        ("--out-dir out --checkpoint=", 2, &["`checkpoint` is empty", "best, last"]),
+        ("--out-dir out --checkpoint nothing", 4, &["nothing"]),
+        ("--out-dir out --start FILE:no.txt", 4, &["FILE:no.txt", "cannot read"]),
+        ("--out-dir out --start FILE:latin.txt", 4, &["FILE:latin.txt", "UTF-8"]),
+        ("--out-dir out --temperature -1", 2, &["`temperature` is -1", "greedy"]),
+        ("--out-dir out --temperature inf", 2, &["--temperature", "finite"]),
+        ("--out-dir out --temperature 1e9", 2, &["`temperature` is 1000000000", "0.8"]),
+        ("--out-dir out --num-samples 0", 2, &["`num_samples` is 0", "1 or more"]),
+        ("--out-dir out --max-new-tokens 0", 2, &["`max_new_tokens` is 0", "1 or more"]),
+        ("--out-dir out --top-k -5", 2, &["-5", "--top-k"]),
+        ("--out-dir out --threads 0", 2, &["`threads` is 0", "all cores"]),
+        ("--out-dir out --device tpu", 2, &["`device`", "cpu, cuda"]),
+        ("--out-dir out --num-samples 0 --threads 0", 2, &["2 faults", "num_samples", "threads"]),
+        ("--outdir out", 2, &["--outdir", "--out-dir"]),
+    ];
+    check_all("sample", dir.path(), table);
+}
+
+#[test]
+fn any_prompt_is_answered() {
+    let dir = trained();
+    let path = dir.path();
+    fs::write(path.join("prompt.txt"), "mat\u{0}\u{1b}[2J é 漢 🦀 ".repeat(200)).unwrap();
+    for start in ["--start=", "--start=漢字🦀", "--start=<|endoftext|>", "--start FILE:prompt.txt"]
+    {
+        let args = format!("--out-dir out --num-samples 1 --max-new-tokens 20 {start}");
+        let ran = run("sample", path, &args).ok();
+        if let Some(text) = start.strip_prefix("--start=") {
+            assert!(ran.stdout.starts_with(text), "{}", ran.stdout);
+        }
+    }
+    let args = "--out-dir out --num-samples 1 --max-new-tokens 5 --start FILE:prompt.txt";
+    let ran = run("sample", path, args).ok();
+    assert!(ran.stderr.contains("the model sees the last 16"), "{}", ran.stderr);
+}

@@ -1,0 +1,152 @@
+//! What `train` refuses: each message names the key or file and the way on.
+
+use std::fs;
+
+use crate::program::{Bad, SMALL, check_all, run, trained};
+
+/// Contents of a config file, and what the message must contain beside the file's name.
+const CONFIGS: &[(&str, &[&str])] = &[
+    ("{\"n_layr\": 6}", &["line 1", "`n_layr`", "did you mean `n_layer`?", "--help"]),
+    ("{\n\n\"n-layer\": 6}", &["line 3", "`n-layer`", "did you mean `n_layer`?"]),
+    ("{\"colour\": 6}", &["unknown key `colour`"]),
+    ("{\"n_layer\": \"six\"}", &["`n_layer`", "\"six\"", "expected a whole number"]),
+    ("{\"n_layer\": 6.5}", &["`n_layer`", "6.5", "expected a whole number"]),
+    ("{\"n_layer\": -1}", &["`n_layer`", "-1", "expected a whole number"]),
+    ("{\"batch_size\": 99999999999999999999}", &["`batch_size`", "expected a whole number"]),
+    ("{\"dropout\": \"0.1\"}", &["`dropout`", "expected a number"]),
+    ("{\"bias\": 1}", &["`bias`", "expected true or false"]),
+    ("{\"out_dir\": 5}", &["`out_dir`", "expected a path in quotes"]),
+    ("{\"device\": true}", &["`device`", "expected text in quotes"]),
+    ("{\"encoding_type\": \"bytes\"}", &["`encoding_type`", "`simple`", "`bpe`"]),
+    ("{\"dtype\": \"int8\"}", &["`dtype`", "`float32`", "`bfloat16`"]),
+    ("{\"n_layer\": 1, \"n_layer\": 2}", &["`n_layer` is set twice"]),
+    ("", &["not one JSON object", "line 1"]),
+    ("[1, 2]", &["not one JSON object", "braces"]),
+    ("{\"n_layer\": 6,\n}", &["not one JSON object", "line 2", "comma"]),
+    ("{\n// six\n\"n_layer\": 6}", &["not one JSON object", "line 2", "comments"]),
+    ("{\"n_layer\": 6} {}", &["not one JSON object", "trailing characters"]),
+    ("{\"n_layer\": 0, \"batch_size\": 0}", &["2 faults", "`n_layer`", "`batch_size`"]),
+    ("{\"n_lyer\": 6,\n\"bias\": 1}", &["2 faults", "line 1", "line 2"]),
+];
+
+#[test]
+fn config_files_are_refused_with_line_and_cure() {
+    let dir = trained();
+    let mut table = Vec::new();
+    for (index, (content, says)) in CONFIGS.iter().enumerate() {
+        let name = format!("bad{index}.json");
+        fs::write(dir.path().join(&name), content).unwrap();
+        let mut says = says.to_vec();
+        says.push(Box::leak(name.clone().into_boxed_str()));
+        table.push((format!("--config-file {name}"), says));
+    }
+    fs::write(dir.path().join("latin.json"), b"{\"out_dir\": \"\xe9\"}").unwrap();
+    table.push(("--config-file latin.json".into(), vec!["latin.json", "not UTF-8"]));
+    let deep = format!("{{\"n_layer\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    fs::write(dir.path().join("deep.json"), deep).unwrap();
+    table.push(("--config-file deep.json".into(), vec!["deep.json", "recursion"]));
+    fs::create_dir(dir.path().join("config")).unwrap();
+    fs::write(dir.path().join("config/mine.json"), "{}").unwrap();
+    table.push(("--config-file no.json".into(), vec!["no.json", "config/mine.json"]));
+    table.push(("--config-file config".into(), vec!["config", "cannot read"]));
+    let table: Vec<Bad<'_>> = table.iter().map(|(args, says)| (&args[..], 2, &says[..])).collect();
+    check_all("train", dir.path(), &table);
+}
+
+#[test]
+fn flags_are_refused_with_range_and_cure() {
+    let base = "--dataset-name text --out-dir new";
+    let table: &[Bad<'_>] = &[
+        ("--n-layers 2", 2, &["--n-layers", "similar", "--n-layer"]),
+        ("--n-layer two", 2, &["two", "--n-layer"]),
+        ("--learning-rate nan", 2, &["--learning-rate", "finite"]),
+        ("--bias perhaps", 2, &["perhaps", "--bias"]),
+        ("--n-embd 130 --n-head 4", 2, &["`n_embd` is 130 (--n-embd)", "multiple of `n_head` (4)"]),
+        ("--dropout 1", 2, &["`dropout` is 1", "from 0"]),
+        ("--dropout -0.1", 2, &["`dropout` is -0.1", "from 0"]),
+        ("--learning-rate 0", 2, &["`learning_rate` is 0", "above 0"]),
+        ("--learning-rate 1e-3 --min-lr 1", 2, &["`min_lr` is 1", "`learning_rate`"]),
+        ("--warmup-iters 50 --max-iters 20", 2, &["`lr_decay_iters` is 20", "`warmup_iters` (50)"]),
+        ("--batch-size 0", 2, &["`batch_size` is 0", "at least 1"]),
+        ("--block-size 0", 2, &["`block_size` is 0", "at least 1"]),
+        ("--eval-interval 0", 2, &["`eval_interval` is 0", "at least 1"]),
+        ("--log-interval 0", 2, &["`log_interval` is 0", "at least 1"]),
+        ("--max-iters 0", 2, &["`max_iters` is 0", "at least 1"]),
+        ("--eval-iters 0", 2, &["`eval_iters` is 0", "at least 1"]),
+        ("--gradient-accumulation-steps 0", 2, &["`gradient_accumulation_steps` is 0"]),
+        ("--beta2 1", 2, &["`beta2` is 1", "not including 1"]),
+        ("--weight-decay -1", 2, &["`weight_decay` is -1", "at least 0"]),
+        ("--grad-clip -1", 2, &["`grad_clip` is -1", "at least 0"]),
+        ("--vocab-size 0", 2, &["`vocab_size` is 0", "tokenizer's"]),
+        ("--threads 0", 2, &["`threads` is 0", "all cores"]),
+        ("--threads 1000000", 2, &["`threads` is 1000000", "1 to 1024"]),
+        ("--compile", 2, &["`compile` is true", "expected false"]),
+        ("--wandb-log true", 2, &["`wandb_log` is true", "metrics.jsonl"]),
+        ("--dtype float16", 2, &["`dtype`", "float16", "loss scaling", "bfloat16"]),
+        ("--device gpu", 2, &["`device`", "cpu, cuda, cuda:1, metal or mps"]),
+        ("--dataset-name ../text", 2, &["`dataset_name`", "../text"]),
+        ("--overwrite --init-from resume", 2, &["`overwrite`", "`init_from`"]),
+    ];
+    let dir = trained();
+    let table: Vec<(String, i32, &[&str])> =
+        table.iter().map(|(args, code, says)| (format!("{base} {args}"), *code, *says)).collect();
+    // A flag that is given twice is the later one: the case's own value counts.
+    let table: Vec<Bad<'_>> =
+        table.iter().map(|(args, code, says)| (&args[..], *code, *says)).collect();
+    check_all("train", dir.path(), &table);
+    assert!(!dir.path().join("new").exists(), "refused before anything is written");
+}
+
+#[test]
+fn what_only_the_disk_can_tell_is_refused_before_the_first_step() {
+    let small = |extra: &str| format!("{SMALL} --out-dir new {extra}");
+    let table = [
+        ("--dataset-name nobody", 2, &["`nobody`", "tiny_tales", "dataset.json"][..]),
+        (
+            "--dataset-name tiny_stories",
+            2,
+            &[
+                "`tiny_stories`",
+                "downloaded",
+                "--bin prepare -- --dataset-name tiny_stories",
+                "config/quickstart.json",
+            ],
+        ),
+        (
+            "--dataset-name shakespeare_char",
+            2,
+            &["--dataset-name shakespeare_char --source PATH", "config/quickstart.json"],
+        ),
+        ("--encoding-type bpe", 2, &["`text`", "--encoding-type bpe"]),
+        ("--data-dir elsewhere", 2, &["`text`", "elsewhere"]),
+        ("--vocab-size 70", 2, &["`vocab_size` is 70 (--vocab-size)", "tokenizer"]),
+        ("--n-embd 1099511627776", 2, &["of memory", "`n_embd`"]),
+        ("--batch-size 1099511627776", 2, &["of memory", "`batch_size`"]),
+        ("--block-size 100000", 2, &["`block_size` is 100000 (--block-size)", "tokens"]),
+        ("--init-from resume", 2, &["new", "no checkpoint", "--init-from scratch"]),
+        ("--init-from nowhere", 4, &["nowhere"]),
+        ("--out-dir out", 2, &["out", "--init-from resume", "--overwrite"]),
+        ("--out-dir text.txt", 4, &["text.txt"]),
+        ("--out-dir text.txt/out", 4, &["text.txt/out"]),
+        ("--out-dir out --init-from resume --n-layer 3", 2, &["`n_layer`", "2", "3"]),
+    ];
+    let dir = trained();
+    let table: Vec<_> =
+        table.iter().map(|(args, code, says)| (small(args), *code, *says)).collect();
+    let table: Vec<Bad<'_>> =
+        table.iter().map(|(args, code, says)| (&args[..], *code, *says)).collect();
+    check_all("train", dir.path(), &table);
+}
+
+#[test]
+#[cfg(not(feature = "cuda"))]
+fn cuda_without_its_build_names_the_command_that_builds_it() {
+    let dir = trained();
+    for binary in ["train", "sample"] {
+        let ran = run(binary, dir.path(), "--device cuda:1");
+        let build = format!("cargo run --features cuda --bin {binary} -- --device cuda");
+        assert!(ran.code == 2 && ran.stderr.contains(&build), "{}", ran.stderr);
+    }
+    let manifest = include_str!("../../Cargo.toml");
+    assert!(manifest.contains("\ncuda = ["), "the feature that the command names exists");
+}

@@ -1,0 +1,129 @@
+//! Flags, keys, defaults and help: the same for every binary, and none forgotten.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use tinygpt_cli::args;
+use tinygpt_cli::config_file::{ConfigFile, known_keys};
+use tinygpt_cli::layer::Layered;
+use tinygpt_cli::options::{Options, PrepareOptions, SampleOptions, TrainOptions};
+use tinygpt_train::TrainConfig;
+
+use crate::program::{run, trained};
+
+/// Flags of all binaries that are about the command line itself, not keys of a file.
+const SHARED: [&str; 4] = ["config_file", "show_config", "help", "version"];
+
+fn check_parity<O: Options>() {
+    let mut command = args::command::<O>();
+    command.build();
+    let flags: BTreeSet<String> = command
+        .get_arguments()
+        .filter(|arg| !SHARED.contains(&arg.get_id().as_str()))
+        .map(|arg| arg.get_long().unwrap().replace('-', "_"))
+        .collect();
+    assert_eq!(flags, known_keys::<O>().into_iter().collect());
+    let help = command.render_long_help().to_string();
+    for arg in command.get_arguments().filter(|arg| !SHARED.contains(&arg.get_id().as_str())) {
+        let text = arg.get_help().unwrap().to_string();
+        let is_old = arg.get_help_heading() == Some("Original");
+        assert!(text.contains("[default: ") || is_old, "{}: {text}", arg.get_id());
+        assert!(help.contains(&format!("--{}", arg.get_long().unwrap())));
+    }
+}
+
+#[test]
+fn every_flag_is_a_key_and_tells_its_default() {
+    check_parity::<PrepareOptions>();
+    check_parity::<TrainOptions>();
+    check_parity::<SampleOptions>();
+}
+
+#[test]
+fn training_options_are_the_training_crate_s_configuration() {
+    let Value::Object(config) = serde_json::to_value(TrainConfig::default()).unwrap() else {
+        panic!("a struct is an object")
+    };
+    let ours: BTreeSet<String> = known_keys::<TrainOptions>().into_iter().collect();
+    assert_eq!(ours, config.into_iter().map(|(key, _)| key).collect());
+    let layered = Layered::new(&TrainOptions::default(), None).unwrap();
+    assert_eq!(layered.resolve().unwrap().0, TrainConfig::default());
+}
+
+#[test]
+fn flags_beat_the_file_and_the_file_beats_the_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "{\"n_layer\": 3,\n \"bias\": false, \"dropout\": 0, \"learning_rate\": 1}";
+    fs::write(dir.path().join("c.json"), config).unwrap();
+    let args = "--config-file c.json --n_head 3 --bias --dropout=0.5 --show-config";
+    let ran = run("train", dir.path(), args).ok();
+    let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let entry = |key: &str| {
+        let text = |field: &str| shown[key][field].to_string();
+        format!("{} {}", text("value"), text("origin").trim_matches('"'))
+    };
+    assert_eq!(entry("n_layer"), "3 file");
+    assert_eq!(entry("n_head"), "3 flag");
+    assert_eq!(entry("n_embd"), "384 default");
+    assert_eq!(entry("bias"), "true flag");
+    assert_eq!(entry("dropout"), "0.5 flag");
+    assert_eq!(entry("learning_rate"), "1.0 file");
+    assert_eq!(entry("lr_decay_iters"), "10000 default");
+    assert_eq!(entry("vocab_size"), "null default");
+}
+
+#[test]
+fn show_config_of_sample_looks_like_this() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = run("sample", dir.path(), "--show-config --top-k 0 --start=\"Hi\"").ok();
+    let expected = r#"{
+  "out_dir":        { "value": "out-tiny-stories", "origin": "default" },
+  "checkpoint":     { "value": "best", "origin": "default" },
+  "start":          { "value": "\"Hi\"", "origin": "flag" },
+  "num_samples":    { "value": 10, "origin": "default" },
+  "max_new_tokens": { "value": 500, "origin": "default" },
+  "temperature":    { "value": 0.8, "origin": "default" },
+  "top_k":          { "value": 0, "origin": "flag" },
+  "seed":           { "value": 1337, "origin": "default" },
+  "device":         { "value": "cpu", "origin": "default" },
+  "threads":        { "value": null, "origin": "default" }
+}
+"#;
+    assert_eq!(ran.stdout, expected);
+    assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing is done");
+}
+
+#[test]
+fn the_original_s_config_loads_as_it_is() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/train_tiny_stories.json");
+    let file = ConfigFile::read::<TrainOptions>(&path).unwrap();
+    let layered = Layered::new(&TrainOptions::default(), Some(file)).unwrap();
+    let (config, device) = layered.resolve().unwrap();
+    assert_eq!(device, tinygpt_cli::device::DeviceChoice::Metal(0));
+    assert_eq!(TrainConfig { device: "cpu".into(), ..config }, TrainConfig::default());
+}
+
+#[test]
+fn every_shipped_config_is_valid() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    let mut n_configs = 0;
+    for entry in fs::read_dir(configs).unwrap() {
+        let file = ConfigFile::read::<TrainOptions>(&entry.unwrap().path()).unwrap();
+        let layered = Layered::new(&TrainOptions::default(), Some(file)).unwrap();
+        layered.resolve().unwrap();
+        n_configs += 1;
+    }
+    assert!(n_configs >= 4);
+}
+
+#[test]
+fn help_goes_to_stdout_and_names_the_way_to_start() {
+    let dir = trained();
+    let ran = run("train", dir.path(), "--help").ok();
+    assert!(ran.stderr.is_empty());
+    assert!(ran.stdout.contains("config/quickstart.json"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("[default: 0.001]"), "{}", ran.stdout);
+}

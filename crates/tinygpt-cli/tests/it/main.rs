@@ -1,0 +1,11 @@
+//! The binaries as a user meets them: run as programs, judged by exit code, output and files.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod bad_files;
+mod bad_prepare;
+mod bad_sample;
+mod bad_train;
+mod flags;
+mod hub;
+mod program;
+mod road;

@@ -1,0 +1,118 @@
+//! The whole road with the real binaries: text, shards, training, resume, samples.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::program::{SMALL, command, run, run_command, small_text, trained};
+
+fn losses(dir: &Path) -> Vec<f64> {
+    let metrics = fs::read_to_string(dir.join("out/metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines
+        .filter(|line| line["event"] == "step")
+        .map(|line| line["loss"].as_f64().unwrap())
+        .collect()
+}
+
+#[test]
+fn prepare_train_resume_and_sample_in_both_encodings() {
+    for encoding in ["simple", "bpe --vocab-size 300"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path();
+        fs::write(path.join("text.txt"), small_text()).unwrap();
+        let ran =
+            run("prepare", path, &format!("--source text.txt --encoding-type {encoding}")).ok();
+        for part in ["story", "tokens", "bytes per token", "time"] {
+            assert!(ran.stdout.contains(part), "{}", ran.stdout);
+        }
+        let half = run("train", path, &format!("{SMALL} --max-iters 10 --lr-decay-iters 20")).ok();
+        assert!(half.stderr.contains("--bin sample -- --out-dir out"), "{}", half.stderr);
+        assert!(half.stderr.contains("ETA") && half.stderr.contains("tok/s"), "{}", half.stderr);
+        assert!(!half.stdout.trim().is_empty(), "a story");
+        let whole = format!("{SMALL} --init-from resume --lr-decay-iters 20");
+        run("train", path, &whole).ok();
+        assert_eq!(losses(path).len(), 20);
+        let again = run("train", path, &whole).ok();
+        assert!(again.stderr.contains("already"), "{}", again.stderr);
+        assert!(!again.stdout.trim().is_empty(), "a story");
+        let sample = "--out-dir out --num-samples 2 --max-new-tokens 30 --start Line";
+        let first = run("sample", path, sample).ok();
+        assert_eq!(first.stdout.matches(&"-".repeat(40)).count(), 1, "{}", first.stdout);
+        assert!(first.stdout.starts_with("Line") && first.stderr.contains("tokens/s"));
+        assert_eq!(first.stdout, run("sample", path, sample).ok().stdout, "same seed, same text");
+        assert!(path.join("out/loss.svg").is_file());
+    }
+}
+
+#[test]
+fn a_resumed_run_equals_the_uninterrupted_one() {
+    let dir = trained();
+    let resumed = tempfile::tempdir().unwrap();
+    fs::write(resumed.path().join("text.txt"), small_text()).unwrap();
+    run("prepare", resumed.path(), "--source text.txt").ok();
+    let half = format!("{SMALL} --max-iters 10 --lr-decay-iters 20");
+    run("train", resumed.path(), &half).ok();
+    run("train", resumed.path(), &format!("{SMALL} --init-from auto")).ok();
+    assert_eq!(losses(dir.path()), losses(resumed.path()));
+    let weights = |dir: &Path| fs::read(dir.join("out/last/model.safetensors")).unwrap();
+    assert!(weights(dir.path()) == weights(resumed.path()), "bit for bit");
+}
+
+#[test]
+fn both_encodings_stand_side_by_side() {
+    let dir = trained();
+    run("prepare", dir.path(), "--source text.txt --encoding-type bpe --vocab-size 300").ok();
+    let again = run("prepare", dir.path(), "--source text.txt").ok();
+    assert!(again.stdout.contains("kept"), "{}", again.stdout);
+    run("train", dir.path(), &format!("{SMALL} --overwrite --encoding-type bpe --eval-only")).ok();
+}
+
+#[test]
+fn missing_shards_are_made_where_no_download_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = dir.path().join("data/letters");
+    fs::create_dir_all(&recipe).unwrap();
+    fs::write(recipe.join("letters.txt"), small_text()).unwrap();
+    let json = "{\"source\": {\"files\": {\"train\": [\"letters.txt\"]}}}";
+    fs::write(recipe.join("dataset.json"), json).unwrap();
+    let ran = run("train", dir.path(), &format!("{SMALL} --dataset-name letters")).ok();
+    assert!(ran.stderr.contains("preparing it now"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let dir = trained();
+    let args = "--out-dir out --num-samples 50 --max-new-tokens 200";
+    let mut sample = command("sample", dir.path());
+    sample.args(args.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = sample.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_signal_stops_the_run_with_everything_saved() {
+    use std::io::{BufRead as _, BufReader};
+    let dir = trained();
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let args = format!("{SMALL} --overwrite --max-iters 1000000 --eval-interval 1000000");
+        let mut train = command("train", dir.path());
+        train.args(args.split_whitespace()).stderr(Stdio::piped());
+        let mut child = train.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.starts_with("iter")), "the first step is done");
+        let pid = child.id().to_string();
+        run_command(std::process::Command::new("kill").args(["-s", name, &pid])).ok();
+        let rest: Vec<String> = lines.collect();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{rest:?}");
+        let goes_on = rest.iter().find(|line| line.starts_with("go on: ")).expect("how to go on");
+        assert!(goes_on.ends_with("--eval-interval 1000000 --init-from resume"), "{goes_on}");
+        run("sample", dir.path(), "--out-dir out --checkpoint last --num-samples 1").ok();
+    }
+}
