@@ -4,6 +4,7 @@
 //! The optimiser is elsewhere; here they are made, cleared, added to and measured.
 
 use candle_core::{DType, Tensor};
+use tinygpt_kernels::norm::sum_of_squares;
 
 use crate::error::{ModelError, Result};
 use crate::host;
@@ -58,7 +59,7 @@ impl Grads {
     /// [`ModelError::NonFinite`] naming the first parameter whose gradient is not finite.
     pub fn global_norm(&self, params: &Params) -> Result<f64> {
         let squares = match self {
-            Self::Host(grads) => grads.iter().map(|grad| sum_of_squares(grad)).collect(),
+            Self::Host(grads) => grads.iter().map(|grad| sum_of_squares(grad, 1)).collect(),
             Self::Device(grads) => squares_on_device(grads)?,
         };
         for (spec, square) in params.specs().iter().zip(&squares) {
@@ -85,11 +86,6 @@ impl Grads {
         }
         Ok(())
     }
-}
-
-/// Accumulates in f64: a float sum over millions of terms loses digits.
-fn sum_of_squares(values: &[f32]) -> f64 {
-    values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum()
 }
 
 /// One transfer for all of them.
