@@ -1,7 +1,7 @@
 //! Datasets from the Hugging Face hub: list, download with checks, find again in the cache.
 //!
 //! `hf-hub` names the addresses and the places of the standard cache, so that a dataset which
-//! Python downloaded is found here and the other way round. The transfer is ours ([`transfer`]
+//! Python downloaded is found here and the other way round. The transfer is ours (`transfer.rs`
 //! says why). This module reads no environment variable: the binaries pass [`HubOptions`] in.
 //! It does not read parquet, and it never picks a file by a name written down in advance.
 //!

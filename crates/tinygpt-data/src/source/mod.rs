@@ -131,8 +131,8 @@ fn cut_point(text: &str) -> usize {
 fn cut_document(document: String, into: &mut VecDeque<Piece>) {
     let mut rest = document.as_str();
     while rest.len() > PIECE_BYTES {
-        let (head, _) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
-        let cut = cut_point(head);
+        let end = (0..=PIECE_BYTES).rev().find(|&at| rest.is_char_boundary(at)).unwrap_or(0);
+        let cut = cut_point(&rest[..end]);
         into.push_back(Piece { text: rest[..cut].to_owned(), ends_document: false });
         rest = &rest[cut..];
     }

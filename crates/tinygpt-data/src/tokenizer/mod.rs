@@ -180,11 +180,15 @@ impl Tokenizer {
     ///
     /// The measure behind bits per byte, which compares models over different tokenizers.
     pub fn byte_lengths(&self) -> Vec<u32> {
-        let length = |(id, bytes): (usize, &Box<[u8]>)| match u32::try_from(bytes.len()) {
-            Ok(n_bytes) if id != self.eot_id as usize => n_bytes,
-            _ => 0,
-        };
-        self.token_bytes.iter().enumerate().map(length).collect()
+        let mut lengths: Vec<u32> = self
+            .token_bytes
+            .iter()
+            .map(|bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+            .collect();
+        if let Some(length) = lengths.get_mut(self.eot_id as usize) {
+            *length = 0;
+        }
+        lengths
     }
 
     /// The bytes that token `id` stands for.

@@ -12,6 +12,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use crate::request;
 
 /// A file of the folder; `None`, said aloud, if there is no such folder.
+#[allow(clippy::print_stderr, reason = "a skipped test says so")]
 fn real_file(name: &str) -> Option<PathBuf> {
     let found = std::env::var_os("TINYGPT_TEST_DATA").map(|dir| PathBuf::from(dir).join(name));
     if found.is_none() {
