@@ -11,7 +11,7 @@
 //! `qkv` is `[B, T, 3C]`, the output of `c_attn`: in each row C queries, C keys, C values, head h
 //! in the columns `h·D..(h+1)·D` of each. It is read and its gradient written where it lies; only
 //! keys and values of one head at a time are transposed into scratch space, where the products
-//! want them. Blocks of [`BLOCK`] queries look at the keys up to their last one; what lies further
+//! want them. Blocks of 48 queries look at the keys up to their last one; what lies further
 //! above the diagonal is never computed.
 
 mod backward;

@@ -1,7 +1,7 @@
 //! One vector type per instruction set, and the dispatch between them.
 //!
-//! A kernel is written once, as an `#[inline(always)]` function generic over [`Vector`]. The
-//! [`dispatch!`] macro compiles it once per [`Level`] inside a function that has the instruction
+//! A kernel is written once, as an `#[inline(always)]` function generic over `Vector`. The
+//! `dispatch!` macro compiles it once per [`Level`] inside a function that has the instruction
 //! set switched on, and calls the right one at run time. So a shipped binary needs no
 //! `-C target-cpu=native`, and the kernels themselves hold no `unsafe`.
 //!
@@ -141,7 +141,7 @@ static LIMIT: AtomicU8 = AtomicU8::new(0);
 
 /// Holds every later kernel call of this process to at most `level`, for measurements and tests.
 ///
-/// Matrix products keep their own choice: see [`gemm`](crate::gemm).
+/// Matrix products keep their own choice: see [`gemm`](crate::gemm()).
 pub fn limit(level: Level) {
     LIMIT.store(level as u8, Ordering::Relaxed);
 }
