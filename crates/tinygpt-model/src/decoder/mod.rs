@@ -40,8 +40,8 @@ impl<'a> Decoder<'a> {
     /// Forgets everything and reads `prompt` into each sequence.
     ///
     /// # Errors
-    /// [`ModelError::Request`] if the prompt is empty, longer than `block_size` or has ids outside
-    /// the vocabulary; [`ModelError::Tensor`] if the device refuses.
+    /// [`crate::ModelError::Request`] if the prompt is empty, longer than `block_size` or has ids outside
+    /// the vocabulary; [`crate::ModelError::Tensor`] if the device refuses.
     pub fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
         match &mut self.0 {
             Path::Composed(decoder) => decoder.prefill(prompt),
@@ -52,7 +52,7 @@ impl<'a> Decoder<'a> {
     /// Appends one token to each sequence.
     ///
     /// # Errors
-    /// [`ModelError::Request`] if the cache is full or the ids do not fit; [`ModelError::Tensor`]
+    /// [`crate::ModelError::Request`] if the cache is full or the ids do not fit; [`crate::ModelError::Tensor`]
     /// if the device refuses.
     pub fn step(&mut self, ids: &[u32]) -> Result<()> {
         match &mut self.0 {
