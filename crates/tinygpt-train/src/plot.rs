@@ -1,14 +1,13 @@
 //! `loss.svg`: the loss curves of a run, drawn from its `metrics.jsonl`.
 //!
 //! The training loss of every update is faint, its running mean is the line; evaluations are marked
-//! on lines of their own. The loss axis is logarithmic when the loss falls by more than a factor of
-//! four (then equal relative gains look equal) and says so; otherwise linear, from the data's lowest
-//! to its highest value. The drawing holds no font: viewers take their own sans-serif.
+//! on lines of their own. The loss axis is linear, from the data's lowest to its highest value: a
+//! loss in nats is a logarithm already, so equal distances are equal gains in likelihood. The
+//! drawing holds no font: viewers take their own sans-serif.
 
 use std::ops::Range;
 use std::path::Path;
 
-use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
@@ -68,39 +67,27 @@ impl Curves {
     }
 
     fn draw(&self, svg: &mut String) -> Result<(), String> {
-        let (x, y) = self.ranges();
-        let is_log = y.start > 0.0 && y.end / y.start > 4.0;
         let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         root.fill(&WHITE).map_err(|error| error.to_string())?;
-        let title =
-            if is_log { "loss (nats per token), log scale" } else { "loss (nats per token)" };
-        let mut builder = ChartBuilder::on(&root);
-        builder.margin(18).x_label_area_size(48).y_label_area_size(68);
-        if is_log {
-            let y = (y.start..y.end).log_scale();
-            let chart = builder.build_cartesian_2d(x, y).map_err(|error| error.to_string())?;
-            self.draw_on(chart, title)
-        } else {
-            let chart = builder.build_cartesian_2d(x, y).map_err(|error| error.to_string())?;
-            self.draw_on(chart, title)
-        }
-        .map_err(|error| error.to_string())?;
+        let (x, y) = self.ranges();
+        let chart = ChartBuilder::on(&root)
+            .margin(18)
+            .x_label_area_size(48)
+            .y_label_area_size(68)
+            .build_cartesian_2d(x, y)
+            .map_err(|error| error.to_string())?;
+        self.draw_on(chart).map_err(|error| error.to_string())?;
         root.present().map_err(|error| error.to_string())
     }
 
-    fn draw_on<'a, DB, Y>(
+    fn draw_on<'a, DB: DrawingBackend + 'a>(
         &self,
-        mut chart: ChartContext<'a, DB, Cartesian2d<RangedCoordf64, Y>>,
-        y_title: &str,
-    ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>>
-    where
-        DB: DrawingBackend + 'a,
-        Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
-    {
+        mut chart: ChartContext<'a, DB, Cartesian2d<RangedCoordf64, RangedCoordf64>>,
+    ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
         chart
             .configure_mesh()
             .x_desc("updates")
-            .y_desc(y_title)
+            .y_desc("loss (nats per token)")
             .bold_line_style(GRID_COLOR)
             .light_line_style(TRANSPARENT)
             .label_style(("sans-serif", 15))
@@ -141,9 +128,6 @@ impl Curves {
         let last = all().map(|(x, _)| *x).fold(1.0, f64::max);
         let low = all().map(|(_, y)| *y).fold(f64::INFINITY, f64::min);
         let high = all().map(|(_, y)| *y).fold(f64::NEG_INFINITY, f64::max);
-        if low > 0.0 && high / low > 4.0 {
-            return (0.0..last, low / 1.1..high * 1.1);
-        }
         let room = ((high - low) * 0.05).max(1e-3);
         (0.0..last, low - room..high + room)
     }
@@ -200,21 +184,10 @@ mod tests {
     fn axes_are_named_with_units_and_every_curve_has_its_name() {
         let mut svg = String::new();
         Curves::from_lines(&lines(1000)).draw(&mut svg).unwrap();
-        if let Ok(path) = std::env::var("TINYGPT_PLOT_TO") {
-            std::fs::write(path, &svg).unwrap();
-        }
         for text in ["updates", "nats per token", "validation split", "running mean"] {
             assert!(svg.contains(text), "{text} is missing");
         }
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-    }
-
-    #[test]
-    fn a_steep_curve_says_that_its_axis_is_logarithmic() {
-        let curves = Curves { raw: vec![(0.0, 10.0), (1.0, 1.0)], ..Curves::default() };
-        let mut svg = String::new();
-        curves.draw(&mut svg).unwrap();
-        assert!(svg.contains("log scale"));
     }
 
     #[test]
