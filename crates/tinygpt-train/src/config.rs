@@ -247,11 +247,6 @@ impl TrainConfig {
         }
     }
 
-    /// Tokens whose gradients make one update: accumulation · B · T.
-    pub fn tokens_per_step(&self) -> usize {
-        self.gradient_accumulation_steps * self.batch_size * self.block_size
-    }
-
     /// The CPU threads to use: `threads`, or as many as the machine offers.
     pub fn resolved_threads(&self) -> usize {
         self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))

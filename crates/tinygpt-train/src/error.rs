@@ -133,11 +133,14 @@ pub enum TrainError {
     },
 
     /// A file of a checkpoint is not what it should be.
-    #[error("{}: {reason}", .path.display())]
+    #[error(
+        "{} {reason}: the checkpoint is damaged, use another one or restore it from a copy",
+        .path.display()
+    )]
     Corrupt {
         /// The damaged file.
         path: PathBuf,
-        /// What is wrong with it: expected and got.
+        /// What is wrong with it, as the rest of a sentence: expected and got.
         reason: String,
     },
 

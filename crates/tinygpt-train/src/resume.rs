@@ -153,9 +153,10 @@ fn usable_best(out_dir: &Path, state: &State, notices: &mut Vec<String>) -> Opti
         Ok(_) => Some(best),
         Err(error) => {
             notices.push(format!(
-                "CHECKPOINT DAMAGED: the best one, {}, cannot be used ({error}). The next \
+                "CHECKPOINT DAMAGED: the best one, {}, cannot be used ({}). The next \
                  evaluation chooses anew",
-                dir.display()
+                dir.display(),
+                checkpoint::why(&error)
             ));
             None
         }

@@ -80,12 +80,12 @@ fn read(path: &Path) -> Result<Manifest, TrainError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(TrainError::corrupt(path, "missing, so the checkpoint is not complete"));
+            return Err(TrainError::corrupt(path, "is missing, so the checkpoint is not complete"));
         }
         Err(error) => return Err(TrainError::io("read", path)(error)),
     };
     let manifest: Manifest = serde_json::from_slice(&bytes)
-        .map_err(|error| TrainError::corrupt(path, format!("not a manifest: {error}")))?;
+        .map_err(|error| TrainError::corrupt(path, format!("is not a manifest ({error})")))?;
     if manifest.format_version != FORMAT_VERSION {
         let reason = format!(
             "is of format version {}, this build reads {FORMAT_VERSION}",
@@ -100,7 +100,7 @@ fn verify_file(path: &Path, entry: &Entry) -> Result<(), TrainError> {
     let (bytes, sha256) = match size_and_hash(path) {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(TrainError::corrupt(path, "missing"));
+            return Err(TrainError::corrupt(path, "is missing"));
         }
         Err(error) => return Err(TrainError::io("read", path)(error)),
     };

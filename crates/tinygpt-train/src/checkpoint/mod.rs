@@ -35,8 +35,8 @@ use crate::error::TrainError;
 pub(crate) use lock::OutDirLock;
 pub(crate) use moments::{read_moments, write_moments};
 pub(crate) use pointer::point;
-pub(crate) use read::{Found, newest_good, open};
-pub use read::{Which, locate, saved_config};
+pub(crate) use read::{Found, newest_good, open, why};
+pub use read::{Which, locate};
 pub use state::{Best, FORMAT_VERSION, State};
 pub(crate) use write::{clean_leftovers, prune, remove_all, save};
 

@@ -38,8 +38,9 @@ pub(crate) fn write_moments(
 /// Reads the moments of `params` from `path`, onto their device.
 pub(crate) fn read_moments(path: &Path, params: &Params) -> Result<Moments, TrainError> {
     let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|error| TrainError::corrupt(path, format!("not a safetensors file: {error}")))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| {
+        TrainError::corrupt(path, format!("is not a safetensors file ({error})"))
+    })?;
     if file.len() != 2 * params.len() {
         let reason = format!("holds {} tensors, expected {}", file.len(), 2 * params.len());
         return Err(TrainError::corrupt(path, reason));
@@ -61,12 +62,11 @@ fn read_one(
     spec: &ParamSpec,
 ) -> Result<Vec<f32>, TrainError> {
     let name = format!("{prefix}.{}", spec.name);
-    let view = file
-        .tensor(&name)
-        .map_err(|_| TrainError::corrupt(path, format!("`{name}` is missing")))?;
+    let view =
+        file.tensor(&name).map_err(|_| TrainError::corrupt(path, format!("lacks `{name}`")))?;
     if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
         let reason = format!(
-            "`{name}` is {:?} {:?}, expected F32 {:?}",
+            "holds `{name}` as {:?} {:?}, expected F32 {:?}",
             view.dtype(),
             view.shape(),
             spec.shape

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::{BEST, LAST, STATE_FILE, State, list, manifest, pointer};
-use crate::config::TrainConfig;
 use crate::error::{Rejected, TrainError};
 
 /// Which checkpoint to open.
@@ -89,19 +88,6 @@ fn named(out_dir: &Path, name: &str) -> Result<PathBuf, TrainError> {
     found.map(|(_, dir)| dir).ok_or_else(|| TrainError::NothingToResume(out_dir.to_path_buf()))
 }
 
-/// The configuration that the newest checkpoint in `out_dir` was written with, if there is one.
-///
-/// Not verified: it is meant for filling in what a user who resumes did not say.
-///
-/// # Errors
-/// [`TrainError::Corrupt`] or [`TrainError::Io`] if the state is there and cannot be read.
-pub fn saved_config(out_dir: &Path) -> Result<Option<TrainConfig>, TrainError> {
-    match list(out_dir)?.first() {
-        Some((_, dir)) => Ok(Some(State::read(&dir.join(STATE_FILE))?.config)),
-        None => Ok(None),
-    }
-}
-
 /// Verifies a checkpoint and reads its state.
 pub(crate) fn open(dir: &Path) -> Result<State, TrainError> {
     manifest::verify(dir)?;
@@ -126,7 +112,7 @@ pub(crate) fn newest_good(out_dir: &Path) -> Result<Option<Found>, TrainError> {
     for (_, dir) in list(out_dir)? {
         match open(&dir) {
             Ok(state) => return Ok(Some(Found { dir, state, rejected })),
-            Err(error) => rejected.push(Rejected { reason: full_message(&error), dir }),
+            Err(error) => rejected.push(Rejected { reason: why(&error), dir }),
         }
     }
     if rejected.is_empty() {
@@ -135,13 +121,14 @@ pub(crate) fn newest_good(out_dir: &Path) -> Result<Option<Found>, TrainError> {
     Err(TrainError::NoGoodCheckpoint { out_dir: out_dir.to_path_buf(), rejected })
 }
 
-/// The message with its causes, for an error that is only reported.
-fn full_message(error: &TrainError) -> String {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message.push_str(&format!(": {cause}"));
-        source = cause.source();
+/// Why a checkpoint cannot be used, in a few words, for an error that is only reported.
+pub(crate) fn why(error: &TrainError) -> String {
+    match error {
+        TrainError::Corrupt { path, reason } => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            format!("{name} {reason}")
+        }
+        TrainError::Io { source, .. } => format!("{error}: {source}"),
+        _ => error.to_string(),
     }
-    message
 }

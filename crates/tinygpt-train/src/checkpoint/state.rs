@@ -74,7 +74,7 @@ impl State {
         }
         let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
         let bad = |error: serde_json::Error| {
-            TrainError::corrupt(path, format!("not a training state: {error}"))
+            TrainError::corrupt(path, format!("is not a training state ({error})"))
         };
         let Versioned { format_version } = serde_json::from_slice(&bytes).map_err(bad)?;
         if format_version != FORMAT_VERSION {

@@ -54,10 +54,13 @@ fn publish(parent: &Path, temporary: &Path, step: u64) -> Result<PathBuf, TrainE
     Ok(dir)
 }
 
-/// Removes all checkpoints but those in `needed`.
+/// Removes all checkpoints but those in `needed` and those that are newer than all of them: such a
+/// one was passed over as damaged, and stays until the run has come to its step again.
 pub(crate) fn prune(out_dir: &Path, needed: &[u64]) -> Result<(), TrainError> {
+    let newest = needed.iter().max();
     for (step, dir) in list(out_dir)? {
-        if !needed.contains(&step) {
+        let is_newer = newest.is_some_and(|newest| step > *newest);
+        if !needed.contains(&step) && !is_newer {
             discard(&out_dir.join(DIR_NAME), &dir)?;
         }
     }
@@ -165,12 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn pruning_keeps_what_is_needed() {
+    fn pruning_keeps_what_is_needed_and_what_is_newer() {
         let dir = tempfile::tempdir().unwrap();
         for step in [10, 20, 30, 40] {
             save_empty(dir.path(), step);
         }
-        prune(dir.path(), &[20, 40]).unwrap();
-        assert_eq!(steps(dir.path()), [40, 20]);
+        prune(dir.path(), &[10, 30]).unwrap();
+        assert_eq!(steps(dir.path()), [40, 30, 10]);
+        remove_all(dir.path()).unwrap();
+        assert_eq!(steps(dir.path()), [] as [u64; 0]);
     }
 }
