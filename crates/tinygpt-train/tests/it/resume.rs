@@ -50,6 +50,18 @@ fn any_chain_of_stops_ends_bit_for_bit_where_the_straight_run_ends() {
     assert_eq!(iters(&straight), ((0..20).collect(), vec![0, 4, 8, 12, 16, 20]));
 }
 
+/// The order of additions depends on the number of threads, and on nothing else.
+#[test]
+fn with_two_threads_a_resumed_run_is_exact_too() {
+    let world = World::new();
+    let straight = TrainConfig { threads: Some(2), ..world.config("straight") };
+    world.run(straight.clone()).unwrap();
+    let config = TrainConfig { threads: Some(2), ..world.config("stopped") };
+    world.run_until(config.clone(), Some(9)).unwrap();
+    world.run(resumed(&config)).unwrap();
+    assert_same_end(&straight.out_dir, &config.out_dir);
+}
+
 #[test]
 fn evaluating_more_often_leaves_the_training_bits_alone() {
     let world = World::new();
