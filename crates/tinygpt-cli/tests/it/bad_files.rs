@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::program::{SMALL, check_all, trained};
 
+/// The name of a file and what is done to it.
+type Damage = (&'static str, fn(&Path));
+
 /// The first file below `dir` with this name.
 fn find(dir: &Path, name: &str) -> PathBuf {
     let files = crate::program::snapshot(dir);
@@ -26,7 +29,7 @@ fn flip(path: &Path) {
 #[test]
 fn a_damaged_preparation_names_the_file_and_how_to_make_it_again() {
     let train = format!("{SMALL} --out-dir new");
-    let damages: [(&str, fn(&Path)); 5] = [
+    let damages: [Damage; 5] = [
         ("train-00000.bin", truncate),
         ("train-00000.bin", flip),
         ("tokenizer.json", flip),
@@ -46,7 +49,7 @@ fn a_damaged_preparation_names_the_file_and_how_to_make_it_again() {
 
 #[test]
 fn a_damaged_checkpoint_is_not_used() {
-    let damages: [(&str, fn(&Path)); 5] = [
+    let damages: [Damage; 5] = [
         ("model.safetensors", truncate),
         ("model.safetensors", flip),
         ("tokenizer.json", |path| fs::remove_file(path).unwrap()),

@@ -1,8 +1,46 @@
-//! `prepare` and the hub: without network, and offline.
+//! `prepare` and the hub: from a server that speaks its protocol, without network, and offline.
 
 use std::fs;
+use std::path::Path;
 
-use crate::program::{command, run_command};
+use crate::fake_hub::{FakeHub, parquet_file};
+use crate::program::{Ran, SMALL, command, run, run_command, small_text};
+
+/// A hub with a small repository of the default dataset's name.
+fn tiny_stories_hub() -> FakeHub {
+    let text = small_text();
+    let stories: Vec<&str> = text.lines().collect();
+    let (train, validation) = stories.split_at(250);
+    let files = [
+        ("README.md", b"# Stories".to_vec()),
+        ("data/train-00000-of-00001.parquet", parquet_file(train)),
+        ("data/validation-00000-of-00001.parquet", parquet_file(validation)),
+    ];
+    FakeHub::start("roneneldan/TinyStories", &files)
+}
+
+fn prepare(dir: &Path, endpoint: &str, args: &str) -> Ran {
+    let mut prepare = command("prepare", dir);
+    run_command(prepare.env("HF_ENDPOINT", endpoint).args(args.split_whitespace()))
+}
+
+#[test]
+fn the_default_dataset_comes_from_the_hub_once_for_both_encodings() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = tiny_stories_hub();
+    let simple = prepare(dir.path(), &hub.url(), "").ok();
+    assert!(simple.stdout.contains("250 stories"), "{}", simple.stdout);
+    let n_transfers = hub.transfers().len();
+    assert_eq!(n_transfers, 2);
+    prepare(dir.path(), &hub.url(), "--encoding-type bpe --vocab-size 300").ok();
+    assert_eq!(hub.transfers().len(), n_transfers, "no bytes twice");
+    drop(hub);
+    prepare(dir.path(), "http://127.0.0.1:9", "--force").ok();
+    let train = format!("{SMALL} --dataset-name tiny_stories --out-dir out-tiny-stories");
+    run("train", dir.path(), &train).ok();
+    let story = run("sample", dir.path(), "--num-samples 1").ok();
+    assert!(!story.stdout.trim().is_empty());
+}
 
 #[test]
 fn no_network_names_the_host_and_the_way_on() {

@@ -5,6 +5,9 @@ mod bad_files;
 mod bad_prepare;
 mod bad_sample;
 mod bad_train;
+#[path = "../../../tinygpt-data/tests/it/fake_hub.rs"]
+#[allow(dead_code, reason = "its faults are for the data crate's tests")]
+mod fake_hub;
 mod flags;
 mod hub;
 mod program;
