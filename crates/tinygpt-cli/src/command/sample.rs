@@ -121,14 +121,13 @@ fn storyteller<'a>(
     if text.is_empty() {
         return Ok(Storyteller::from_scratch(gpt, tokenizer));
     }
-    let mut teller = Storyteller::from_text(gpt, tokenizer, &text)?;
+    let teller = Storyteller::from_text(gpt, tokenizer, &text)?;
     let block_size = gpt.config().block_size;
     if teller.prompt_len() > block_size {
         say(&format!(
             "note: the prompt has {} tokens, the model sees the last {block_size}",
             grouped(teller.prompt_len() as u64)
         ));
-        teller.keep_last(block_size);
     }
     Ok(teller)
 }

@@ -35,12 +35,6 @@ impl<'a> Storyteller<'a> {
         self.prompt.len()
     }
 
-    /// Keeps only the last `n_tokens` of the prompt for the model; all of it is still shown.
-    pub(super) fn keep_last(&mut self, n_tokens: usize) {
-        let start = self.prompt.len().saturating_sub(n_tokens);
-        self.prompt.drain(..start);
-    }
-
     /// Writes sample `sample_idx` and returns how many tokens the model made.
     pub(super) fn tell(
         &self,
