@@ -54,7 +54,7 @@ fn write_models(dir: &Path) -> Result<(), Box<dyn Error>> {
         }
         let out = dir.join(name);
         fs::create_dir_all(&out)?;
-        hf::write_dir(&gpt, &out, &SpecialTokens { bos: 69, eos: 69 })?;
+        hf::write_dir(&gpt, &out, &SpecialTokens { bos: 69, eos: Some(69) })?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@
 mod adamw;
 pub mod checkpoint;
 mod config;
+mod document;
 mod error;
 mod evaluate;
 pub mod metrics;

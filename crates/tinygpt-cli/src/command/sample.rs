@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::Tokenizer;
-use tinygpt_model::{Gpt, hf};
-use tinygpt_train::checkpoint::{self, Which};
+use tinygpt_model::Gpt;
+use tinygpt_model::hf::{self, SpecialTokens};
+use tinygpt_train::TrainError;
+use tinygpt_train::checkpoint::{self, BEST, LAST, Which};
 
 use super::story::Storyteller;
 use crate::exit::{Ended, UsageError};
@@ -31,8 +33,9 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     if let Some(threads) = settings.threads {
         gpt.set_threads(threads);
     }
-    let teller = storyteller(&settings.start, &gpt, &tokenizer)?;
-    let params = settings.params(&tokenizer);
+    let special = special_tokens(&dir, &tokenizer)?;
+    let teller = storyteller(&settings.start, &gpt, &tokenizer, special.bos)?;
+    let params = settings.params(&tokenizer, special.eos);
     let mut out = Output::lock();
     let (since, mut n_tokens) = (Instant::now(), 0);
     for sample_idx in 0..settings.num_samples {
@@ -53,12 +56,8 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
 /// The checkpoint's directory; without one, says how to make it.
 fn find(settings: &SampleSettings) -> Result<std::path::PathBuf> {
     let which = match settings.checkpoint.parse::<Which>() {
-        Ok(Which::Dir(dir)) if !dir.is_dir() => {
-            let message = format!(
-                "`checkpoint` is {}, expected best, last or a directory that exists",
-                dir.display()
-            );
-            return Err(UsageError::new(message).into());
+        Ok(Which::Dir(dir)) if !dir.join("config.json").is_file() => {
+            return Err(no_model(&dir).into());
         }
         Ok(which) => which,
         Err(expected) => {
@@ -70,7 +69,25 @@ fn find(settings: &SampleSettings) -> Result<std::path::PathBuf> {
         let message = format!("`out_dir` {} does not exist", out_dir.display());
         return Err(UsageError::new(message).hint(how_to_train(out_dir)).into());
     }
-    Ok(checkpoint::locate(out_dir, &which)?)
+    checkpoint::locate(out_dir, &which).map_err(|error| match error {
+        TrainError::NothingToResume(_) => {
+            let message = format!("`out_dir` {} holds no checkpoint yet", out_dir.display());
+            UsageError::new(message).hint(how_to_train(out_dir)).into()
+        }
+        other => other.into(),
+    })
+}
+
+/// `checkpoint` names something else than a model; perhaps the directory of a run.
+fn no_model(dir: &Path) -> UsageError {
+    let shown = dir.display();
+    let expected = "expected best, last or a directory with config.json, model.safetensors and \
+                    tokenizer.json";
+    let error = UsageError::new(format!("`checkpoint` is {shown}, {expected}"));
+    if [BEST, LAST].iter().any(|name| dir.join(name).exists()) {
+        return error.hint(format!("{shown} is the directory of a run: use --out-dir {shown}"));
+    }
+    error
 }
 
 /// The training command whose run ends in `out_dir`, as far as the configs here tell.
@@ -107,19 +124,28 @@ fn check_vocabulary(gpt: &Gpt, tokenizer: &Tokenizer, dir: &Path) -> Result<()> 
     Ok(())
 }
 
+/// What begins and ends a text of this model: as its config says, else `<|endoftext|>`.
+fn special_tokens(dir: &Path, tokenizer: &Tokenizer) -> Result<SpecialTokens> {
+    let eot = tokenizer.eot_id();
+    let said = hf::read_special_tokens(dir)?;
+    let is_known = |special: &SpecialTokens| (special.bos as usize) < tokenizer.vocab_size();
+    Ok(said.filter(is_known).unwrap_or(SpecialTokens { bos: eot, eos: Some(eot) }))
+}
+
 fn storyteller<'a>(
     start: &Start,
     gpt: &'a Gpt,
     tokenizer: &'a Tokenizer,
+    bos: u32,
 ) -> Result<Storyteller<'a>> {
     let text = match start {
-        Start::Document => return Ok(Storyteller::from_scratch(gpt, tokenizer)),
+        Start::Document => return Ok(Storyteller::from_scratch(gpt, tokenizer, bos)),
         Start::Text(text) => text.clone(),
         Start::File(path) => std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the prompt FILE:{}", path.display()))?,
     };
     if text.is_empty() {
-        return Ok(Storyteller::from_scratch(gpt, tokenizer));
+        return Ok(Storyteller::from_scratch(gpt, tokenizer, bos));
     }
     let teller = Storyteller::from_text(gpt, tokenizer, &text)?;
     let block_size = gpt.config().block_size;

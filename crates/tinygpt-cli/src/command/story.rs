@@ -19,9 +19,9 @@ pub(super) struct Storyteller<'a> {
 }
 
 impl<'a> Storyteller<'a> {
-    /// Samples that begin a document.
-    pub(super) fn from_scratch(gpt: &'a Gpt, tokenizer: &'a Tokenizer) -> Self {
-        Self { gpt, tokenizer, prompt: vec![tokenizer.eot_id()], opening: String::new() }
+    /// Samples that begin a document, which the model does after the token `bos`.
+    pub(super) fn from_scratch(gpt: &'a Gpt, tokenizer: &'a Tokenizer, bos: u32) -> Self {
+        Self { gpt, tokenizer, prompt: vec![bos], opening: String::new() }
     }
 
     /// Samples that go on from `text`, which is not empty.
@@ -45,10 +45,11 @@ impl<'a> Storyteller<'a> {
         let mut stream = StreamDecoder::new(self.tokenizer);
         let mut pending = self.opening.clone();
         let (mut n_tokens, mut failure) = (0, None);
-        let eos = self.tokenizer.eot_id();
+        let eot = self.tokenizer.eot_id();
         generate(self.gpt, &self.prompt, params, sample_idx, &mut |id| {
             n_tokens += 1;
-            if id == eos {
+            // Only a model that never saw a document end can get here with it.
+            if id == eot {
                 return ControlFlow::Continue(());
             }
             let shown = stream.push(id).map_err(anyhow::Error::from).and_then(|text| {

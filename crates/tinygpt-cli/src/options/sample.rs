@@ -106,14 +106,14 @@ pub struct SampleSettings {
 }
 
 impl SampleSettings {
-    /// What the model crate needs to know, for the model of `tokenizer`.
-    pub fn params(&self, tokenizer: &Tokenizer) -> SamplingParams {
+    /// What the model crate needs to know, for the model of `tokenizer`; `eos` ends a document.
+    pub fn params(&self, tokenizer: &Tokenizer, eos: Option<u32>) -> SamplingParams {
         SamplingParams {
             temperature: self.temperature,
             top_k: self.top_k,
             max_new_tokens: self.max_new_tokens,
             seed: self.seed,
-            eos: Some(tokenizer.eot_id()),
+            eos,
             vocab_used: tokenizer.vocab_size(),
         }
     }

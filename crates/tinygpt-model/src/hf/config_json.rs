@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{CONFIG, GENERATION_CONFIG};
@@ -13,14 +14,14 @@ use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::layers::layer_norm;
 
-/// Ids that end and begin a document. GPT-2's own, 50256, would be out of range for most of our
+/// Ids that begin and end a document. GPT-2's own, 50256, would be out of range for most of our
 /// vocabularies, so they are always written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// Begins a document.
+    /// What a text without a prompt goes on from.
     pub bos: u32,
-    /// Ends one.
-    pub eos: u32,
+    /// Ends a document; `None` for a model that never saw one end.
+    pub eos: Option<u32>,
 }
 
 /// What is written; the order of fields is the order in the file.
@@ -44,7 +45,7 @@ struct Written {
     attn_pdrop: f32,
     tie_word_embeddings: bool,
     bos_token_id: u32,
-    eos_token_id: u32,
+    eos_token_id: Option<u32>,
     torch_dtype: &'static str,
     /// Ours: `transformers` always has biases, so a model without them is saved with zeros.
     bias: bool,
@@ -53,8 +54,8 @@ struct Written {
 #[derive(Serialize)]
 struct Generation {
     bos_token_id: u32,
-    eos_token_id: u32,
-    pad_token_id: u32,
+    eos_token_id: Option<u32>,
+    pad_token_id: Option<u32>,
 }
 
 /// What is read: only what the numbers depend on. `None` stands for the default in `transformers`.
@@ -86,9 +87,7 @@ struct Read {
 /// GPT-2 as we compute it, or holds a shape that cannot be.
 pub fn read_config(dir: &Path) -> Result<ModelConfig> {
     let path = dir.join(CONFIG);
-    let text = fs::read_to_string(&path).map_err(|e| ModelError::io("read", &path, e))?;
-    let read: Read = serde_json::from_str(&text)
-        .map_err(|e| ModelError::file(&path, format!("is not a GPT-2 configuration: {e}")))?;
+    let read: Read = read_json(&path)?;
     if let Some(fault) = read.other_model() {
         return Err(ModelError::file(&path, fault));
     }
@@ -103,6 +102,26 @@ pub fn read_config(dir: &Path) -> Result<ModelConfig> {
     };
     config.validate().map_err(|e| ModelError::file(&path, e.to_string()))?;
     Ok(config)
+}
+
+/// Reads from `config.json` what begins and ends a document. `None` where it names no begin.
+///
+/// # Errors
+/// [`ModelError::Io`] if the file cannot be read, [`ModelError::File`] if it is not JSON.
+pub fn read_special_tokens(dir: &Path) -> Result<Option<SpecialTokens>> {
+    #[derive(Deserialize)]
+    struct Ids {
+        bos_token_id: Option<u32>,
+        eos_token_id: Option<u32>,
+    }
+    let Ids { bos_token_id, eos_token_id } = read_json(&dir.join(CONFIG))?;
+    Ok(bos_token_id.map(|bos| SpecialTokens { bos, eos: eos_token_id }))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).map_err(|e| ModelError::io("read", path, e))?;
+    serde_json::from_str(&text)
+        .map_err(|e| ModelError::file(path, format!("is not a GPT-2 configuration: {e}")))
 }
 
 impl Read {

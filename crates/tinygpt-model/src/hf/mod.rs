@@ -8,7 +8,7 @@ mod config_json;
 mod read;
 mod write;
 
-pub use config_json::{SpecialTokens, read_config};
+pub use config_json::{SpecialTokens, read_config, read_special_tokens};
 pub use read::read_dir;
 pub use write::write_dir;
 

@@ -21,8 +21,8 @@ use crate::params::param_specs;
 /// written, [`ModelError::Tensor`] if the device refuses.
 pub fn write_dir(gpt: &Gpt, dir: &Path, special: &SpecialTokens) -> Result<()> {
     let config = gpt.config();
-    for (key, id) in [("bos", special.bos), ("eos", special.eos)] {
-        if id as usize >= config.vocab_size {
+    for (key, id) in [("bos", Some(special.bos)), ("eos", special.eos)] {
+        if let Some(id) = id.filter(|id| *id as usize >= config.vocab_size) {
             return Err(ModelError::request(format!(
                 "the {key} token {id} is outside the vocabulary of {} rows",
                 config.vocab_size

@@ -17,7 +17,7 @@ use crate::fixture::{GOLDEN, golden_dir, small};
 
 type Tensors = HashMap<String, Tensor>;
 
-const SPECIAL: SpecialTokens = SpecialTokens { bos: 3, eos: 4 };
+const SPECIAL: SpecialTokens = SpecialTokens { bos: 3, eos: Some(4) };
 
 fn written(config: ModelConfig) -> (Gpt, TempDir) {
     let dir = TempDir::new().unwrap();
@@ -87,6 +87,7 @@ fn config_holds_what_transformers_asks_for() {
     let generation = fs::read(dir.path().join("generation_config.json")).unwrap();
     let generation: Value = serde_json::from_slice(&generation).unwrap();
     assert_eq!(generation["eos_token_id"], 4);
+    assert_eq!(hf::read_special_tokens(dir.path()).unwrap(), Some(SPECIAL));
     let weights = fs::read(dir.path().join("model.safetensors")).unwrap();
     let (_, header) = safetensors::SafeTensors::read_metadata(&weights).unwrap();
     assert_eq!(header.metadata().as_ref().unwrap()["format"], "pt");
@@ -268,6 +269,6 @@ fn broken_and_missing_files_are_named() {
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
     let error = hf::write_dir(&gpt, &nowhere, &SPECIAL).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-    let outside = SpecialTokens { bos: 0, eos: 65 };
+    let outside = SpecialTokens { bos: 0, eos: Some(65) };
     assert!(hf::write_dir(&gpt, dir.path(), &outside).unwrap_err().to_string().contains("eos"));
 }

@@ -93,21 +93,21 @@ impl Trainer {
 
     /// A short document from the model as it is now.
     fn sample(&self, stop: &StopFlag) -> Result<String, TrainError> {
-        let eot = self.prepared.tokenizer.eot_id();
         let params = SamplingParams {
             temperature: 0.8,
             top_k: Some(200),
             max_new_tokens: SAMPLE_TOKENS,
             seed: self.config.seed,
-            eos: Some(eot),
+            eos: self.special.eos,
             vocab_used: self.prepared.tokenizer.vocab_size(),
         };
+        let eot = self.prepared.tokenizer.eot_id();
         let mut ids = Vec::with_capacity(SAMPLE_TOKENS);
         let mut keep = |id| {
             ids.extend((id != eot).then_some(id));
             if stop.signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        generate(&self.gpt, &[eot], &params, self.progress.step, &mut keep)?;
+        generate(&self.gpt, &[self.special.bos], &params, self.progress.step, &mut keep)?;
         Ok(self.prepared.tokenizer.decode(&ids)?)
     }
 }

@@ -12,11 +12,13 @@ use std::time::Instant;
 
 use candle_core::Device;
 use tinygpt_data::{Prepared, Windows, fill_batch};
+use tinygpt_model::hf::SpecialTokens;
 use tinygpt_model::{DropoutKey, Gpt, Grads, ModelError, TokenBatch};
 
 use crate::adamw::AdamW;
-use crate::checkpoint::{self, OutDirLock};
+use crate::checkpoint::{self, Best, OutDirLock};
 use crate::config::TrainConfig;
+use crate::document::special_tokens;
 use crate::error::{Fault, TrainError};
 use crate::metrics::{Metrics, Seen};
 use crate::plot;
@@ -44,6 +46,7 @@ pub enum Outcome {
 pub struct Trainer {
     config: TrainConfig,
     prepared: Prepared,
+    special: SpecialTokens,
     windows: Windows,
     gpt: Gpt,
     optimizer: AdamW,
@@ -80,12 +83,14 @@ impl Trainer {
         let windows = Windows::new(prepared.train.len(), gpt.config().block_size, config.seed)?;
         gpt.set_threads(config.resolved_threads());
         let grads = gpt.new_grads()?;
+        let special = special_tokens(&prepared)?;
         if lock.is_some() && progress.last_saved.is_none() {
             checkpoint::remove_all(&config.out_dir)?;
         }
         Ok(Self {
             config,
             prepared,
+            special,
             windows,
             gpt,
             optimizer,
@@ -111,6 +116,16 @@ impl Trainer {
     /// The data it trains on.
     pub fn prepared(&self) -> &Prepared {
         &self.prepared
+    }
+
+    /// The tokens that begin and end what the model writes.
+    pub fn special_tokens(&self) -> SpecialTokens {
+        self.special
+    }
+
+    /// The lowest validation loss so far and where it was seen; `None` before the first checkpoint.
+    pub fn best(&self) -> Option<Best> {
+        self.progress.best
     }
 
     /// Trains until `max_iters` updates are made or `stop` is raised.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use tinygpt_model::hf::{self, SpecialTokens};
+use tinygpt_model::hf;
 
 use super::Trainer;
 use crate::checkpoint::{self, BEST, FORMAT_VERSION, LAST, OPTIMIZER_FILE, STATE_FILE, State};
@@ -37,8 +37,7 @@ impl Trainer {
     }
 
     fn write_files(&self, dir: &Path) -> Result<(), TrainError> {
-        let eot = self.prepared.tokenizer.eot_id();
-        hf::write_dir(&self.gpt, dir, &SpecialTokens { bos: eot, eos: eot })?;
+        hf::write_dir(&self.gpt, dir, &self.special)?;
         self.prepared.tokenizer.save(dir)?;
         let params = self.gpt.params();
         checkpoint::write_moments(&dir.join(OPTIMIZER_FILE), params, self.optimizer.moments())?;
