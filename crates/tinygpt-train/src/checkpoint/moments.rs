@@ -31,8 +31,17 @@ pub(crate) fn write_moments(
         tensors.push((format!("v.{}", spec.name), F32View { shape: &spec.shape, values: v }));
     }
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize_to_file(tensors, Some(metadata), path)
-        .map_err(|error| TrainError::io("write", path)(std::io::Error::other(error)))
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|error| {
+        TrainError::io("write", path)(match error {
+            safetensors::SafeTensorError::IoError(error) => error,
+            other => std::io::Error::other(other),
+        })
+    })?;
+    // safetensors renames a private temporary file; the model's has what the umask gives already.
+    let neighbour = path.with_file_name("model.safetensors");
+    std::fs::metadata(&neighbour)
+        .and_then(|metadata| std::fs::set_permissions(path, metadata.permissions()))
+        .map_err(TrainError::io("set the permissions of", path))
 }
 
 /// Reads the moments of `params` from `path`, onto their device.
