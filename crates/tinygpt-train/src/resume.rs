@@ -79,7 +79,9 @@ fn check_same_run(
         ("seed", saved.seed.to_string(), config.seed.to_string()),
     ] {
         if saved != now {
-            let cure = format!("set `{key}` to {saved} again, or start a new run elsewhere");
+            let cure = format!(
+                "set `{key}` to {saved} again, or start a new run with another `--out-dir`"
+            );
             return mismatch(key, saved, now, cure);
         }
     }

@@ -94,6 +94,7 @@ fn fine_tune(
     prepared: &Prepared,
     device: &Device,
 ) -> Result<Start, TrainError> {
+    check_is_model(dir)?;
     let mut gpt = hf::read_dir(dir, device)?;
     gpt.set_dropout(config.dropout)?;
     let mut notices = Vec::new();
@@ -119,6 +120,20 @@ fn fine_tune(
     }
     notices.extend(other_shape(config, &gpt));
     begin(config, gpt, format!("the model in {}", dir.display()), notices)
+}
+
+/// Refuses a word that is neither a keyword nor a directory with a model, before it is read as one.
+fn check_is_model(dir: &Path) -> Result<(), TrainError> {
+    if dir.join("config.json").is_file() {
+        return Ok(());
+    }
+    let mut expected = "scratch, resume, auto or a directory with config.json and \
+                        model.safetensors"
+        .to_string();
+    if dir.join(checkpoint::BEST).exists() {
+        expected += &format!("; {} is a run: name {0}/best", dir.display());
+    }
+    Err(TrainError::Config(vec![Fault::new("init_from", dir.display(), expected)]))
 }
 
 fn other_shape(config: &TrainConfig, gpt: &Gpt) -> Option<String> {
@@ -161,10 +176,20 @@ pub(crate) fn check_tokenizer(
     Err(TrainError::Mismatch {
         checkpoint: checkpoint.to_path_buf(),
         key: "the tokenizer's SHA-256",
-        saved: sha256.to_string(),
-        now: now.to_string(),
-        cure: prepare_with(prepared, tokenizer_dir),
+        saved: format!("{sha256:.12}…"),
+        now: format!("{now:.12}…"),
+        cure: other_encoding(prepared, tokenizer_dir) + &prepare_with(prepared, tokenizer_dir),
     })
+}
+
+/// The shorter way where the data is read in the other encoding.
+fn other_encoding(prepared: &Prepared, tokenizer_dir: &Path) -> String {
+    match Tokenizer::from_dir(tokenizer_dir).map(|tokenizer| tokenizer.encoding()) {
+        Ok(theirs) if theirs != prepared.meta.encoding => {
+            format!("choose its encoding with `--encoding-type {theirs}`, or ")
+        }
+        _ => String::new(),
+    }
 }
 
 fn prepare_with(prepared: &Prepared, tokenizer_dir: &Path) -> String {

@@ -41,6 +41,34 @@ fn resuming_nothing_is_refused() {
 }
 
 #[test]
+fn a_word_that_is_no_model_is_refused_with_the_words_there_are() {
+    let world = World::new();
+    let run_dir = world.config("out");
+    world.run(run_dir.clone()).unwrap();
+    for (dir, expected) in [
+        (world.out_dir("resum"), "scratch, resume, auto or a directory"),
+        (run_dir.out_dir.clone(), "out/best"),
+    ] {
+        let init_from = InitFrom::Dir(dir);
+        let error = world.run(TrainConfig { init_from, ..world.config("new") }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn only_text_in_documents_teaches_where_they_end() {
+    let world = World::new();
+    world.prepare("stories", "the cat sat on a mat and the dog ran to see it.\n<|endoftext|>\n");
+    let one = world.trainer(world.config("one")).unwrap().special_tokens();
+    let config = TrainConfig { dataset_name: "stories".into(), ..world.config("many") };
+    let trainer = world.trainer(config).unwrap();
+    let (many, eot) = (trainer.special_tokens(), trainer.prepared().tokenizer.eot_id());
+    assert_eq!((many.bos, many.eos), (eot, Some(eot)));
+    assert_eq!((one.bos == eot, one.eos), (false, None));
+}
+
+#[test]
 fn two_trainers_in_one_directory_are_one_too_many() {
     let world = World::new();
     let config = world.config("out");
