@@ -96,7 +96,7 @@ pub struct TrainOptions {
     /// Whether the learning rate warms up and decays at all; if not, it stays as it is
     #[arg(long, help_heading = "Optimizer")]
     pub decay_lr: Option<bool>,
-    /// Steps of linear warm-up
+    /// Steps of linear warm-up [default: 100, or lr_decay_iters if that is less]
     #[arg(long, help_heading = "Optimizer", value_name = "N")]
     pub warmup_iters: Option<u64>,
     /// Step at which the cosine decay ends [default: max_iters]
@@ -148,16 +148,20 @@ impl Options for TrainOptions {
         Without arguments this is the original's run: tiny_stories, 6 layers, 6 heads, width 384. \
         For stories in two minutes: train --config-file config/quickstart.json";
 
-    /// The defaults of [`TrainConfig`], which are those of the original's run; only the end of the
-    /// decay follows `max_iters`.
+    /// The defaults of [`TrainConfig`], which are those of the original's run; only the warm-up and
+    /// the decay follow `max_iters`.
     fn defaults() -> Self {
         let defaults = serde_json::to_value(TrainConfig::default());
         let options: Self = defaults.and_then(serde_json::from_value).unwrap_or_default();
-        Self { lr_decay_iters: None, ..options }
+        Self { warmup_iters: None, lr_decay_iters: None, ..options }
     }
 
     fn derive(&mut self) {
         self.lr_decay_iters = self.lr_decay_iters.or(self.max_iters);
+        // A short run warms up for its whole length rather than not at all.
+        let usual = TrainConfig::default().warmup_iters;
+        let fitting = self.lr_decay_iters.map_or(usual, |end| usual.min(end));
+        self.warmup_iters = self.warmup_iters.or(Some(fitting));
     }
 }
 

@@ -75,6 +75,17 @@ fn flags_beat_the_file_and_the_file_beats_the_defaults() {
 }
 
 #[test]
+fn a_short_run_warms_up_no_longer_than_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    for (args, warmup) in [("--max-iters 20", 20), ("--max-iters 200", 100), ("", 100)] {
+        let ran = run("train", dir.path(), &format!("{args} --show-config")).ok();
+        let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(shown["warmup_iters"]["value"], warmup, "{args}");
+        assert_eq!(shown["warmup_iters"]["origin"], "default");
+    }
+}
+
+#[test]
 fn show_config_of_sample_looks_like_this() {
     let dir = tempfile::tempdir().unwrap();
     let ran = run("sample", dir.path(), "--show-config --top-k 0 --start=\"Hi\"").ok();
