@@ -126,6 +126,9 @@ fn type_fault<O: Options>(key: &str, value: &Value) -> Option<String> {
 /// The file could not be read: where it is the wrong name, says which ones there are.
 fn unreadable(path: &Path, error: &std::io::Error) -> UsageError {
     let what = UsageError::new(format!("cannot read the config file {}: {error}", path.display()));
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return what.hint("expected a file that holds one JSON object");
+    }
     let mut names: Vec<String> = std::fs::read_dir("config")
         .into_iter()
         .flatten()

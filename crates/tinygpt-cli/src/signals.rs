@@ -1,7 +1,8 @@
-//! Ctrl-C and its kin: the first signal asks the run to stop, the second ends it at once.
+//! Ctrl-C and its kin: while a run trains, the first signal asks it to stop and the second ends it
+//! at once; before and after that there is nothing to save, and the first ends it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts;
 use signal_hook::flag;
@@ -14,18 +15,36 @@ const STOPPERS: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
 #[cfg(not(unix))]
 const STOPPERS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
 
-/// Raises `stop` at the first of these signals; the second exits at once with 128 + its number.
-///
-/// # Errors
-/// If the system refuses to install a handler.
-pub fn install(stop: &StopFlag) -> std::io::Result<()> {
-    let asked_before = Arc::new(AtomicBool::new(false));
-    for signal in STOPPERS {
-        // Actions run in the order of their registration: the shutdown looks at the flag before
-        // this signal raises it.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked_before))?;
-        flag::register(signal, Arc::clone(&asked_before))?;
-        flag::register_usize(signal, stop.cell(), usize::try_from(signal).unwrap_or(1))?;
+/// What the next signal does: exit with 128 + its number, or raise a flag first.
+#[derive(Debug)]
+pub struct Signals {
+    ends_at_once: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Takes the signals over. Each ends the process at once, and raises `stop` where it does not.
+    ///
+    /// # Errors
+    /// If the system refuses to install a handler.
+    pub fn install(stop: &StopFlag) -> std::io::Result<Self> {
+        let ends_at_once = Arc::new(AtomicBool::new(true));
+        for signal in STOPPERS {
+            // Actions run in the order of their registration: the shutdown looks at the flag
+            // before this signal raises it.
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ends_at_once))?;
+            flag::register(signal, Arc::clone(&ends_at_once))?;
+            flag::register_usize(signal, stop.cell(), usize::try_from(signal).unwrap_or(1))?;
+        }
+        Ok(Self { ends_at_once })
     }
-    Ok(())
+
+    /// Lets the next signal only raise the flag: there is something to finish and to save.
+    pub fn ask_first(&self) {
+        self.ends_at_once.store(false, Ordering::SeqCst);
+    }
+
+    /// Lets the next signal end the process.
+    pub fn end_at_once(&self) {
+        self.ends_at_once.store(true, Ordering::SeqCst);
+    }
 }

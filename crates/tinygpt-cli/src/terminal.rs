@@ -97,6 +97,16 @@ pub fn spoken(seconds: f64) -> String {
     }
 }
 
+/// A duration in few characters: `0:08`, `35:24`, `2.1 h`, `130 h`.
+pub fn clock(seconds: f64) -> String {
+    let whole = seconds.round().max(0.0) as u64;
+    match whole {
+        0..3600 => format!("{}:{:02}", whole / 60, whole % 60),
+        3600..360_000 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.0} h", seconds / 3600.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +122,7 @@ mod tests {
         assert_eq!(numbers, ["0", "999", "1,000", "12,345,678"]);
         let durations = [8.44, 59.96, 200.0, 7500.0].map(spoken);
         assert_eq!(durations, ["8.4 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]);
+        let clocks = [8.44, 2124.0, 3599.6, 7500.0, 468_000.0].map(clock);
+        assert_eq!(clocks, ["0:08", "35:24", "1.0 h", "2.1 h", "130 h"]);
     }
 }

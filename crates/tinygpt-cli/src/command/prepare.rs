@@ -2,12 +2,14 @@
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::{PrepareRequest, PrepareSummary, SplitMeta};
+use tinygpt_train::StopFlag;
 
 use crate::exit::Ended;
 use crate::hub_environment;
 use crate::layer::Layered;
 use crate::options::PrepareOptions;
 use crate::progress::PrepareBars;
+use crate::signals::Signals;
 use crate::terminal::{Output, grouped, say, spoken};
 
 /// Does what `prepare` was asked to do.
@@ -16,6 +18,8 @@ use crate::terminal::{Output, grouped, say, spoken};
 /// Wrong options, and whatever [`tinygpt_data::prepare`] cannot do.
 pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
     let mut request = layered.resolve()?;
+    // What is half-written has no name yet, so that ending at once leaves nothing to see.
+    Signals::install(&StopFlag::new()).context("cannot listen for signals")?;
     request.hub = hub_environment::read()?;
     let result = tinygpt_data::prepare(&request, &PrepareBars::default());
     let summary = result.with_context(|| match &request.source {

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 use tinygpt_data::{DataError, PrepareRequest, Prepared, Recipe, SourceSpec};
+use tinygpt_train::checkpoint::BEST;
 use tinygpt_train::{Outcome, Report as _, StopFlag, TrainConfig, TrainError, Trainer};
 
 use super::prepare::closing_summary;
@@ -12,8 +13,8 @@ use crate::layer::{Faults, Layered};
 use crate::memory;
 use crate::options::{Dtype, Options as _, SampleOptions, TrainOptions};
 use crate::progress::{PrepareBars, TrainLines};
-use crate::signals;
-use crate::terminal::{Output, say};
+use crate::signals::Signals;
+use crate::terminal::{Output, grouped, say};
 
 /// Does what `train` was asked to do.
 ///
@@ -24,17 +25,19 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let (config, device) = layered.resolve()?;
     let device = device.open(TrainOptions::BINARY)?;
     use_threads(&config)?;
+    let stop = StopFlag::new();
+    let signals = Signals::install(&stop).context("cannot listen for signals")?;
     let prepared = open_or_prepare(&config)?;
     if device.is_cpu() {
         memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
     }
-    let stop = StopFlag::new();
-    signals::install(&stop).context("cannot listen for signals")?;
     let mut report = TrainLines::new(config.log_interval);
     let mut trainer = Trainer::new(config.clone(), prepared, &device)
         .map_err(|error| with_places(layered, error))?;
     set_dtype(layered, &mut trainer, &device, &mut report)?;
+    signals.ask_first();
     let outcome = trainer.run(&stop, &mut report);
+    signals.end_at_once();
     report.close();
     conclude(&config, &trainer, outcome?)
 }
@@ -148,16 +151,26 @@ fn conclude(config: &TrainConfig, trainer: &Trainer, outcome: Outcome) -> Result
              or start over with --init-from scratch --overwrite",
             config.max_iters
         )),
-        _ => {}
+        _ => say(&format!("done: {} updates are made", grouped(config.max_iters))),
     }
-    say("a story by the model:\n");
+    if let Some(best) = trainer.best() {
+        let dir = config.out_dir.join(BEST);
+        say(&format!("best: val loss {:.4} at {}, in {}", best.val_loss, best.step, dir.display()));
+    }
     let tokenizer = &trainer.prepared().tokenizer;
-    let teller = Storyteller::from_scratch(trainer.gpt(), tokenizer);
+    let special = trainer.special_tokens();
+    let teller = Storyteller::from_scratch(trainer.gpt(), tokenizer, special.bos);
+    say(if special.eos.is_some() { "a story by the model:\n" } else { "a text by the model:\n" });
     let flags = SampleOptions { seed: Some(config.seed), ..SampleOptions::default() };
     let settings = Layered::new(&flags, None)?.resolve()?;
-    teller.tell(&settings.params(tokenizer), 0, &mut Output::lock())?;
+    teller.tell(&settings.params(tokenizer, special.eos), 0, &mut Output::lock())?;
     say(&format!("\nmore of them: cargo run --bin sample -- --out-dir {out_dir}"));
     Ok(Ended::Done)
+}
+
+/// Whether a flag with its value says how to start, which resuming says in its place.
+fn starts_anew(arg: &str) -> bool {
+    ["--overwrite=", "--init-from=", "--init_from="].iter().any(|flag| arg.starts_with(flag))
 }
 
 /// The command that was typed, with `--init-from resume`.
@@ -165,11 +178,11 @@ fn resume_command() -> String {
     let mut typed = std::env::args().skip(1).peekable();
     let mut command = "cargo run --bin train --".to_owned();
     while let Some(arg) = typed.next() {
-        if arg == "--overwrite" {
+        if arg == "--overwrite" || arg == "--init-from" || arg == "--init_from" {
             typed.next_if(|value| !value.starts_with('-'));
         } else if arg.contains([' ', '\'', '"']) {
             command.push_str(&format!(" {arg:?}"));
-        } else if !arg.starts_with("--overwrite=") {
+        } else if !starts_anew(&arg) {
             command.push_str(&format!(" {arg}"));
         }
     }

@@ -9,7 +9,7 @@ use tinygpt_data::{PrepareProgress, Stage};
 
 use crate::terminal::{say, spoken};
 
-const SIZED: &str = "{prefix:>18} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
+const SIZED: &str = "{prefix:>18} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
 const UNSIZED: &str = "{prefix:>18} {spinner} {bytes} {bytes_per_sec}";
 
 /// Shows the stages of `prepare` as they run.
@@ -42,10 +42,10 @@ impl PrepareProgress for PrepareBars {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
+        bar.set_prefix(stage.label());
         if let Some(total) = total_bytes {
             bar.set_length(total);
         }
-        bar.set_prefix(stage.label());
         self.with_running(|running| *running = Some(Running { stage, since: Instant::now(), bar }));
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tinygpt_train::{EvalRecord, Report, RunSummary, Saved, StepRecord};
 
-use crate::terminal::{escape_controls, grouped, say, spoken};
+use crate::terminal::{clock, escape_controls, grouped, say};
 
 /// Shows a training run as it goes.
 #[derive(Debug)]
@@ -32,6 +32,16 @@ impl TrainLines {
         }
     }
 
+    /// Moves the bar to the step that is done.
+    fn show_on_bar(&self, record: &StepRecord) {
+        let Some(bar) = &self.bar else { return };
+        let (total_ms, n_steps) = self.since_line;
+        let left = self.max_iters.saturating_sub(record.iter + 1) as f64;
+        let seconds = left * total_ms / f64::from(n_steps.max(1)) / 1000.0;
+        bar.set_message(format!("loss {:.4}  ETA {}", record.loss, clock(seconds)));
+        bar.set_position(record.iter + 1);
+    }
+
     /// Takes the bar away; what follows on the screen is not progress any more.
     pub fn close(&mut self) {
         if let Some(bar) = self.bar.take() {
@@ -49,7 +59,7 @@ impl Report for TrainLines {
         let left = summary.max_iters.saturating_sub(summary.start_iter);
         if left > 0 && io::stderr().is_terminal() {
             let bar = ProgressBar::new(summary.max_iters).with_position(summary.start_iter);
-            let template = "[{bar:40}] {pos}/{len} {msg}";
+            let template = "[{wide_bar}] {pos}/{len} {msg:24}";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }
@@ -60,10 +70,7 @@ impl Report for TrainLines {
     fn step(&mut self, record: &StepRecord) {
         let (total_ms, n_steps) = self.since_line;
         self.since_line = (total_ms + record.step_ms, n_steps + 1);
-        if let Some(bar) = &self.bar {
-            bar.set_position(record.iter + 1);
-            bar.set_message(format!("loss {:.4}", record.loss));
-        }
+        self.show_on_bar(record);
         let is_last = record.iter + 1 == self.max_iters;
         if record.iter.is_multiple_of(self.log_interval) || is_last {
             let (total_ms, n_steps) = std::mem::take(&mut self.since_line);
@@ -80,14 +87,7 @@ impl Report for TrainLines {
     }
 
     fn eval(&mut self, record: &EvalRecord) {
-        self.line(&format!(
-            "eval at {}: train loss {:.4}, val loss {:.4} nats/token, {:.4} bits/byte, perplexity {:.2}",
-            record.iter,
-            record.train_loss,
-            record.val_loss,
-            record.val_bits_per_byte,
-            record.perplexity
-        ));
+        self.line(&eval_line(record));
     }
 
     fn sample(&mut self, _iter: u64, text: &str) {
@@ -106,7 +106,17 @@ impl Report for TrainLines {
     }
 }
 
-/// `iter 120/10000  loss 2.3412  lr 1.00e-3  |grad| 0.84  215 ms  76,200 tok/s  ETA 3 min 20 s`.
+/// `eval 250  train 1.8702  val 1.9191 nats  2.7687 bits/byte  perplexity 6.81`.
+fn eval_line(record: &EvalRecord) -> String {
+    let EvalRecord { iter, train_loss, val_loss, val_bits_per_byte, perplexity } = record;
+    format!(
+        "eval {iter}  train {train_loss:.4}  val {val_loss:.4} nats  \
+         {val_bits_per_byte:.4} bits/byte  perplexity {perplexity:.2}"
+    )
+}
+
+/// `iter   120  loss 2.3412  lr 1.00e-3  norm 0.84  215 ms  76,200 tok/s  ETA 35:24`, where `norm`
+/// is that of the gradient before clipping.
 fn step_line(record: &StepRecord, mean_ms: f64, max_iters: u64) -> String {
     let StepRecord { iter, loss, learning_rate, grad_norm, step_ms, tokens_per_second } = record;
     // The record's speed is that of its step; the line's is the mean since the line before.
@@ -114,10 +124,10 @@ fn step_line(record: &StepRecord, mean_ms: f64, max_iters: u64) -> String {
     let width = max_iters.to_string().len();
     let left = max_iters.saturating_sub(iter + 1);
     format!(
-        "iter {iter:width$}/{max_iters}  loss {loss:.4}  lr {learning_rate:.2e}  \
-         grad norm {grad_norm:.3}  {mean_ms:.0} ms  {} tok/s  ETA {}",
+        "iter {iter:width$}  loss {loss:.4}  lr {learning_rate:.2e}  norm {grad_norm:.2}  \
+         {mean_ms:.0} ms  {} tok/s  ETA {}",
         grouped(tokens_per_second.round() as u64),
-        spoken(left as f64 * mean_ms / 1000.0)
+        clock(left as f64 * mean_ms / 1000.0)
     )
 }
 
@@ -126,25 +136,29 @@ fn summary_lines(summary: &RunSummary) -> Vec<String> {
     let count = |n: usize| grouped(n as u64);
     let mut lines = vec![
         format!(
-            "model    {} parameters ({} of them decayed), {}",
+            "model    {} parameters ({} of them decayed)",
             count(summary.n_params),
             count(summary.n_decayed_params),
-            summary.started_from
         ),
+        format!("start    {}", summary.started_from),
         format!(
-            "data     {} training and {} validation tokens, {} windows an epoch",
+            "data     {} training and {} validation tokens",
             count(summary.train_tokens),
-            count(summary.val_tokens),
-            count(summary.windows_per_epoch)
+            count(summary.val_tokens)
         ),
+        format!("epoch    {} windows", count(summary.windows_per_epoch)),
         format!(
-            "step     {} tokens, about {} of memory",
+            "step     {} tokens, about {} of memory; {} steps in all",
             count(summary.tokens_per_step),
-            HumanBytes(summary.memory.total())
+            HumanBytes(summary.memory.total()),
+            grouped(summary.max_iters)
         ),
     ];
     lines.push(match summary.device {
-        "cpu" => format!("machine  cpu, {} threads, {}", summary.threads, summary.instruction_set),
+        "cpu" => {
+            let threads = if summary.threads == 1 { "thread" } else { "threads" };
+            format!("machine  cpu, {} {threads}, {}", summary.threads, summary.instruction_set)
+        }
         device => format!("machine  {device}"),
     });
     lines.push(format!("output   {}", summary.out_dir.display()));
@@ -167,8 +181,7 @@ mod tests {
         };
         assert_eq!(
             step_line(&record, 400.0, 10_000),
-            "iter   120/10000  loss 2.3412  lr 1.00e-3  grad norm 0.843  400 ms  41,000 tok/s  \
-             ETA 1 h 5 min"
+            "iter   120  loss 2.3412  lr 1.00e-3  norm 0.84  400 ms  41,000 tok/s  ETA 1.1 h"
         );
     }
 }

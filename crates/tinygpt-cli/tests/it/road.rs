@@ -30,6 +30,7 @@ fn prepare_train_resume_and_sample_in_both_encodings() {
         }
         let half = run("train", path, &format!("{SMALL} --max-iters 10 --lr-decay-iters 20")).ok();
         assert!(half.stderr.contains("--bin sample -- --out-dir out"), "{}", half.stderr);
+        assert!(half.stderr.contains("best: val loss "), "{}", half.stderr);
         assert!(half.stderr.contains("ETA") && half.stderr.contains("tok/s"), "{}", half.stderr);
         assert!(!half.stdout.trim().is_empty(), "a story");
         let whole = format!("{SMALL} --init-from resume --lr-decay-iters 20");
@@ -68,6 +69,57 @@ fn both_encodings_stand_side_by_side() {
     let again = run("prepare", dir.path(), "--source text.txt").ok();
     assert!(again.stdout.contains("kept"), "{}", again.stdout);
     run("train", dir.path(), &format!("{SMALL} --overwrite --encoding-type bpe --eval-only")).ok();
+}
+
+/// The text is one document: no end of one was ever seen, so none is asked for or waited for.
+#[test]
+fn a_model_of_one_document_begins_with_a_line_and_does_not_end() {
+    let dir = trained();
+    let config = fs::read(dir.path().join("out/best/config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["eos_token_id"], Value::Null);
+    let sample = |args: &str| {
+        let flags = "--out-dir out --num-samples 1 --max-new-tokens 300";
+        run("sample", dir.path(), &format!("{flags} {args}")).ok()
+    };
+    let ran = sample("");
+    assert!(ran.stderr.starts_with("300 tokens in "), "{}", ran.stderr);
+    assert!(!ran.stdout.contains("-----"), "nothing to separate: {}", ran.stdout);
+    let mut from_newline = command("sample", dir.path());
+    let flags = "--out-dir out --num-samples 1 --max-new-tokens 300 --start";
+    let prompted = run_command(from_newline.args(flags.split(' ')).arg("\n")).ok();
+    assert_eq!(prompted.stdout, format!("\n{}", ran.stdout));
+}
+
+#[test]
+#[cfg(unix)]
+fn all_files_of_a_checkpoint_have_the_same_permissions() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = trained();
+    let entries = fs::read_dir(dir.path().join("out/last")).unwrap().map(Result::unwrap);
+    let modes: std::collections::BTreeSet<u32> =
+        entries.map(|entry| entry.metadata().unwrap().permissions().mode()).collect();
+    assert_eq!(modes.len(), 1, "{modes:?}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_signal_ends_prepare_with_nothing_to_see() {
+    use std::io::{BufRead as _, BufReader};
+    let dir = tempfile::tempdir().unwrap();
+    let mut prepare = command("prepare", dir.path());
+    prepare.args(["--dataset-name", "tiny_tales"]).stderr(Stdio::piped());
+    let mut child = prepare.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("tokenizer")), "the encoding has begun");
+    run_command(std::process::Command::new("kill").args(["-s", "INT", &child.id().to_string()]))
+        .ok();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let names = fs::read_dir(dir.path().join("data/tiny_tales")).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| name.to_string_lossy().starts_with('.')), "{names:?}");
+    let ran = run("train", dir.path(), "--dataset-name text --out-dir out --max-iters 1");
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
 }
 
 #[test]
