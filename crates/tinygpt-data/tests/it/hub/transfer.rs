@@ -127,6 +127,7 @@ fn a_part_longer_than_the_file_is_dropped() {
     fs::create_dir_all(world.blobs()).unwrap();
     fs::write(world.part(), vec![b'x'; world.train.len() + 1]).unwrap();
     world.fetch_well();
+    assert_eq!(world.notices(), "", "it is told by its length and not by its hash");
 }
 
 #[test]
