@@ -52,8 +52,7 @@ fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<En
         }
         Err(NoRun::Usage(error)) => Err(error.into()),
         Err(NoRun::Clap(error)) => {
-            // Nothing is left to be done about a closed terminal.
-            let _ = error.print();
+            print_refusal(&error);
             return u8::try_from(error.exit_code()).unwrap_or(USAGE);
         }
     };
@@ -67,13 +66,32 @@ fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<En
     }
 }
 
+/// Prints help, the version, or why flags were refused, a wrong number in words of ours.
+fn print_refusal(error: &clap::Error) {
+    if error.kind() == clap::error::ErrorKind::ValueValidation {
+        let plain = error.render().to_string();
+        let plain = plain.replace("invalid digit found in string", "expected a whole number");
+        return say(plain.trim_end());
+    }
+    // Nothing is left to be done about a closed terminal.
+    let _ = error.print();
+}
+
 /// Prints the whole chain of causes on one line, and the way on where one is known.
 fn report(error: &anyhow::Error) {
     say(&format!("error: {}", chain(error)));
     let hint = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.hint.as_deref());
-    if let Some(hint) = hint {
+    if let Some(hint) = hint.or_else(|| is_disk_full(error).then_some(FULL_HINT)) {
         say(&format!("hint: {hint}"));
     }
+}
+
+const FULL_HINT: &str = "free some space; all that was saved before is whole, and `train` goes on \
+                         from it with --init-from resume";
+
+fn is_disk_full(error: &anyhow::Error) -> bool {
+    let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    io_errors.map(io::Error::kind).any(|kind| kind == io::ErrorKind::StorageFull)
 }
 
 /// The chain of causes, without those whose text the message before already holds.

@@ -43,7 +43,9 @@ impl Output {
                 self.is_closed = true;
                 Ok(())
             }
-            result => result,
+            result => result.map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
+            }),
         }
     }
 

@@ -124,6 +124,7 @@ fn what_only_the_disk_can_tell_is_refused_before_the_first_step() {
         ("--batch-size 1099511627776", 2, &["of memory", "`batch_size`"]),
         ("--block-size 100000", 2, &["`block_size` is 100000 (--block-size)", "tokens"]),
         ("--init-from resume", 2, &["new", "no checkpoint", "--init-from scratch"]),
+        ("--n-layer x", 2, &["'x'", "--n-layer", "expected a whole number"]),
         ("--init-from resum", 2, &["`init_from` is resum", "scratch, resume, auto"]),
         ("--init-from out", 2, &["`init_from`", "out/best"]),
         ("--out-dir out", 2, &["out", "--init-from resume", "--overwrite"]),

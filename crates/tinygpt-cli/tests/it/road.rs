@@ -148,6 +148,18 @@ fn a_reader_that_leaves_is_no_error() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_named_with_the_way_on() {
+    let dir = trained();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut sample = command("sample", dir.path());
+    let output = sample.args(["--out-dir", "out"]).stdout(full).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{stderr}");
+    assert!(stderr.contains("standard output") && stderr.contains("free some space"), "{stderr}");
+}
+
+#[test]
 #[cfg(unix)]
 fn a_signal_stops_the_run_with_everything_saved() {
     use std::io::{BufRead as _, BufReader};
