@@ -57,6 +57,11 @@ impl<'a> Matrix<'a> {
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
+    /// Its number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// The transposed view of the same elements.
     pub fn t(self) -> Self {
         Self {
@@ -78,6 +83,22 @@ impl<'a> MatrixMut<'a> {
         let needed = extent(rows, cols, cols, 1);
         assert!(data.len() >= needed, "a [{rows}, {cols}] view needs {needed}, got {}", data.len());
         Self { data, rows, cols, row_stride: cols }
+    }
+
+    /// A matrix whose rows begin `row_stride` elements apart; what lies between them is left alone.
+    ///
+    /// # Panics
+    /// If `data` is too short, or the rows would overlap.
+    pub fn with_row_stride(
+        data: &'a mut [f32],
+        rows: usize,
+        cols: usize,
+        row_stride: usize,
+    ) -> Self {
+        let needed = extent(rows, cols, row_stride, 1);
+        assert!(data.len() >= needed, "a [{rows}, {cols}] view needs {needed}, got {}", data.len());
+        assert!(row_stride >= cols, "rows of {cols} overlap at a stride of {row_stride}");
+        Self { data, rows, cols, row_stride }
     }
 }
 
@@ -175,6 +196,14 @@ mod tests {
         let view = Matrix::with_row_stride(&a, 3, 4, 10);
         gemm(MatrixMut::new(&mut out, 3, 5), view, Matrix::new(&b, 4, 5), Store::Overwrite, 1);
         assert_close(&out, &naive(&packed, &b, 3, 4, 5), 1e-5, "strided");
+
+        let mut wide = vec![7.0; 2 * 9 + 5];
+        let to = MatrixMut::with_row_stride(&mut wide, 3, 5, 9);
+        gemm(to, view, Matrix::new(&b, 4, 5), Store::Overwrite, 1);
+        for (i, &x) in wide.iter().enumerate() {
+            let expected = if i % 9 < 5 { out[i / 9 * 5 + i % 9] } else { 7.0 };
+            assert_eq!(x, expected, "element {i} of a destination with gaps");
+        }
     }
 
     #[test]
