@@ -12,9 +12,9 @@ use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser};
 use serde_json::Value;
 
 use crate::config_file::ConfigFile;
-use crate::exit::UsageError;
 use crate::layer::Layered;
 use crate::options::Options;
+use crate::usage::UsageError;
 
 /// The flags of a binary and the two that all binaries share.
 #[derive(Debug, Parser)]

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::exit::UsageError;
 use crate::options::Options;
+use crate::usage::UsageError;
 
 /// The keys of a config file, each known to the binary and of the right type.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use candle_core::Device;
 
-use crate::exit::UsageError;
+use crate::usage::UsageError;
 
 /// A device as named by the user, not opened yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

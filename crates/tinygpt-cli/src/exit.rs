@@ -3,7 +3,6 @@
 //! 0 done, 1 anything unexpected, 2 usage or config, 3 bad or corrupt data, 4 I/O, 5 network,
 //! 6 non-finite numbers, 7 locked, 128 + the signal's number when stopped by one.
 
-use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -16,6 +15,7 @@ use crate::args::{self, Invocation, NoRun};
 use crate::layer::Layered;
 use crate::options::Options;
 use crate::terminal::{Output, say};
+use crate::usage::UsageError;
 
 const UNEXPECTED: u8 = 1;
 const USAGE: u8 = 2;
@@ -80,7 +80,7 @@ fn print_refusal(error: &clap::Error) {
 /// Prints the whole chain of causes on one line, and the way on where one is known.
 fn report(error: &anyhow::Error) {
     say(&format!("error: {}", chain(error)));
-    let hint = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.hint.as_deref());
+    let hint = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
     if let Some(hint) = hint.or_else(|| is_disk_full(error).then_some(FULL_HINT)) {
         say(&format!("hint: {hint}"));
     }
@@ -163,44 +163,3 @@ fn model_code(error: &ModelError) -> u8 {
         ModelKind::Internal => UNEXPECTED,
     }
 }
-
-/// The user asked for something that cannot be; nothing was done.
-#[derive(Debug)]
-pub struct UsageError {
-    message: String,
-    hint: Option<String>,
-}
-
-impl UsageError {
-    /// An error with this message.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
-    }
-
-    /// All `faults` in one error, `None` if there is none.
-    pub fn from_faults(faults: Vec<String>) -> Option<Self> {
-        match faults.as_slice() {
-            [] => None,
-            [only] => Some(Self::new(only)),
-            many => {
-                let lines: Vec<String> = many.iter().map(|fault| format!("\n  {fault}")).collect();
-                Some(Self::new(format!("{} faults:{}", many.len(), lines.concat())))
-            }
-        }
-    }
-
-    /// Adds the way on, printed on a line of its own.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for UsageError {}

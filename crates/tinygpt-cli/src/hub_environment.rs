@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use tinygpt_data::hub::{HubOptions, Token};
 
-use crate::exit::UsageError;
+use crate::usage::UsageError;
 
 /// Reads `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_CACHE` or `HF_HOME`, and `HF_HUB_OFFLINE`.
 ///

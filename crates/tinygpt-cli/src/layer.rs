@@ -10,8 +10,8 @@ use tinygpt_train::Fault;
 
 use crate::config_file::ConfigFile;
 use crate::device::DeviceChoice;
-use crate::exit::UsageError;
 use crate::options::Options;
+use crate::usage::UsageError;
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,3 +16,4 @@ pub mod options;
 pub mod progress;
 pub mod signals;
 pub mod terminal;
+pub mod usage;

@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use tinygpt_model::{ModelConfig, memory};
 use tinygpt_train::TrainConfig;
 
-use crate::exit::UsageError;
+use crate::usage::UsageError;
 
 /// Checks that training with `vocab_size` rows of the token table fits.
 ///

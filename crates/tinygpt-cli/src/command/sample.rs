@@ -11,10 +11,11 @@ use tinygpt_train::TrainError;
 use tinygpt_train::checkpoint::{self, BEST, LAST, Which};
 
 use super::story::Storyteller;
-use crate::exit::{Ended, UsageError};
+use crate::exit::Ended;
 use crate::layer::Layered;
 use crate::options::{Options as _, SampleOptions, SampleSettings, Start};
 use crate::terminal::{Output, grouped, say, spoken};
+use crate::usage::UsageError;
 
 /// Between two samples.
 const SEPARATOR: &str = "----------------------------------------\n";

@@ -8,13 +8,14 @@ use tinygpt_train::{Outcome, Report as _, StopFlag, TrainConfig, TrainError, Tra
 
 use super::prepare::closing_summary;
 use super::story::Storyteller;
-use crate::exit::{Ended, UsageError};
+use crate::exit::Ended;
 use crate::layer::{Faults, Layered};
 use crate::memory;
 use crate::options::{Dtype, Options as _, SampleOptions, TrainOptions};
 use crate::progress::{PrepareBars, TrainLines};
 use crate::signals::Signals;
 use crate::terminal::{Output, grouped, say};
+use crate::usage::UsageError;
 
 /// Does what `train` was asked to do.
 ///

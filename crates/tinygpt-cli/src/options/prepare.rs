@@ -84,7 +84,7 @@ impl Layered<PrepareOptions> {
     /// Says what the options mean to the data crate, without the hub.
     ///
     /// # Errors
-    /// All faults that show without a look at the text, at once, as a [`crate::exit::UsageError`].
+    /// All faults that show without a look at the text, at once, as a [`crate::usage::UsageError`].
     pub fn resolve(&self) -> anyhow::Result<PrepareRequest> {
         let options = self.options.clone();
         let unsaid = PrepareRequest::default();

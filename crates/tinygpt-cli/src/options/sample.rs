@@ -123,7 +123,7 @@ impl Layered<SampleOptions> {
     /// Says what the options mean.
     ///
     /// # Errors
-    /// All faults at once, as a [`crate::exit::UsageError`].
+    /// All faults at once, as a [`crate::usage::UsageError`].
     pub fn resolve(&self) -> anyhow::Result<SampleSettings> {
         let mut faults = Faults::of(self);
         let options = self.options.clone();

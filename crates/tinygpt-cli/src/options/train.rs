@@ -10,8 +10,8 @@ use tinygpt_train::{TrainConfig, TrainError};
 
 use super::{EncodingType, Options, finite};
 use crate::device::DeviceChoice;
-use crate::exit::UsageError;
 use crate::layer::{Faults, Layered};
+use crate::usage::UsageError;
 
 /// Flags of `train`, which are also the keys of its config file.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,51 @@
+//! The error of someone who asked for what cannot be: a wrong flag, key, file or device.
+//!
+//! It knows a message and a way on; that it means exit code 2 is said in [`crate::exit`].
+
+use std::fmt;
+
+/// The user asked for something that cannot be; nothing was done.
+#[derive(Debug)]
+pub struct UsageError {
+    message: String,
+    hint: Option<String>,
+}
+
+impl UsageError {
+    /// An error with this message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// All `faults` in one error, `None` if there is none.
+    pub fn from_faults(faults: Vec<String>) -> Option<Self> {
+        match faults.as_slice() {
+            [] => None,
+            [only] => Some(Self::new(only)),
+            many => {
+                let lines: Vec<String> = many.iter().map(|fault| format!("\n  {fault}")).collect();
+                Some(Self::new(format!("{} faults:{}", many.len(), lines.concat())))
+            }
+        }
+    }
+
+    /// The way on, where one is known.
+    pub fn way_on(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Adds the way on, printed on a line of its own.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for UsageError {}
