@@ -150,6 +150,9 @@ mod tests {
             assert!((count - 108_800.0).abs() < 935.0, "{what}: {count} of 160,000 agree");
         }
         assert_eq!(mask(key(&[1, 0]), 3)[..n], a[3 * n..4 * n], "skip_rows only moves the origin");
+        let once = Dropout::new(0.2, 1).map(|d| d.skip_rows(5));
+        let twice = Dropout::new(0.2, 1).map(|d| d.skip_rows(2).skip_rows(3));
+        assert_eq!(once, twice, "a worker's rows, then a thread's: the steps add up");
     }
 
     #[test]
