@@ -1,0 +1,97 @@
+//! Full training steps of one shape on random ids, timed: our half of `bench/run.py`, and by hand
+//!
+//! ```text
+//! echo 20 | cargo run --release -p tinygpt-train --example step -- '{"n_layer":6,"n_head":6,"n_embd":384,
+//!     "block_size":256,"batch_size":8,"vocab_size":258,"dropout":0.0,"threads":2}'
+//! ```
+//!
+//! A step is zeroed gradients, forward, backward, clipping by the global norm and AdamW. Every line
+//! of standard input is a number of steps to make; the answer is a line of JSON with the seconds of
+//! each and the last loss. So a driver can let two programs run in turn without starting them anew.
+#![allow(clippy::print_stdout, reason = "an example prints its result")]
+
+use std::env;
+use std::error::Error;
+use std::io::stdin;
+use std::time::Instant;
+
+use candle_core::Device;
+use serde::Deserialize;
+use serde_json::json;
+use tinygpt_model::{DropoutKey, Gpt, Grads, ModelConfig, TokenBatch};
+use tinygpt_train::{AdamW, AdamWConfig};
+
+/// What is measured, named as in a run's config.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shape {
+    n_layer: usize,
+    n_head: usize,
+    n_embd: usize,
+    block_size: usize,
+    batch_size: usize,
+    vocab_size: usize,
+    dropout: f32,
+    threads: usize,
+}
+
+/// A model in training; every batch is the same.
+struct Bench {
+    gpt: Gpt,
+    grads: Grads,
+    optimizer: AdamW,
+    ids: Vec<u32>,
+    shape: Shape,
+}
+
+impl Bench {
+    fn new(shape: Shape) -> Result<Self, Box<dyn Error>> {
+        let config = ModelConfig {
+            vocab_size: shape.vocab_size,
+            block_size: shape.block_size,
+            n_layer: shape.n_layer,
+            n_head: shape.n_head,
+            n_embd: shape.n_embd,
+            dropout: shape.dropout,
+            bias: true,
+        };
+        let mut gpt = Gpt::init(config, 1337, &Device::Cpu)?;
+        gpt.set_threads(shape.threads);
+        let adamw =
+            AdamWConfig { beta1: 0.9, beta2: 0.99, eps: AdamWConfig::EPS, weight_decay: 0.1 };
+        let optimizer = AdamW::new(adamw, gpt.params(), shape.threads);
+        // Spread over the vocabulary without a pattern that a cache could like.
+        let id = |i: usize| (((i as u64 * 2_654_435_761) >> 7) % shape.vocab_size as u64) as u32;
+        let ids = (0..=shape.batch_size * shape.block_size).map(id).collect();
+        Ok(Self { grads: gpt.new_grads()?, optimizer: optimizer?, gpt, ids, shape })
+    }
+
+    fn step(&mut self) -> Result<f32, Box<dyn Error>> {
+        let Self { gpt, grads, optimizer, ids, shape } = self;
+        let (batch_size, seq_len) = (shape.batch_size, shape.block_size);
+        let (inputs, targets) = (&ids[..batch_size * seq_len], &ids[1..]);
+        let batch = TokenBatch { inputs, targets, batch_size, seq_len };
+        let dropout = DropoutKey { seed: 1337, step: optimizer.n_steps(), micro_batch: 0 };
+        grads.zero()?;
+        let loss = gpt.accumulate_gradients(&batch, Some(dropout), 1.0, grads)?;
+        let clip = (1.0 / grads.global_norm(gpt.params())?).min(1.0);
+        optimizer.step(gpt.params(), grads, 1e-4, clip)?;
+        Ok(loss)
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let shape = env::args().nth(1).ok_or("expected a shape as JSON")?;
+    let mut bench = Bench::new(serde_json::from_str(&shape)?)?;
+    for line in stdin().lines() {
+        let n_steps: usize = line?.trim().parse()?;
+        let (mut seconds, mut loss) = (Vec::with_capacity(n_steps), f32::NAN);
+        for _ in 0..n_steps {
+            let start = Instant::now();
+            loss = bench.step()?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        println!("{}", json!({ "seconds": seconds, "loss": loss }));
+    }
+    Ok(())
+}
