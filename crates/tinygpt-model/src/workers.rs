@@ -2,9 +2,9 @@
 //!
 //! There are two ways. *Workers* each take a part of the sequences with gradients of their own and
 //! single-threaded kernels: they meet once per step, when the gradients are added, and each
-//! worker's activations stay in its core's cache. That is the faster way for small models. For
-//! large ones the additional gradients cost more than they save: there one pass takes the whole
-//! batch and its kernels divide their rows. Either way results depend on the number of threads
+//! worker's activations stay in its core's cache. That is the faster way as long as the
+//! additional gradients stay small. Where they would not, one pass takes the whole batch and its
+//! kernels divide their rows. Either way results depend on the number of threads
 //! alone, never on timing.
 
 use std::ops::Range;
@@ -19,8 +19,8 @@ use crate::layers::dropout::{Dropout, DropoutKey};
 use crate::params::{ModelParts, Params};
 use crate::workspace::{Dims, Workspace};
 
-/// Models up to this many parameters are trained by workers: their gradients stay in the caches.
-const WORKERS_UP_TO_PARAMS: usize = 4 << 20;
+/// The gradients that all workers but the first may hold together, in elements: 256 MiB.
+const WORKER_GRADIENTS: usize = 64 << 20;
 
 /// The memory of the CPU path, kept from call to call.
 #[derive(Debug, Default)]
@@ -172,7 +172,8 @@ impl Job<'_> {
 
 /// How many workers train a model of `n_params` on `batch_size` sequences.
 pub(crate) fn count(n_params: usize, batch_size: usize, threads: usize) -> usize {
-    if n_params <= WORKERS_UP_TO_PARAMS { threads.min(batch_size) } else { 1 }
+    let n_workers = threads.min(batch_size).max(1);
+    if n_params.saturating_mul(n_workers - 1) <= WORKER_GRADIENTS { n_workers } else { 1 }
 }
 
 /// The `i`-th of `n` parts of `len`, as equal as can be.
