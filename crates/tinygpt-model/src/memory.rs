@@ -34,8 +34,8 @@ impl MemoryEstimate {
 ///
 /// Each block keeps 12 C floats of a token (its input, both normalised inputs, queries, keys and
 /// values, the attention's output, the residual between its halves, the MLP's hidden layer) and one
-/// for each head; all blocks share scratch of 9 C. Small models train with one set of gradients
-/// for each worker. Saturates instead of overflowing.
+/// for each head; all blocks share scratch of 9 C. Each worker has a set of gradients, where
+/// there are several. Saturates instead of overflowing.
 ///
 /// ```
 /// use tinygpt_model::{ModelConfig, memory};

@@ -186,3 +186,17 @@ fn part(len: usize, i: usize, n: usize) -> Range<usize> {
 fn on_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
     if threads > 1 { rayon::scope(|_| work()) } else { work() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_stop_where_their_gradients_would_take_too_much() {
+        assert_eq!(count(64 << 20, 8, 2), 2, "one more set of gradients fits exactly");
+        assert_eq!(count((64 << 20) + 1, 8, 2), 1);
+        assert_eq!(count(11 << 20, 8, 16), 1, "seven more sets do not fit");
+        assert_eq!(count(1 << 20, 8, 16), 8, "no more workers than sequences");
+        assert_eq!(count(usize::MAX, 1, 16), 1, "one worker needs no further gradients");
+    }
+}
