@@ -1,9 +1,10 @@
-"""Full training steps of one shape on random ids in PyTorch: the peer's half of bench/run.py.
+"""Full training steps of one shape on random ids in PyTorch: the peer's half of bench/steps.py.
 
     echo 20 | python bench/torch_step.py '{"n_layer":6,"n_head":6,"n_embd":384,"block_size":256,"batch_size":8,"vocab_size":258,"dropout":0.0,"threads":2}'
 
 Eager f32 as PyTorch does it best on a CPU: scaled_dot_product_attention, fused AdamW, tanh GELU from the library, tied
-head. Every line of standard input is a number of steps to make; the answer is a line of JSON with the seconds of each.
+head. With --compile first, the model goes through torch.compile. Every line of standard input is a number of steps to
+make; the answer is a line of JSON with the seconds of each.
 """
 
 import json
@@ -52,7 +53,7 @@ class Gpt(nn.Module):
 
 
 def main():
-    shape = json.loads(sys.argv[1])
+    shape = json.loads(sys.argv[-1])
     torch.manual_seed(1337)
     torch.set_num_threads(shape["threads"])
     model = Gpt(shape)
@@ -62,6 +63,8 @@ def main():
     optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.99), fused=True)
     ids = torch.randint(shape["vocab_size"], (shape["batch_size"], shape["block_size"] + 1))
     inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    if "--compile" in sys.argv:
+        model.compile()
     for line in sys.stdin:
         seconds = []
         for _ in range(int(line)):

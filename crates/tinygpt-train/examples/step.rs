@@ -1,13 +1,14 @@
-//! Full training steps of one shape on random ids, timed: our half of `bench/run.py`, and by hand
+//! Full training steps of one shape on random ids, timed: our half of `bench/steps.py`, and by hand
 //!
 //! ```text
-//! echo 20 | cargo run --release -p tinygpt-train --example step -- '{"n_layer":6,"n_head":6,"n_embd":384,
+//! echo 20 | cargo run --release --example step -- '{"n_layer":6,"n_head":6,"n_embd":384,
 //!     "block_size":256,"batch_size":8,"vocab_size":258,"dropout":0.0,"threads":2}'
 //! ```
 //!
 //! A step is zeroed gradients, forward, backward, clipping by the global norm and AdamW. Every line
 //! of standard input is a number of steps to make; the answer is a line of JSON with the seconds of
 //! each and the last loss. So a driver can let two programs run in turn without starting them anew.
+//! `TINYGPT_SIMD=avx2` or `portable` holds the kernels to that instruction set.
 #![allow(clippy::print_stdout, reason = "an example prints its result")]
 
 use std::env;
@@ -18,6 +19,7 @@ use std::time::Instant;
 use candle_core::Device;
 use serde::Deserialize;
 use serde_json::json;
+use tinygpt_kernels::simd;
 use tinygpt_model::{DropoutKey, Gpt, Grads, ModelConfig, TokenBatch};
 use tinygpt_train::{AdamW, AdamWConfig};
 
@@ -80,7 +82,19 @@ impl Bench {
     }
 }
 
+/// Holds the kernels to the instruction set that the environment names.
+fn limit_simd() -> Result<(), Box<dyn Error>> {
+    let Ok(wanted) = env::var("TINYGPT_SIMD") else { return Ok(()) };
+    let mut known = simd::Level::available();
+    let level = known.find(|level| level.name() == wanted);
+    simd::limit(
+        level.ok_or_else(|| format!("TINYGPT_SIMD is {wanted}, which this machine lacks"))?,
+    );
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
+    limit_simd()?;
     let shape = env::args().nth(1).ok_or("expected a shape as JSON")?;
     let mut bench = Bench::new(serde_json::from_str(&shape)?)?;
     for line in stdin().lines() {
