@@ -37,6 +37,7 @@ mod math;
 pub mod norm;
 mod parallel;
 pub mod residual;
+mod scratch;
 pub mod simd;
 #[cfg(test)]
 mod testing;

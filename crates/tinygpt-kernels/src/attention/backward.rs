@@ -5,17 +5,18 @@
 //! `dK = dSᵀ Q / √D`, where `δ_i = Σ_j P_ij dP_ij = Σ_d dO_id O_id`, so that it needs no second
 //! pass over the row. Source: Dao et al. 2022, appendix B.2 and B.4.
 
-use super::forward::Block;
-use super::tile::{Left, Out, Right, multiply};
-use super::{BLOCK, HeadView, Shape, with_scratch};
+use super::products::{KEYS, QUERIES, TILE, Tile, scores, weighted, weighted_transposed};
+use super::{HeadView, PackedKeys, Shape};
 use crate::dropout::Dropout;
+use crate::gemm::{Matrix, MatrixMut, Panels, Store, pack, packed_len};
 use crate::math::exp;
 use crate::parallel::rows_per_thread;
+use crate::scratch::with_scratch;
 use crate::simd::{Vector, dispatch};
 use rayon::prelude::*;
 
 dispatch!(fn row_dots(a: &[f32], b: &[f32], stride: usize, width: usize, dots: &mut [f32]) = row_dots_kernel);
-dispatch!(fn gradient_block(block: Block, rows: RowValues<'_>, scores: &mut [f32], dp: &mut [f32]) = gradient_kernel);
+dispatch!(fn gradient_tile(tile: Tile, rows: Rows<'_>, scores: &mut [f32], dp: &mut [f32]) = gradient_kernel);
 
 /// What the backward pass reads: the forward pass's slices and the gradient of its output.
 #[derive(Clone, Copy, Debug)]
@@ -86,64 +87,68 @@ struct OneHead<'a> {
     dropout: Option<Dropout>,
 }
 
+/// Tile by tile: everything that a tile of scores contributes is added while it is in L1.
 fn one_head(head: HeadView<'_>, saved: OneHead<'_>, dqkv: &mut [f32]) {
-    let (t, d, c, stride) = (head.time, head.head_dim, head.channels, head.padded_time());
-    let wide = head.row_stride();
-    clear_head(&head, dqkv);
-    with_scratch(2 * (d + BLOCK) * stride, |scratch| {
-        let (k_t, scratch) = scratch.split_at_mut(d * stride);
-        let (v_t, scratch) = scratch.split_at_mut(d * stride);
-        let (scores, dp) = scratch.split_at_mut(BLOCK * stride);
-        head.transpose(head.k(), k_t);
-        head.transpose(head.v(), v_t);
-        let mut deltas = [0.0; BLOCK];
-        for start in (0..t).step_by(BLOCK) {
-            let rows = BLOCK.min(t - start);
-            let keys = start + rows;
-            let (q, dout) = (&head.q()[start * wide..], &saved.dout[start * c..]);
-            row_dots(&saved.out[start * c..], dout, c, d, &mut deltas[..rows]);
-            // S = Q Kᵀ and dO Vᵀ, then P̃ and dS in their places.
-            let to = Out { data: scores, row_stride: stride, accumulate: false };
-            let left = Left { data: q, row_stride: wide, col_stride: 1 };
-            multiply(to, left, Right { data: k_t, row_stride: stride }, (rows, d, keys));
-            let to = Out { data: dp, row_stride: stride, accumulate: false };
-            let left = Left { data: dout, row_stride: c, col_stride: 1 };
-            multiply(to, left, Right { data: v_t, row_stride: stride }, (rows, d, keys));
-            let (scale, dropout) = (saved.scale, saved.dropout);
-            let block = Block { start, keys, stride, scale, dropout };
-            let row_values = RowValues { lse: &saved.lse[start..keys], deltas: &deltas };
-            gradient_block(block, row_values, scores, dp);
-            // dV += P̃ᵀ dO, dK += dSᵀ Q, dQ = dS K.
-            let p_t = Left { data: scores, row_stride: 1, col_stride: stride };
-            let ds_t = Left { data: dp, row_stride: 1, col_stride: stride };
-            let dv = &mut dqkv[2 * c + head.offset..];
-            let to = Out { data: dv, row_stride: wide, accumulate: true };
-            multiply(to, p_t, Right { data: dout, row_stride: c }, (keys, rows, d));
-            let dk = &mut dqkv[c + head.offset..];
-            let to = Out { data: dk, row_stride: wide, accumulate: true };
-            multiply(to, ds_t, Right { data: q, row_stride: wide }, (keys, rows, d));
-            let dq = &mut dqkv[head.offset + start * wide..];
-            let to = Out { data: dq, row_stride: wide, accumulate: false };
-            let ds = Left { data: dp, row_stride: stride, col_stride: 1 };
-            multiply(to, ds, Right { data: head.k(), row_stride: wide }, (rows, keys, d));
+    let (t, d, c) = (head.time, head.head_dim, head.channels);
+    let packed_rows = packed_len(QUERIES, d);
+    let len = 3 * PackedKeys::len(t, d) + 2 * packed_rows + 2 * TILE + 2 * t * d;
+    with_scratch(len, |scratch| {
+        let (k_t, scratch) = PackedKeys::new(head.k(), true, scratch);
+        let (v_t, scratch) = PackedKeys::new(head.v(), true, scratch);
+        let (k, scratch) = PackedKeys::new(head.k(), false, scratch);
+        let (packed_q, scratch) = scratch.split_at_mut(packed_rows);
+        let (packed_dout, scratch) = scratch.split_at_mut(packed_rows);
+        let (p, scratch) = scratch.split_at_mut(TILE);
+        let (ds, sums) = scratch.split_at_mut(TILE);
+        sums.fill(0.0);
+        let (dk, dv) = sums.split_at_mut(t * d);
+        let mut deltas = [0.0; QUERIES];
+        for query in (0..t).step_by(QUERIES) {
+            let queries = QUERIES.min(t - query);
+            let dout_rows = &saved.dout[query * c..];
+            row_dots(&saved.out[query * c..], dout_rows, c, d, &mut deltas[..queries]);
+            let q = head.q().block((query, 0), (queries, d));
+            let dout = Matrix::with_row_stride(dout_rows, queries, d, c);
+            pack(q, packed_q);
+            pack(dout, packed_dout);
+            let q_panels = Panels::new(packed_q, queries, d);
+            let dout_panels = Panels::new(packed_dout, queries, d);
+            let dq = &mut dqkv[head.offset + query * 3 * c..];
+            let mut dq = MatrixMut::with_row_stride(dq, queries, d, 3 * c);
+            let lse = &saved.lse[query..query + queries];
+            let rows = Rows { lse, deltas: &deltas, scale: saved.scale, dropout: saved.dropout };
+            for tile in Tile::row(query, t) {
+                // S = Q Kᵀ and dO Vᵀ, then P̃ and dS in their places.
+                scores(tile, q, k_t.of(&tile), p);
+                scores(tile, dout, v_t.of(&tile), ds);
+                gradient_tile(tile, rows, p, ds);
+                let mut dv = MatrixMut::new(&mut dv[tile.key * d..], tile.keys, d);
+                weighted_transposed(tile, p, dout_panels, &mut dv);
+                let mut dk = MatrixMut::new(&mut dk[tile.key * d..], tile.keys, d);
+                weighted_transposed(tile, ds, q_panels, &mut dk);
+                let store = if tile.key == 0 { Store::Overwrite } else { Store::Accumulate };
+                weighted(tile, ds, k.of(&tile), &mut dq, store);
+            }
+        }
+        let sums = dk.chunks_exact(d).zip(dv.chunks_exact(d));
+        for (row, (dk, dv)) in dqkv.chunks_exact_mut(3 * c).zip(sums) {
+            row[c + head.offset..][..d].copy_from_slice(dk);
+            row[2 * c + head.offset..][..d].copy_from_slice(dv);
         }
     });
 }
 
-/// Zeroes the head's key and value gradients, which the blocks add to.
-fn clear_head(head: &HeadView<'_>, dqkv: &mut [f32]) {
-    for row in dqkv.chunks_exact_mut(head.row_stride()) {
-        for first in [head.channels + head.offset, 2 * head.channels + head.offset] {
-            row[first..first + head.head_dim].fill(0.0);
-        }
-    }
-}
-
-/// What the rows of a block need beside their scores.
+/// What the rows of a row of tiles need beside their scores.
 #[derive(Clone, Copy)]
-struct RowValues<'a> {
+struct Rows<'a> {
+    /// Log-sum-exps.
     lse: &'a [f32],
+    /// δ.
     deltas: &'a [f32],
+    /// `1/√D`.
+    scale: f32,
+    /// The head's dropout; its row 0 is query 0.
+    dropout: Option<Dropout>,
 }
 
 /// `dots[i] = Σ_d a[i, d] · b[i, d]` over rows `stride` apart.
@@ -161,29 +166,25 @@ fn row_dots_kernel<V: Vector>(a: &[f32], b: &[f32], stride: usize, width: usize,
 
 /// On entry raw scores and `dO Vᵀ`; on return `P̃` and `dS / √D`, both zero behind the diagonal.
 #[inline(always)]
-fn gradient_kernel<V: Vector>(
-    block: Block,
-    rows: RowValues<'_>,
-    scores: &mut [f32],
-    dp: &mut [f32],
-) {
-    let scale = V::splat(block.scale);
-    for (i, (&lse, &delta)) in rows.lse.iter().zip(rows.deltas).enumerate() {
-        let row = i * block.stride..i * block.stride + block.keys;
-        let seen = block.start + i + 1;
-        let (scores, hidden) = scores[row.clone()].split_at_mut(seen);
+fn gradient_kernel<V: Vector>(tile: Tile, rows: Rows<'_>, scores: &mut [f32], dp: &mut [f32]) {
+    let scale = V::splat(rows.scale);
+    let tile_rows = scores.chunks_exact_mut(KEYS).zip(dp.chunks_exact_mut(KEYS));
+    let row_values = rows.lse.iter().zip(rows.deltas);
+    for (i, ((scores, dp), (&lse, &delta))) in tile_rows.zip(row_values).enumerate() {
+        let visible = tile.visible(i);
+        let (scores, hidden) = scores.split_at_mut(visible);
         hidden.fill(0.0);
-        let (dp, hidden) = dp[row].split_at_mut(seen);
+        let (dp, hidden) = dp.split_at_mut(visible);
         hidden.fill(0.0);
         let (minus_lse, delta) = (V::splat(-lse), V::splat(delta));
-        let key = block.dropout.map(|d| (d, d.row_key(block.start + i)));
+        let key = rows.dropout.map(|d| (d, d.row_key(tile.query + i)));
         let columns = scores.chunks_mut(V::LANES).zip(dp.chunks_mut(V::LANES));
         for (n, (score, dp)) in columns.enumerate() {
             let p = exp(V::load(score).mul_add(scale, minus_lse));
             let grad = V::load(dp);
             let (dropped, grad) = match key {
                 Some((dropout, key)) => {
-                    let col = n * V::LANES;
+                    let col = tile.key + n * V::LANES;
                     (dropout.apply(p, key, col), dropout.apply(grad, key, col))
                 }
                 None => (p, grad),

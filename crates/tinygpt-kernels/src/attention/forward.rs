@@ -1,14 +1,16 @@
 //! The forward pass of attention.
 
-use super::tile::{Left, Out, Right, multiply};
-use super::{BLOCK, HeadView, Shape, with_scratch};
+use super::products::{KEYS, QUERIES, TILE, Tile, scores, weighted};
+use super::{HeadView, PackedKeys, Shape};
 use crate::dropout::Dropout;
+use crate::gemm::{MatrixMut, Store};
 use crate::math::exp;
 use crate::parallel::rows_per_thread;
+use crate::scratch::with_scratch;
 use crate::simd::{Vector, dispatch};
 use rayon::prelude::*;
 
-dispatch!(fn softmax_block(block: Block, scores: &mut [f32], lse: &mut [f32], sums: &mut [f32]) = softmax_kernel);
+dispatch!(fn softmax_rows(rows: Rows, scores: &mut [f32], lse: &mut [f32], sums: &mut [f32]) = softmax_kernel);
 dispatch!(fn scale_row(row: &mut [f32], factor: f32) = scale_kernel);
 
 /// Writes `out` `[B, T, C]` and the log-sum-exp of the scaled scores `lse` `[B, H, T]`.
@@ -59,75 +61,76 @@ fn one_head(
     out: &mut [f32],
     lse: &mut [f32],
 ) {
-    let (t, d, c, stride) = (head.time, head.head_dim, head.channels, head.padded_time());
-    with_scratch((d + BLOCK) * stride, |scratch| {
-        let (k_t, scores) = scratch.split_at_mut(d * stride);
-        head.transpose(head.k(), k_t);
-        let mut sums = [0.0; BLOCK];
-        for start in (0..t).step_by(BLOCK) {
-            let rows = BLOCK.min(t - start);
-            let keys = start + rows;
-            let q = Left {
-                data: &head.q()[start * head.row_stride()..],
-                row_stride: head.row_stride(),
-                col_stride: 1,
-            };
-            let to = Out { data: scores, row_stride: stride, accumulate: false };
-            multiply(to, q, Right { data: k_t, row_stride: stride }, (rows, d, keys));
-            let block = Block { start, keys, stride, scale, dropout };
-            softmax_block(block, scores, &mut lse[start..keys], &mut sums);
-            let weights = Left { data: scores, row_stride: stride, col_stride: 1 };
-            let values = Right { data: head.v(), row_stride: head.row_stride() };
-            let out = &mut out[start * c..];
-            let to = Out { data: out, row_stride: c, accumulate: false };
-            multiply(to, weights, values, (rows, keys, d));
-            for (row, sum) in sums.iter().enumerate().take(rows) {
-                scale_row(&mut out[row * c..][..d], 1.0 / sum);
+    let (t, d, c) = (head.time, head.head_dim, head.channels);
+    let tiles_len = t.div_ceil(KEYS) * TILE;
+    with_scratch(2 * PackedKeys::len(t, d) + tiles_len, |scratch| {
+        let (k_t, scratch) = PackedKeys::new(head.k(), true, scratch);
+        let (v, tiles) = PackedKeys::new(head.v(), false, scratch);
+        let mut sums = [0.0; QUERIES];
+        for query in (0..t).step_by(QUERIES) {
+            let queries = QUERIES.min(t - query);
+            let q = head.q().block((query, 0), (queries, d));
+            for (tile, data) in Tile::row(query, t).zip(tiles.chunks_exact_mut(TILE)) {
+                scores(tile, q, k_t.of(&tile), data);
+            }
+            let rows = Rows { query, time: t, scale, dropout };
+            softmax_rows(rows, tiles, &mut lse[query..query + queries], &mut sums);
+            let rows = &mut out[query * c..];
+            let mut to = MatrixMut::with_row_stride(rows, queries, d, c);
+            for (tile, data) in Tile::row(query, t).zip(tiles.chunks_exact(TILE)) {
+                let store = if tile.key == 0 { Store::Overwrite } else { Store::Accumulate };
+                weighted(tile, data, v.of(&tile), &mut to, store);
+            }
+            for (row, sum) in rows.chunks_mut(c).zip(&sums[..queries]) {
+                scale_row(&mut row[..d], 1.0 / sum);
             }
         }
     });
 }
 
-/// Where a block of scores stands.
+/// A row of tiles, and what is done to their scores.
 #[derive(Clone, Copy)]
-pub(super) struct Block {
-    /// Position of its first query.
-    pub(super) start: usize,
-    /// Keys it looks at.
-    pub(super) keys: usize,
-    /// Floats between its rows.
-    pub(super) stride: usize,
+struct Rows {
+    /// Position of the first query.
+    query: usize,
+    /// T.
+    time: usize,
     /// `1/√D`.
-    pub(super) scale: f32,
+    scale: f32,
     /// The head's dropout; its row 0 is query 0.
-    pub(super) dropout: Option<Dropout>,
+    dropout: Option<Dropout>,
 }
 
 /// Turns raw scores into `exp(score − max)` (with dropout applied), their row sums (without) and
-/// the log-sum-exps. Columns behind the diagonal become zero.
+/// the log-sum-exps. Scores behind the diagonal become zero.
 ///
 /// The division by the sum is left to the output row, which is shorter.
 #[inline(always)]
-fn softmax_kernel<V: Vector>(block: Block, scores: &mut [f32], lse: &mut [f32], sums: &mut [f32]) {
-    let scale = V::splat(block.scale);
+fn softmax_kernel<V: Vector>(rows: Rows, scores: &mut [f32], lse: &mut [f32], sums: &mut [f32]) {
+    let scale = V::splat(rows.scale);
     for (i, (lse, total)) in lse.iter_mut().zip(sums).enumerate() {
-        let row = &mut scores[i * block.stride..][..block.keys];
-        let (seen, hidden) = row.split_at_mut(block.start + i + 1);
-        hidden.fill(0.0);
         let mut largest = V::splat(f32::NEG_INFINITY);
-        for x in seen.chunks(V::LANES) {
-            largest = largest.max(V::load_or(x, f32::NEG_INFINITY));
+        for (tile, scores) in Tile::row(rows.query, rows.time).zip(scores.chunks_exact(TILE)) {
+            for x in scores[i * KEYS..][..tile.visible(i)].chunks(V::LANES) {
+                largest = largest.max(V::load_or(x, f32::NEG_INFINITY));
+            }
         }
-        let max = largest.largest() * block.scale;
+        let max = largest.largest() * rows.scale;
         let m = V::splat(-max);
-        let key = block.dropout.map(|d| (d, d.row_key(block.start + i)));
+        let key = rows.dropout.map(|d| (d, d.row_key(rows.query + i)));
         let mut sum = V::zero();
-        for (n, x) in seen.chunks_mut(V::LANES).enumerate() {
-            let e = exp(V::load_or(x, f32::NEG_INFINITY).mul_add(scale, m));
-            sum = sum + e;
-            match key {
-                Some((dropout, key)) => dropout.apply(e, key, n * V::LANES).store(x),
-                None => e.store(x),
+        for (tile, scores) in Tile::row(rows.query, rows.time).zip(scores.chunks_exact_mut(TILE)) {
+            let (seen, hidden) = scores[i * KEYS..][..KEYS].split_at_mut(tile.visible(i));
+            hidden.fill(0.0);
+            for (n, x) in seen.chunks_mut(V::LANES).enumerate() {
+                let e = exp(V::load_or(x, f32::NEG_INFINITY).mul_add(scale, m));
+                sum = sum + e;
+                match key {
+                    Some((dropout, key)) => {
+                        dropout.apply(e, key, tile.key + n * V::LANES).store(x);
+                    }
+                    None => e.store(x),
+                }
             }
         }
         *total = sum.sum();

@@ -9,22 +9,20 @@
 //! # Layout
 //!
 //! `qkv` is `[B, T, 3C]`, the output of `c_attn`: in each row C queries, C keys, C values, head h
-//! in the columns `h·D..(h+1)·D` of each. It is read and its gradient written where it lies; only
-//! keys and values of one head at a time are transposed into scratch space, where the products
-//! want them. Blocks of 48 queries look at the keys up to their last one; what lies further
-//! above the diagonal is never computed.
+//! in the columns `h·D..(h+1)·D` of each. Queries are read where they lie; keys and values of one
+//! head at a time are packed into panels as the matrix product wants them, since in the packed rows
+//! each position of a head is on another page of memory. The scores are worked on in tiles of 48
+//! queries by 64 keys; what lies above the diagonal is not computed.
 
 mod backward;
 mod forward;
-mod tile;
+mod products;
 
 pub use backward::{Gradient, backward};
 pub use forward::forward;
 
-use std::cell::RefCell;
-
-/// Queries that are handled together: a multiple of the 6 rows of a register block.
-const BLOCK: usize = 48;
+use crate::gemm::{Matrix, Panels, pack, packed_len};
+use products::{KEYS, Tile};
 
 /// The sizes of an attention: `qkv` is `[batch, time, 3 · heads · head_dim]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,49 +78,63 @@ struct HeadView<'a> {
 }
 
 impl<'a> HeadView<'a> {
-    fn row_stride(&self) -> usize {
-        3 * self.channels
+    /// The queries, `[T, D]`.
+    fn q(&self) -> Matrix<'a> {
+        self.part(0)
     }
-    fn q(&self) -> &'a [f32] {
-        &self.qkv[self.offset..]
+    /// The keys, `[T, D]`.
+    fn k(&self) -> Matrix<'a> {
+        self.part(1)
     }
-    fn k(&self) -> &'a [f32] {
-        &self.qkv[self.channels + self.offset..]
+    /// The values, `[T, D]`.
+    fn v(&self) -> Matrix<'a> {
+        self.part(2)
     }
-    fn v(&self) -> &'a [f32] {
-        &self.qkv[2 * self.channels + self.offset..]
-    }
-    /// Floats between the rows of a transposed operand or of a block of scores. The odd number of
-    /// cache lines keeps successive rows out of the same sets of the cache.
-    fn padded_time(&self) -> usize {
-        self.time.next_multiple_of(32) + 16
-    }
-    /// Writes `from` `[T, D]` (rows 3C apart) to `to` `[D, T]`.
-    fn transpose(&self, from: &[f32], to: &mut [f32]) {
-        let stride = self.padded_time();
-        // Blocks of 16 rows, so that each cache line of `to` is filled while it is in L1.
-        for start in (0..self.time).step_by(16) {
-            for d in 0..self.head_dim {
-                for t in start..(start + 16).min(self.time) {
-                    to[d * stride + t] = from[t * self.row_stride() + d];
-                }
-            }
-        }
+    fn part(&self, part: usize) -> Matrix<'a> {
+        let rows = &self.qkv[part * self.channels + self.offset..];
+        Matrix::with_row_stride(rows, self.time, self.head_dim, 3 * self.channels)
     }
 }
 
-/// Hands `run` a scratch slice that each thread keeps from call to call: in a steady state
-/// attention allocates nothing and faults no page.
-fn with_scratch<R>(len: usize, run: impl FnOnce(&mut [f32]) -> R) -> R {
-    thread_local! {
-        static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+/// An operand of one head, packed for each tile of keys.
+struct PackedKeys<'a> {
+    data: &'a [f32],
+    /// `[D, keys]` rather than `[keys, D]`.
+    transposed: bool,
+    head_dim: usize,
+}
+
+impl<'a> PackedKeys<'a> {
+    /// The floats that it takes.
+    fn len(time: usize, head_dim: usize) -> usize {
+        time.div_ceil(KEYS) * Self::tile_len(head_dim)
     }
-    SCRATCH.with_borrow_mut(|scratch| {
-        if scratch.len() < len {
-            scratch.resize(len, 0.0);
+
+    fn tile_len(head_dim: usize) -> usize {
+        packed_len(head_dim, KEYS).max(packed_len(KEYS, head_dim))
+    }
+
+    /// Packs the rows of `from` `[T, D]`, or their transpose, into the start of `to`; returns the
+    /// rest of `to` too.
+    fn new(from: Matrix<'_>, transposed: bool, to: &'a mut [f32]) -> (Self, &'a mut [f32]) {
+        let (time, head_dim) = (from.rows(), from.cols());
+        let (data, rest) = to.split_at_mut(Self::len(time, head_dim));
+        let tiles = data.chunks_exact_mut(Self::tile_len(head_dim));
+        for (key, to) in (0..time).step_by(KEYS).zip(tiles) {
+            let rows = from.block((key, 0), (KEYS.min(time - key), head_dim));
+            pack(if transposed { rows.t() } else { rows }, to);
         }
-        run(&mut scratch[..len])
-    })
+        (Self { data, transposed, head_dim }, rest)
+    }
+
+    /// The keys of one tile.
+    fn of(&self, tile: &Tile) -> Panels<'a> {
+        let len = Self::tile_len(self.head_dim);
+        let data = &self.data[tile.key / KEYS * len..][..len];
+        let (rows, cols) =
+            if self.transposed { (self.head_dim, tile.keys) } else { (tile.keys, self.head_dim) };
+        Panels::new(data, rows, cols)
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //! set switched on, and calls the right one at run time. So a shipped binary needs no
 //! `-C target-cpu=native`, and the kernels themselves hold no `unsafe`.
 //!
-//! What is not here: any kernel. This module and the matrix product's door are the only places of
-//! this crate with `unsafe`.
+//! What is not here: any kernel. This module and the matrix product are the only places of this
+//! crate with `unsafe`.
 
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -31,11 +31,21 @@ pub(crate) trait Vector:
     type Bits: Bits;
     /// Lanes in a register.
     const LANES: usize;
+    /// Registers across a block of the matrix product: what the register file has room for.
+    const TILE: usize;
 
     /// All lanes equal to `x`.
     fn splat(x: f32) -> Self;
     /// The first lanes of `from`; missing lanes are `fill`.
     fn load_or(from: &[f32], fill: f32) -> Self;
+    /// All lanes from `from` on, without a look at how many there are.
+    ///
+    /// # Safety
+    /// `LANES` floats must be readable at `from`.
+    #[expect(unsafe_code, reason = "the innermost loop of the matrix product takes pointers")]
+    unsafe fn load_from(from: *const f32) -> Self;
+    /// Turns the square of the first LANES rows around: lane j of row i becomes lane i of row j.
+    fn transpose(rows: [Self; 16]) -> [Self; 16];
     /// Writes as many lanes as `to` can hold.
     fn store(self, to: &mut [f32]);
     /// `self · factor + addend` in one rounding where the processor can.
@@ -141,7 +151,8 @@ static LIMIT: AtomicU8 = AtomicU8::new(0);
 
 /// Holds every later kernel call of this process to at most `level`, for measurements and tests.
 ///
-/// Matrix products keep their own choice: see [`gemm`](crate::gemm()).
+/// Only at [`Level::Portable`] do matrix products not follow: they go to the `gemm` crate, which
+/// chooses for itself.
 pub fn limit(level: Level) {
     LIMIT.store(level as u8, Ordering::Relaxed);
 }

@@ -1,6 +1,6 @@
 //! The portable vector: an array of eight lanes and loops that the compiler vectorises.
 //!
-//! On x86-64 this becomes SSE2, on aarch64 NEON. No intrinsics, no `unsafe`.
+//! On x86-64 this becomes SSE2, on aarch64 NEON. No intrinsics.
 
 use super::{Bits, Vector};
 use std::array::from_fn;
@@ -38,6 +38,18 @@ const ROUNDER: f32 = 12_582_912.0;
 impl Vector for F32xPortable {
     type Bits = U32xPortable;
     const LANES: usize = LANES;
+    const TILE: usize = 2;
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the trait's contract")]
+    unsafe fn load_from(from: *const f32) -> Self {
+        // SAFETY: the caller's promise; an array of floats is aligned as a float is.
+        Self(unsafe { *from.cast::<[f32; LANES]>() })
+    }
+    #[inline(always)]
+    fn transpose(rows: [Self; 16]) -> [Self; 16] {
+        from_fn(|i| if i < LANES { Self(from_fn(|j| rows[j].0[i])) } else { rows[i] })
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {

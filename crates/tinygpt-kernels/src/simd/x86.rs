@@ -42,6 +42,18 @@ const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 impl Vector for F32x16 {
     type Bits = U32x16;
     const LANES: usize = 16;
+    // 6 · 4 sums, 4 operands and a broadcast: 29 of 32 registers.
+    const TILE: usize = 4;
+
+    #[inline(always)]
+    unsafe fn load_from(from: *const f32) -> Self {
+        // SAFETY: the head of this file, (1), and the caller's promise.
+        Self(unsafe { _mm512_loadu_ps(from) })
+    }
+    #[inline(always)]
+    fn transpose(rows: [Self; 16]) -> [Self; 16] {
+        transpose_16(rows)
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -155,6 +167,73 @@ impl Bits for U32x16 {
     }
 }
 
+/// Turns 16 by 16 around by pairing rows at distance 1 and 2 (within 128 bits), then 4 and 8.
+#[inline(always)]
+fn transpose_16(mut rows: [F32x16; 16]) -> [F32x16; 16] {
+    // SAFETY: the head of this file, (1).
+    unsafe {
+        let mut x = [_mm512_setzero_ps(); 16];
+        for (x, row) in x.iter_mut().zip(rows) {
+            *x = row.0;
+        }
+        for i in (0..16).step_by(2) {
+            let (a, b) = (x[i], x[i + 1]);
+            (x[i], x[i + 1]) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        }
+        // Of four rows: x[i] holds columns 0 and 1 of rows 0 and 1 in each 128 bits, x[i + 1] 2 and 3.
+        for i in (0..16).step_by(4) {
+            let (a, b) = (_mm512_castps_pd(x[i]), _mm512_castps_pd(x[i + 1]));
+            let (c, d) = (_mm512_castps_pd(x[i + 2]), _mm512_castps_pd(x[i + 3]));
+            x[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+            x[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+            x[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+            x[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+        }
+        // Now x[4r + c] holds, in 128-bit lane l, rows 4r..4r+4 of column 4l + c.
+        for c in 0..4 {
+            let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(x[c], x[4 + c]);
+            let high = _mm512_shuffle_f32x4::<0b11_10_11_10>(x[c], x[4 + c]);
+            let low_2 = _mm512_shuffle_f32x4::<0b01_00_01_00>(x[8 + c], x[12 + c]);
+            let high_2 = _mm512_shuffle_f32x4::<0b11_10_11_10>(x[8 + c], x[12 + c]);
+            rows[c] = F32x16(_mm512_shuffle_f32x4::<0b10_00_10_00>(low, low_2));
+            rows[4 + c] = F32x16(_mm512_shuffle_f32x4::<0b11_01_11_01>(low, low_2));
+            rows[8 + c] = F32x16(_mm512_shuffle_f32x4::<0b10_00_10_00>(high, high_2));
+            rows[12 + c] = F32x16(_mm512_shuffle_f32x4::<0b11_01_11_01>(high, high_2));
+        }
+    }
+    rows
+}
+
+/// Turns the first 8 by 8 around; the other rows stay.
+#[inline(always)]
+fn transpose_8(mut rows: [F32x8; 16]) -> [F32x8; 16] {
+    // SAFETY: the head of this file, (1).
+    unsafe {
+        let mut x = [_mm256_setzero_ps(); 8];
+        for (x, row) in x.iter_mut().zip(rows) {
+            *x = row.0;
+        }
+        for i in (0..8).step_by(2) {
+            let (a, b) = (x[i], x[i + 1]);
+            (x[i], x[i + 1]) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        }
+        for i in (0..8).step_by(4) {
+            let (a, b) = (_mm256_castps_pd(x[i]), _mm256_castps_pd(x[i + 1]));
+            let (c, d) = (_mm256_castps_pd(x[i + 2]), _mm256_castps_pd(x[i + 3]));
+            x[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+            x[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+            x[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+            x[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+        }
+        for c in 0..4 {
+            let (low, high) = (x[c], x[4 + c]);
+            rows[c] = F32x8(_mm256_permute2f128_ps::<0x20>(low, high));
+            rows[4 + c] = F32x8(_mm256_permute2f128_ps::<0x31>(low, high));
+        }
+    }
+    rows
+}
+
 /// The mask of AVX2's masked loads and stores for the first `n` of eight lanes.
 #[inline(always)]
 fn first_lanes(n: usize) -> __m256i {
@@ -167,6 +246,18 @@ fn first_lanes(n: usize) -> __m256i {
 impl Vector for F32x8 {
     type Bits = U32x8;
     const LANES: usize = 8;
+    // 6 · 2 sums, 2 operands and a broadcast: 15 of 16 registers.
+    const TILE: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load_from(from: *const f32) -> Self {
+        // SAFETY: the head of this file, (1), and the caller's promise.
+        Self(unsafe { _mm256_loadu_ps(from) })
+    }
+    #[inline(always)]
+    fn transpose(rows: [Self; 16]) -> [Self; 16] {
+        transpose_8(rows)
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
