@@ -39,5 +39,5 @@ pub use prepared::{Meta, Prepared, Settings, SplitMeta};
 pub use progress::{NoProgress, PrepareProgress, Stage};
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
 pub use shard::{ShardInfo, TokenStream};
-pub use tokenizer::{CONFIG_FILE_NAME, END_OF_TEXT, FILE_NAME, StreamDecoder, Tokenizer};
+pub use tokenizer::{CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, StreamDecoder, Tokenizer};
 pub use windows::{Windows, eval_windows};

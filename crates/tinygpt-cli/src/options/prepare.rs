@@ -42,8 +42,8 @@ pub struct PrepareOptions {
     /// Size of the vocabulary that bpe learns
     #[arg(long, help_heading = "Tokenizer", value_name = "N")]
     pub vocab_size: Option<usize>,
-    /// Use this tokenizer.json, or the directory that holds one, and learn none
-    /// [default: learn one from the training text]
+    /// Use this tokenizer.json, or GPT-2's vocab.json with its merges.txt beside it, or the directory
+    /// that holds one of these, and learn none [default: learn one from the training text]
     #[arg(long, help_heading = "Tokenizer", value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
 

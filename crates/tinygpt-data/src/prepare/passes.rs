@@ -12,13 +12,16 @@ use crate::prepared::SplitMeta;
 use crate::progress::{PrepareProgress, Stage};
 use crate::shard::ShardWriter;
 use crate::source::{Documents, Piece};
-use crate::tokenizer::{CharSet, Tokenizer, WordCounts};
+use crate::tokenizer::{CharSet, Dropped, Tokenizer, WordCounts};
 
 use super::corpus::Corpus;
 use super::split::{Boundary, Split};
 
 /// How much text is worked on at once, in bytes.
 const BATCH_BYTES: usize = 8 << 20;
+
+/// How much of that one thread works on, in bytes.
+const GROUP_BYTES: usize = 1 << 20;
 
 /// What both passes need.
 pub(super) struct Passes<'a> {
@@ -37,22 +40,42 @@ impl Passes<'_> {
         match encoding {
             Encoding::Simple => {
                 let mut chars = CharSet::new();
-                let chars_of = |piece: &Piece| Ok(piece.text.chars().collect::<CharSet>());
-                self.run(Stage::TrainTokenizer, Split::Train, chars_of, |_, mut found| {
-                    chars.append(&mut found);
+                let chars_of = |pieces: &[Piece]| {
+                    let mut chars = CharSet::new();
+                    pieces.iter().for_each(|piece| chars.add(&piece.text));
+                    Ok(chars)
+                };
+                self.run(Stage::TrainTokenizer, Split::Train, chars_of, |_, found| {
+                    chars.merge(&found);
                     Ok(())
                 })?;
                 Tokenizer::char_level(&chars)
             }
             Encoding::Bpe => {
-                let mut words = WordCounts::default();
-                let words_of = |piece: &Piece| WordCounts::of(&piece.text);
+                let mut words = WordCounts::new()?;
+                let words_of = |pieces: &[Piece]| {
+                    let mut words = WordCounts::new()?;
+                    pieces.iter().for_each(|piece| words.count(&piece.text));
+                    Ok(words)
+                };
                 self.run(Stage::TrainTokenizer, Split::Train, words_of, |_, found| {
-                    words.merge(found);
+                    words.merge(&found);
+                    words.trim();
                     Ok(())
                 })?;
+                self.tell_dropped(words.dropped());
                 Tokenizer::train_bpe(words, vocab_size)
             }
+        }
+    }
+
+    fn tell_dropped(&self, dropped: Dropped) {
+        if dropped != Dropped::default() {
+            self.progress.notice(&format!(
+                "more different words than fit: the rarest were dropped {} times, {} occurrences \
+                 in all; merges were learned from the others",
+                dropped.n_words, dropped.n_occurrences
+            ));
         }
     }
 
@@ -70,18 +93,28 @@ impl Passes<'_> {
         let mut meta = SplitMeta::default();
         let sha256 = tokenizer.sha256_bytes();
         let mut writer = ShardWriter::new(dir, split.file_prefix(), tokenizer.vocab_size(), sha256);
-        let ids_of = |piece: &Piece| {
-            let mut ids = tokenizer.encode(&piece.text)?;
-            if piece.ends_document {
-                ids.push(tokenizer.eot_id());
+        if let Some(reason) = tokenizer.slow_because() {
+            self.progress.notice(&format!(
+                "the `tokenizers` library encodes, many times slower than we would: {reason}"
+            ));
+        }
+        let ids_of = |pieces: &[Piece]| {
+            let (mut encoder, mut ids) = (tokenizer.encoder(), Vec::new());
+            for piece in pieces {
+                encoder.encode_into(&piece.text, &mut ids)?;
+                if piece.ends_document {
+                    ids.push(tokenizer.eot_id());
+                }
             }
             Ok(ids)
         };
-        let n_skipped = self.run(stage, split, ids_of, |piece, ids| {
-            meta.n_documents += u64::from(piece.ends_document);
+        let n_skipped = self.run(stage, split, ids_of, |pieces, ids| {
             meta.n_tokens += ids.len() as u64;
-            meta.n_bytes += piece.text.len() as u64;
-            meta.n_characters += piece.text.chars().count() as u64;
+            for piece in pieces {
+                meta.n_documents += u64::from(piece.ends_document);
+                meta.n_bytes += piece.text.len() as u64;
+                meta.n_characters += piece.text.chars().count() as u64;
+            }
             writer.write(&ids)
         })?;
         meta.shards = writer.finish()?;
@@ -97,14 +130,14 @@ impl Passes<'_> {
         Ok((meta, n_skipped))
     }
 
-    /// Runs `work` on each piece of a split in parallel, and `take`s the results in the order of
-    /// the text. Returns how many records held no text.
+    /// Runs `work` on groups of pieces of a split in parallel, and `take`s the results in the order
+    /// of the text. Returns how many records held no text.
     fn run<R: Send>(
         &self,
         stage: Stage,
         split: Split,
-        work: impl Fn(&Piece) -> Result<R, DataError> + Sync,
-        mut take: impl FnMut(&Piece, R) -> Result<(), DataError>,
+        work: impl Fn(&[Piece]) -> Result<R, DataError> + Sync,
+        mut take: impl FnMut(&[Piece], R) -> Result<(), DataError>,
     ) -> Result<u64, DataError> {
         let mut documents = self.corpus.open(split, self.boundary)?;
         self.progress.begin(stage, self.corpus.n_bytes(split));
@@ -112,12 +145,13 @@ impl Passes<'_> {
         let mut batch = read_batch(documents.as_mut())?;
         while !batch.is_empty() {
             let n_bytes = documents.n_bytes_read();
+            let groups = groups_of(&batch);
             let (results, next) = rayon::join(
-                || batch.par_iter().map(&work).collect::<Result<Vec<R>, DataError>>(),
+                || groups.par_iter().copied().map(&work).collect::<Result<Vec<R>, DataError>>(),
                 || read_batch(documents.as_mut()),
             );
-            for (piece, result) in batch.iter().zip(results?) {
-                take(piece, result)?;
+            for (group, result) in groups.into_iter().zip(results?) {
+                take(group, result)?;
             }
             self.progress.advance(n_bytes - n_reported);
             n_reported = n_bytes;
@@ -138,4 +172,21 @@ fn read_batch(documents: &mut dyn Documents) -> Result<Vec<Piece>, DataError> {
         batch.push(piece);
     }
     Ok(batch)
+}
+
+/// Cuts a batch into groups of at least [`GROUP_BYTES`]; where depends on the text alone.
+fn groups_of(mut batch: &[Piece]) -> Vec<&[Piece]> {
+    let mut groups = Vec::new();
+    while !batch.is_empty() {
+        let mut n_bytes = 0;
+        let is_full = |piece: &Piece| {
+            n_bytes += piece.text.len();
+            n_bytes >= GROUP_BYTES
+        };
+        let n = batch.iter().position(is_full).map_or(batch.len(), |at| at + 1);
+        let (group, rest) = batch.split_at(n);
+        groups.push(group);
+        batch = rest;
+    }
+    groups
 }

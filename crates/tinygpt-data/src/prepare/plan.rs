@@ -30,7 +30,7 @@ impl Plan {
         let val_fraction = request.val_fraction.unwrap_or(recipe.val_fraction);
         check_val_fraction(val_fraction)?;
         let reused = match &request.tokenizer {
-            Some(path) => Some(Tokenizer::from_file(tokenizer::file_of(path))?),
+            Some(path) => Some(Tokenizer::from_path(path)?),
             None => None,
         };
         let encoding = encoding_of(request, &recipe, reused.as_ref())?;

@@ -24,7 +24,7 @@ pub struct PrepareRequest {
     pub encoding_type: Option<Encoding>,
     /// How many tokens byte-pair encoding has at most.
     pub vocab_size: usize,
-    /// A tokenizer to reuse: a `tokenizer.json`, or a directory with one.
+    /// A tokenizer to reuse, as [`Tokenizer::from_path`](crate::Tokenizer::from_path) takes it.
     pub tokenizer: Option<PathBuf>,
     /// How much of the training documents to take, in per cent.
     pub data_percentage: f64,

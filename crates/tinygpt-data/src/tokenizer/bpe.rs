@@ -1,19 +1,18 @@
-//! Training byte-level BPE, GPT-2 style: words are counted as the text streams by, then merged.
+//! Byte-level BPE of our own: from counted words to a `tokenizer.json`, GPT-2 style.
 //!
-//! Only the counts are kept, so memory grows with the number of different words and not with the
-//! text. Splitting into words and merging are the `tokenizers` library's, so the merges are those
-//! that Python finds on the same text. Source: Sennrich et al. 2016, arXiv:1508.07909 §3.2;
-//! bytes as alphabet: Radford et al. 2019 (GPT-2) §2.2.
-
-use std::collections::HashMap;
+//! Only counts are kept of a text, so memory grows with the number of different words and not
+//! with the text. Words are counted in `counts.rs` and merges learned in `trainer.rs`; here they
+//! become the library's file. Source: Sennrich et al. 2016, arXiv:1508.07909 §3.2; bytes as
+//! alphabet: Radford et al. 2019 (GPT-2) §2.2.
 
 use tokenizers::decoders::byte_level::ByteLevel;
-use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::tokenizer::{
-    AddedToken, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
-};
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::tokenizer::AddedToken;
 
 use super::END_OF_TEXT;
+use super::bytes::byte_alphabet;
+use super::counts::WordCounts;
+use super::trainer::{Learned, learn};
 use crate::error::DataError;
 
 /// The smallest vocabulary: 256 bytes and `<|endoftext|>`.
@@ -21,46 +20,6 @@ const MIN_VOCAB_SIZE: usize = 257;
 
 /// Pairs seen only once are not merged: such a token would almost never be used.
 const MIN_FREQUENCY: u64 = 2;
-
-/// How often each word occurs, words in GPT-2's byte characters.
-#[derive(Default)]
-pub(crate) struct WordCounts(HashMap<String, u64>);
-
-impl WordCounts {
-    /// Counts the words of `text`, a document or a piece of one.
-    pub(crate) fn of(text: &str) -> Result<Self, DataError> {
-        let mut counts = Self::default();
-        for part in text.split(END_OF_TEXT) {
-            let mut words = PreTokenizedString::from(part);
-            splitter()
-                .pre_tokenize(&mut words)
-                .map_err(DataError::tokenizer("split a text into words"))?;
-            for (word, _, _) in words.get_splits(OffsetReferential::Original, OffsetType::None) {
-                counts.add(word, 1);
-            }
-        }
-        Ok(counts)
-    }
-
-    /// Adds the counts of another text.
-    pub(crate) fn merge(&mut self, other: Self) {
-        for (word, count) in other.0 {
-            self.add(&word, count);
-        }
-    }
-
-    fn add(&mut self, word: &str, count: u64) {
-        match self.0.get_mut(word) {
-            Some(total) => *total += count,
-            None => _ = self.0.insert(word.to_owned(), count),
-        }
-    }
-}
-
-/// GPT-2's pre-tokeniser, which also writes bytes as characters.
-fn splitter() -> ByteLevel {
-    ByteLevel::new(false, true, true)
-}
 
 /// Checks that a vocabulary has room for what byte-pair encoding begins with.
 pub(crate) fn check_vocab_size(vocab_size: usize) -> Result<(), DataError> {
@@ -81,22 +40,48 @@ pub(crate) fn check_vocab_size(vocab_size: usize) -> Result<(), DataError> {
 /// A short text has fewer merges to offer than asked for; the vocabulary is then smaller.
 pub(super) fn train(words: WordCounts, vocab_size: usize) -> Result<String, DataError> {
     check_vocab_size(vocab_size)?;
-    let end_of_text = AddedToken::from(END_OF_TEXT, true);
-    let trainer = BpeTrainer::builder()
-        .vocab_size(vocab_size)
-        .min_frequency(MIN_FREQUENCY)
-        .show_progress(false)
-        .special_tokens(vec![end_of_text.clone()])
-        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-        .build();
-    let counts = words.0.into_iter().map(|(word, count)| (word.into(), count)).collect();
-    let mut model = BPE::default();
-    trainer.do_train(&counts, &mut model).map_err(DataError::tokenizer("train"))?;
+    let mut tokens: Vec<Box<[u8]>> = vec![END_OF_TEXT.as_bytes().into()];
+    let mut byte_ids = [0; 256];
+    for ((_, byte), id) in byte_alphabet().into_iter().zip(1..) {
+        tokens.push([byte].into());
+        byte_ids[usize::from(byte)] = id;
+    }
+    let learned = learn(words.into_words(), tokens, &byte_ids, vocab_size, MIN_FREQUENCY);
+    to_json(model_of(&learned)?)
+}
 
+/// The library's model of a vocabulary whose first token is `<|endoftext|>`.
+fn model_of(learned: &Learned) -> Result<BPE, DataError> {
+    let mut chars = ['\0'; 256];
+    for (c, byte) in byte_alphabet() {
+        chars[usize::from(byte)] = c;
+    }
+    let written = |token: &[u8]| token.iter().map(|&byte| chars[usize::from(byte)]).collect();
+    let mut tokens: Vec<String> = learned.tokens.iter().map(|token| written(token)).collect();
+    END_OF_TEXT.clone_into(&mut tokens[0]);
+    let merges = learned
+        .merges
+        .iter()
+        .map(|&(left, right)| (tokens[left as usize].clone(), tokens[right as usize].clone()));
+    let merges = merges.collect();
+    let vocab: Vocab = tokens.into_iter().zip(0..).collect();
+    BPE::builder()
+        .vocab_and_merges(vocab, merges)
+        .build()
+        .map_err(DataError::tokenizer("take its merges"))
+}
+
+/// The `tokenizer.json` of GPT-2's pipeline around a model.
+pub(super) fn to_json(model: BPE) -> Result<String, DataError> {
     let mut tokenizer = tokenizers::Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(splitter())).with_decoder(Some(splitter()));
+    tokenizer.with_pre_tokenizer(Some(byte_level())).with_decoder(Some(byte_level()));
     tokenizer
-        .add_special_tokens([end_of_text])
+        .add_special_tokens([AddedToken::from(END_OF_TEXT, true)])
         .map_err(DataError::tokenizer("add `<|endoftext|>`"))?;
     tokenizer.to_string(true).map_err(DataError::tokenizer("write its JSON"))
+}
+
+/// GPT-2's pre-tokeniser, which also writes bytes as characters; and its decoder.
+fn byte_level() -> ByteLevel {
+    ByteLevel::new(false, true, true)
 }

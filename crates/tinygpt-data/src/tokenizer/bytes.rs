@@ -67,6 +67,11 @@ pub(super) fn fallback_byte(token: &str) -> Option<u8> {
     (format!("{byte:02X}") == digits).then_some(byte)
 }
 
+/// GPT-2's 256 characters in Unicode order, each with the byte that it stands for.
+pub(super) fn byte_alphabet() -> Vec<(char, u8)> {
+    ('!'..='\u{143}').filter_map(|c| Some((c, byte_of_char(c)?))).collect()
+}
+
 /// The byte that GPT-2 writes as `c`.
 ///
 /// Printable bytes of Latin-1 stand for themselves, the other 68 for U+0100 and up, in order
@@ -96,6 +101,7 @@ mod tests {
             ByteLevel::alphabet().into_iter().filter_map(byte_of_char).collect();
         bytes.sort_unstable();
         assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
+        assert_eq!(byte_alphabet().len(), 256);
         assert_eq!(byte_of_char('Ġ'), Some(b' '));
         assert_eq!(byte_of_char('Ċ'), Some(b'\n'));
         assert_eq!(byte_of_char('\u{144}'), None);

@@ -4,41 +4,96 @@
 //! is BPE without merges and with byte fallback; here a table does the same, much faster. The
 //! tests hold the two equal.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
+use memchr::memmem::Finder;
 use serde_json::{Value, json};
 
 use super::END_OF_TEXT;
 use super::bytes::fallback_byte;
 
-/// The distinct characters of a text, in order.
-pub(crate) type CharSet = BTreeSet<char>;
+/// The distinct characters of texts.
+pub(crate) struct CharSet(Vec<bool>);
 
-/// How many characters have a direct place in the table: those of one or two UTF-8 bytes.
-const N_DIRECT: usize = 0x800;
+impl CharSet {
+    /// No characters yet.
+    pub(crate) fn new() -> Self {
+        Self(vec![false; char::MAX as usize + 1])
+    }
+
+    /// Adds the characters of `text`.
+    pub(crate) fn add(&mut self, text: &str) {
+        let (ascii, others) = self.0.split_at_mut(128);
+        let mut at = 0;
+        while at < text.len() {
+            let rest = &text.as_bytes()[at..];
+            let block = &rest[..rest.len().min(BLOCK)];
+            if block.is_ascii() {
+                for byte in block {
+                    ascii[usize::from(byte & 0x7f)] = true;
+                }
+                at += block.len();
+                continue;
+            }
+            let mut chars = text[at..].chars();
+            for c in chars.by_ref().take(BLOCK / 2) {
+                let code_point = c as usize;
+                match code_point.checked_sub(128) {
+                    Some(at) => others[at] = true,
+                    None => ascii[code_point] = true,
+                }
+            }
+            at = text.len() - chars.as_str().len();
+        }
+    }
+
+    /// Adds the characters of other texts.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (seen, &too) in self.0.iter_mut().zip(&other.0) {
+            *seen |= too;
+        }
+    }
+
+    /// The characters in Unicode order.
+    fn iter(&self) -> impl Iterator<Item = char> {
+        self.0.iter().zip(0u32..).filter(|(seen, _)| **seen).filter_map(|(_, c)| char::from_u32(c))
+    }
+}
+
+/// How many bytes are looked at together, to see whether they are ASCII.
+const BLOCK: usize = 64;
 
 /// Marks a character that is no token.
 const UNSEEN: u32 = u32::MAX;
 
+/// How many characters share an entry of [`CharTable`]'s first table.
+const PAGE: usize = 256;
+
 /// From characters and bytes to token ids.
 pub(crate) struct CharTable {
-    direct: Vec<u32>,
-    others: HashMap<char, u32>,
+    /// ASCII bytes, known characters or not, are one token each.
+    ascii: [u32; 128],
+    /// For each page of code points its place among `pages`; 0 is the page without tokens.
+    page_of: Vec<u16>,
+    pages: Vec<[u32; PAGE]>,
     bytes: [u32; 256],
+    end_of_text: Finder<'static>,
 }
 
 impl CharTable {
     /// Reads the table from a vocabulary; the error says what is missing from it.
     pub(super) fn new(vocab: &HashMap<String, u32>) -> Result<Self, String> {
-        let mut table =
-            Self { direct: vec![UNSEEN; N_DIRECT], others: HashMap::new(), bytes: [UNSEEN; 256] };
+        let mut table = Self {
+            ascii: [UNSEEN; 128],
+            page_of: vec![0; char::MAX as usize / PAGE + 1],
+            pages: vec![[UNSEEN; PAGE]],
+            bytes: [UNSEEN; 256],
+            end_of_text: Finder::new(END_OF_TEXT),
+        };
         for (token, &id) in vocab {
             let mut chars = token.chars();
             match (chars.next(), chars.next()) {
-                (Some(c), None) => match table.direct.get_mut(c as usize) {
-                    Some(slot) => *slot = id,
-                    None => _ = table.others.insert(c, id),
-                },
+                (Some(c), None) => table.insert(c, id),
                 _ if token == END_OF_TEXT => {}
                 _ => match fallback_byte(token) {
                     Some(byte) => table.bytes[usize::from(byte)] = id,
@@ -46,38 +101,70 @@ impl CharTable {
                 },
             }
         }
-        match table.bytes.iter().position(|&id| id == UNSEEN) {
-            Some(byte) => Err(format!("no token `<0x{byte:02X}>`: some text could not be encoded")),
-            None => Ok(table),
+        if let Some(byte) = table.bytes.iter().position(|&id| id == UNSEEN) {
+            return Err(format!("no token `<0x{byte:02X}>`: some text could not be encoded"));
+        }
+        for (c, byte) in ('\0'..='\x7f').zip(0u8..) {
+            let id = table.id_of(c);
+            table.ascii[usize::from(byte)] =
+                if id == UNSEEN { table.bytes[usize::from(byte)] } else { id };
+        }
+        Ok(table)
+    }
+
+    fn insert(&mut self, c: char, id: u32) {
+        let page = &mut self.page_of[c as usize / PAGE];
+        if *page == 0 {
+            // There are fewer pages than 2^16.
+            *page = self.pages.len() as u16;
+            self.pages.push([UNSEEN; PAGE]);
+        }
+        self.pages[usize::from(*page)][c as usize % PAGE] = id;
+    }
+
+    /// Appends the ids of `text`, in which `<|endoftext|>` is one token, `eot_id`.
+    pub(super) fn encode(&self, text: &str, eot_id: u32, ids: &mut Vec<u32>) {
+        ids.reserve(text.len());
+        let mut start = 0;
+        for end in self.end_of_text.find_iter(text.as_bytes()) {
+            self.encode_part(&text[start..end], ids);
+            ids.push(eot_id);
+            start = end + END_OF_TEXT.len();
+        }
+        self.encode_part(&text[start..], ids);
+    }
+
+    fn encode_part(&self, text: &str, ids: &mut Vec<u32>) {
+        let mut at = 0;
+        while at < text.len() {
+            let rest = &text.as_bytes()[at..];
+            let block = &rest[..rest.len().min(BLOCK)];
+            if block.is_ascii() {
+                ids.extend(block.iter().map(|&byte| self.ascii[usize::from(byte & 0x7f)]));
+                at += block.len();
+                continue;
+            }
+            let mut chars = text[at..].chars();
+            for c in chars.by_ref().take(BLOCK / 2) {
+                self.push(c, ids);
+            }
+            at = text.len() - chars.as_str().len();
         }
     }
 
-    /// The ids of `text`, in which `<|endoftext|>` is one token, `eot_id`.
-    pub(super) fn encode(&self, text: &str, eot_id: u32) -> Vec<u32> {
-        let mut ids = Vec::with_capacity(text.len());
-        for (part_idx, part) in text.split(END_OF_TEXT).enumerate() {
-            if part_idx > 0 {
-                ids.push(eot_id);
+    fn push(&self, c: char, ids: &mut Vec<u32>) {
+        match self.id_of(c) {
+            UNSEEN => {
+                let mut utf8 = [0; 4];
+                let bytes = c.encode_utf8(&mut utf8).bytes();
+                ids.extend(bytes.map(|byte| self.bytes[usize::from(byte)]));
             }
-            for c in part.chars() {
-                match self.id_of(c) {
-                    UNSEEN => {
-                        let mut utf8 = [0; 4];
-                        let bytes = c.encode_utf8(&mut utf8).bytes();
-                        ids.extend(bytes.map(|byte| self.bytes[usize::from(byte)]));
-                    }
-                    id => ids.push(id),
-                }
-            }
+            id => ids.push(id),
         }
-        ids
     }
 
     fn id_of(&self, c: char) -> u32 {
-        match self.direct.get(c as usize) {
-            Some(&id) => id,
-            None => self.others.get(&c).copied().unwrap_or(UNSEEN),
-        }
+        self.pages[usize::from(self.page_of[c as usize / PAGE])][c as usize % PAGE]
     }
 }
 
@@ -86,7 +173,7 @@ impl CharTable {
 /// Ids: 0 is `<|endoftext|>`, then the characters in Unicode order, then the 256 bytes.
 pub(super) fn tokenizer_json(chars: &CharSet) -> String {
     let tokens = std::iter::once(END_OF_TEXT.to_owned())
-        .chain(chars.iter().map(char::to_string))
+        .chain(chars.iter().map(String::from))
         .chain((0..=255u8).map(|byte| format!("<0x{byte:02X}>")));
     let vocab: serde_json::Map<String, Value> =
         tokens.enumerate().map(|(id, token)| (token, json!(id))).collect();

@@ -8,20 +8,33 @@
 
 mod bpe;
 mod bytes;
+mod cache;
 mod char_level;
+mod classes;
+mod counts;
+mod encoder;
+mod gpt2_files;
+mod merges;
+mod splitter;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod trainer;
+mod word;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-pub(crate) use bpe::{WordCounts, check_vocab_size as check_bpe_vocab_size};
+pub(crate) use bpe::check_vocab_size as check_bpe_vocab_size;
 pub(crate) use char_level::{CharSet, CharTable};
+pub(crate) use counts::{Dropped, WordCounts};
 pub use stream::StreamDecoder;
+
+use cache::WordCache;
+use encoder::BpeEncoder;
 
 use crate::encoding::Encoding;
 use crate::error::DataError;
@@ -47,6 +60,8 @@ pub struct Tokenizer {
     encoding: Encoding,
     /// The way past the library for the character level.
     char_table: Option<CharTable>,
+    /// The way past the library for byte pairs, or what stands in it.
+    bpe: Result<BpeEncoder, String>,
     /// The bytes of each token, by id.
     token_bytes: Vec<Box<[u8]>>,
     eot_id: u32,
@@ -61,6 +76,24 @@ impl Tokenizer {
         Self::from_file(dir.as_ref().join(FILE_NAME))
     }
 
+    /// Reads what `path` names: a `tokenizer.json`, GPT-2's `vocab.json` or `merges.txt` with the
+    /// other beside it, or a folder with either.
+    ///
+    /// # Errors
+    /// As [`Self::from_file`]; [`DataError::Usage`] if a folder has no tokenizer.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self, DataError> {
+        let path = path.as_ref();
+        let whole = path.join(FILE_NAME);
+        if path.is_dir() && whole.is_file() {
+            return Self::from_file(whole);
+        }
+        match gpt2_files::find(path) {
+            Some(pair) => Self::from_json(gpt2_files::to_json(&pair)?, &pair[0]),
+            None if path.is_dir() => Err(gpt2_files::none_in(path)),
+            None => Self::from_file(path),
+        }
+    }
+
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
@@ -68,13 +101,7 @@ impl Tokenizer {
     /// one of the two kinds with an `<|endoftext|>` token.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
-        let n_bytes = fs::metadata(path).map_err(DataError::io("read", path))?.len();
-        if n_bytes > MAX_FILE_BYTES {
-            let what = format!("{n_bytes} bytes, more than the {MAX_FILE_BYTES} of any tokenizer");
-            return Err(DataError::corrupt(path, what, KINDS));
-        }
-        let json = fs::read_to_string(path).map_err(DataError::io("read", path))?;
-        Self::from_json(json, path)
+        Self::from_json(read_file(path)?, path)
     }
 
     /// Builds a tokenizer from the text of a `tokenizer.json`; `path` is for messages.
@@ -91,7 +118,8 @@ impl Tokenizer {
         let sha256: [u8; 32] = Sha256::digest(json.as_bytes()).into();
         let sha256_hex = hex(&sha256);
         let encoding = if char_table.is_some() { Encoding::Simple } else { Encoding::Bpe };
-        Ok(Self { inner, json, sha256, sha256_hex, encoding, char_table, token_bytes, eot_id })
+        let bpe = BpeEncoder::of(&inner, &value, &token_bytes);
+        Ok(Self { inner, json, sha256, sha256_hex, encoding, char_table, bpe, token_bytes, eot_id })
     }
 
     /// The character level over `chars` (sorted, distinct).
@@ -130,12 +158,23 @@ impl Tokenizer {
     /// # Errors
     /// [`DataError::Tokenizer`] if the library fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        if let Some(table) = &self.char_table {
-            return Ok(table.encode(text, self.eot_id));
+        let mut ids = Vec::new();
+        self.encoder().encode_into(text, &mut ids)?;
+        Ok(ids)
+    }
+
+    /// An encoder of many texts, for one thread: it remembers words that it has seen.
+    pub fn encoder(&self) -> Encoder<'_> {
+        let cache = self.bpe.as_ref().ok().map(BpeEncoder::take_cache);
+        Encoder { tokenizer: self, cache }
+    }
+
+    /// Why the library has to encode, much slower than [`Encoder`] would by itself.
+    pub fn slow_because(&self) -> Option<&str> {
+        match (&self.char_table, &self.bpe) {
+            (None, Err(reason)) => Some(reason),
+            _ => None,
         }
-        let encoded =
-            self.inner.encode_fast(text, false).map_err(DataError::tokenizer("encode a text"))?;
-        Ok(encoded.get_ids().to_vec())
     }
 
     /// The text of `ids`; bytes that are no UTF-8 become U+FFFD.
@@ -203,6 +242,47 @@ impl Tokenizer {
     }
 }
 
+/// Encodes texts one after the other; [`Tokenizer::encoder`] makes one.
+pub struct Encoder<'a> {
+    tokenizer: &'a Tokenizer,
+    cache: Option<WordCache>,
+}
+
+impl Encoder<'_> {
+    /// Appends the token ids of `text`. `<|endoftext|>` in it is one token.
+    ///
+    /// # Errors
+    /// [`DataError::Tokenizer`] if the library has to encode and fails.
+    pub fn encode_into(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<(), DataError> {
+        let Tokenizer { char_table, bpe, eot_id, inner, .. } = self.tokenizer;
+        match (char_table, bpe, &mut self.cache) {
+            (Some(table), ..) => table.encode(text, *eot_id, ids),
+            (None, Ok(bpe), Some(cache)) => bpe.encode(cache, text, *eot_id, ids),
+            _ => {
+                let encoded = inner
+                    .encode_fast(text, false)
+                    .map_err(DataError::tokenizer("encode a text"))?;
+                ids.extend_from_slice(encoded.get_ids());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Encoder<'_> {
+    fn drop(&mut self) {
+        if let (Ok(bpe), Some(cache)) = (&self.tokenizer.bpe, self.cache.take()) {
+            bpe.give_back(cache);
+        }
+    }
+}
+
+impl std::fmt::Debug for Encoder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder").field("tokenizer", self.tokenizer).finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokenizer")
@@ -217,9 +297,14 @@ impl std::fmt::Debug for Tokenizer {
 const KINDS: &str = "give a byte-level BPE tokenizer (GPT-2 and its like) with an `<|endoftext|>` \
                      token, or one that `prepare` made";
 
-/// The path of the file that `--tokenizer` names: itself, or `tokenizer.json` in a directory.
-pub(crate) fn file_of(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(FILE_NAME) } else { path.to_path_buf() }
+/// Reads a file that no tokenizer makes larger than [`MAX_FILE_BYTES`].
+fn read_file(path: &Path) -> Result<String, DataError> {
+    let n_bytes = fs::metadata(path).map_err(DataError::io("read", path))?.len();
+    if n_bytes > MAX_FILE_BYTES {
+        let what = format!("{n_bytes} bytes, more than the {MAX_FILE_BYTES} of any tokenizer");
+        return Err(DataError::corrupt(path, what, KINDS));
+    }
+    fs::read_to_string(path).map_err(DataError::io("read", path))
 }
 
 /// Bytes as lower-case hexadecimal.

@@ -12,10 +12,22 @@ const STORY: &str = "Once upon a time, there was a small café.\n\nIt's “open�
                      12! Once more, there was a time. <|endoftext|> The owl's owl wasn't there.";
 
 static CHARS: LazyLock<Tokenizer> =
-    LazyLock::new(|| Tokenizer::char_level(&STORY.chars().collect()).unwrap());
+    LazyLock::new(|| Tokenizer::char_level(&chars_of(STORY)).unwrap());
 
 static BPE: LazyLock<Tokenizer> =
-    LazyLock::new(|| Tokenizer::train_bpe(WordCounts::of(STORY).unwrap(), 300).unwrap());
+    LazyLock::new(|| Tokenizer::train_bpe(words_of(STORY), 300).unwrap());
+
+fn chars_of(text: &str) -> CharSet {
+    let mut chars = CharSet::new();
+    chars.add(text);
+    chars
+}
+
+fn words_of(text: &str) -> WordCounts {
+    let mut words = WordCounts::new().unwrap();
+    words.count(text);
+    words
+}
 
 /// The ids that the library finds with the same file.
 fn library_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
@@ -101,7 +113,7 @@ proptest! {
 #[test]
 fn ids_are_laid_out_as_documented() {
     assert_eq!((CHARS.eot_id(), BPE.eot_id()), (0, 0));
-    let n_chars = STORY.chars().collect::<CharSet>().len();
+    let n_chars = STORY.chars().collect::<std::collections::BTreeSet<_>>().len();
     assert_eq!(CHARS.vocab_size(), 1 + n_chars + 256);
     // The first character in Unicode order is the tabulator; bytes follow the last character.
     assert_eq!(CHARS.encode("\t").unwrap(), [1]);
@@ -162,4 +174,53 @@ fn tokenizers_that_would_lose_text_are_refused() {
         assert!(message.starts_with("t/tokenizer.json: "), "{message}");
         assert_eq!(error.kind(), crate::ErrorKind::Corrupt);
     }
+}
+
+/// Writes GPT-2's two files of [`BPE`] under these names.
+fn write_pair(dir: &Path, [vocab, merges]: [&str; 2]) {
+    let json: Value = serde_json::from_str(&BPE.json).unwrap();
+    fs::write(dir.join(vocab), json["model"]["vocab"].to_string()).unwrap();
+    let lines = json["model"]["merges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pair| format!("{} {}\n", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()));
+    fs::write(dir.join(merges), "#version: 0.2\n".to_owned() + &lines.collect::<String>()).unwrap();
+}
+
+#[test]
+fn gpt2s_two_files_are_a_tokenizer() {
+    for pair in [["vocab.json", "merges.txt"], ["encoder.json", "vocab.bpe"]] {
+        let dir = tempfile::tempdir().unwrap();
+        write_pair(dir.path(), pair);
+        for path in [dir.path().to_path_buf(), dir.path().join(pair[0]), dir.path().join(pair[1])] {
+            let found = Tokenizer::from_path(path).unwrap();
+            assert_eq!(found.json, BPE.json);
+        }
+        // A whole file in the folder is preferred.
+        CHARS.save(dir.path()).unwrap();
+        assert_eq!(Tokenizer::from_path(dir.path()).unwrap().sha256(), CHARS.sha256());
+        let file = dir.path().join(FILE_NAME);
+        assert_eq!(Tokenizer::from_path(file).unwrap().sha256(), CHARS.sha256());
+    }
+}
+
+#[test]
+fn a_broken_pair_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let message = || Tokenizer::from_path(dir.path()).unwrap_err().to_string();
+    assert!(message().contains("no tokenizer in this folder"), "{}", message());
+    write_pair(dir.path(), ["vocab.json", "merges.txt"]);
+    for (merges, expected) in [
+        ("#version: 0.2\nO n c\n", "line 2 is \"O n c\""),
+        ("On\n", "line 1 is \"On\""),
+        ("O ✗\n", "does not fit its vocabulary"),
+    ] {
+        fs::write(dir.path().join("merges.txt"), merges).unwrap();
+        assert!(message().contains("merges.txt") && message().contains(expected), "{}", message());
+    }
+    fs::remove_file(dir.path().join("merges.txt")).unwrap();
+    assert!(message().contains("cannot read") && message().contains("merges.txt"), "{}", message());
+    fs::write(dir.path().join("vocab.json"), "[]").unwrap();
+    assert!(message().contains("not a list of tokens"), "{}", message());
 }

@@ -2,12 +2,7 @@
 
 use std::path::PathBuf;
 
-use tinygpt_data::{
-    END_OF_TEXT, Encoding, NoProgress, PrepareRequest, Prepared, Tokenizer, prepare,
-};
-use tokenizers::AddedToken;
-use tokenizers::models::bpe::BPE;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tinygpt_data::{Encoding, NoProgress, PrepareRequest, Prepared, Tokenizer, prepare};
 
 use crate::request;
 
@@ -53,20 +48,15 @@ fn tiny_stories_are_1727_documents_in_both_encodings() {
     }
 }
 
+/// GPT-2's published vocabulary and merges.
+pub(crate) fn gpt2() -> Option<Tokenizer> {
+    Some(Tokenizer::from_path(real_file("gpt2")?).unwrap())
+}
+
 #[test]
 fn gpt2s_vocabulary_gives_the_known_counts() {
-    let Some(folder) = real_file("gpt2") else { return };
-    // The published vocabulary and merges, as a tokenizer.json.
-    let path = |name: &str| folder.join(name).display().to_string();
-    let model = BPE::from_file(&path("encoder.json"), &path("vocab.bpe")).build().unwrap();
-    let byte_level = ByteLevel::new(false, true, true);
-    let mut gpt2 = tokenizers::Tokenizer::new(model);
-    gpt2.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
-    gpt2.add_special_tokens([AddedToken::from(END_OF_TEXT, true)]).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    gpt2.save(dir.path().join("tokenizer.json"), false).unwrap();
-
-    let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+    let (Some(folder), Some(tokenizer)) = (real_file("gpt2"), gpt2()) else { return };
+    assert_eq!(tokenizer.slow_because(), None);
     assert_eq!((tokenizer.vocab_size(), tokenizer.eot_id()), (50_257, 50_256));
     assert_eq!(tokenizer.encode("Hello world").unwrap(), [15_496, 995]);
     for (name, n_tokens) in
@@ -80,10 +70,8 @@ fn gpt2s_vocabulary_gives_the_known_counts() {
 
     // nanoGPT's counts for the two parts, encoded separately.
     let source = folder.with_file_name("tinyshakespeare_input.txt");
-    let request = PrepareRequest {
-        tokenizer: Some(dir.path().to_path_buf()),
-        ..request(dir.path(), &source)
-    };
+    let dir = tempfile::tempdir().unwrap();
+    let request = PrepareRequest { tokenizer: Some(folder), ..request(dir.path(), &source) };
     let meta = prepare(&request, &NoProgress).unwrap().meta;
     assert_eq!((meta.train.n_tokens, meta.val.n_tokens), (301_966, 36_059));
 }
