@@ -86,10 +86,10 @@ pub fn loss(head: Head<'_>, scratch: &mut [f32], threads: usize) -> f64 {
     total
 }
 
-/// Returns the sum of the losses as [`loss`] does, writes `dx` and adds to `dwte`.
+/// Returns the sum of the losses as [`loss`] does, writes `dx`, and writes or adds to `dwte`.
 ///
 /// `dlogits = scale · (softmax − one-hot)`, so `scale` is the factor of the *sum* of losses: for a
-/// mean over N rows, 1/N. `dx ← dlogits · wte` `[N, C]`, `dwte += dlogitsᵀ · x` `[V, C]`.
+/// mean over N rows, 1/N. `dx ← dlogits · wte` `[N, C]`, `dwte ← dlogitsᵀ · x` or `dwte += dlogitsᵀ · x` `[V, C]`.
 ///
 /// # Panics
 /// If a target is not below V, or `scratch` is shorter than [`scratch_len`] says.
@@ -98,15 +98,17 @@ pub fn backward(
     scale: f32,
     scratch: &mut [f32],
     dx: &mut [f32],
-    dwte: &mut [f32],
+    (dwte, store): (&mut [f32], Store),
     threads: usize,
 ) -> f64 {
     let chunk = chunk_rows(head.targets.len(), head.vocab_size());
     let inputs = head.x.chunks(chunk * head.n_embd).zip(head.targets.chunks(chunk));
     let chunks = inputs.zip(dx.chunks_mut(chunk * head.n_embd));
     chunks
-        .map(|((x, targets), dx)| {
-            backward_chunk(Head { x, targets, ..head }, scale, scratch, dx, dwte, threads)
+        .enumerate()
+        .map(|(i, ((x, targets), dx))| {
+            let store = if i == 0 { store } else { Store::Accumulate };
+            backward_chunk(Head { x, targets, ..head }, scale, scratch, dx, (dwte, store), threads)
         })
         .sum()
 }
@@ -117,7 +119,7 @@ fn backward_chunk(
     scale: f32,
     scratch: &mut [f32],
     dx: &mut [f32],
-    dwte: &mut [f32],
+    (dwte, store): (&mut [f32], Store),
     threads: usize,
 ) -> f64 {
     let (rows, c, v) = (head.targets.len(), head.n_embd, head.vocab_size());
@@ -133,7 +135,7 @@ fn backward_chunk(
     for (first, dwte) in (0..v).step_by(VOCAB_BLOCK).zip(dwte.chunks_mut(VOCAB_BLOCK * c)) {
         let block = dwte.len() / c;
         let dlogits = Matrix::with_row_stride(&logits[first..], rows, block, v);
-        gemm(MatrixMut::new(dwte, block, c), dlogits.t(), x, Store::Accumulate, threads);
+        gemm(MatrixMut::new(dwte, block, c), dlogits.t(), x, store, threads);
     }
     total
 }
@@ -229,8 +231,15 @@ mod tests {
                 let got = loss(head, &mut scratch, threads);
                 assert!((got - expected).abs() < 1e-5 * expected, "{what}: {got} {expected}");
 
-                let (mut dx, mut dwte) = (vec![f32::NAN; n * c], vec![0.0; v * c]);
-                let got = backward(head, 0.5, &mut scratch, &mut dx, &mut dwte, threads);
+                let (mut dx, mut dwte) = (vec![f32::NAN; n * c], vec![f32::NAN; v * c]);
+                let got = backward(
+                    head,
+                    0.5,
+                    &mut scratch,
+                    &mut dx,
+                    (&mut dwte, Store::Overwrite),
+                    threads,
+                );
                 assert!((got - expected).abs() < 1e-5 * expected, "{what}: {got} {expected}");
                 assert_gradient(&x, &dx, 2e-3, &what, |x| naive(x, &wte, &targets, c, 0.5));
                 assert_gradient(&wte, &dwte, 2e-3, &what, |w| naive(&x, w, &targets, c, 0.5));
@@ -252,7 +261,14 @@ mod tests {
             for (x, targets) in x.chunks(chunk * c).zip(targets.chunks(chunk)) {
                 let head = Head { x, wte: &wte, targets, n_embd: c };
                 let mut part = vec![0.0; x.len()];
-                loss += backward_chunk(head, 1.0, &mut scratch, &mut part, &mut dwte, 1);
+                loss += backward_chunk(
+                    head,
+                    1.0,
+                    &mut scratch,
+                    &mut part,
+                    (&mut dwte, Store::Accumulate),
+                    1,
+                );
                 dx.extend(part);
             }
             (loss, dx, dwte)
@@ -271,7 +287,7 @@ mod tests {
         let head = Head { x: &x, wte: &wte, targets: &targets, n_embd: c };
         let mut scratch = vec![0.0; scratch_len(n, v)];
         let (mut dx, mut dwte) = (vec![0.0; n * c], vec![1.0; v * c]);
-        let got = backward(head, 100.0, &mut scratch, &mut dx, &mut dwte, 2);
+        let got = backward(head, 100.0, &mut scratch, &mut dx, (&mut dwte, Store::Accumulate), 2);
         let expected = naive(&x, &wte, &targets, c, 1.0);
         assert!((got - expected).abs() < 1e-6 * expected, "{got}, expected {expected}");
 

@@ -4,7 +4,7 @@
 //! and the blocks are walked back, each adding its gradients in place to the slices it was given.
 //! How a batch is divided among workers is in `workers.rs`; this file is one worker's work.
 
-use tinygpt_kernels::{embedding, head};
+use tinygpt_kernels::{Store, embedding, head};
 
 use crate::layers::block::{self, BlockMasks, BlockPass};
 use crate::layers::dropout::{Dropout, Site};
@@ -26,9 +26,16 @@ pub(crate) struct Pass<'a> {
     pub(crate) dropout: Option<Dropout>,
     /// Sequences of the whole batch before these, for the dropout masks.
     pub(crate) first_sequence: usize,
+    /// What [`Pass::train`] does to the gradients of matrices; the others are added to.
+    pub(crate) store: Store,
 }
 
-impl Pass<'_> {
+impl<'p> Pass<'p> {
+    /// All of `inputs`, for a loss or for logits.
+    pub(crate) fn without_gradients(inputs: &'p [u32], dims: Dims) -> Self {
+        Self { inputs, dims, dropout: None, first_sequence: 0, store: Store::Overwrite }
+    }
+
     /// Rows of the residual stream before these.
     fn first_row(&self) -> usize {
         self.first_sequence * self.dims.t
@@ -45,7 +52,7 @@ impl Pass<'_> {
             attention_output: self.mask(Site::AttentionOutput(layer), first),
             mlp_output: self.mask(Site::MlpOutput(layer), first),
         };
-        BlockPass { dims: self.dims, weights: &weights.blocks[layer], masks }
+        BlockPass { dims: self.dims, weights: &weights.blocks[layer], masks, store: self.store }
     }
 
     /// Embedding, blocks and last layer norm: leaves the rows that the head sees in
@@ -75,8 +82,8 @@ impl Pass<'_> {
         layer_norm::forward(x, &weights.ln_f, &mut ws.norm_f, d.threads);
     }
 
-    /// Forward, loss and backward: adds `scale` times the gradient of the summed losses to `grads`
-    /// and returns the sum, in nats.
+    /// Forward, loss and backward: writes or adds `scale` times the gradient of the summed losses to
+    /// `grads` and returns the sum, in nats.
     pub(crate) fn train(
         &self,
         weights: &Weights<'_>,
@@ -92,7 +99,8 @@ impl Pass<'_> {
         let Workspace { stream, blocks, norm_f, logits, dstream, scratch } = workspace;
         let given = head::Head { x: &norm_f.out, wte: weights.wte, targets, n_embd: d.c };
         let dnormed = &mut scratch.dnormed;
-        let loss = head::backward(given, scale, logits, dnormed, grads.wte, d.threads);
+        let loss =
+            head::backward(given, scale, logits, dnormed, (grads.wte, self.store), d.threads);
         dstream.fill(0.0);
         let last = &stream[weights.blocks.len()];
         let (norm, grad) = (&weights.ln_f, &mut grads.ln_f);

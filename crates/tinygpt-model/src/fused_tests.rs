@@ -3,7 +3,7 @@
 
 use candle_core::Device;
 
-use crate::{DropoutKey, Gpt, Grads, ModelConfig, TokenBatch, host};
+use crate::{DropoutKey, Gpt, Grads, ModelConfig, Store, TokenBatch, host};
 
 fn config(bias: bool, dropout: f32) -> ModelConfig {
     ModelConfig { vocab_size: 37, block_size: 20, n_layer: 3, n_head: 3, n_embd: 24, dropout, bias }
@@ -35,7 +35,7 @@ fn gradients(
     let (inputs, targets) = (tokens(b * t, 1), tokens(b * t, 2));
     let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: b, seq_len: t };
     let mut grads = gpt.new_grads().unwrap();
-    let loss = gpt.accumulate_gradients(&batch, key, 0.5, &mut grads).unwrap();
+    let loss = gpt.backward(&batch, key, 0.5, Store::Accumulate, &mut grads).unwrap();
     let Grads::Host(grads) = grads else { panic!("a model on the CPU has host gradients") };
     (loss, grads)
 }

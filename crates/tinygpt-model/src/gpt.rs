@@ -4,6 +4,7 @@
 //! and Metal. Updating the parameters is the optimiser's business, files are [`crate::hf`]'s.
 
 use candle_core::{DType, Device};
+use tinygpt_kernels::Store;
 
 use crate::batch::TokenBatch;
 use crate::composed;
@@ -123,26 +124,33 @@ impl Gpt {
         Grads::zeros(&self.params)
     }
 
-    /// Adds `scale` times the gradient of the mean loss to `grads` and returns that loss, in nats
-    /// per token. Without a `dropout` key nothing is dropped.
+    /// Forward and backward: writes `scale` times the gradient of the mean loss to `grads`, or adds
+    /// it to what is there, and returns that loss, in nats per token. Without a `dropout` key nothing
+    /// is dropped.
+    ///
+    /// Overwriting saves a step the pass that would clear the gradients first.
     ///
     /// # Errors
     /// [`ModelError::Request`] if the batch does not fit the model, [`ModelError::MissingGradient`]
     /// if a parameter took no part, [`ModelError::Tensor`] if the device refuses.
-    pub fn accumulate_gradients(
+    pub fn backward(
         &mut self,
         batch: &TokenBatch<'_>,
         dropout: Option<DropoutKey>,
         scale: f32,
+        store: Store,
         grads: &mut Grads,
     ) -> Result<f32> {
         let params = &self.params;
         match grads {
             Grads::Host(grads) if !self.composed => {
                 let threads = self.n_threads;
-                self.workers.accumulate_gradients(params, threads, batch, dropout, scale, grads)
+                self.workers.backward(params, threads, batch, dropout, scale, store, grads)
             }
             grads => {
+                if store == Store::Overwrite {
+                    grads.zero()?;
+                }
                 composed::accumulate_gradients(params, self.compute, batch, dropout, scale, grads)
             }
         }

@@ -41,7 +41,7 @@ impl Grads {
     ///
     /// # Errors
     /// [`ModelError::Tensor`] if the device refuses.
-    pub fn zero(&mut self) -> Result<()> {
+    pub(crate) fn zero(&mut self) -> Result<()> {
         match self {
             Self::Host(grads) => grads.iter_mut().for_each(|grad| grad.fill(0.0)),
             Self::Device(grads) => {

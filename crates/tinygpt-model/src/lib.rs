@@ -11,14 +11,14 @@
 //!
 //! ```
 //! use candle_core::Device;
-//! use tinygpt_model::{Gpt, ModelConfig, TokenBatch};
+//! use tinygpt_model::{Store, Gpt, ModelConfig, TokenBatch};
 //!
 //! let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
 //!     dropout: 0.0, bias: true };
 //! let mut gpt = Gpt::init(config, 1337, &Device::Cpu)?;
 //! let batch = TokenBatch { inputs: &[1, 2, 3], targets: &[2, 3, 4], batch_size: 1, seq_len: 3 };
 //! let mut grads = gpt.new_grads()?;
-//! let loss = gpt.accumulate_gradients(&batch, None, 1.0, &mut grads)?;
+//! let loss = gpt.backward(&batch, None, 1.0, Store::Overwrite, &mut grads)?;
 //! assert!((loss - 11f32.ln()).abs() < 0.1);
 //! # Ok::<(), tinygpt_model::ModelError>(())
 //! ```
@@ -58,3 +58,4 @@ pub use logits::{Sampler, SamplingParams};
 pub use params::{
     Affine, BlockParts, Init, ModelParts, ParamSpec, Params, block_range, param_specs,
 };
+pub use tinygpt_kernels::Store;

@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-use tinygpt_kernels::accumulate;
+use tinygpt_kernels::{Store, accumulate};
 
 use crate::batch::{TokenBatch, check_ids};
 use crate::error::Result;
@@ -34,14 +34,16 @@ struct Worker {
 }
 
 impl Workers {
-    /// Adds `scale` times the gradient of the mean loss to `grads`; returns the loss.
-    pub(crate) fn accumulate_gradients(
+    /// Writes or adds `scale` times the gradient of the mean loss to `grads`; returns the loss.
+    #[allow(clippy::too_many_arguments, reason = "the arguments of Gpt::backward, and its state")]
+    pub(crate) fn backward(
         &mut self,
         params: &Params,
         threads: usize,
         batch: &TokenBatch<'_>,
         dropout: Option<DropoutKey>,
         scale: f32,
+        store: Store,
         grads: &mut [Vec<f32>],
     ) -> Result<f32> {
         let config = params.config();
@@ -54,7 +56,6 @@ impl Workers {
         for worker in &mut self.0[1..n_workers] {
             worker.grads.resize_with(grads.len(), Vec::new);
             for (own, grad) in worker.grads.iter_mut().zip(grads.iter()) {
-                own.clear();
                 own.resize(grad.len(), 0.0);
             }
         }
@@ -62,13 +63,16 @@ impl Workers {
         let mut outer = Some(grads.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
         for (i, worker) in self.0[..n_workers].iter_mut().enumerate() {
             let Worker { workspace, grads } = worker;
-            let grads = match outer.take() {
-                Some(outer) => outer,
-                None => grads.iter_mut().map(Vec::as_mut_slice).collect(),
+            let (mut grads, store) = match outer.take() {
+                Some(outer) => (outer, store),
+                None => (grads.iter_mut().map(Vec::as_mut_slice).collect(), Store::Overwrite),
             };
+            if store == Store::Overwrite {
+                clear_added(params, &mut grads);
+            }
             let grads = ModelParts::from_ordered(config, grads)?;
             let sequences = part(batch.batch_size, i, n_workers);
-            jobs.push(Job { sequences, workspace, grads, loss: 0.0 });
+            jobs.push(Job { sequences, workspace, store, grads, loss: 0.0 });
         }
         let step = Step {
             weights,
@@ -105,7 +109,7 @@ impl Workers {
         let guards = params.read()?;
         let weights = guards.slices();
         let dims = Dims::new(params.config(), batch.batch_size, batch.seq_len, threads);
-        let pass = Pass { inputs: batch.inputs, dims, dropout: None, first_sequence: 0 };
+        let pass = Pass::without_gradients(batch.inputs, dims);
         let workspace = self.first_workspace();
         let total = on_pool(threads, || pass.loss(&weights, batch.targets, workspace));
         Ok((total / batch.inputs.len() as f64) as f32)
@@ -123,7 +127,7 @@ impl Workers {
         let guards = params.read()?;
         let weights = guards.slices();
         let dims = Dims::new(params.config(), b, t, threads);
-        let pass = Pass { inputs: ids, dims, dropout: None, first_sequence: 0 };
+        let pass = Pass::without_gradients(ids, dims);
         let workspace = self.first_workspace();
         Ok(on_pool(threads, || pass.logits(&weights, workspace)))
     }
@@ -150,6 +154,8 @@ struct Job<'a> {
     /// Which sequences of the batch.
     sequences: Range<usize>,
     workspace: &'a mut Workspace,
+    /// What it does to the gradients of matrices; the others are always added to.
+    store: Store,
     grads: WeightGrads<'a>,
     /// Sum over its tokens, in nats.
     loss: f64,
@@ -164,9 +170,20 @@ impl Job<'_> {
             dims: Dims { b: self.sequences.len(), ..step.dims },
             dropout: step.dropout,
             first_sequence: self.sequences.start,
+            store: self.store,
         };
         let (targets, grads) = (&step.batch.targets[tokens], &mut self.grads);
         self.loss = pass.train(step.weights, targets, step.scale, self.workspace, grads);
+    }
+}
+
+/// Clears the gradients that a pass only ever adds to: all but those of matrices that one product
+/// writes.
+fn clear_added(params: &Params, grads: &mut [&mut [f32]]) {
+    for (spec, grad) in params.specs().iter().zip(grads) {
+        if spec.shape.len() < 2 || spec.name == "wpe.weight" {
+            grad.fill(0.0);
+        }
     }
 }
 

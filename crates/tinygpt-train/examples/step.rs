@@ -20,7 +20,7 @@ use candle_core::Device;
 use serde::Deserialize;
 use serde_json::json;
 use tinygpt_kernels::simd;
-use tinygpt_model::{DropoutKey, Gpt, Grads, ModelConfig, TokenBatch};
+use tinygpt_model::{DropoutKey, Gpt, Grads, ModelConfig, Store, TokenBatch};
 use tinygpt_train::{AdamW, AdamWConfig};
 
 /// What is measured, named as in a run's config.
@@ -74,8 +74,7 @@ impl Bench {
         let (inputs, targets) = (&ids[..batch_size * seq_len], &ids[1..]);
         let batch = TokenBatch { inputs, targets, batch_size, seq_len };
         let dropout = DropoutKey { seed: 1337, step: optimizer.n_steps(), micro_batch: 0 };
-        grads.zero()?;
-        let loss = gpt.accumulate_gradients(&batch, Some(dropout), 1.0, grads)?;
+        let loss = gpt.backward(&batch, Some(dropout), 1.0, Store::Overwrite, grads)?;
         let clip = (1.0 / grads.global_norm(gpt.params())?).min(1.0);
         optimizer.step(gpt.params(), grads, 1e-4, clip)?;
         Ok(loss)

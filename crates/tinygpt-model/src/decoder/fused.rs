@@ -130,7 +130,7 @@ impl<'a> FusedDecoder<'a> {
         let dims = Dims::new(config, 1, t, self.threads);
         let weights = self.weights.slices();
         self.workspace.fit(&dims, config.n_layer, false);
-        let pass = Pass { inputs: prompt, dims, dropout: None, first_sequence: 0 };
+        let pass = Pass::without_gradients(prompt, dims);
         let (cache, head_dim) = (&mut self.cache, config.head_dim());
         pass.forward(&weights, &mut self.workspace, |layer, qkv| {
             for (position, row) in qkv.chunks_exact(3 * c).enumerate() {

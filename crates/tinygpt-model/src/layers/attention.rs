@@ -132,12 +132,12 @@ pub(crate) fn backward(
     let (weights, d) = (pass.weights, pass.dims);
     let (dqkv, datt) = wide.split_at_mut(d.rows() * 3 * d.c);
     linear::backward_input(dy, weights.attn_c_proj.weight, datt, d.c, d.threads);
-    linear::backward_weight(&acts.att, dy, grads.attn_c_proj.weight, d.c, d.threads);
+    linear::backward_weight(&acts.att, dy, grads.attn_c_proj.weight, (d.c, pass.store), d.threads);
     let given = kernel::Gradient { qkv: &acts.qkv, out: &acts.att, lse: &acts.lse, dout: datt };
     kernel::backward(given, d.attention(), pass.masks.attention, dqkv, d.threads);
     if let Some(dbias) = grads.c_attn.bias.as_deref_mut() {
         bias::backward(dqkv, dbias, d.threads);
     }
     linear::backward_input(dqkv, weights.c_attn.weight, dx, d.c, d.threads);
-    linear::backward_weight(x, dqkv, grads.c_attn.weight, d.c, d.threads);
+    linear::backward_weight(x, dqkv, grads.c_attn.weight, (d.c, pass.store), d.threads);
 }

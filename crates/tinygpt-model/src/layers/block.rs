@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 use tinygpt_kernels::dropout::Dropout as Mask;
-use tinygpt_kernels::residual;
+use tinygpt_kernels::{Store, residual};
 
 use super::attention::{self, Attention};
 use super::dropout::{self, Dropout, Site};
@@ -51,6 +51,8 @@ pub(crate) struct BlockPass<'a> {
     pub(crate) dims: Dims,
     pub(crate) weights: &'a BlockParts<&'a [f32]>,
     pub(crate) masks: BlockMasks,
+    /// What [`backward`] does to the gradients of matrices; the others are added to.
+    pub(crate) store: Store,
 }
 
 /// Dropout masks of one block, their row 0 being the first row of the pass.

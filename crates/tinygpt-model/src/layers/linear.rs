@@ -58,7 +58,7 @@ pub(crate) fn backward_input(
     gemm(MatrixMut::new(dx, n, n_in), dy, weight.t(), Store::Overwrite, threads);
 }
 
-/// `dW += xᵀ dy`.
+/// `dW ← xᵀ dy` or `dW += xᵀ dy`.
 ///
 /// # Shapes
 /// `x` `[N, in]`, `dy` `[N, out]` → `dweight` `[in, out]`.
@@ -66,10 +66,10 @@ pub(crate) fn backward_weight(
     x: &[f32],
     dy: &[f32],
     dweight: &mut [f32],
-    n_in: usize,
+    (n_in, store): (usize, Store),
     threads: usize,
 ) {
     let (n, n_out) = (x.len() / n_in, dweight.len() / n_in);
     let (x, dy) = (Matrix::new(x, n, n_in), Matrix::new(dy, n, n_out));
-    gemm(MatrixMut::new(dweight, n_in, n_out), x.t(), dy, Store::Accumulate, threads);
+    gemm(MatrixMut::new(dweight, n_in, n_out), x.t(), dy, store, threads);
 }

@@ -73,7 +73,7 @@ pub(crate) fn backward(
     linear::backward_input(dy, weights.mlp_c_proj.weight, wide, 4 * d.c, d.threads);
     let dbias = grads.c_fc.bias.as_deref_mut().unwrap_or(no_bias_grad);
     kernel::backward(hidden, wide, dbias, d.threads);
-    linear::backward_weight(hidden, dy, grads.mlp_c_proj.weight, 4 * d.c, d.threads);
+    linear::backward_weight(hidden, dy, grads.mlp_c_proj.weight, (4 * d.c, pass.store), d.threads);
     linear::backward_input(wide, weights.c_fc.weight, dx, d.c, d.threads);
-    linear::backward_weight(x, wide, grads.c_fc.weight, d.c, d.threads);
+    linear::backward_weight(x, wide, grads.c_fc.weight, (d.c, pass.store), d.threads);
 }

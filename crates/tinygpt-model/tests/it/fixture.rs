@@ -11,7 +11,7 @@ use candle_core::Device;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use tinygpt_kernels::adamw::{self, AdamWStep};
-use tinygpt_model::{Gpt, Grads, ModelConfig, TokenBatch, hf, host};
+use tinygpt_model::{Gpt, Grads, ModelConfig, Store, TokenBatch, hf, host};
 
 /// Names of the golden directories.
 pub(crate) const GOLDEN: [&str; 3] = ["plain", "no_bias", "odd"];
@@ -123,7 +123,7 @@ pub(crate) fn ids(n: u32, vocab: u32, seed: u32) -> Vec<u32> {
 /// Gradients of one batch, from zero.
 pub(crate) fn grads_of(gpt: &mut Gpt, batch: &TokenBatch<'_>) -> (f32, Grads) {
     let mut grads = gpt.new_grads().unwrap();
-    let loss = gpt.accumulate_gradients(batch, None, 1.0, &mut grads).unwrap();
+    let loss = gpt.backward(batch, None, 1.0, Store::Accumulate, &mut grads).unwrap();
     (loss, grads)
 }
 

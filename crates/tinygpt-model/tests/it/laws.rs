@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use candle_core::Device;
-use tinygpt_model::{DropoutKey, Gpt, ModelConfig, TokenBatch, host as host_values};
+use tinygpt_model::{DropoutKey, Gpt, ModelConfig, Store, TokenBatch, host as host_values};
 
 use crate::fixture::{GOLDEN, Golden, Optimizer, Path, golden_gpt, grads_of, host, ids, small};
 
@@ -105,12 +105,34 @@ fn micro_batches_add_up_to_the_large_batch() {
         let mut mean_loss = 0.0;
         for (inputs, targets) in inputs.chunks(32 * 16).zip(targets.chunks(32 * 16)) {
             let part = TokenBatch { inputs, targets, batch_size: 32, seq_len: 16 };
-            let loss = gpt.accumulate_gradients(&part, None, 1.0 / 3.0, &mut sum).unwrap();
+            let loss = gpt.backward(&part, None, 1.0 / 3.0, Store::Accumulate, &mut sum).unwrap();
             mean_loss += loss / 3.0;
         }
         assert!((mean_loss - loss).abs() < 1e-5, "{path:?}: {mean_loss} {loss}");
         for ((spec, sum), whole) in gpt.params().specs().iter().zip(host(&sum)).zip(host(&grads)) {
             assert_close(sum, whole, 2e-5, &format!("{path:?} {}", spec.name));
+        }
+    }
+}
+
+#[test]
+fn overwriting_is_adding_to_zeros() {
+    for path in Path::BOTH {
+        let mut gpt = golden_gpt("plain", path);
+        let (inputs, targets) = (ids(6 * 16, 65, 7), ids(6 * 16, 65, 8));
+        let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 6, seq_len: 16 };
+        for threads in [1, 2] {
+            gpt.set_threads(threads);
+            let mut added = gpt.new_grads().unwrap();
+            gpt.backward(&batch, None, 1.0, Store::Accumulate, &mut added).unwrap();
+            // Whatever was there before, in the gradients as in the workers' own.
+            let mut written = gpt.new_grads().unwrap();
+            gpt.backward(&batch, None, 70.0, Store::Accumulate, &mut written).unwrap();
+            gpt.backward(&batch, None, 1.0, Store::Overwrite, &mut written).unwrap();
+            let specs = gpt.params().specs().iter();
+            for ((spec, added), written) in specs.zip(host(&added)).zip(host(&written)) {
+                assert!(added == written, "{path:?}, {threads} threads: {}", spec.name);
+            }
         }
     }
 }
@@ -187,7 +209,7 @@ fn dropout_follows_its_key_and_spares_evaluation() {
         let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 4, seq_len: 16 };
         let mut loss_with = |key: Option<DropoutKey>| {
             let mut grads = gpt.new_grads().unwrap();
-            gpt.accumulate_gradients(&batch, key, 1.0, &mut grads).unwrap()
+            gpt.backward(&batch, key, 1.0, Store::Accumulate, &mut grads).unwrap()
         };
         let key = DropoutKey { seed: 1, step: 2, micro_batch: 3 };
         let dropped = loss_with(Some(key));
@@ -213,7 +235,7 @@ fn both_paths_drop_the_same() {
     let [(fused_loss, fused), (loss, grads)] = Path::BOTH.map(|path| {
         let mut gpt = init(ModelConfig { dropout: 0.3, ..small(true) }, path);
         let mut grads = gpt.new_grads().unwrap();
-        let loss = gpt.accumulate_gradients(&batch, Some(key), 1.0, &mut grads).unwrap();
+        let loss = gpt.backward(&batch, Some(key), 1.0, Store::Accumulate, &mut grads).unwrap();
         (loss, grads)
     });
     assert!((fused_loss - loss).abs() < 1e-5, "{fused_loss} {loss}");
@@ -237,7 +259,9 @@ fn ids_and_shapes_that_do_not_fit_are_refused() {
             for message in [
                 gpt.logits(&given, batch_size, seq_len).unwrap_err().to_string(),
                 gpt.loss(&batch).unwrap_err().to_string(),
-                gpt.accumulate_gradients(&batch, None, 1.0, &mut grads).unwrap_err().to_string(),
+                gpt.backward(&batch, None, 1.0, Store::Accumulate, &mut grads)
+                    .unwrap_err()
+                    .to_string(),
             ] {
                 assert!(message.contains(part), "{path:?}: {message}");
             }

@@ -13,7 +13,7 @@ use std::time::Instant;
 use candle_core::Device;
 use tinygpt_data::{Prepared, Windows, fill_batch};
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{DropoutKey, Gpt, Grads, ModelError, TokenBatch};
+use tinygpt_model::{DropoutKey, Gpt, Grads, ModelError, Store, TokenBatch};
 
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
@@ -222,7 +222,6 @@ impl Trainer {
         let n_micro_batches = self.config.gradient_accumulation_steps;
         let (mut inputs, mut targets) = (Vec::new(), Vec::new());
         let mut mean_loss = 0.0;
-        self.grads.zero()?;
         for micro_batch in 0..n_micro_batches as u64 {
             let first = self.progress.window_cursor;
             let starts = (first..first + batch_size as u64).map(|i| self.windows.window(i));
@@ -233,7 +232,8 @@ impl Trainer {
                 DropoutKey { seed: self.config.seed, step: self.progress.step, micro_batch };
             let dropout = (self.config.dropout > 0.0).then_some(dropout);
             let scale = 1.0 / n_micro_batches as f32;
-            let loss = self.gpt.accumulate_gradients(&batch, dropout, scale, &mut self.grads)?;
+            let store = if micro_batch == 0 { Store::Overwrite } else { Store::Accumulate };
+            let loss = self.gpt.backward(&batch, dropout, scale, store, &mut self.grads)?;
             if !loss.is_finite() {
                 return Err(self.non_finite(format!("the loss is {loss}"), lr));
             }
