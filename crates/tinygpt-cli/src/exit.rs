@@ -7,7 +7,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
-use tinygpt_data::{DataError, ErrorKind as DataKind};
+use tinygpt_data::{DECODER_THREAD, DataError, ErrorKind as DataKind};
 use tinygpt_model::{ErrorKind as ModelKind, ModelError};
 use tinygpt_train::{ErrorKind as TrainKind, TrainError};
 
@@ -37,6 +37,10 @@ pub enum Ended {
 /// The whole `main` of a binary: parses its command line, does `work`, reports how it ended.
 pub fn run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) -> ExitCode {
     panic::set_hook(Box::new(|panic| {
+        // A broken parquet file: what becomes of the thread is an error with a message of its own.
+        if std::thread::current().name() == Some(DECODER_THREAD) {
+            return;
+        }
         say(&format!("error: a bug in TinyGPT {}: {panic}", env!("CARGO_PKG_VERSION")));
         say("hint: please report it with the command you typed; what was saved is still good");
     }));

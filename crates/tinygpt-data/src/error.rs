@@ -58,7 +58,8 @@ pub enum DataError {
     },
     /// Text that is not UTF-8.
     #[error(
-        "{}: invalid UTF-8 at byte {offset}; convert the file to UTF-8 (for example with `iconv -t UTF-8`)",
+        "{}: invalid UTF-8 at byte {offset}; convert the file to UTF-8 (for example with `iconv -t \
+         UTF-8`), or replace such bytes with --lossy",
         path.display()
     )]
     InvalidUtf8 {
@@ -114,6 +115,9 @@ pub enum DataError {
         /// The lock file.
         path: PathBuf,
     },
+    /// Asked to stop; nothing half-made is left.
+    #[error("stopped; the same command starts again, and fetches nothing again that has come")]
+    Stopped,
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -127,7 +131,7 @@ pub enum DataError {
     },
     /// The download from the hub failed.
     #[error(transparent)]
-    Hub(#[from] HubError),
+    Hub(HubError),
     /// A position outside a stream of tokens.
     #[error("tokens {start}..{end} asked of a stream of {len} tokens")]
     OutOfRange {
@@ -161,7 +165,7 @@ impl DataError {
             Self::Io { .. } => ErrorKind::Io,
             Self::Hub(error) => error.kind(),
             Self::Locked { .. } => ErrorKind::Locked,
-            Self::OutOfRange { .. } | Self::Tokenizer { .. } => ErrorKind::Other,
+            Self::OutOfRange { .. } | Self::Tokenizer { .. } | Self::Stopped => ErrorKind::Other,
         }
     }
 
@@ -188,6 +192,16 @@ impl DataError {
         action: &'static str,
     ) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
         move |error| Self::Tokenizer { action, message: error.to_string() }
+    }
+}
+
+/// Whoever asked to stop need not know where that was heard.
+impl From<HubError> for DataError {
+    fn from(error: HubError) -> Self {
+        match error {
+            HubError::Stopped => Self::Stopped,
+            error => Self::Hub(error),
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 //! ```
 
 mod batches;
+mod clock;
 mod encoding;
 mod error;
 pub mod hub;
@@ -39,5 +40,6 @@ pub use prepared::{Meta, Prepared, Settings, SplitMeta};
 pub use progress::{NoProgress, PrepareProgress, Stage};
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
 pub use shard::{ShardInfo, TokenStream};
+pub use source::{DECODER_THREAD, Source, Tally};
 pub use tokenizer::{CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, StreamDecoder, Tokenizer};
 pub use windows::{Windows, eval_windows};

@@ -14,6 +14,7 @@ use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::json;
 use crate::shard::{ShardInfo, TokenStream};
+use crate::source::Tally;
 use crate::tokenizer::{self, Tokenizer};
 
 /// The file that describes a preparation.
@@ -23,7 +24,10 @@ pub(crate) const META_FILE_NAME: &str = "meta.json";
 pub(crate) const MARKER_FILE_NAME: &str = "prepared-last";
 
 /// The version of the layout of `meta.json`.
-pub(crate) const META_FORMAT: u32 = 1;
+pub(crate) const META_FORMAT: u32 = 2;
+
+/// The oldest version that is still read: it lacks what has a default below.
+const OLDEST_META_FORMAT: u32 = 1;
 
 /// What `meta.json` says of a preparation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +47,15 @@ pub struct Meta {
     pub settings: Settings,
     /// The commit of the hub's repository that the text came from, if it did.
     pub source_commit: Option<String>,
+    /// What the text had that is no document, or that was mended.
+    #[serde(default)]
+    pub tally: Tally,
+    /// When it was made, such as `2026-11-22T17:56:22Z`.
+    #[serde(default)]
+    pub made_at: String,
+    /// How long that took, in seconds.
+    #[serde(default)]
+    pub seconds: f64,
     /// The training split.
     pub train: SplitMeta,
     /// The validation split.
@@ -53,8 +66,11 @@ pub struct Meta {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where the text came from: files with their sizes, a hub repository with its revision.
+    /// Where the text came from: files with sizes and hashes, a hub repository with its revision.
     pub source: String,
+    /// Whether bytes that are no UTF-8 were mended.
+    #[serde(default)]
+    pub lossy: bool,
     /// The column that holds the text, where there are columns.
     pub text_column: String,
     /// The part at the end of the text that validates; null if the source has a split of its own.
@@ -81,6 +97,9 @@ pub struct SplitMeta {
     pub n_bytes: u64,
     /// The number of characters of text.
     pub n_characters: u64,
+    /// As [`SplitMeta::bytes_per_token`], for those who read the file.
+    #[serde(default)]
+    pub bytes_per_token: f64,
     /// The files.
     pub shards: Vec<ShardInfo>,
 }
@@ -112,7 +131,7 @@ impl Meta {
         let text = fs::read_to_string(&path).map_err(DataError::io("read", &path))?;
         let meta: Self = json::parse(&path, &text)
             .map_err(|error| DataError::corrupt(&path, error.to_string(), fix))?;
-        if meta.format != META_FORMAT {
+        if !(OLDEST_META_FORMAT..=META_FORMAT).contains(&meta.format) {
             let what = format!("format {}, this program reads {META_FORMAT}", meta.format);
             return Err(DataError::corrupt(&path, what, fix));
         }

@@ -6,6 +6,8 @@
 pub enum Stage {
     /// Files are downloaded.
     Download,
+    /// Files are read once, to know them again.
+    Identify,
     /// The text is measured, to find where its end that validates begins.
     Scan,
     /// The text is read for its characters or words, and the tokenizer made from them.
@@ -21,6 +23,7 @@ impl Stage {
     pub fn label(self) -> &'static str {
         match self {
             Self::Download => "download",
+            Self::Identify => "check source",
             Self::Scan => "measure text",
             Self::TrainTokenizer => "make tokenizer",
             Self::EncodeTrain => "encode train",
@@ -42,6 +45,11 @@ pub trait PrepareProgress: Sync {
     fn finish(&self);
     /// Something worth a line, such as what was left out and why.
     fn notice(&self, message: &str);
+    /// Whether to stop: asked every few milliseconds, and when it is so `prepare` fails with
+    /// [`DataError::Stopped`](crate::DataError::Stopped).
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 /// Progress that nobody watches.

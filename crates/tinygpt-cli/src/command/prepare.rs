@@ -1,7 +1,7 @@
 //! `prepare`: turns text into a tokenizer and shards, and says what came of it.
 
 use anyhow::{Context as _, Result};
-use tinygpt_data::{PrepareRequest, PrepareSummary, SplitMeta};
+use tinygpt_data::{DataError, PrepareRequest, PrepareSummary, SplitMeta, Tally};
 use tinygpt_train::StopFlag;
 
 use crate::exit::Ended;
@@ -18,12 +18,17 @@ use crate::terminal::{Output, grouped, say, spoken};
 /// Wrong options, and whatever [`tinygpt_data::prepare`] cannot do.
 pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
     let mut request = layered.resolve()?;
-    // What is half-written has no name yet, so that ending at once leaves nothing to see.
-    Signals::install(&StopFlag::new()).context("cannot listen for signals")?;
+    let stop = StopFlag::new();
+    // What is half-written is cleared away at the first signal; the second ends at once.
+    Signals::install(&stop).context("cannot listen for signals")?.ask_first();
     request.hub = hub_environment::read()?;
-    let result = tinygpt_data::prepare(&request, &PrepareBars::default());
+    let result = tinygpt_data::prepare(&request, &PrepareBars::new(stop.clone()));
+    if let (Err(error @ DataError::Stopped), Some(signal)) = (&result, stop.signal()) {
+        say(&error.to_string());
+        return Ok(Ended::Stopped(signal));
+    }
     let summary = result.with_context(|| match &request.source {
-        Some(source) => format!("cannot prepare {}", source.display()),
+        Some(source) => format!("cannot prepare {source}"),
         None => format!("cannot prepare `{}`", request.dataset_name),
     })?;
     Output::lock().print(&closing_summary(&summary))?;
@@ -42,11 +47,27 @@ pub(super) fn closing_summary(summary: &PrepareSummary) -> String {
     text.push_str(&format!("  tokenizer   {}, {} tokens\n", meta.encoding, meta.vocab_size));
     text.push_str(&format!("  train       {}\n", split_line(&meta.train)));
     text.push_str(&format!("  validation  {}\n", split_line(&meta.val)));
-    if summary.n_skipped > 0 {
-        text.push_str(&format!("  left out    {} without text\n", grouped(summary.n_skipped)));
+    for line in tally_lines(&meta.tally) {
+        text.push_str(&line);
     }
     text.push_str(&format!("  time        {}\n", spoken(summary.elapsed.as_secs_f64())));
     text
+}
+
+/// What the text had that is no story, or that was mended.
+fn tally_lines(tally: &Tally) -> Vec<String> {
+    let mut lines = Vec::new();
+    let Tally { n_nulls, n_empty, n_replaced } = *tally;
+    if n_nulls + n_empty > 0 {
+        let (nulls, empty) = (grouped(n_nulls), grouped(n_empty));
+        lines
+            .push(format!("  left out    {nulls} records without a value, {empty} without text\n"));
+    }
+    if n_replaced > 0 {
+        let places = if n_replaced == 1 { "place" } else { "places" };
+        lines.push(format!("  replaced    {} {places} of invalid UTF-8\n", grouped(n_replaced)));
+    }
+    lines
 }
 
 fn split_line(split: &SplitMeta) -> String {

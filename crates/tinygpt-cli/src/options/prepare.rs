@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use tinygpt_data::PrepareRequest;
+use tinygpt_data::{PrepareRequest, Source};
 
 use super::{EncodingType, Options, finite};
 use crate::layer::{Faults, Layered};
@@ -15,16 +15,20 @@ use crate::layer::{Faults, Layered};
 pub struct PrepareOptions {
     /// Dataset to prepare: the name of a recipe, data/NAME/dataset.json or one built in
     /// (tiny_stories, tiny_tales, shakespeare_char); with --source any new name
-    /// [default: tiny_stories, or with --source the name of the file]
+    /// [default: tiny_stories, or with --source the name of the file or repository]
     #[arg(long, help_heading = "Text", value_name = "NAME")]
     pub dataset_name: Option<String>,
-    /// Local text to use: .txt, .jsonl, .parquet, or a directory of them
+    /// Text to use: .txt, .jsonl, .parquet, or a directory of them; or hub:OWNER/NAME, a dataset
+    /// on the Hugging Face hub, also hub:OWNER/NAME/FOLDER and hub:OWNER/NAME@REVISION
     /// [default: where the recipe says]
     #[arg(long, help_heading = "Text", value_name = "PATH")]
     pub source: Option<PathBuf>,
     /// Column or field that holds the text of .parquet and .jsonl [default: text, or the recipe's]
     #[arg(long, help_heading = "Text", value_name = "NAME")]
     pub text_column: Option<String>,
+    /// Replace bytes that are no UTF-8 by U+FFFD and count them; without, such a text is refused
+    #[arg(long, help_heading = "Text")]
+    pub lossy: Option<bool>,
     /// Part of the text, taken from its end, to validate on where the source has no validation
     /// split [default: 0.1, or the recipe's]
     #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
@@ -63,6 +67,7 @@ impl Options for PrepareOptions {
     fn defaults() -> Self {
         let request = PrepareRequest::default();
         Self {
+            lossy: Some(request.lossy),
             data_percentage: Some(request.data_percentage),
             seed: Some(request.seed),
             vocab_size: Some(request.vocab_size),
@@ -73,9 +78,9 @@ impl Options for PrepareOptions {
     }
 
     fn derive(&mut self) {
-        let stem = self.source.as_deref().and_then(|path| path.file_stem());
-        let from_source = stem.map(|stem| stem.to_string_lossy().into_owned());
-        let name = self.dataset_name.take().or(from_source);
+        let source = self.source.clone().map(Source::from);
+        let from_source = || source.and_then(|source| source.dataset_name());
+        let name = self.dataset_name.take().or_else(from_source);
         self.dataset_name = Some(name.unwrap_or_else(|| "tiny_stories".to_owned()));
     }
 }
@@ -91,7 +96,8 @@ impl Layered<PrepareOptions> {
         let request = PrepareRequest {
             dataset_name: options.dataset_name.unwrap_or(unsaid.dataset_name),
             data_dir: options.data_dir.unwrap_or(unsaid.data_dir),
-            source: options.source,
+            source: options.source.map(Source::from),
+            lossy: options.lossy.unwrap_or(unsaid.lossy),
             text_column: options.text_column,
             val_fraction: options.val_fraction,
             encoding_type: options.encoding_type.map(Into::into),

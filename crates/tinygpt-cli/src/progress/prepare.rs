@@ -1,21 +1,27 @@
-//! The progress of `prepare`: one bar a stage on a terminal, one line a finished stage elsewhere.
+//! The progress of `prepare`: one bar a stage on a terminal; elsewhere a line for each
+//! finished stage, and now and then one for a stage that takes long.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tinygpt_data::{PrepareProgress, Stage};
+use tinygpt_train::StopFlag;
 
 use crate::terminal::{say, spoken};
 
 const SIZED: &str = "{prefix:>18} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
 const UNSIZED: &str = "{prefix:>18} {spinner} {bytes} {bytes_per_sec}";
 
+/// How often a long stage says how far it is where no bar can be drawn.
+const LINE_EVERY: Duration = Duration::from_secs(20);
+
 /// Shows the stages of `prepare` as they run.
 #[derive(Debug, Default)]
 pub struct PrepareBars {
     running: Mutex<Option<Running>>,
+    stop: StopFlag,
 }
 
 #[derive(Debug)]
@@ -23,9 +29,36 @@ struct Running {
     stage: Stage,
     since: Instant,
     bar: ProgressBar,
+    last_line: Instant,
+}
+
+impl Running {
+    /// How far the stage is: bytes, speed and the time it will still take.
+    fn line(&self) -> String {
+        let (done, speed) = (self.bar.position(), self.bar.per_sec());
+        let label = self.stage.label();
+        let of_all = match self.bar.length() {
+            Some(total) => format!(" of {}", HumanBytes(total)),
+            None => String::new(),
+        };
+        let eta = match self.bar.length() {
+            Some(total) if speed > 0.0 => {
+                let seconds = total.saturating_sub(done) as f64 / speed;
+                format!(", ETA {}", spoken(seconds))
+            }
+            _ => String::new(),
+        };
+        let speed = HumanBytes(speed as u64);
+        format!("{label:>18} {}{of_all}, {speed}/s{eta}", HumanBytes(done))
+    }
 }
 
 impl PrepareBars {
+    /// Bars of a run that ends when the flag is raised.
+    pub fn new(stop: StopFlag) -> Self {
+        Self { stop, ..Self::default() }
+    }
+
     fn with_running(&self, act: impl FnOnce(&mut Option<Running>)) {
         // Only a panic in here could poison the lock, and then the bar does not matter.
         if let Ok(mut running) = self.running.lock() {
@@ -46,20 +79,25 @@ impl PrepareProgress for PrepareBars {
         if let Some(total) = total_bytes {
             bar.set_length(total);
         }
-        self.with_running(|running| *running = Some(Running { stage, since: Instant::now(), bar }));
+        let (since, last_line) = (Instant::now(), Instant::now());
+        self.with_running(|running| *running = Some(Running { stage, since, bar, last_line }));
     }
 
     fn advance(&self, bytes: u64) {
         self.with_running(|running| {
             if let Some(running) = running {
                 running.bar.inc(bytes);
+                if running.bar.is_hidden() && running.last_line.elapsed() >= LINE_EVERY {
+                    running.last_line = Instant::now();
+                    say(&running.line());
+                }
             }
         });
     }
 
     fn finish(&self) {
         self.with_running(|running| {
-            if let Some(Running { stage, since, bar }) = running.take() {
+            if let Some(Running { stage, since, bar, .. }) = running.take() {
                 bar.finish_and_clear();
                 let (bytes, seconds) = (bar.position(), since.elapsed().as_secs_f64());
                 let label = stage.label();
@@ -73,5 +111,9 @@ impl PrepareProgress for PrepareBars {
             Some(running) => running.bar.suspend(|| say(&format!("note: {message}"))),
             None => say(&format!("note: {message}")),
         });
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.signal().is_some()
     }
 }

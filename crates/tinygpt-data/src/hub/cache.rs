@@ -25,14 +25,25 @@ const MAX_DEPTH: usize = 8;
 /// One repository's part of the cache.
 pub(super) struct RepoCache {
     root: PathBuf,
+    id: String,
     repo: Repo,
     places: CacheRepo,
 }
 
 impl RepoCache {
-    pub(super) fn new(cache_dir: &Path, repo: Repo) -> Self {
+    pub(super) fn new(cache_dir: &Path, id: &str, repo: Repo) -> Self {
         let places = Cache::new(cache_dir.to_path_buf()).repo(repo.clone());
-        Self { root: cache_dir.to_path_buf(), repo, places }
+        Self { root: cache_dir.to_path_buf(), id: id.to_owned(), repo, places }
+    }
+
+    /// The repository's id.
+    pub(super) fn repository(&self) -> &str {
+        &self.id
+    }
+
+    /// The revision asked for.
+    pub(super) fn revision(&self) -> &str {
+        self.repo.revision()
     }
 
     /// The commit that the revision named when it was last looked up, or names by itself.

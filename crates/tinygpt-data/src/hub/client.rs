@@ -14,6 +14,7 @@ use ureq::{Agent, Body};
 use super::address::Address;
 use super::error::HubError;
 use super::{HubOptions, Token};
+use crate::clock;
 
 /// Longest chain of redirects that is followed.
 const MAX_REDIRECTS: usize = 5;
@@ -180,12 +181,22 @@ fn reply(
     let status = response.status();
     let (parts, body) = response.into_parts();
     if !status.is_success() {
-        let wait = text(&parts.headers, "retry-after")
-            .and_then(|seconds| seconds.trim().parse().ok())
-            .map(Duration::from_secs);
+        let wait = retry_after(&parts.headers);
         return Err(HubError::Status { url: address.shown(), status: status.as_u16(), wait });
     }
     Ok(Reply { address, status: status.as_u16(), hub_headers, headers: parts.headers, body })
+}
+
+/// How long the host asks us to stay away: in seconds, or until a date, by its own clock
+/// if it tells the time.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = text(headers, "retry-after")?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = clock::http_date(value)?;
+    let now = text(headers, "date").and_then(clock::http_date).unwrap_or_else(clock::unix_time);
+    Some(Duration::from_secs(until.saturating_sub(now)))
 }
 
 /// Where a redirect leads, if it may be followed.

@@ -119,6 +119,15 @@ pub enum HubError {
         reason: String,
     },
 
+    /// The repository does not hold the files that were looked for.
+    #[error("repository {repository} has no {wanted}: choose another repository, or give a file")]
+    NoFile {
+        /// The repository's id.
+        repository: String,
+        /// The files.
+        wanted: String,
+    },
+
     /// Offline was asked for and the cache does not hold the whole dataset.
     #[error(
         "offline (HF_HUB_OFFLINE), and {} does not hold {repository} at revision {revision}: \
@@ -135,6 +144,10 @@ pub enum HubError {
         /// What is missing.
         reason: String,
     },
+
+    /// Asked to stop; what has come is kept.
+    #[error("stopped; what was downloaded is kept, and the same command goes on from there")]
+    Stopped,
 
     /// The local disk failed.
     #[error("could not {action} {}: {source}", .path.display())]
@@ -153,7 +166,8 @@ impl HubError {
     /// The class of this error, for an exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid { .. } | Self::NoSplit { .. } => ErrorKind::Usage,
+            Self::Invalid { .. } | Self::NoSplit { .. } | Self::NoFile { .. } => ErrorKind::Usage,
+            Self::Stopped => ErrorKind::Other,
             Self::Io { .. } => ErrorKind::Io,
             _ => ErrorKind::Network,
         }

@@ -15,6 +15,7 @@ mod client;
 mod error;
 mod names;
 mod patience;
+mod splits;
 mod transfer;
 
 use std::fmt;
@@ -30,6 +31,8 @@ use self::address::encode_path;
 use self::cache::RepoCache;
 use self::client::Client;
 use self::patience::Backoff;
+use self::splits::Selected;
+pub(crate) use self::splits::VALIDATION_NAMES;
 use self::transfer::{RemoteFile, fetch_file};
 use crate::progress::{PrepareProgress, Stage};
 
@@ -40,10 +43,16 @@ pub struct HubRequest<'a> {
     pub repository: &'a str,
     /// A branch, a tag or a commit.
     pub revision: &'a str,
-    /// The split to train on; it must exist.
+    /// The folder whose files alone are meant, if one is.
+    pub folder: Option<&'a str>,
+    /// The split to train on.
     pub train: &'a str,
-    /// The split to validate on; it must exist if it is named.
-    pub validation: Option<&'a str>,
+    /// The split to validate on, or none.
+    pub validation: &'a [&'a str],
+    /// Whether the splits are to be found: the first of the names in `validation` that exists
+    /// counts, none need exist, and where no file is named after a split all are to train on.
+    /// Otherwise what is named must exist.
+    pub finds_splits: bool,
 }
 
 /// A dataset's files on this disk.
@@ -138,84 +147,163 @@ pub fn fetch(
     options: &HubOptions,
     progress: &dyn PrepareProgress,
 ) -> Result<HubFiles, HubError> {
-    names::check_repository(request.repository)?;
-    names::check_revision(request.revision)?;
-    let repo = Repo::with_revision(
-        request.repository.to_owned(),
-        RepoType::Dataset,
-        request.revision.to_owned(),
-    );
-    let cache = RepoCache::new(&options.cache_dir, repo.clone());
-    if options.offline {
-        return cached(request, &cache).map_err(|reason| HubError::NotCached {
-            repository: request.repository.to_owned(),
-            revision: request.revision.to_owned(),
-            cache_dir: options.cache_dir.clone(),
-            reason,
-        });
-    }
-    let client = Client::new(options)?;
-    let info_address = client.at(&format!("api/{}", repo.api_url()))?;
-    let listing: Result<RepoInfo, HubError> =
-        Backoff::new(&options.patience, progress).run(|| client.get_json(&info_address));
-    match listing {
-        Ok(info) => download(request, &info, &repo, &client, &cache, options, progress),
-        Err(error @ HubError::Unreachable { .. }) => match cached(request, &cache) {
-            Ok(files) => {
-                progress.notice(&format!(
-                    "could not reach {}; using the copy in {}",
-                    client.host(),
-                    options.cache_dir.display()
-                ));
-                Ok(files)
-            }
-            Err(_) => Err(error),
-        },
-        Err(error) => Err(error),
-    }
+    let place = RepoPlace::of(RepoType::Dataset, request.repository, request.revision, options)?;
+    let from_cache = || cached(request, &place.cache);
+    place.listed_or_cached(options, progress, from_cache, |info, client| {
+        let listed: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
+        let selected = Selected::from_listing(request, &listed)?;
+        let names: Vec<&str> = selected.names().collect();
+        place.download(&info.sha, &names, client, options, progress)?;
+        Ok(places(&selected, &place.cache, &info.sha))
+    })
 }
 
-/// Downloads what the cache lacks of the listed files.
-fn download(
-    request: &HubRequest<'_>,
-    info: &RepoInfo,
-    repo: &Repo,
-    client: &Client,
-    cache: &RepoCache,
+/// Brings some files of a model repository onto this disk, such as its `tokenizer.json`: the
+/// first of the `alternatives` of which the repository has every file.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn fetch_model_files(
+    repository: &str,
+    revision: &str,
+    alternatives: &[&[&str]],
     options: &HubOptions,
     progress: &dyn PrepareProgress,
-) -> Result<HubFiles, HubError> {
-    let commit = info.sha.as_str();
-    if !names::is_commit(commit) {
-        return Err(HubError::Invalid {
-            what: "the listed commit",
-            value: commit.escape_debug().to_string(),
-            reason: "40 hexadecimal digits are expected: check HF_ENDPOINT".to_owned(),
-        });
+) -> Result<Vec<PathBuf>, HubError> {
+    let place = RepoPlace::of(RepoType::Model, repository, revision, options)?;
+    let at = |commit: &str, names: &[&str]| -> Vec<PathBuf> {
+        names.iter().map(|name| place.cache.place(commit, name)).collect()
+    };
+    let from_cache = || {
+        let commit = place.cache.commit().ok_or("this revision was never downloaded")?;
+        let mut there = alternatives.iter().map(|names| at(&commit, names));
+        let whole = there.find(|paths| paths.iter().all(|path| path.is_file()));
+        whole.ok_or_else(|| format!("it does not hold {}", either(alternatives)))
+    };
+    place.listed_or_cached(options, progress, from_cache, |info, client| {
+        let is_listed = |name: &&str| info.siblings.iter().any(|file| file.rfilename == **name);
+        let names = alternatives.iter().find(|names| names.iter().all(is_listed));
+        let names = names.ok_or_else(|| HubError::NoFile {
+            repository: repository.to_owned(),
+            wanted: either(alternatives),
+        })?;
+        place.download(&info.sha, names, client, options, progress)?;
+        Ok(at(&info.sha, names))
+    })
+}
+
+/// `tokenizer.json, or vocab.json and merges.txt`.
+fn either(alternatives: &[&[&str]]) -> String {
+    alternatives.iter().map(|names| names.join(" and ")).collect::<Vec<_>>().join(", or ")
+}
+
+/// A revision of a repository: how it is asked for, and where it is kept.
+struct RepoPlace {
+    repo: Repo,
+    cache: RepoCache,
+}
+
+impl RepoPlace {
+    fn of(
+        kind: RepoType,
+        repository: &str,
+        revision: &str,
+        options: &HubOptions,
+    ) -> Result<Self, HubError> {
+        names::check_repository(repository)?;
+        names::check_revision(revision)?;
+        let repo = Repo::with_revision(repository.to_owned(), kind, revision.to_owned());
+        let cache = RepoCache::new(&options.cache_dir, repository, repo.clone());
+        Ok(Self { repo, cache })
     }
-    let listed: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
-    let selected = Selected::from_listing(request, &listed)?;
-    let mut missing = Vec::new();
-    for name in selected.train.iter().chain(&selected.validation) {
-        let path = format!("{}/resolve/{commit}/{}", repo.url(), encode_path(name));
-        let address = client.at(&path)?;
-        let file = Backoff::new(&options.patience, progress)
-            .run(|| RemoteFile::describe(client, name, address.clone()))?;
-        let place = cache.place(commit, name);
-        if std::fs::metadata(&place).is_ok_and(|there| there.len() == file.size) {
-            continue;
+
+    /// Asks what the repository holds and goes on with that; offline, or when the host cannot be
+    /// reached, takes what the cache has.
+    fn listed_or_cached<T>(
+        &self,
+        options: &HubOptions,
+        progress: &dyn PrepareProgress,
+        from_cache: impl Fn() -> Result<T, String>,
+        from_listing: impl FnOnce(RepoInfo, &Client) -> Result<T, HubError>,
+    ) -> Result<T, HubError> {
+        if options.offline {
+            return from_cache().map_err(|reason| HubError::NotCached {
+                repository: self.cache.repository().to_owned(),
+                revision: self.cache.revision().to_owned(),
+                cache_dir: options.cache_dir.clone(),
+                reason,
+            });
         }
-        missing.push(file);
-    }
-    if !missing.is_empty() {
-        progress.begin(Stage::Download, Some(missing.iter().map(|file| file.size).sum()));
-        for file in &missing {
-            fetch_file(client, cache, commit, file, &options.patience, progress)?;
+        let client = Client::new(options)?;
+        let info_address = client.at(&format!("api/{}", self.repo.api_url()))?;
+        let listing: Result<RepoInfo, HubError> =
+            Backoff::new(&options.patience, progress).run(|| client.get_json(&info_address));
+        match listing {
+            Ok(info) if !names::is_commit(&info.sha) => Err(HubError::Invalid {
+                what: "the listed commit",
+                value: info.sha.escape_debug().to_string(),
+                reason: "40 hexadecimal digits are expected: check HF_ENDPOINT".to_owned(),
+            }),
+            Ok(info) => from_listing(info, &client),
+            Err(error @ HubError::Unreachable { .. }) => match from_cache() {
+                Ok(files) => {
+                    progress.notice(&format!(
+                        "could not reach {}; using the copy in {}",
+                        client.host(),
+                        options.cache_dir.display()
+                    ));
+                    Ok(files)
+                }
+                Err(_) => Err(error),
+            },
+            Err(error) => Err(error),
         }
-        progress.finish();
     }
-    cache.remember(commit)?;
-    Ok(selected.places(cache, commit))
+
+    /// Asks for size and hash of the files that the cache lacks.
+    fn missing(
+        &self,
+        commit: &str,
+        names: &[&str],
+        client: &Client,
+        options: &HubOptions,
+        progress: &dyn PrepareProgress,
+    ) -> Result<Vec<RemoteFile>, HubError> {
+        let mut missing = Vec::new();
+        for name in names {
+            let path = format!("{}/resolve/{commit}/{}", self.repo.url(), encode_path(name));
+            let address = client.at(path.trim_start_matches('/'))?;
+            let file = Backoff::new(&options.patience, progress)
+                .run(|| RemoteFile::describe(client, name, address.clone()))?;
+            let place = self.cache.place(commit, name);
+            if !std::fs::metadata(&place).is_ok_and(|there| there.len() == file.size) {
+                missing.push(file);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Downloads what the cache lacks of the files.
+    fn download(
+        &self,
+        commit: &str,
+        names: &[&str],
+        client: &Client,
+        options: &HubOptions,
+        progress: &dyn PrepareProgress,
+    ) -> Result<(), HubError> {
+        let missing = self.missing(commit, names, client, options, progress)?;
+        if !missing.is_empty() {
+            // What an earlier run left counts as done already, or speed and ETA would be wrong.
+            let to_come = |file: &RemoteFile| file.size - file.received(&self.cache);
+            progress.begin(Stage::Download, Some(missing.iter().map(to_come).sum()));
+            for file in &missing {
+                fetch_file(client, &self.cache, commit, file, &options.patience, progress)?;
+            }
+            progress.finish();
+        }
+        self.cache.remember(commit)
+    }
 }
 
 /// Finds the whole dataset in the cache, or says what is missing.
@@ -233,80 +321,15 @@ fn cached(request: &HubRequest<'_>, cache: &RepoCache) -> Result<HubFiles, Strin
             return Err(format!("{name} is not there"));
         }
     }
-    Ok(selected.places(cache, &commit))
+    Ok(places(&selected, cache, &commit))
 }
 
-/// The names of the files that make up the splits, sorted.
-struct Selected {
-    train: Vec<String>,
-    validation: Vec<String>,
-}
-
-impl Selected {
-    fn from_listing(request: &HubRequest<'_>, listed: &[&str]) -> Result<Self, HubError> {
-        let parquet: Vec<&str> =
-            listed.iter().copied().filter(|name| name.ends_with(".parquet")).collect();
-        for name in &parquet {
-            if let Some(reason) = names::unsafe_reason(name) {
-                return Err(HubError::FileName {
-                    repository: request.repository.to_owned(),
-                    name: (*name).to_owned(),
-                    reason,
-                });
-            }
-        }
-        let validation = match request.validation {
-            Some(split) => select(request.repository, split, &parquet)?,
-            None => Vec::new(),
-        };
-        Ok(Self { train: select(request.repository, request.train, &parquet)?, validation })
+/// Where the cache has the files of the splits.
+fn places(selected: &Selected, cache: &RepoCache, commit: &str) -> HubFiles {
+    let place = |names: &[String]| names.iter().map(|name| cache.place(commit, name)).collect();
+    HubFiles {
+        commit: commit.to_owned(),
+        train: place(&selected.train),
+        validation: place(&selected.validation),
     }
-
-    fn places(&self, cache: &RepoCache, commit: &str) -> HubFiles {
-        let place = |names: &[String]| names.iter().map(|name| cache.place(commit, name)).collect();
-        HubFiles {
-            commit: commit.to_owned(),
-            train: place(&self.train),
-            validation: place(&self.validation),
-        }
-    }
-}
-
-/// The files of one split, sorted and without repetition.
-fn select(repository: &str, split: &str, parquet: &[&str]) -> Result<Vec<String>, HubError> {
-    let mut names: Vec<String> = parquet
-        .iter()
-        .filter(|name| names::in_split(name, split))
-        .map(|name| (*name).to_owned())
-        .collect();
-    names.sort();
-    names.dedup();
-    let mut folders: Vec<&str> = names.iter().map(|name| names::folder(name)).collect();
-    folders.dedup();
-    let reason = match (names.is_empty(), parquet, folders.as_slice()) {
-        (true, [], _) => {
-            "it has no parquet files at all: choose a dataset that has, or use `--source PATH`"
-                .to_owned()
-        }
-        (true, some, _) => format!(
-            "its {} parquet files are named like {}: name the split in the recipe's `train` and \
-             `validation`",
-            some.len(),
-            first_few(some)
-        ),
-        (false, _, [_, _, ..]) => format!(
-            "several subsets have it, in the folders {}: name one in the recipe, such as \
-             `FOLDER/{split}`",
-            first_few(&folders)
-        ),
-        _ => return Ok(names),
-    };
-    let (repository, split) = (repository.to_owned(), split.to_owned());
-    Err(HubError::NoSplit { repository, split, reason })
-}
-
-/// The first names of a list, for a message.
-fn first_few(names: &[&str]) -> String {
-    let more = if names.len() > 5 { ", …" } else { "" };
-    format!("{}{more}", names.iter().take(5).copied().collect::<Vec<_>>().join(", "))
 }

@@ -4,10 +4,13 @@
 //! for a pause (`Retry-After`) gets it. No jitter: one command is one client, and its behaviour
 //! stays the same from run to run.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::HubError;
 use crate::progress::PrepareProgress;
+
+/// How long a wish to stop may go unheard.
+const NAP: Duration = Duration::from_millis(100);
 
 /// Limits on waiting and trying again. The default suits the public hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +71,22 @@ impl<'a> Backoff<'a> {
             self.failures,
             self.patience.retries
         ));
-        std::thread::sleep(pause);
-        Ok(())
+        self.sleep(pause)
+    }
+
+    /// Sleeps, in short naps, so that a wish to stop is heard.
+    fn sleep(&self, pause: Duration) -> Result<(), HubError> {
+        let awake = Instant::now() + pause;
+        loop {
+            if self.progress.is_stopped() {
+                return Err(HubError::Stopped);
+            }
+            let rest = awake.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(rest.min(NAP));
+        }
     }
 
     /// Runs `request` until it succeeds or fails for good.

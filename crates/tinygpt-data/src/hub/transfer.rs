@@ -79,11 +79,27 @@ impl RemoteFile {
         Ok(Self { name: name.to_owned(), address, etag, size })
     }
 
+    /// How many bytes of it an earlier run has left in the cache.
+    pub(super) fn received(&self, cache: &RepoCache) -> u64 {
+        let received = fs::metadata(part_of(&cache.blob(&self.etag))).map_or(0, |part| part.len());
+        if received <= self.size { received } else { 0 }
+    }
+
+    /// Whether it must begin and end as a parquet file does.
+    fn is_parquet(&self) -> bool {
+        self.name.ends_with(".parquet")
+    }
+
     /// The SHA-256 of the file in hexadecimal, where the hub tells it.
     fn sha256(&self) -> Option<&str> {
         let is_hash = self.etag.len() == 64 && self.etag.bytes().all(|b| b.is_ascii_hexdigit());
         is_hash.then_some(self.etag.as_str())
     }
+}
+
+/// Where the bytes of a blob are until they are all there.
+fn part_of(blob: &Path) -> PathBuf {
+    blob.with_extension("part")
 }
 
 /// Counts a file's bytes for the progress bar, each byte once even when a transfer starts again.
@@ -110,7 +126,7 @@ pub(super) fn fetch_file(
     patience: &Patience,
     progress: &dyn PrepareProgress,
 ) -> Result<PathBuf, HubError> {
-    let mut counter = Counter { progress, counted: 0 };
+    let mut counter = Counter { progress, counted: file.received(cache) };
     let blob = cache.blob(&file.etag);
     if let Some(folder) = blob.parent() {
         create_dir(folder)?;
@@ -120,7 +136,7 @@ pub(super) fn fetch_file(
     let place = if fs::metadata(&blob).is_ok_and(|blob| blob.len() == file.size) {
         cache.link(&blob, commit, &file.name)?
     } else {
-        let part = blob.with_extension("part");
+        let part = part_of(&blob);
         Transfer { client, file, part: &part, patience }.run(&mut counter)?;
         cache.publish(&part, &file.etag, commit, &file.name)?
     };
@@ -236,7 +252,8 @@ impl Transfer<'_> {
                 Err(error) => return Err(self.broken(&error.to_string())),
             };
             let chunk = buffer.get(..n).unwrap_or_default();
-            if at == 0 && !chunk.starts_with(PARQUET_MAGIC.get(..n.min(4)).unwrap_or_default()) {
+            let is_start = at == 0 && self.file.is_parquet();
+            if is_start && !chunk.starts_with(PARQUET_MAGIC.get(..n.min(4)).unwrap_or_default()) {
                 drop(body);
                 return Err(self.wrong(reply, format!("{:?}", preview(chunk))));
             }
@@ -248,6 +265,9 @@ impl Transfer<'_> {
             part.write_all(chunk).map_err(|source| HubError::io("write", self.part, source))?;
             at += n as u64;
             counter.reached(at);
+            if counter.progress.is_stopped() {
+                return Err(HubError::Stopped);
+            }
             if stall.is_stalled(n as u64) {
                 return Err(self.broken("it has become slower than 1 KiB/s"));
             }
@@ -258,19 +278,12 @@ impl Transfer<'_> {
     fn check(&self) -> Result<(), HubError> {
         let io = |source| HubError::io("read", self.part, source);
         let mut part = File::open(self.part).map_err(io)?;
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; CHUNK_BYTES];
-        let (mut first, mut last) = ([0; 4], [0; 4]);
-        if self.file.size >= 12 {
-            part.read_exact(&mut first).map_err(io)?;
-            part.seek(SeekFrom::End(-4)).map_err(io)?;
-            part.read_exact(&mut last).map_err(io)?;
-            part.rewind().map_err(io)?;
-        }
-        if &first != PARQUET_MAGIC || &last != PARQUET_MAGIC {
+        if self.file.is_parquet() && !self.is_framed(&mut part).map_err(io)? {
             let got = "a file that does not begin and end with PAR1";
             return Err(HubError::answer(&self.file.address, got, "a parquet file", ALTERED));
         }
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; CHUNK_BYTES];
         let Some(expected) = self.file.sha256() else { return Ok(()) };
         loop {
             let n = part.read(&mut buffer).map_err(io)?;
@@ -285,6 +298,18 @@ impl Transfer<'_> {
         }
         let (got, expected) = (format!("bytes with SHA-256 {got}"), format!("SHA-256 {expected}"));
         Err(HubError::answer(&self.file.address, got, expected, ALTERED))
+    }
+
+    /// Whether the part begins and ends as a parquet file does.
+    fn is_framed(&self, part: &mut File) -> std::io::Result<bool> {
+        let (mut first, mut last) = ([0; 4], [0; 4]);
+        if self.file.size >= 12 {
+            part.read_exact(&mut first)?;
+            part.seek(SeekFrom::End(-4))?;
+            part.read_exact(&mut last)?;
+            part.rewind()?;
+        }
+        Ok(&first == PARQUET_MAGIC && &last == PARQUET_MAGIC)
     }
 
     /// How much of the file is there already.
@@ -323,7 +348,7 @@ impl Transfer<'_> {
     }
 
     fn wrong(&self, reply: &Reply, got: String) -> HubError {
-        let expected = format!("the parquet file {} of {} bytes", self.file.name, self.file.size);
+        let expected = format!("the file {} of {} bytes", self.file.name, self.file.size);
         HubError::answer(&reply.address, got, expected, ALTERED)
     }
 }

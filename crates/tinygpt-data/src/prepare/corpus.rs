@@ -6,9 +6,10 @@
 
 use crate::error::DataError;
 use crate::progress::{PrepareProgress, Stage};
-use crate::source::{Documents, Text};
+use crate::source::{Documents, Piece, Text};
 use crate::subset::Subset;
 
+use super::reading::{BATCH_BYTES, Reading};
 use super::split::{Boundary, Split, SplitDocuments};
 
 /// A dataset's text, ready to be streamed as often as needed.
@@ -54,17 +55,28 @@ impl Corpus {
 
     /// Counts the characters and the documents of the training text.
     fn measure(&self, progress: &dyn PrepareProgress) -> Result<(u64, u64), DataError> {
-        let (mut n_characters, mut n_documents, mut n_reported) = (0, 0, 0);
+        let (mut n_characters, mut n_documents) = (0, 0);
         let mut documents = self.train.open();
-        progress.begin(Stage::Scan, self.train.n_bytes());
-        while let Some(piece) = documents.next_piece()? {
-            n_characters += piece.text.chars().count() as u64;
-            n_documents += u64::from(piece.ends_document);
-            let n_bytes = documents.n_bytes_read();
-            progress.advance(n_bytes - n_reported);
-            n_reported = n_bytes;
-        }
-        progress.finish();
+        let stage = Reading {
+            stage: Stage::Scan,
+            n_bytes: self.train.n_bytes(),
+            batch_bytes: BATCH_BYTES,
+            progress,
+        };
+        let count = |batch: &[Piece]| {
+            let n_characters: usize = batch.iter().map(|piece| piece.text.chars().count()).sum();
+            let n_documents = batch.iter().filter(|piece| piece.ends_document).count();
+            Ok((n_characters as u64, n_documents as u64))
+        };
+        stage.run(
+            documents.as_mut(),
+            || count,
+            |(characters, documents)| {
+                n_characters += characters;
+                n_documents += documents;
+                Ok(())
+            },
+        )?;
         Ok((n_characters, n_documents))
     }
 

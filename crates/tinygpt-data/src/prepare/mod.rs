@@ -1,15 +1,19 @@
 //! `prepare`: from a recipe to a tokenizer and shards, in bounded memory.
 //!
 //! The text is streamed twice: once for the tokenizer, once into shards; once more before that
-//! if the end of it is to validate and its length is not known. All files are written into a
+//! if the end of it is to validate and its length is not known. Each time one thread reads, all
+//! others work, and results are taken in order (`pipeline.rs`), so that the files are the same
+//! whatever the number of threads. All files are written into a
 //! staging directory that becomes `data/<name>/<encoding>/` by one rename at the end, so nothing
 //! half-written is ever visible, and an interrupted run is simply started again.
 
 mod corpus;
 mod origin;
 mod passes;
+mod pipeline;
 mod plan;
 mod publish;
+mod reading;
 mod request;
 mod split;
 
@@ -18,10 +22,12 @@ use std::time::Instant;
 
 pub use request::{PrepareRequest, PrepareSummary};
 
+use crate::clock;
 use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::prepared::{META_FORMAT, Meta, Prepared, Settings};
 use crate::progress::PrepareProgress;
+use crate::source::ReadAs;
 
 use corpus::Corpus;
 use passes::Passes;
@@ -41,49 +47,54 @@ pub fn prepare(
     progress: &dyn PrepareProgress,
 ) -> Result<PrepareSummary, DataError> {
     let started = Instant::now();
-    let Plan { dataset, origin, encoding, reused, val_fraction, settings } = Plan::of(request)?;
-    let staging = Staging::begin(&request.data_dir, &dataset, encoding)?;
+    let plan = Plan::of(request)?;
+    let staging = Staging::begin(&request.data_dir, &plan.dataset, plan.encoding)?;
+    let settings = Settings { source: plan.origin.describe(progress)?, ..plan.settings };
     let dir = staging.target();
     if dir.exists() && !request.force {
-        let meta = same_preparation(request, &dir, &dataset, encoding, &settings)?;
+        let meta = same_preparation(request, &dir, &plan.dataset, plan.encoding, &settings)?;
         staging.mark_prepared_last()?;
-        let elapsed = started.elapsed();
-        return Ok(PrepareSummary { dir, meta, kept: true, n_skipped: 0, elapsed });
+        return Ok(PrepareSummary { dir, meta, kept: true, elapsed: started.elapsed() });
     }
 
-    let brought = origin.bring(&settings.text_column, &request.hub, progress)?;
+    let read_as = ReadAs { text_column: settings.text_column.clone(), lossy: settings.lossy };
+    let brought = plan.origin.bring(&read_as, &request.hub, progress)?;
     let corpus = Corpus {
         train: brought.train,
         validation: brought.validation,
-        val_fraction,
+        val_fraction: plan.val_fraction,
         data_percentage: request.data_percentage,
         seed: request.seed,
     };
     let boundary = corpus.boundary(progress)?;
     let passes = Passes { corpus: &corpus, boundary, progress };
-    let tokenizer = match reused {
+    let tokenizer = match plan.reused {
         Some(tokenizer) => tokenizer,
-        None => passes.make_tokenizer(encoding, request.vocab_size)?,
+        None => passes.make_tokenizer(plan.encoding, request.vocab_size)?,
     };
     tokenizer.save(staging.dir())?;
-    let (train, n_skipped) = passes.encode(Split::Train, &tokenizer, staging.dir())?;
-    let (val, n_skipped_val) = passes.encode(Split::Val, &tokenizer, staging.dir())?;
+    let (train, mut tally) = passes.encode(Split::Train, &tokenizer, staging.dir())?;
+    let (val, tally_of_val) = passes.encode(Split::Val, &tokenizer, staging.dir())?;
+    // One text that is split by position was read, and its gaps counted, for both splits.
+    if boundary == Boundary::Separate {
+        tally += tally_of_val;
+    }
     let meta = Meta {
         format: META_FORMAT,
-        dataset,
-        encoding,
+        dataset: plan.dataset,
+        encoding: plan.encoding,
         vocab_size: tokenizer.vocab_size(),
         tokenizer_sha256: tokenizer.sha256().to_owned(),
         settings,
         source_commit: brought.commit,
+        tally,
+        made_at: clock::now(),
+        seconds: started.elapsed().as_secs_f64(),
         train,
         val,
     };
     staging.publish(&meta)?;
-    // One text that is split by position was read, and its gaps counted, for both splits.
-    let n_skipped =
-        if boundary == Boundary::Separate { n_skipped + n_skipped_val } else { n_skipped };
-    Ok(PrepareSummary { dir, meta, kept: false, n_skipped, elapsed: started.elapsed() })
+    Ok(PrepareSummary { dir, meta, kept: false, elapsed: started.elapsed() })
 }
 
 /// The preparation that is there, if it is sound and the one asked for.

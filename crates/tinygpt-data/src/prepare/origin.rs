@@ -8,26 +8,42 @@ use std::path::PathBuf;
 
 use crate::error::DataError;
 use crate::hub::{self, HubOptions, HubRequest};
-use crate::progress::PrepareProgress;
+use crate::progress::{PrepareProgress, Stage};
 use crate::recipe::{BuiltInSource, HubSource, Recipe, SourceSpec};
-use crate::source::{self, Text};
+use crate::source::{self, ReadAs, Source, Text};
 use crate::tales::Tales;
 
 use super::PrepareRequest;
 
 /// A source of text that was found, but not yet read.
 pub(super) enum Origin {
-    Files { train: Vec<PathBuf>, validation: Vec<PathBuf> },
+    Files {
+        train: Vec<PathBuf>,
+        validation: Vec<PathBuf>,
+    },
     Hub(HubSource),
+    /// A repository that is named on the command line; its splits have yet to be found.
+    FoundOnHub {
+        repository: String,
+        folder: Option<String>,
+        revision: String,
+    },
     BuiltIn(BuiltInSource),
 }
 
 impl Origin {
     /// Finds the text that `request` or `recipe` names.
     pub(super) fn of(recipe: &Recipe, request: &PrepareRequest) -> Result<Self, DataError> {
-        if let Some(path) = &request.source {
-            let train = source::expand(std::slice::from_ref(path))?;
-            return Ok(Self::Files { train, validation: Vec::new() });
+        match &request.source {
+            Some(Source::Path(path)) => {
+                let train = source::expand(std::slice::from_ref(path))?;
+                return Ok(Self::Files { train, validation: Vec::new() });
+            }
+            Some(Source::Hub { repository, folder, revision }) => {
+                let (repository, revision) = (repository.clone(), revision.clone());
+                return Ok(Self::FoundOnHub { repository, folder: folder.clone(), revision });
+            }
+            None => {}
         }
         match &recipe.source {
             SourceSpec::Files(files) => Ok(Self::Files {
@@ -43,23 +59,27 @@ impl Origin {
         }
     }
 
-    /// Whether there is a validation split, so that no part of the training text validates.
+    /// Whether there surely is a validation split, so that no part of the training text validates.
     pub(super) fn has_validation(&self) -> bool {
         match self {
             Self::Files { validation, .. } => !validation.is_empty(),
             Self::Hub(hub) => hub.validation.is_some(),
+            Self::FoundOnHub { .. } => false,
             Self::BuiltIn(_) => true,
         }
     }
 
     /// What `meta.json` remembers, enough to notice that another text is meant: of files their
-    /// names and sizes, of a repository its revision.
-    pub(super) fn describe(&self) -> Result<String, DataError> {
+    /// names, sizes and hashes, of a repository its revision.
+    pub(super) fn describe(&self, progress: &dyn PrepareProgress) -> Result<String, DataError> {
         match self {
             Self::Files { train, validation } => {
-                let described: Vec<String> =
-                    train.iter().chain(validation).map(describe_file).collect::<Result<_, _>>()?;
-                Ok(described.join(", "))
+                let paths: Vec<PathBuf> = train.iter().chain(validation).cloned().collect();
+                identify(&paths, progress)
+            }
+            Self::FoundOnHub { repository, folder, revision } => {
+                let (repository, revision) = (repository.clone(), revision.clone());
+                Ok(Source::Hub { repository, folder: folder.clone(), revision }.to_string())
             }
             Self::Hub(hub) => Ok(format!(
                 "hub:{}@{}, {} and {}",
@@ -77,36 +97,63 @@ impl Origin {
 
     /// Brings the text to this machine; only that of the hub has to come from elsewhere.
     pub(super) fn bring(
-        self,
-        text_column: &str,
+        &self,
+        read_as: &ReadAs,
         hub: &HubOptions,
         progress: &dyn PrepareProgress,
     ) -> Result<Brought, DataError> {
-        let files = |train, validation: Vec<PathBuf>, commit| {
-            let text = |paths| Text::Files { paths, text_column: text_column.to_owned() };
+        let files = |train: &[PathBuf], validation: &[PathBuf], commit| {
+            let text =
+                |paths: &[PathBuf]| Text::Files { paths: paths.into(), read_as: read_as.clone() };
             let validation = (!validation.is_empty()).then(|| text(validation));
             Brought { train: text(train), validation, commit }
         };
+        if let Some(wanted) = self.on_hub(&self.validation_names()) {
+            let fetched = hub::fetch(&wanted, hub, progress)?;
+            return Ok(files(&fetched.train, &fetched.validation, Some(fetched.commit)));
+        }
         match self {
             Self::Files { train, validation } => Ok(files(train, validation, None)),
-            Self::Hub(source) => {
-                let wanted = HubRequest {
-                    repository: &source.repository,
-                    revision: &source.revision,
-                    train: &source.train,
-                    validation: source.validation.as_deref(),
-                };
-                let fetched = hub::fetch(&wanted, hub, progress)?;
-                Ok(files(fetched.train, fetched.validation, Some(fetched.commit)))
+            Self::BuiltIn(it) => {
+                let (tales, n) = (Tales::new(it.seed), it.train_documents);
+                let train = Text::TrainingTales { tales, n };
+                let (tales, n) = (Tales::new(it.seed), it.validation_documents);
+                let validation = Some(Text::ValidationTales { tales, n });
+                Ok(Brought { train, validation, commit: None })
             }
-            Self::BuiltIn(BuiltInSource {
-                train_documents, validation_documents, seed, ..
-            }) => {
-                let tales = || Tales::new(seed);
-                let train = Text::TrainingTales { tales: tales(), n: train_documents };
-                let validation = Text::ValidationTales { tales: tales(), n: validation_documents };
-                Ok(Brought { train, validation: Some(validation), commit: None })
-            }
+            Self::Hub(_) | Self::FoundOnHub { .. } => unreachable!("fetched above"),
+        }
+    }
+
+    /// The names under which a split to validate on is looked for on the hub.
+    fn validation_names(&self) -> Vec<&str> {
+        match self {
+            Self::Hub(source) => source.validation.as_deref().into_iter().collect(),
+            Self::FoundOnHub { .. } => hub::VALIDATION_NAMES.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is asked of the hub, if the text is there.
+    fn on_hub<'a>(&'a self, validation: &'a [&'a str]) -> Option<HubRequest<'a>> {
+        match self {
+            Self::Hub(source) => Some(HubRequest {
+                repository: &source.repository,
+                revision: &source.revision,
+                folder: None,
+                train: &source.train,
+                validation,
+                finds_splits: false,
+            }),
+            Self::FoundOnHub { repository, folder, revision } => Some(HubRequest {
+                repository,
+                revision,
+                folder: folder.as_deref(),
+                train: "train",
+                validation,
+                finds_splits: true,
+            }),
+            Self::Files { .. } | Self::BuiltIn(_) => None,
         }
     }
 }
@@ -120,8 +167,14 @@ pub(super) struct Brought {
     pub(super) commit: Option<String>,
 }
 
-fn describe_file(path: &PathBuf) -> Result<String, DataError> {
-    let n_bytes = fs::metadata(path).map_err(DataError::io("read", path))?.len();
-    let name = path.file_name().unwrap_or(path.as_os_str());
-    Ok(format!("{} ({n_bytes} bytes)", name.to_string_lossy()))
+/// Reads the files once, to know them again.
+fn identify(paths: &[PathBuf], progress: &dyn PrepareProgress) -> Result<String, DataError> {
+    let sizes = paths.iter().map(|path| fs::metadata(path).ok().map(|metadata| metadata.len()));
+    progress.begin(Stage::Identify, sizes.sum());
+    let identity = source::identify(paths, &|n_bytes| {
+        progress.advance(n_bytes);
+        if progress.is_stopped() { Err(DataError::Stopped) } else { Ok(()) }
+    })?;
+    progress.finish();
+    Ok(identity)
 }

@@ -19,6 +19,7 @@ pub(super) struct Plan {
     pub(super) reused: Option<Tokenizer>,
     /// The part at the end that validates, if the origin has no split for that.
     pub(super) val_fraction: f64,
+    /// All but what the source is known by, which `Origin::describe` finds out.
     pub(super) settings: Settings,
 }
 
@@ -40,7 +41,9 @@ impl Plan {
         }
         let origin = Origin::of(&recipe, request)?;
         let settings = Settings {
-            source: origin.describe()?,
+            // What the text is known by takes time to find out.
+            source: String::new(),
+            lossy: request.lossy,
             text_column: request.text_column.clone().unwrap_or(recipe.text_column),
             val_fraction: (!origin.has_validation()).then_some(val_fraction),
             vocab_size: trains_bpe.then_some(request.vocab_size),
@@ -86,6 +89,7 @@ pub(super) fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
     }
     [
         show("source", there.source.clone(), asked.source.clone()),
+        show("lossy", there.lossy.to_string(), asked.lossy.to_string()),
         show("text_column", there.text_column.clone(), asked.text_column.clone()),
         show("val_fraction", option(&there.val_fraction), option(&asked.val_fraction)),
         show("vocab_size", option(&there.vocab_size), option(&asked.vocab_size)),

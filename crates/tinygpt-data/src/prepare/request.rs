@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::encoding::Encoding;
 use crate::hub::HubOptions;
 use crate::prepared::Meta;
+use crate::source::Source;
 
 /// What `prepare` is asked to do. The defaults are those of the command line.
 #[derive(Debug, Clone)]
@@ -14,10 +15,12 @@ pub struct PrepareRequest {
     pub dataset_name: String,
     /// Where datasets lie.
     pub data_dir: PathBuf,
-    /// A text of one's own, in place of the recipe's: a file or a folder.
-    pub source: Option<PathBuf>,
+    /// A text of one's own, in place of the recipe's.
+    pub source: Option<Source>,
     /// The column that holds the text, in place of the recipe's.
     pub text_column: Option<String>,
+    /// Replace bytes that are no UTF-8 by U+FFFD; otherwise such a text is refused.
+    pub lossy: bool,
     /// The part at the end of the text that validates, in place of the recipe's.
     pub val_fraction: Option<f64>,
     /// The encoding, in place of the recipe's.
@@ -43,6 +46,7 @@ impl Default for PrepareRequest {
             data_dir: PathBuf::from("data"),
             source: None,
             text_column: None,
+            lossy: false,
             val_fraction: None,
             encoding_type: None,
             vocab_size: 30_000,
@@ -64,8 +68,6 @@ pub struct PrepareSummary {
     pub meta: Meta,
     /// Whether the same preparation was there already and was kept.
     pub kept: bool,
-    /// How many records held no text (nulls and empty documents) and were left out.
-    pub n_skipped: u64,
     /// How long it took.
     pub elapsed: Duration,
 }

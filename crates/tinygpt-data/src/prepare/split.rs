@@ -1,7 +1,7 @@
 //! The two splits of a text, and the documents of one of them out of a stream that holds both.
 
 use crate::error::DataError;
-use crate::source::{Documents, Piece};
+use crate::source::{Documents, Piece, Tally};
 use crate::subset::Subset;
 
 /// One of the two splits.
@@ -102,7 +102,9 @@ impl Documents for SplitDocuments<'_> {
             }
             self.at_document_start = piece.ends_document;
             self.document_idx += u64::from(piece.ends_document);
-            let n_characters = piece.text.chars().count() as u64;
+            // Two texts need no counting: where one ends is known.
+            let is_separate = self.boundary == Boundary::Separate;
+            let n_characters = if is_separate { 0 } else { piece.text.chars().count() as u64 };
             let wanted = match self.boundary {
                 Boundary::Character(boundary) => self.clip(piece, boundary),
                 _ => self.taking.then_some(piece),
@@ -115,8 +117,8 @@ impl Documents for SplitDocuments<'_> {
         Ok(None)
     }
 
-    fn n_skipped(&self) -> u64 {
-        self.inner.n_skipped()
+    fn tally(&self) -> Tally {
+        self.inner.tally()
     }
 
     fn n_bytes_read(&self) -> u64 {

@@ -107,17 +107,18 @@ impl ShardWriter {
 
     /// Encodes ids into `buffer`, checking that each is in the vocabulary.
     fn fill_buffer(&mut self, ids: &[u32]) -> Result<(), DataError> {
-        if let Some(id) = ids.iter().find(|&&id| u64::from(id) >= self.vocab_size) {
+        if let Some(id) = ids.iter().max().filter(|&&id| u64::from(id) >= self.vocab_size) {
             return Err(DataError::Tokenizer {
                 action: "encode a text",
                 message: format!("it gave id {id} with a vocabulary of {}", self.vocab_size),
             });
         }
-        self.buffer.clear();
-        match Width::for_vocab(self.vocab_size) {
+        let width = Width::for_vocab(self.vocab_size);
+        self.buffer.resize(ids.len() * width.n_bytes(), 0);
+        let places = self.buffer.chunks_exact_mut(width.n_bytes());
+        for (place, id) in places.zip(ids) {
             // An id below 65,536 is its two lower bytes.
-            Width::U16 => self.buffer.extend(ids.iter().flat_map(|id| (*id as u16).to_le_bytes())),
-            Width::U32 => self.buffer.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
+            place.copy_from_slice(&id.to_le_bytes()[..width.n_bytes()]);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Documents that are generated and not read: those of a built-in dataset.
 
-use super::{Documents, Piece};
+use super::{Documents, Piece, Tally};
 use crate::error::DataError;
 
 /// The documents of an iterator, each short enough for one piece.
@@ -22,8 +22,8 @@ impl<I: Iterator<Item = String> + Send> Documents for Generated<I> {
         Ok(Some(Piece { text, ends_document: true }))
     }
 
-    fn n_skipped(&self) -> u64 {
-        0
+    fn tally(&self) -> Tally {
+        Tally::default()
     }
 
     fn n_bytes_read(&self) -> u64 {

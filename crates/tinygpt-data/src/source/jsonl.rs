@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Documents, Piece, cut_document};
+use super::utf8::{drop_byte_order_mark, to_text};
+use super::{Documents, Piece, ReadAs, Tally, cut_document};
 use crate::error::DataError;
 
 /// The longest line that is taken for JSON and not for a mistake, in bytes.
@@ -16,39 +17,43 @@ const MAX_LINE_BYTES: u64 = 256 << 20;
 /// A reader of one `.jsonl` file.
 pub(super) struct JsonLines {
     path: PathBuf,
-    text_column: String,
+    read_as: ReadAs,
     file: BufReader<File>,
     line: Vec<u8>,
     line_number: u64,
     /// The offset in the file of the line's first byte.
     line_offset: u64,
+    /// The offset in the file of the next byte to be read.
+    n_bytes: u64,
     ready: VecDeque<Piece>,
-    n_skipped: u64,
+    tally: Tally,
 }
 
 impl JsonLines {
-    pub(super) fn open(path: &Path, text_column: &str) -> Result<Self, DataError> {
+    pub(super) fn open(path: &Path, read_as: &ReadAs) -> Result<Self, DataError> {
         let file = File::open(path).map_err(DataError::io("read", path))?;
         Ok(Self {
             path: path.to_path_buf(),
-            text_column: text_column.to_owned(),
+            read_as: read_as.clone(),
             file: BufReader::with_capacity(256 << 10, file),
             line: Vec::new(),
             line_number: 0,
             line_offset: 0,
+            n_bytes: 0,
             ready: VecDeque::new(),
-            n_skipped: 0,
+            tally: Tally::default(),
         })
     }
 
     /// Reads the next line into `line`; false at the end of the file.
     fn read_line(&mut self) -> Result<bool, DataError> {
-        self.line_offset += self.line.len() as u64;
+        self.line_offset = self.n_bytes;
         self.line_number += 1;
         self.line.clear();
         let mut limited = self.file.by_ref().take(MAX_LINE_BYTES);
         let n_bytes =
             limited.read_until(b'\n', &mut self.line).map_err(DataError::io("read", &self.path))?;
+        self.n_bytes += n_bytes as u64;
         if n_bytes as u64 == MAX_LINE_BYTES && !self.line.ends_with(b"\n") {
             return Err(self.corrupt(
                 format!("longer than {} MiB", MAX_LINE_BYTES >> 20),
@@ -59,24 +64,30 @@ impl JsonLines {
     }
 
     /// The text of the current line; `None` for null.
-    fn text_of_line(&self) -> Result<Option<String>, DataError> {
-        let line = std::str::from_utf8(&self.line).map_err(|error| DataError::InvalidUtf8 {
+    fn text_of_line(&mut self) -> Result<Option<String>, DataError> {
+        let mut line = std::mem::take(&mut self.line);
+        if self.line_offset == 0 {
+            drop_byte_order_mark(&mut line);
+        }
+        let line = to_text(line, self.read_as.lossy, &mut self.tally.n_replaced);
+        let line = line.map_err(|offset| DataError::InvalidUtf8 {
             path: self.path.clone(),
-            offset: self.line_offset + error.valid_up_to() as u64,
+            offset: self.line_offset + offset as u64,
         })?;
-        let mut object: Map<String, Value> = serde_json::from_str(line).map_err(|error| {
+        let mut object: Map<String, Value> = serde_json::from_str(&line).map_err(|error| {
             self.corrupt(format!("not a JSON object ({error})"), "put one JSON object on each line")
         })?;
-        match object.remove(&self.text_column) {
+        let column = &self.read_as.text_column;
+        match object.remove(column) {
             Some(Value::String(text)) => Ok(Some(text)),
             Some(Value::Null) => Ok(None),
             Some(other) => Err(self.corrupt(
-                format!("`{}` is {}, not a string", self.text_column, kind_of(&other)),
+                format!("`{column}` is {}, not a string", kind_of(&other)),
                 "choose the column that holds the text with --text-column",
             )),
             None => Err(DataError::MissingColumn {
                 path: PathBuf::from(format!("{} line {}", self.path.display(), self.line_number)),
-                column: self.text_column.clone(),
+                column: column.clone(),
                 available: object.keys().cloned().collect(),
             }),
         }
@@ -101,17 +112,18 @@ impl Documents for JsonLines {
             }
             match self.text_of_line()? {
                 Some(text) if !text.is_empty() => cut_document(text, &mut self.ready),
-                _ => self.n_skipped += 1,
+                Some(_) => self.tally.n_empty += 1,
+                None => self.tally.n_nulls += 1,
             }
         }
     }
 
-    fn n_skipped(&self) -> u64 {
-        self.n_skipped
+    fn tally(&self) -> Tally {
+        self.tally
     }
 
     fn n_bytes_read(&self) -> u64 {
-        self.line_offset + self.line.len() as u64
+        self.n_bytes
     }
 }
 

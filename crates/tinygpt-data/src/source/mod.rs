@@ -4,17 +4,26 @@
 //! about [`PIECE_BYTES`], and says which piece ends a document.
 
 mod generated;
+mod given;
+mod identity;
 mod jsonl;
 mod parquet;
 mod paths;
 #[cfg(test)]
 mod tests;
 mod text;
+mod utf8;
 
 use std::collections::VecDeque;
 use std::fs;
+use std::ops::AddAssign;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
+pub use self::parquet::DECODER_THREAD;
+pub use given::Source;
+pub(crate) use identity::identify;
 pub(crate) use paths::expand;
 
 use crate::error::DataError;
@@ -33,22 +42,51 @@ pub(crate) struct Piece {
     pub(crate) ends_document: bool,
 }
 
+/// What a text had that is no document, or that was mended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tally {
+    /// Records without a value.
+    pub n_nulls: u64,
+    /// Documents without any text.
+    pub n_empty: u64,
+    /// Places where bytes that are no UTF-8 became U+FFFD.
+    pub n_replaced: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.n_nulls += other.n_nulls;
+        self.n_empty += other.n_empty;
+        self.n_replaced += other.n_replaced;
+    }
+}
+
 /// A stream of documents.
 pub(crate) trait Documents: Send {
     /// The next piece, or `None` at the end. Documents without any text do not appear.
     fn next_piece(&mut self) -> Result<Option<Piece>, DataError>;
 
-    /// How many records so far held no text: nulls and empty documents.
-    fn n_skipped(&self) -> u64;
+    /// What was left out or mended so far.
+    fn tally(&self) -> Tally;
 
     /// How many bytes of files have been read so far, for a progress bar.
     fn n_bytes_read(&self) -> u64;
 }
 
+/// How text is taken out of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReadAs {
+    /// The column that holds it, where there are columns.
+    pub(crate) text_column: String,
+    /// Whether bytes that are no UTF-8 are mended; otherwise they are refused.
+    pub(crate) lossy: bool,
+}
+
 /// A text that can be streamed as often as needed.
 pub(crate) enum Text {
-    /// Files, as one text in this order, with the column that holds it where there are columns.
-    Files { paths: Vec<PathBuf>, text_column: String },
+    /// Files, as one text in this order.
+    Files { paths: Vec<PathBuf>, read_as: ReadAs },
     /// The first `n` training stories of the embedded dataset.
     TrainingTales { tales: Tales, n: usize },
     /// The first `n` validation stories of the embedded dataset.
@@ -59,11 +97,12 @@ impl Text {
     /// Streams the text from its beginning.
     pub(crate) fn open(&self) -> Box<dyn Documents + '_> {
         match self {
-            Self::Files { paths, text_column } => Box::new(Files {
+            Self::Files { paths, read_as } => Box::new(Files {
                 remaining: paths.clone().into(),
-                text_column: text_column.clone(),
+                read_as: read_as.clone(),
+                n_threads: rayon::current_num_threads(),
                 current: None,
-                n_skipped: 0,
+                tally: Tally::default(),
                 n_bytes_read: 0,
             }),
             Self::TrainingTales { tales, n } => Box::new(Generated::new(tales.train(*n))),
@@ -81,9 +120,11 @@ impl Text {
 /// Several files, one after the other; each is opened when its turn comes.
 struct Files {
     remaining: VecDeque<PathBuf>,
-    text_column: String,
+    read_as: ReadAs,
+    /// How many threads may decode one file.
+    n_threads: usize,
     current: Option<Box<dyn Documents>>,
-    n_skipped: u64,
+    tally: Tally,
     n_bytes_read: u64,
 }
 
@@ -94,17 +135,21 @@ impl Documents for Files {
                 if let Some(piece) = current.next_piece()? {
                     return Ok(Some(piece));
                 }
-                self.n_skipped += current.n_skipped();
+                self.tally += current.tally();
                 self.n_bytes_read += current.n_bytes_read();
                 self.current = None;
             }
             let Some(path) = self.remaining.pop_front() else { return Ok(None) };
-            self.current = Some(paths::open(&path, &self.text_column)?);
+            self.current = Some(paths::open(&path, &self.read_as, self.n_threads)?);
         }
     }
 
-    fn n_skipped(&self) -> u64 {
-        self.n_skipped + self.current.as_ref().map_or(0, |current| current.n_skipped())
+    fn tally(&self) -> Tally {
+        let mut tally = self.tally;
+        if let Some(current) = &self.current {
+            tally += current.tally();
+        }
+        tally
     }
 
     fn n_bytes_read(&self) -> u64 {

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Documents;
 use super::jsonl::JsonLines;
 use super::parquet::Parquet;
 use super::text::PlainText;
+use super::{Documents, ReadAs};
 use crate::error::DataError;
 
 /// The formats, by file name extension.
@@ -17,12 +17,16 @@ fn extension(path: &Path) -> Option<&'static str> {
     EXTENSIONS.into_iter().find(|known| *known == extension)
 }
 
-/// Opens a file by its format.
-pub(super) fn open(path: &Path, text_column: &str) -> Result<Box<dyn Documents>, DataError> {
+/// Opens a file by its format; up to `n_threads` decode it.
+pub(super) fn open(
+    path: &Path,
+    read_as: &ReadAs,
+    n_threads: usize,
+) -> Result<Box<dyn Documents>, DataError> {
     match extension(path) {
-        Some("jsonl") => Ok(Box::new(JsonLines::open(path, text_column)?)),
-        Some("parquet") => Ok(Box::new(Parquet::open(path, text_column)?)),
-        Some(_) => Ok(Box::new(PlainText::open(path)?)),
+        Some("jsonl") => Ok(Box::new(JsonLines::open(path, read_as)?)),
+        Some("parquet") => Ok(Box::new(Parquet::open(path, read_as, n_threads)?)),
+        Some(_) => Ok(Box::new(PlainText::open(path, read_as.lossy)?)),
         None => Err(unknown_format(path)),
     }
 }

@@ -11,16 +11,21 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use super::{PIECE_BYTES, Text, expand};
+use super::{PIECE_BYTES, ReadAs, Tally, Text, expand};
 use crate::error::{DataError, ErrorKind};
 
 fn text(paths: &[PathBuf], text_column: &str) -> Text {
-    Text::Files { paths: paths.to_vec(), text_column: text_column.to_owned() }
+    let read_as = ReadAs { text_column: text_column.to_owned(), lossy: false };
+    Text::Files { paths: paths.to_vec(), read_as }
 }
 
-/// The documents of a file with the pieces of each joined, and how many records were skipped.
-fn read(path: &Path) -> Result<(Vec<String>, u64), DataError> {
-    let text = text(&[path.to_path_buf()], "text");
+/// The documents of a file with the pieces of each joined, and what else there was.
+fn read(path: &Path) -> Result<(Vec<String>, Tally), DataError> {
+    read_text(&text(&[path.to_path_buf()], "text"))
+}
+
+/// The same for any text.
+fn read_text(text: &Text) -> Result<(Vec<String>, Tally), DataError> {
     let mut stream = text.open();
     let (mut documents, mut current) = (Vec::new(), String::new());
     while let Some(piece) = stream.next_piece()? {
@@ -33,7 +38,7 @@ fn read(path: &Path) -> Result<(Vec<String>, u64), DataError> {
     }
     assert!(current.is_empty());
     assert_eq!(Some(stream.n_bytes_read()), text.n_bytes());
-    Ok((documents, stream.n_skipped()))
+    Ok((documents, stream.tally()))
 }
 
 fn file(dir: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
@@ -86,7 +91,7 @@ fn json_lines_skip_nulls_and_empty_texts_and_count_them() {
     let lines = "{\"id\": 1, \"text\": \"a\\n\\u00e9\"}\n\n{\"text\": null}\r\n{\"text\": \"\"}\n{\"text\": \"b\"}";
     assert_eq!(
         read(&file(&dir, "a.jsonl", lines)).unwrap(),
-        (vec!["a\né".to_owned(), "b".to_owned()], 2)
+        (vec!["a\né".to_owned(), "b".to_owned()], Tally { n_nulls: 1, n_empty: 1, n_replaced: 0 })
     );
 }
 
@@ -130,9 +135,9 @@ fn parquet_is_read_in_every_codec_and_page_form() {
                 .set_dictionary_enabled(dictionary)
                 .build();
             parquet_file(&path, &texts, 3, properties);
-            let (documents, n_skipped) = read(&path).unwrap();
+            let (documents, tally) = read(&path).unwrap();
             assert_eq!(documents, ["é", "same", "same"].repeat(3));
-            assert_eq!(n_skipped, 9);
+            assert_eq!(tally, Tally { n_nulls: 6, n_empty: 3, n_replaced: 0 });
         }
     }
 }
@@ -161,7 +166,7 @@ fn bad_files_are_refused_with_the_place_of_the_fault() {
         (file(&dir, "b.parquet", ""), "not a readable parquet file"),
         (file(&dir, "c.parquet", &bytes[..bytes.len() - 1]), "not a readable parquet file"),
         (file(&dir, "d.parquet", "<html>no such file</html>"), "not a readable parquet file"),
-        (latin1, "row group 0, column `text`: invalid UTF-8 at byte 3"),
+        (latin1, "row group 0, row 0, column `text`: invalid UTF-8 at byte 3"),
         (dir.path().join("missing.txt"), "cannot read"),
     ];
     for (path, expected) in cases {

@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Documents, PIECE_BYTES, Piece, cut_point};
+use super::utf8::{drop_byte_order_mark, len_without_unfinished, to_text};
+use super::{Documents, PIECE_BYTES, Piece, Tally, cut_point};
 use crate::error::DataError;
 use crate::tokenizer::END_OF_TEXT;
 
@@ -17,6 +18,7 @@ const FRAGMENT_BYTES: u64 = 64 << 10;
 /// A reader of one `.txt` file.
 pub(super) struct PlainText {
     path: PathBuf,
+    lossy: bool,
     file: BufReader<File>,
     /// Text of the current document that has not been handed over.
     pending: Vec<u8>,
@@ -30,14 +32,15 @@ pub(super) struct PlainText {
     at_line_start: bool,
     /// Whether nothing but blank lines has come since a separator.
     after_separator: bool,
-    n_skipped: u64,
+    tally: Tally,
 }
 
 impl PlainText {
-    pub(super) fn open(path: &Path) -> Result<Self, DataError> {
+    pub(super) fn open(path: &Path, lossy: bool) -> Result<Self, DataError> {
         let file = File::open(path).map_err(DataError::io("read", path))?;
         Ok(Self {
             path: path.to_path_buf(),
+            lossy,
             file: BufReader::with_capacity(256 << 10, file),
             pending: Vec::new(),
             pending_offset: 0,
@@ -45,7 +48,7 @@ impl PlainText {
             in_document: false,
             at_line_start: true,
             after_separator: false,
-            n_skipped: 0,
+            tally: Tally::default(),
         })
     }
 
@@ -57,6 +60,10 @@ impl PlainText {
             .take(FRAGMENT_BYTES)
             .read_until(b'\n', &mut self.pending)
             .map_err(DataError::io("read", &self.path))?;
+        if self.read_offset == 0 {
+            drop_byte_order_mark(&mut self.pending);
+            self.pending_offset = (n_bytes - self.pending.len()) as u64;
+        }
         self.read_offset += n_bytes as u64;
         Ok(n_bytes)
     }
@@ -66,8 +73,8 @@ impl PlainText {
     /// The line breaks before a separator belong to it and not to the document.
     fn end_document(&mut self, separated: bool) -> Result<Option<Piece>, DataError> {
         let bytes = std::mem::take(&mut self.pending);
-        let mut text = String::from_utf8(bytes)
-            .map_err(|error| self.invalid(error.utf8_error().valid_up_to()))?;
+        let mut text = to_text(bytes, self.lossy, &mut self.tally.n_replaced)
+            .map_err(|offset| self.invalid(offset))?;
         self.pending_offset = self.read_offset;
         self.after_separator = separated;
         if separated {
@@ -76,7 +83,7 @@ impl PlainText {
         let began = std::mem::replace(&mut self.in_document, false);
         if !began && text.trim().is_empty() {
             // Blank lines at the end of a file are no document that was left out.
-            self.n_skipped += u64::from(separated);
+            self.tally.n_empty += u64::from(separated);
             return Ok(None);
         }
         Ok(Some(Piece { text, ends_document: true }))
@@ -84,16 +91,14 @@ impl PlainText {
 
     /// Takes pending text up to a safe cut as a piece of a document that goes on.
     fn cut(&mut self) -> Result<Piece, DataError> {
-        let valid = match std::str::from_utf8(&self.pending) {
-            Ok(text) => text,
-            // The fragment ends inside a character: its rest comes with the next one.
-            Err(error) if error.error_len().is_none() => {
-                std::str::from_utf8(&self.pending[..error.valid_up_to()]).unwrap_or_default()
-            }
-            Err(error) => return Err(self.invalid(error.valid_up_to())),
-        };
-        let text = valid[..cut_point(valid)].to_owned();
-        self.pending.drain(..text.len());
+        // The fragment may end inside a character: its rest comes with the next one.
+        let unfinished = self.pending.split_off(len_without_unfinished(&self.pending));
+        let bytes = std::mem::take(&mut self.pending);
+        let mut text = to_text(bytes, self.lossy, &mut self.tally.n_replaced)
+            .map_err(|offset| self.invalid(offset))?;
+        self.pending = text.split_off(cut_point(&text)).into_bytes();
+        self.pending.extend(unfinished);
+        // Exact where offsets are told: without `lossy`, text and file have the same bytes.
         self.pending_offset += text.len() as u64;
         self.in_document = true;
         Ok(Piece { text, ends_document: false })
@@ -137,8 +142,8 @@ impl Documents for PlainText {
         }
     }
 
-    fn n_skipped(&self) -> u64 {
-        self.n_skipped
+    fn tally(&self) -> Tally {
+        self.tally
     }
 
     fn n_bytes_read(&self) -> u64 {

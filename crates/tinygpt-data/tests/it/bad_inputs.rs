@@ -25,7 +25,7 @@ fn requests_that_cannot_work() {
     let text = write(dir.path(), "a.txt", "Plenty of text to split. ".repeat(40));
     let base = request(dir.path(), &text);
     let source = |name: &str, content: &str| PrepareRequest {
-        source: Some(write(dir.path(), name, content)),
+        source: Some(write(dir.path(), name, content).into()),
         ..base.clone()
     };
     let named = |name: &str| PrepareRequest { dataset_name: name.into(), ..base.clone() };
@@ -41,7 +41,8 @@ fn requests_that_cannot_work() {
     let fraction =
         |val_fraction| PrepareRequest { val_fraction: Some(val_fraction), ..base.clone() };
     let percentage = |data_percentage| PrepareRequest { data_percentage, ..base.clone() };
-    let missing = PrepareRequest { source: Some(dir.path().join("none.txt")), ..base.clone() };
+    let missing =
+        PrepareRequest { source: Some(dir.path().join("none.txt").into()), ..base.clone() };
     let no_tokenizer = PrepareRequest { tokenizer: Some(dir.path().join("no")), ..base.clone() };
     let no_source = |name: &str| PrepareRequest { source: None, ..named(name) };
 
@@ -173,7 +174,7 @@ fn preparations_that_are_not_whole() {
     let cases: Vec<(&str, Vec<u8>, &[&str])> = vec![
         ("meta.json", Vec::new(), &["meta.json"]),
         ("meta.json", b"{}".to_vec(), &["meta.json", "missing field"]),
-        ("meta.json", edit("meta.json", "\"format\": 1", "\"format\": 2"), &["format 2"]),
+        ("meta.json", edit("meta.json", "\"format\": 2", "\"format\": 3"), &["format 3"]),
         ("meta.json", edit("meta.json", "\"val\"", "\"vali\""), &["did you mean `val`"]),
         ("meta.json", edit("meta.json", "train-00000", "train-00001"), &["train-00001.bin"]),
         (
@@ -236,4 +237,27 @@ fn a_place_that_cannot_be_written_is_named() {
     let error = prepare(&request(dir.path(), &source), &NoProgress).unwrap_err();
     check(&error, ErrorKind::Io, &["cannot create", &in_the_way.display().to_string()]);
     assert!(Path::new(&in_the_way).is_file());
+}
+
+#[test]
+fn a_preparation_of_the_first_format_is_still_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = write(dir.path(), "a.txt", "An older program made this. ".repeat(40));
+    let request = request(dir.path(), &source);
+    let now = prepare(&request, &NoProgress).unwrap().meta;
+    let path = request.data_dir.join("mine/simple/meta.json");
+    let mut meta: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    meta["format"] = 1.into();
+    for key in ["tally", "made_at", "seconds"] {
+        meta.as_object_mut().unwrap().remove(key).unwrap();
+    }
+    meta["settings"].as_object_mut().unwrap().remove("lossy").unwrap();
+    for split in ["train", "val"] {
+        meta[split].as_object_mut().unwrap().remove("bytes_per_token").unwrap();
+    }
+    fs::write(&path, meta.to_string()).unwrap();
+    let then = Prepared::open(&request.data_dir, "mine", None).unwrap().meta;
+    assert_eq!(then.fingerprint(), now.fingerprint());
+    assert_eq!(then.train.bytes_per_token(), now.train.bytes_per_token());
 }

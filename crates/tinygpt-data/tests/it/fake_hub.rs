@@ -76,6 +76,8 @@ pub(crate) struct Request {
 }
 
 struct State {
+    /// `datasets/` or nothing, as it stands before the repository in a file's address.
+    prefix: &'static str,
     repository: String,
     files: Mutex<Vec<(String, Vec<u8>)>>,
     faults: Mutex<Vec<(Ask, usize, Fault)>>,
@@ -93,10 +95,21 @@ pub(crate) struct FakeHub {
 impl FakeHub {
     /// Starts a hub that has one dataset repository with these files.
     pub(crate) fn start(repository: &str, files: &[(&str, Vec<u8>)]) -> Self {
+        Self::start_kind("datasets/", repository, files)
+    }
+
+    /// Starts a hub that has one model repository with these files.
+    #[allow(dead_code, reason = "some of the tests that share this file want datasets only")]
+    pub(crate) fn start_model(repository: &str, files: &[(&str, Vec<u8>)]) -> Self {
+        Self::start_kind("", repository, files)
+    }
+
+    fn start_kind(prefix: &'static str, repository: &str, files: &[(&str, Vec<u8>)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone()));
         let state = Arc::new(State {
+            prefix,
             repository: repository.to_owned(),
             files: Mutex::new(files.collect()),
             faults: Mutex::new(Vec::new()),
@@ -177,9 +190,12 @@ impl State {
                 let location = format!("Location: {location}");
                 return answer(&mut stream, 307, &[&location], b"");
             }
+            if let Some(Fault::Cut(n)) = fault {
+                return send(&mut stream, 200, &[], Some(1000), &b"{\"id\": ".repeat(9)[..n]);
+            }
             return self.serve_listing(&mut stream, &target);
         }
-        let prefix = format!("/datasets/{}/resolve/{COMMIT}/", self.repository);
+        let prefix = format!("/{}{}/resolve/{COMMIT}/", self.prefix, self.repository);
         let files = self.files.lock().unwrap().clone();
         let file = target.strip_prefix(&prefix).and_then(|path| {
             let name = percent_decoded(path);
@@ -192,8 +208,9 @@ impl State {
     }
 
     fn serve_listing(&self, stream: &mut TcpStream, target: &str) -> std::io::Result<()> {
-        let path = format!("/api/datasets/{}/revision/main", self.repository);
-        if target != path && !target.ends_with(COMMIT) {
+        let kind = if self.prefix.is_empty() { "models/" } else { self.prefix };
+        let path = format!("/api/{kind}{}/revision/", self.repository);
+        if ![format!("{path}main"), format!("{path}{COMMIT}")].iter().any(|path| path == target) {
             return answer(stream, 404, &[], b"{\"error\":\"Repository not found\"}");
         }
         let names: Vec<String> = self.files.lock().unwrap().iter().map(|f| f.0.clone()).collect();
@@ -368,15 +385,23 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 /// A parquet file with one optional string column `text`, as the datasets of the hub have it.
 pub(crate) fn parquet_file(texts: &[&str]) -> Vec<u8> {
+    parquet_file_in_groups(texts, texts.len())
+}
+
+/// The same in row groups of `n_rows`, with values that may be anything.
+pub(crate) fn parquet_file_in_groups(texts: &[impl AsRef<[u8]>], n_rows: usize) -> Vec<u8> {
     let schema = parse_message_type("message schema { optional binary text (UTF8); }").unwrap();
     let properties = Arc::new(WriterProperties::builder().build());
     let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), properties).unwrap();
-    let mut rows = writer.next_row_group().unwrap();
-    let mut column = rows.next_column().unwrap().unwrap();
-    let values: Vec<ByteArray> = texts.iter().map(|&text| ByteArray::from(text)).collect();
-    let levels = vec![1; values.len()];
-    column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
-    column.close().unwrap();
-    rows.close().unwrap();
+    for texts in texts.chunks(n_rows) {
+        let mut rows = writer.next_row_group().unwrap();
+        let mut column = rows.next_column().unwrap().unwrap();
+        let values: Vec<ByteArray> =
+            texts.iter().map(|text| ByteArray::from(text.as_ref().to_vec())).collect();
+        let levels = vec![1; values.len()];
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
+        column.close().unwrap();
+        rows.close().unwrap();
+    }
     writer.into_inner().unwrap()
 }

@@ -19,7 +19,7 @@ fn request(dir: &Path, source: &Path) -> PrepareRequest {
     PrepareRequest {
         dataset_name: "mine".into(),
         data_dir: dir.join("data"),
-        source: Some(source.to_path_buf()),
+        source: Some(source.to_path_buf().into()),
         ..Default::default()
     }
 }

@@ -1,9 +1,12 @@
 //! Whole preparations of small texts.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use tinygpt_data::{DataError, Encoding, NoProgress, PrepareRequest, Prepared, prepare};
 
+use crate::fake_hub::parquet_file_in_groups;
 use crate::{ids_of, request, text_of, write};
 
 #[test]
@@ -107,35 +110,115 @@ fn another_preparation_is_replaced_only_with_force() {
     assert_eq!(Prepared::open(&first.data_dir, "mine", None).unwrap().meta, after.meta);
 }
 
+/// The files of a preparation, `meta.json` without what tells the time.
+fn files_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: BTreeMap<String, Vec<u8>> = files
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, fs::read(path).unwrap())
+        })
+        .collect();
+    let mut meta: serde_json::Value = serde_json::from_slice(&files["meta.json"]).unwrap();
+    let made_at = meta["made_at"].take();
+    assert!(made_at.as_str().unwrap().ends_with('Z'), "{made_at}");
+    assert!(meta["seconds"].take().as_f64().unwrap() > 0.0);
+    files.insert("meta.json".to_owned(), meta.to_string().into_bytes());
+    files
+}
+
 #[test]
-fn the_same_text_gives_the_same_bytes_and_leaves_nothing_else() {
+fn the_same_text_gives_the_same_bytes_on_any_number_of_threads() {
     let dir = tempfile::tempdir().unwrap();
-    let source = write(dir.path(), "a.txt", "Same in, same out, every time. ".repeat(500));
+    let story = |i: usize| format!("Story {i} of the {}th shelf. ", i % 17).repeat(1 + i % 40);
+    let stories: Vec<String> = (0..4000).map(story).collect();
+    let rows: Vec<&str> = stories.iter().map(String::as_str).collect();
+    let folder = dir.path().join("texts");
+    for (name, rows) in [("a.parquet", &rows[..2500]), ("b.parquet", &rows[2500..3000])] {
+        write(&folder, name, parquet_file_in_groups(rows, 300));
+    }
+    let line = |text: &&str| format!("{}\n", serde_json::json!({ "text": text }));
+    write(&folder, "c.jsonl", rows[3000..3500].iter().map(line).collect::<String>());
+    write(&folder, "d.txt", rows[3500..].join("\n<|endoftext|>\n"));
     let request = PrepareRequest {
         encoding_type: Some(Encoding::Bpe),
         vocab_size: 300,
         force: true,
-        ..request(dir.path(), &source)
+        ..request(dir.path(), &folder)
     };
-    let read_all = || {
-        let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(request.data_dir.join("mine/bpe"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .map(|path| (path.display().to_string(), fs::read(path).unwrap()))
-            .collect();
-        files.sort();
-        files
-    };
-    prepare(&request, &NoProgress).unwrap();
-    let first = read_all();
-    prepare(&request, &NoProgress).unwrap();
-    assert!(first == read_all());
+    let mut all = Vec::new();
+    for n_threads in [2, 2, 1, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        pool.install(|| prepare(&request, &NoProgress)).unwrap();
+        all.push(files_of(&request.data_dir.join("mine/bpe")));
+    }
+    assert!(all.iter().all(|files| *files == all[0]));
     let mut names: Vec<String> = fs::read_dir(request.data_dir.join("mine"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
     assert_eq!(names, [".prepare.lock", "bpe", "prepared-last"]);
+    let prepared = Prepared::open(&request.data_dir, "mine", None).unwrap();
+    assert!(
+        text_of(&prepared, &prepared.train).starts_with(&(stories[0].clone() + "<|endoftext|>"))
+    );
+    let n_documents = prepared.meta.train.n_documents + prepared.meta.val.n_documents;
+    assert_eq!(n_documents, 4000);
+}
+
+#[test]
+fn a_changed_text_of_the_same_name_and_size_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "The cat sat on the mat, and that was that. ".repeat(3000);
+    let source = write(dir.path(), "a.txt", &text);
+    let request = request(dir.path(), &source);
+    prepare(&request, &NoProgress).unwrap();
+    assert!(prepare(&request, &NoProgress).unwrap().kept);
+    // A letter in the middle, and the date that the file had before.
+    let before = fs::metadata(&source).unwrap().modified().unwrap();
+    let at = text.len() / 2;
+    fs::write(&source, format!("{}x{}", &text[..at], &text[at + 1..])).unwrap();
+    fs::File::options().write(true).open(&source).unwrap().set_modified(before).unwrap();
+    let error = prepare(&request, &NoProgress).unwrap_err();
+    assert!(matches!(&error, DataError::AlreadyPrepared { .. }), "{error}");
+    assert!(error.to_string().contains("source: a.txt (129000 bytes, sha256 "), "{error}");
+}
+
+#[test]
+fn invalid_utf_8_is_mended_and_counted_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |i: usize| [format!("row {i} caf").as_bytes(), b"\xe9 au lait \xff\xfe!"].concat();
+    let rows: Vec<Vec<u8>> = (0..50).map(row).collect();
+    let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
+    let json = rows.iter().map(|row| [b"{\"text\": \"".as_slice(), row, b"\"}\n"].concat());
+    let separated = rows.join(&b"\n<|endoftext|>\n"[..]);
+    // Longer than a piece, with a bad byte and whole characters around every cut.
+    let long = "ein Wort über das andere, ".repeat(120_000).into_bytes();
+    let long = [&long[..], b"\xc3(", &long[..], b"\xe2\x82"].concat();
+    let n_threes = rows.len() as u64 * 3;
+    for (name, content, n_replaced) in [
+        ("a.parquet", parquet_file_in_groups(&rows, 20), n_threes),
+        ("a.jsonl", json.collect::<Vec<_>>().concat(), n_threes),
+        ("a.txt", separated, n_threes),
+        ("long.txt", long, 2),
+    ] {
+        let source = write(dir.path(), name, content);
+        let strict = PrepareRequest { force: true, ..request(dir.path(), &source) };
+        let error = prepare(&strict, &NoProgress).unwrap_err();
+        assert!(error.to_string().contains("--lossy") && error.to_string().contains(name));
+        let lossy = PrepareRequest { lossy: true, ..strict };
+        let meta = prepare(&lossy, &NoProgress).unwrap().meta;
+        assert_eq!(meta.tally.n_replaced, n_replaced, "{name}");
+        let prepared = Prepared::open(&lossy.data_dir, "mine", None).unwrap();
+        let text = text_of(&prepared, &prepared.train) + &text_of(&prepared, &prepared.val);
+        assert_eq!(text.matches('\u{FFFD}').count() as u64, n_replaced, "{name}");
+        if n_replaced > 2 {
+            assert!(text.contains("row 7 caf\u{FFFD} au lait \u{FFFD}\u{FFFD}!<|end"), "{name}");
+        } else {
+            assert_eq!(text.matches("über das andere").count(), 240_000);
+        }
+    }
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn a_resume_that_would_be_another_run_names_both_values() {
     }
     // The same words with the same tokenizer, but more of them: other windows, another run.
     let tokenizer = Some(resumed.data_dir.join("text/simple/tokenizer.json"));
-    let source = Some(resumed.data_dir.join("../text.txt"));
+    let source = Some(resumed.data_dir.join("../text.txt").into());
     prepare(
         &PrepareRequest {
             dataset_name: "text".into(),

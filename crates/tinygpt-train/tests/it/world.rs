@@ -33,7 +33,7 @@ impl World {
         let request = PrepareRequest {
             dataset_name: dataset_name.to_string(),
             data_dir: self.root.path().join("data"),
-            source: Some(source),
+            source: Some(source.into()),
             val_fraction: Some(0.2),
             ..PrepareRequest::default()
         };

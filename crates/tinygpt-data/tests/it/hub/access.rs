@@ -234,7 +234,14 @@ fn splits_that_are_not_there_or_not_clear_are_explained() {
 fn names_from_the_recipe_are_checked_before_any_request() {
     let world = World::new();
     for (repository, revision) in [("../x", "main"), ("a/b?c", "main"), ("a/b", "../main")] {
-        let request = HubRequest { repository, revision, train: "train", validation: None };
+        let request = HubRequest {
+            repository,
+            revision,
+            folder: None,
+            train: "train",
+            validation: &[],
+            finds_splits: false,
+        };
         let error = hub::fetch(&request, &world.options, &world.recorder).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
     }

@@ -5,6 +5,8 @@
 //! failed and what to do.
 
 mod access;
+mod faults;
+mod given;
 mod transfer;
 
 use std::fs;
@@ -96,8 +98,10 @@ impl World {
         let request = HubRequest {
             repository: REPOSITORY,
             revision: "main",
+            folder: None,
             train: "train",
-            validation: Some("validation"),
+            validation: &["validation"],
+            finds_splits: false,
         };
         hub::fetch(&request, &self.options, &self.recorder)
     }

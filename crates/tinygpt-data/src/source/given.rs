@@ -1,0 +1,116 @@
+//! What `--source` names: a path on this machine, or a dataset on the hub.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What a dataset on the hub begins with.
+const HUB_PREFIX: &str = "hub:";
+
+/// A text of one's own, in place of a recipe's.
+///
+/// ```
+/// use tinygpt_data::Source;
+/// let source: Source = "hub:roneneldan/TinyStories@main".parse().unwrap();
+/// assert_eq!(source.dataset_name().as_deref(), Some("TinyStories"));
+/// assert_eq!(Source::from("a/stories.txt").dataset_name().as_deref(), Some("stories"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file, or a folder of files.
+    Path(PathBuf),
+    /// `hub:owner/name`, `hub:owner/name/folder`, with `@revision` behind it or not.
+    Hub {
+        /// `owner/name`.
+        repository: String,
+        /// The folder of the repository whose files are meant, such as `wikitext-2-raw-v1`.
+        folder: Option<String>,
+        /// A branch, a tag or a commit.
+        revision: String,
+    },
+}
+
+impl Source {
+    /// A name for the dataset, from the file's or the repository's.
+    pub fn dataset_name(&self) -> Option<String> {
+        match self {
+            Self::Path(path) => Some(path.file_stem()?.to_string_lossy().into_owned()),
+            Self::Hub { repository, .. } => repository.rsplit('/').next().map(str::to_owned),
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = Infallible;
+
+    /// Whatever does not begin with `hub:` is a path.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let Some(named) = text.strip_prefix(HUB_PREFIX) else {
+            return Ok(Self::Path(PathBuf::from(text)));
+        };
+        let (path, revision) = named.split_once('@').unwrap_or((named, "main"));
+        let mut slashes = path.match_indices('/').map(|(at, _)| at);
+        let end = slashes.nth(1).unwrap_or(path.len());
+        let folder = path[end..].trim_matches('/');
+        Ok(Self::Hub {
+            repository: path[..end].to_owned(),
+            folder: (!folder.is_empty()).then(|| folder.to_owned()),
+            revision: revision.to_owned(),
+        })
+    }
+}
+
+impl From<&str> for Source {
+    fn from(text: &str) -> Self {
+        let Ok(source) = text.parse();
+        source
+    }
+}
+
+/// A name that is no UTF-8 can only be a path.
+impl From<PathBuf> for Source {
+    fn from(path: PathBuf) -> Self {
+        path.to_str().map_or_else(|| Self::Path(path.clone()), Self::from)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Hub { repository, folder, revision } => {
+                write!(f, "{HUB_PREFIX}{repository}")?;
+                if let Some(folder) = folder {
+                    write!(f, "/{folder}")?;
+                }
+                write!(f, "@{revision}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_apart_and_shown_as_typed() {
+        let hub = |repository: &str, folder: Option<&str>, revision: &str| Source::Hub {
+            repository: repository.to_owned(),
+            folder: folder.map(str::to_owned),
+            revision: revision.to_owned(),
+        };
+        let cases = [
+            ("hub:o/n", hub("o/n", None, "main"), "hub:o/n@main"),
+            ("hub:n", hub("n", None, "main"), "hub:n@main"),
+            ("hub:o/n@v1", hub("o/n", None, "v1"), "hub:o/n@v1"),
+            ("hub:o/n/a/b@refs/x", hub("o/n", Some("a/b"), "refs/x"), "hub:o/n/a/b@refs/x"),
+            ("dir/a@b.txt", Source::Path("dir/a@b.txt".into()), "dir/a@b.txt"),
+        ];
+        for (typed, source, shown) in cases {
+            assert_eq!(Source::from(typed), source);
+            assert_eq!(source.to_string(), shown);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Parquet: one string column, its row groups decoded in parallel and handed over in order.
+//!
+//! Decoder number k of n takes row groups k, k + n, k + 2n and so on, and sends what it reads
+//! through a short queue of its own; the reader empties the queues in turn. So at most a few
+//! megabytes wait, however large a row group is. Only the one column's pages are read.
+//!
+//! The decoders are threads of a known name ([`DECODER_THREAD`]): the parquet library may answer
+//! a broken file with a panic, which ends there and is an error here.
+
+mod column;
+mod guard;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use super::{Documents, Piece, ReadAs, Tally};
+use crate::error::DataError;
+use column::{Batch, Column};
+
+/// The name of the threads whose panics are a broken file's and no bug of ours.
+pub const DECODER_THREAD: &str = "parquet decoder";
+
+/// How many batches wait for the reader in the queue of one decoder.
+const QUEUE_BATCHES: usize = 2;
+
+/// The most decoders of one file: the encoders behind them need the threads more.
+const MAX_DECODERS: usize = 8;
+
+/// What a decoder sends.
+enum Message {
+    Rows(Batch),
+    EndOfRowGroup,
+    Failed(DataError),
+}
+
+/// A reader of one `.parquet` file.
+pub(super) struct Parquet {
+    path: PathBuf,
+    queues: Vec<Receiver<Message>>,
+    decoders: Vec<JoinHandle<()>>,
+    n_row_groups: usize,
+    row_group_idx: usize,
+    n_rows: u64,
+    n_rows_read: u64,
+    n_file_bytes: u64,
+    ready: VecDeque<Piece>,
+    tally: Tally,
+}
+
+impl Parquet {
+    pub(super) fn open(path: &Path, read_as: &ReadAs, n_threads: usize) -> Result<Self, DataError> {
+        let opening = spawn({
+            let (path, read_as) = (path.to_path_buf(), read_as.clone());
+            move || Column::open(&path, &read_as)
+        });
+        let opened = opening.map_err(DataError::io("start a thread for", path))?.join();
+        let column = Arc::new(opened.map_err(|_| column::unreadable(path, None))??);
+        let n_row_groups = column.n_row_groups();
+        let n_decoders = n_threads.clamp(1, MAX_DECODERS).min(n_row_groups);
+        let (mut queues, mut decoders) = (Vec::new(), Vec::new());
+        for first in 0..n_decoders {
+            let (sender, queue) = sync_channel(QUEUE_BATCHES);
+            let column = Arc::clone(&column);
+            let decoder = spawn(move || {
+                for row_group_idx in (first..n_row_groups).step_by(n_decoders) {
+                    let send = |batch| sender.send(Message::Rows(batch)).is_ok();
+                    let message = match column.read_row_group(row_group_idx, send) {
+                        Ok(true) => Message::EndOfRowGroup,
+                        // The reader has gone away.
+                        Ok(false) => return,
+                        Err(error) => Message::Failed(error),
+                    };
+                    if sender.send(message).is_err() {
+                        return;
+                    }
+                }
+            });
+            decoders.push(decoder.map_err(DataError::io("start a thread for", path))?);
+            queues.push(queue);
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            queues,
+            decoders,
+            n_row_groups,
+            row_group_idx: 0,
+            n_rows: column.n_rows(),
+            n_rows_read: 0,
+            n_file_bytes: column.n_file_bytes(),
+            ready: VecDeque::new(),
+            tally: Tally::default(),
+        })
+    }
+}
+
+impl Documents for Parquet {
+    fn next_piece(&mut self) -> Result<Option<Piece>, DataError> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Ok(Some(piece));
+            }
+            if self.row_group_idx == self.n_row_groups {
+                return Ok(None);
+            }
+            let queue = &self.queues[self.row_group_idx % self.queues.len()];
+            match queue.recv() {
+                Ok(Message::Rows(batch)) => {
+                    self.ready = batch.pieces;
+                    self.tally += batch.tally;
+                    self.n_rows_read += batch.n_rows;
+                }
+                Ok(Message::EndOfRowGroup) => self.row_group_idx += 1,
+                Ok(Message::Failed(error)) => return Err(error),
+                Err(_) => return Err(column::unreadable(&self.path, None)),
+            }
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// The rows read so far, as their share of the file's bytes.
+    fn n_bytes_read(&self) -> u64 {
+        let share = self.n_rows_read as f64 / self.n_rows.max(1) as f64;
+        (self.n_file_bytes as f64 * share.min(1.0)) as u64
+    }
+}
+
+impl Drop for Parquet {
+    fn drop(&mut self) {
+        // Without a reader the decoders end with the batch at hand.
+        self.queues.clear();
+        for decoder in self.decoders.drain(..) {
+            // A panic was an error already, or came after all that was asked for.
+            drop(decoder.join());
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<JoinHandle<T>> {
+    thread::Builder::new().name(DECODER_THREAD.to_owned()).spawn(work)
+}

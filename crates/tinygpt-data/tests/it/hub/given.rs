@@ -1,0 +1,126 @@
+//! `--source hub:…`: any dataset of the hub, its splits found by name, and single files of models.
+
+use std::fs;
+
+use tinygpt_data::hub::{self, HubError};
+use tinygpt_data::{DataError, ErrorKind, PrepareRequest, PrepareSummary, Prepared, prepare};
+
+use super::World;
+use crate::fake_hub::{COMMIT, FakeHub, parquet_file};
+
+const STORIES: [&str; 4] = ["The cat sat.", "The dog ran.", "The cow lay.", "The hen stood."];
+
+/// A world whose hub has a dataset `o/n` with stories in these files.
+fn world(names: &[&str]) -> World {
+    let files: Vec<_> = names.iter().map(|name| (*name, parquet_file(&STORIES))).collect();
+    World::with(FakeHub::start("o/n", &files), Vec::new())
+}
+
+fn prepare_from(world: &World, source: &str) -> Result<PrepareSummary, DataError> {
+    let request = PrepareRequest {
+        dataset_name: "n".to_owned(),
+        data_dir: world.home.path().join("data"),
+        source: Some(source.into()),
+        hub: world.options.clone(),
+        ..PrepareRequest::default()
+    };
+    prepare(&request, &world.recorder)
+}
+
+#[test]
+fn any_dataset_is_prepared_with_the_splits_it_has() {
+    for (names, n_train, n_val) in [
+        (vec!["data/train-0.parquet", "data/val-0.parquet", "data/test-0.parquet"], 4, 4),
+        (vec!["data/train-0.parquet", "data/train-1.parquet", "README.md"], 7, 1),
+        (vec!["part-0.parquet", "part-1.parquet", "part-2.parquet"], 11, 1),
+    ] {
+        let world = world(&names);
+        let meta = prepare_from(&world, "hub:o/n").unwrap().meta;
+        let found = (meta.train.n_documents, meta.val.n_documents);
+        assert_eq!(found, (n_train, n_val), "{names:?}");
+        assert_eq!(meta.settings.source, "hub:o/n@main");
+        assert_eq!(meta.source_commit.as_deref(), Some(COMMIT));
+    }
+}
+
+#[test]
+fn a_revision_and_a_folder_can_be_named() {
+    let world = world(&["a/train-0.parquet", "a/test-0.parquet", "b/train-0.parquet"]);
+    let error = prepare_from(&world, "hub:o/n").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("folders a, b"), "{error}");
+    let source = format!("hub:o/n/a@{COMMIT}");
+    let meta = prepare_from(&world, &source).unwrap().meta;
+    assert_eq!((meta.train.n_documents, meta.val.n_documents), (4, 4));
+    assert_eq!(meta.settings.source, source);
+    let listings: Vec<String> = world.hub.requests().into_iter().map(|r| r.target).collect();
+    assert!(listings.iter().any(|target| target.ends_with(&format!("revision/{COMMIT}"))));
+}
+
+#[test]
+fn names_that_no_hub_has_are_refused_by_name() {
+    let world = world(&["train.parquet"]);
+    for (source, said) in [
+        ("hub:", "repository"),
+        ("hub:../x", "repository"),
+        ("hub:o/n@", "revision"),
+        ("hub:o/n@a..b/../c", "revision"),
+        ("hub:o/n/nowhere", "below its folder `nowhere`"),
+    ] {
+        let error = prepare_from(&world, source).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{source}: {error}");
+        assert!(error.to_string().contains(said), "{source}: {error}");
+    }
+    let error = prepare_from(&world, "hub:other/n").unwrap_err();
+    assert!(error.to_string().contains("404") && error.to_string().contains("other/n"), "{error}");
+}
+
+#[test]
+fn a_missing_column_is_answered_with_those_there_are() {
+    let world = world(&["train.parquet"]);
+    let request = PrepareRequest {
+        dataset_name: "n".to_owned(),
+        data_dir: world.home.path().join("data"),
+        source: Some("hub:o/n".into()),
+        text_column: Some("story".to_owned()),
+        hub: world.options.clone(),
+        ..PrepareRequest::default()
+    };
+    let error = prepare(&request, &world.recorder).unwrap_err();
+    assert!(matches!(error, DataError::MissingColumn { .. }));
+    let message = error.to_string();
+    assert!(message.contains("it has `text`") && message.contains("--text-column"), "{message}");
+}
+
+#[test]
+fn what_was_downloaded_is_prepared_again_offline() {
+    let mut world = world(&["train.parquet", "validation.parquet"]);
+    let online = prepare_from(&world, "hub:o/n").unwrap();
+    fs::remove_dir_all(&online.dir).unwrap();
+    world.options.offline = true;
+    let n_requests = world.hub.requests().len();
+    let offline = prepare_from(&world, "hub:o/n").unwrap();
+    assert_eq!(offline.meta.fingerprint(), online.meta.fingerprint());
+    assert_eq!(world.hub.requests().len(), n_requests);
+    Prepared::open(&world.home.path().join("data"), "n", None).unwrap();
+}
+
+#[test]
+fn files_of_a_model_are_fetched_by_name_and_found_again() {
+    let files = [("vocab.json", b"{}".to_vec()), ("merges.txt", b"#version: 0.2\n".to_vec())];
+    let mut world = World::with(FakeHub::start_model("o/m", &files), Vec::new());
+    let fetch = |world: &World, wanted: &[&[&str]]| {
+        hub::fetch_model_files("o/m", "main", wanted, &world.options, &world.recorder)
+    };
+    let both: [&[&str]; 2] = [&["tokenizer.json"], &["vocab.json", "merges.txt"]];
+    let paths = fetch(&world, &both).unwrap();
+    assert_eq!(fs::read(&paths[1]).unwrap(), b"#version: 0.2\n");
+    assert!(paths[0].starts_with(world.options.cache_dir.join("models--o--m/snapshots")));
+    let error = fetch(&world, &both[..1]).unwrap_err();
+    assert!(matches!(error, HubError::NoFile { .. }));
+    assert!(error.to_string().contains("o/m has no tokenizer.json"), "{error}");
+    world.options.offline = true;
+    assert_eq!(fetch(&world, &both).unwrap(), paths);
+    let error = fetch(&world, &both[..1]).unwrap_err().to_string();
+    assert!(error.contains("does not hold tokenizer.json"), "{error}");
+}
