@@ -25,6 +25,7 @@ mod prepared;
 mod progress;
 mod random;
 mod recipe;
+mod report;
 mod shard;
 mod source;
 mod subset;
@@ -35,10 +36,13 @@ mod windows;
 pub use batches::{fill_batch, target_bytes};
 pub use encoding::Encoding;
 pub use error::{DataError, ErrorKind};
-pub use prepare::{PrepareRequest, PrepareSummary, prepare};
+pub use prepare::{
+    DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, dry_run, prepare,
+};
 pub use prepared::{Meta, Prepared, Settings, SplitMeta};
 pub use progress::{NoProgress, PrepareProgress, Stage};
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
+pub use report::{FrequentToken, Lengths, Report, SplitReport};
 pub use shard::{ShardInfo, TokenStream};
 pub use source::{DECODER_THREAD, Source, Tally};
 pub use tokenizer::{CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, StreamDecoder, Tokenizer};

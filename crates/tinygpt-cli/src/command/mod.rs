@@ -1,6 +1,7 @@
 //! What each binary does between its command line and its exit code, in the order it happens.
 
 mod prepare;
+mod prepare_report;
 mod sample;
 mod story;
 mod train;

@@ -1,9 +1,10 @@
 //! `prepare`: turns text into a tokenizer and shards, and says what came of it.
 
 use anyhow::{Context as _, Result};
-use tinygpt_data::{DataError, PrepareRequest, PrepareSummary, SplitMeta, Tally};
+use tinygpt_data::{DataError, PrepareRequest, PrepareSummary, Prepared, Report, SplitMeta, Tally};
 use tinygpt_train::StopFlag;
 
+use super::prepare_report::{dry_run_text, report_text};
 use crate::exit::Ended;
 use crate::hub_environment;
 use crate::layer::Layered;
@@ -22,18 +23,46 @@ pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
     // What is half-written is cleared away at the first signal; the second ends at once.
     Signals::install(&stop).context("cannot listen for signals")?.ask_first();
     request.hub = hub_environment::read()?;
-    let result = tinygpt_data::prepare(&request, &PrepareBars::new(stop.clone()));
+    let result = carry_out(&request, &layered.options, &PrepareBars::new(stop.clone()));
     if let (Err(error @ DataError::Stopped), Some(signal)) = (&result, stop.signal()) {
         say(&error.to_string());
         return Ok(Ended::Stopped(signal));
     }
-    let summary = result.with_context(|| match &request.source {
+    let text = result.with_context(|| match &request.source {
         Some(source) => format!("cannot prepare {source}"),
         None => format!("cannot prepare `{}`", request.dataset_name),
     })?;
-    Output::lock().print(&closing_summary(&summary))?;
-    say(&format!("next: {}", train_command(&request)));
+    Output::lock().print(&text)?;
+    if layered.options.dry_run != Some(true) {
+        say(&format!("next: {}", train_command(&request)));
+    }
     Ok(Ended::Done)
+}
+
+/// Prepares, or says what that would be, or reports on what is there; returns what to print.
+fn carry_out(
+    request: &PrepareRequest,
+    options: &PrepareOptions,
+    bars: &PrepareBars,
+) -> Result<String, DataError> {
+    if options.dry_run == Some(true) {
+        return Ok(dry_run_text(&tinygpt_data::dry_run(request, bars)?));
+    }
+    if options.report != Some(true) {
+        return Ok(closing_summary(&tinygpt_data::prepare(request, bars)?));
+    }
+    // What is there can be reported on though its source is not at hand.
+    let open = || Prepared::open(&request.data_dir, &request.dataset_name, request.encoding_type);
+    let (prepared, summary) = match open() {
+        Ok(prepared) if request.source.is_none() && !request.force => (prepared, String::new()),
+        _ => {
+            let summary = closing_summary(&tinygpt_data::prepare(request, bars)?);
+            (open()?, summary)
+        }
+    };
+    let heading = format!("{}, encoding {}\n", prepared.meta.dataset, prepared.meta.encoding);
+    let heading = if summary.is_empty() { heading } else { summary };
+    Ok(heading + &report_text(&Report::of(&prepared)?))
 }
 
 /// What was made, or was there already.

@@ -51,6 +51,13 @@ pub struct PrepareOptions {
     #[arg(long, help_heading = "Tokenizer", value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
 
+    /// Show what is in the dataset when it is prepared, or already was: stories, tokens, lengths,
+    /// duplicates
+    #[arg(long, help_heading = "Output")]
+    pub report: Option<bool>,
+    /// Show what would be read and written and about how long it would take, and write nothing
+    #[arg(long, help_heading = "Output")]
+    pub dry_run: Option<bool>,
     /// Directory that holds the prepared datasets
     #[arg(long, help_heading = "Output", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -72,6 +79,8 @@ impl Options for PrepareOptions {
             seed: Some(request.seed),
             vocab_size: Some(request.vocab_size),
             data_dir: Some(request.data_dir),
+            report: Some(false),
+            dry_run: Some(false),
             force: Some(request.force),
             ..Self::default()
         }

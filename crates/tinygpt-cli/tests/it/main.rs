@@ -4,11 +4,15 @@
 mod bad_files;
 mod bad_prepare;
 mod bad_sample;
+mod bad_shards;
+mod bad_texts;
 mod bad_train;
 #[path = "../../../tinygpt-data/tests/it/fake_hub.rs"]
 #[allow(dead_code, reason = "its faults are for the data crate's tests")]
 mod fake_hub;
 mod flags;
 mod hub;
+mod interrupted;
+mod looks;
 mod program;
 mod road;

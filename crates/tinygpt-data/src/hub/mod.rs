@@ -158,6 +158,38 @@ pub fn fetch(
     })
 }
 
+/// A file that the cache lacks.
+pub(crate) struct Missing {
+    /// Where it will be.
+    pub(crate) place: PathBuf,
+    /// Its name in the repository.
+    pub(crate) name: String,
+    /// Its length in bytes.
+    pub(crate) size: u64,
+}
+
+/// Finds out which files the splits of a dataset are, and which of them the cache lacks.
+pub(crate) fn look(
+    request: &HubRequest<'_>,
+    options: &HubOptions,
+    progress: &dyn PrepareProgress,
+) -> Result<(HubFiles, Vec<Missing>), HubError> {
+    let place = RepoPlace::of(RepoType::Dataset, request.repository, request.revision, options)?;
+    let from_cache = || Ok((cached(request, &place.cache)?, Vec::new()));
+    place.listed_or_cached(options, progress, from_cache, |info, client| {
+        let listed: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
+        let selected = Selected::from_listing(request, &listed)?;
+        let names: Vec<&str> = selected.names().collect();
+        let missing = place.missing(&info.sha, &names, client, options, progress)?;
+        let missing = missing.into_iter().map(|file| Missing {
+            place: place.cache.place(&info.sha, &file.name),
+            name: file.name,
+            size: file.size,
+        });
+        Ok((places(&selected, &place.cache, &info.sha), missing.collect()))
+    })
+}
+
 /// Brings some files of a model repository onto this disk, such as its `tokenizer.json`: the
 /// first of the `alternatives` of which the repository has every file.
 ///

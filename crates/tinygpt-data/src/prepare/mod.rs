@@ -8,6 +8,7 @@
 //! half-written is ever visible, and an interrupted run is simply started again.
 
 mod corpus;
+mod dry_run;
 mod origin;
 mod passes;
 mod pipeline;
@@ -20,6 +21,7 @@ mod split;
 use std::path::Path;
 use std::time::Instant;
 
+pub use dry_run::{DryRun, Estimate, Existing, SourceFile, dry_run};
 pub use request::{PrepareRequest, PrepareSummary};
 
 use crate::clock;
@@ -49,7 +51,7 @@ pub fn prepare(
     let started = Instant::now();
     let plan = Plan::of(request)?;
     let staging = Staging::begin(&request.data_dir, &plan.dataset, plan.encoding)?;
-    let settings = Settings { source: plan.origin.describe(progress)?, ..plan.settings };
+    let settings = plan.settings_with(plan.origin.describe(progress)?);
     let dir = staging.target();
     if dir.exists() && !request.force {
         let meta = same_preparation(request, &dir, &plan.dataset, plan.encoding, &settings)?;
@@ -60,8 +62,8 @@ pub fn prepare(
     let read_as = ReadAs { text_column: settings.text_column.clone(), lossy: settings.lossy };
     let brought = plan.origin.bring(&read_as, &request.hub, progress)?;
     let corpus = Corpus {
-        train: brought.train,
-        validation: brought.validation,
+        train: brought.texts.0,
+        validation: brought.texts.1,
         val_fraction: plan.val_fraction,
         data_percentage: request.data_percentage,
         seed: request.seed,

@@ -7,27 +7,19 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::error::DataError;
-use crate::hub::{self, HubOptions, HubRequest};
+use crate::hub::{self, HubError, HubOptions, HubRequest};
 use crate::progress::{PrepareProgress, Stage};
-use crate::recipe::{BuiltInSource, HubSource, Recipe, SourceSpec};
+use crate::recipe::{BuiltInSource, Recipe, SourceSpec};
 use crate::source::{self, ReadAs, Source, Text};
 use crate::tales::Tales;
 
 use super::PrepareRequest;
+use super::dry_run::{SourceFile, local_files};
 
 /// A source of text that was found, but not yet read.
 pub(super) enum Origin {
-    Files {
-        train: Vec<PathBuf>,
-        validation: Vec<PathBuf>,
-    },
-    Hub(HubSource),
-    /// A repository that is named on the command line; its splits have yet to be found.
-    FoundOnHub {
-        repository: String,
-        folder: Option<String>,
-        revision: String,
-    },
+    Files { train: Vec<PathBuf>, validation: Vec<PathBuf> },
+    Hub(Repository),
     BuiltIn(BuiltInSource),
 }
 
@@ -40,8 +32,14 @@ impl Origin {
                 return Ok(Self::Files { train, validation: Vec::new() });
             }
             Some(Source::Hub { repository, folder, revision }) => {
-                let (repository, revision) = (repository.clone(), revision.clone());
-                return Ok(Self::FoundOnHub { repository, folder: folder.clone(), revision });
+                return Ok(Self::Hub(Repository {
+                    repository: repository.clone(),
+                    revision: revision.clone(),
+                    folder: folder.clone(),
+                    train: "train".to_owned(),
+                    validation: hub::VALIDATION_NAMES.map(str::to_owned).to_vec(),
+                    finds_splits: true,
+                }));
             }
             None => {}
         }
@@ -50,7 +48,14 @@ impl Origin {
                 train: source::expand(&files.train)?,
                 validation: source::expand(&files.validation)?,
             }),
-            SourceSpec::Hub(hub) => Ok(Self::Hub(hub.clone())),
+            SourceSpec::Hub(hub) => Ok(Self::Hub(Repository {
+                repository: hub.repository.clone(),
+                revision: hub.revision.clone(),
+                folder: None,
+                train: hub.train.clone(),
+                validation: hub.validation.clone().into_iter().collect(),
+                finds_splits: false,
+            })),
             SourceSpec::BuiltIn(built_in) => Ok(Self::BuiltIn(built_in.clone())),
             SourceSpec::Given => Err(DataError::usage(
                 format!("dataset `{}` has no text of its own", recipe.name),
@@ -59,12 +64,11 @@ impl Origin {
         }
     }
 
-    /// Whether there surely is a validation split, so that no part of the training text validates.
+    /// Whether there surely is a validation split, so that no training text validates.
     pub(super) fn has_validation(&self) -> bool {
         match self {
             Self::Files { validation, .. } => !validation.is_empty(),
-            Self::Hub(hub) => hub.validation.is_some(),
-            Self::FoundOnHub { .. } => false,
+            Self::Hub(it) => !it.finds_splits && !it.validation.is_empty(),
             Self::BuiltIn(_) => true,
         }
     }
@@ -74,20 +78,9 @@ impl Origin {
     pub(super) fn describe(&self, progress: &dyn PrepareProgress) -> Result<String, DataError> {
         match self {
             Self::Files { train, validation } => {
-                let paths: Vec<PathBuf> = train.iter().chain(validation).cloned().collect();
-                identify(&paths, progress)
+                identify(&[train.as_slice(), validation].concat(), progress)
             }
-            Self::FoundOnHub { repository, folder, revision } => {
-                let (repository, revision) = (repository.clone(), revision.clone());
-                Ok(Source::Hub { repository, folder: folder.clone(), revision }.to_string())
-            }
-            Self::Hub(hub) => Ok(format!(
-                "hub:{}@{}, {} and {}",
-                hub.repository,
-                hub.revision,
-                hub.train,
-                hub.validation.as_deref().unwrap_or("its end")
-            )),
+            Self::Hub(it) => Ok(it.describe()),
             Self::BuiltIn(it) => Ok(format!(
                 "built in: {} + {} documents, seed {}",
                 it.train_documents, it.validation_documents, it.seed
@@ -102,69 +95,117 @@ impl Origin {
         hub: &HubOptions,
         progress: &dyn PrepareProgress,
     ) -> Result<Brought, DataError> {
-        let files = |train: &[PathBuf], validation: &[PathBuf], commit| {
-            let text =
-                |paths: &[PathBuf]| Text::Files { paths: paths.into(), read_as: read_as.clone() };
-            let validation = (!validation.is_empty()).then(|| text(validation));
-            Brought { train: text(train), validation, commit }
-        };
-        if let Some(wanted) = self.on_hub(&self.validation_names()) {
-            let fetched = hub::fetch(&wanted, hub, progress)?;
-            return Ok(files(&fetched.train, &fetched.validation, Some(fetched.commit)));
-        }
-        match self {
-            Self::Files { train, validation } => Ok(files(train, validation, None)),
-            Self::BuiltIn(it) => {
-                let (tales, n) = (Tales::new(it.seed), it.train_documents);
-                let train = Text::TrainingTales { tales, n };
-                let (tales, n) = (Tales::new(it.seed), it.validation_documents);
-                let validation = Some(Text::ValidationTales { tales, n });
-                Ok(Brought { train, validation, commit: None })
+        let (texts, commit) = match self {
+            Self::Files { train, validation } => (file_texts(train, validation, read_as), None),
+            Self::BuiltIn(it) => (told_texts(it), None),
+            Self::Hub(it) => {
+                let fetched = it.ask(|request| hub::fetch(request, hub, progress))?;
+                let texts = file_texts(&fetched.train, &fetched.validation, read_as);
+                (texts, Some(fetched.commit))
             }
-            Self::Hub(_) | Self::FoundOnHub { .. } => unreachable!("fetched above"),
-        }
+        };
+        Ok(Brought { texts, commit })
     }
 
-    /// The names under which a split to validate on is looked for on the hub.
-    fn validation_names(&self) -> Vec<&str> {
+    /// Looks where the text is, and brings nothing.
+    pub(super) fn look(
+        &self,
+        read_as: &ReadAs,
+        hub: &HubOptions,
+        progress: &dyn PrepareProgress,
+    ) -> Result<Place, DataError> {
         match self {
-            Self::Hub(source) => source.validation.as_deref().into_iter().collect(),
-            Self::FoundOnHub { .. } => hub::VALIDATION_NAMES.to_vec(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// What is asked of the hub, if the text is there.
-    fn on_hub<'a>(&'a self, validation: &'a [&'a str]) -> Option<HubRequest<'a>> {
-        match self {
-            Self::Hub(source) => Some(HubRequest {
-                repository: &source.repository,
-                revision: &source.revision,
-                folder: None,
-                train: &source.train,
-                validation,
-                finds_splits: false,
-            }),
-            Self::FoundOnHub { repository, folder, revision } => Some(HubRequest {
-                repository,
-                revision,
-                folder: folder.as_deref(),
-                train: "train",
-                validation,
-                finds_splits: true,
-            }),
-            Self::Files { .. } | Self::BuiltIn(_) => None,
+            Self::Files { train, validation } => {
+                let files = local_files(&[train.as_slice(), validation].concat())?;
+                Ok(Place { files, texts: Some(file_texts(train, validation, read_as)) })
+            }
+            Self::BuiltIn(it) => Ok(Place { files: Vec::new(), texts: Some(told_texts(it)) }),
+            Self::Hub(it) => {
+                let (found, missing) = it.ask(|request| hub::look(request, hub, progress))?;
+                let is_missing = |path: &PathBuf| missing.iter().any(|file| file.place == *path);
+                let all = found.train.iter().chain(&found.validation);
+                let here: Vec<PathBuf> = all.filter(|path| !is_missing(path)).cloned().collect();
+                let texts = file_texts(&found.train, &found.validation, read_as);
+                let texts = missing.is_empty().then_some(texts);
+                let remote = |file: hub::Missing| SourceFile {
+                    name: file.name,
+                    n_bytes: file.size,
+                    is_remote: true,
+                };
+                let mut files = local_files(&here)?;
+                files.extend(missing.into_iter().map(remote));
+                Ok(Place { files, texts })
+            }
         }
     }
 }
 
+/// A dataset repository on the hub: that of a recipe, or one named on the command line, whose
+/// splits have yet to be found.
+pub(super) struct Repository {
+    repository: String,
+    revision: String,
+    folder: Option<String>,
+    train: String,
+    /// The split to validate on, or the names under which it is looked for.
+    validation: Vec<String>,
+    finds_splits: bool,
+}
+
+impl Repository {
+    /// Asks the hub for this.
+    fn ask<T>(
+        &self,
+        ask: impl FnOnce(&HubRequest<'_>) -> Result<T, HubError>,
+    ) -> Result<T, HubError> {
+        let validation: Vec<&str> = self.validation.iter().map(String::as_str).collect();
+        ask(&HubRequest {
+            repository: &self.repository,
+            revision: &self.revision,
+            folder: self.folder.as_deref(),
+            train: &self.train,
+            validation: &validation,
+            finds_splits: self.finds_splits,
+        })
+    }
+
+    fn describe(&self) -> String {
+        let (repository, revision) = (self.repository.clone(), self.revision.clone());
+        if self.finds_splits {
+            return Source::Hub { repository, folder: self.folder.clone(), revision }.to_string();
+        }
+        let validation = self.validation.first().map_or("its end", String::as_str);
+        format!("hub:{repository}@{revision}, {} and {validation}", self.train)
+    }
+}
+
+/// The texts to train on and, if there is one, to validate on.
+pub(super) type Texts = (Text, Option<Text>);
+
 /// A text that is on this machine.
 pub(super) struct Brought {
-    pub(super) train: Text,
-    /// The text to validate on, if the origin has one.
-    pub(super) validation: Option<Text>,
+    pub(super) texts: Texts,
     /// The commit of the hub's repository that it came from.
     pub(super) commit: Option<String>,
+}
+
+/// Where a text is.
+pub(super) struct Place {
+    pub(super) files: Vec<SourceFile>,
+    /// The texts, if all of them is on this machine.
+    pub(super) texts: Option<Texts>,
+}
+
+fn file_texts(train: &[PathBuf], validation: &[PathBuf], read_as: &ReadAs) -> Texts {
+    let text = |paths: &[PathBuf]| Text::Files { paths: paths.into(), read_as: read_as.clone() };
+    (text(train), (!validation.is_empty()).then(|| text(validation)))
+}
+
+fn told_texts(told: &BuiltInSource) -> Texts {
+    let tales = || Tales::new(told.seed);
+    let train = Text::TrainingTales { tales: tales(), n: told.train_documents };
+    let validation = Text::ValidationTales { tales: tales(), n: told.validation_documents };
+    (train, Some(validation))
 }
 
 /// Reads the files once, to know them again.

@@ -55,6 +55,13 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The settings with what the source is known by.
+    pub(super) fn settings_with(&self, source: String) -> Settings {
+        Settings { source, ..self.settings.clone() }
+    }
+}
+
 /// The recipe of the request's name; with a source of one's own it need not exist.
 fn find_recipe(request: &PrepareRequest) -> Result<Recipe, DataError> {
     let known = Recipe::names(&request.data_dir).contains(&request.dataset_name);

@@ -110,6 +110,16 @@ impl Text {
         }
     }
 
+    /// How often a part of it, so many bytes of its files and so many documents, fits into it.
+    pub(crate) fn in_units_of(&self, n_file_bytes: u64, n_documents: u64) -> f64 {
+        match self {
+            Self::TrainingTales { n, .. } | Self::ValidationTales { n, .. } => {
+                *n as f64 / n_documents.max(1) as f64
+            }
+            Self::Files { .. } => self.n_bytes().unwrap_or(0) as f64 / n_file_bytes.max(1) as f64,
+        }
+    }
+
     /// How many bytes of files it has, if it lies in files.
     pub(crate) fn n_bytes(&self) -> Option<u64> {
         let Self::Files { paths, .. } = self else { return None };

@@ -15,6 +15,7 @@ mod counts;
 mod encoder;
 mod gpt2_files;
 mod merges;
+mod pieces;
 mod splitter;
 mod stream;
 #[cfg(test)]

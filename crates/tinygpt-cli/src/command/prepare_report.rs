@@ -1,0 +1,119 @@
+//! What `prepare --report` and `prepare --dry-run` print.
+
+use indicatif::HumanBytes;
+use tinygpt_data::{DryRun, Estimate, Existing, Lengths, Report, SplitReport};
+
+use crate::terminal::{grouped, spoken};
+
+/// The longest bar of the histogram, in characters.
+const BAR_WIDTH: u64 = 40;
+
+/// Counts, lengths, duplicates and tokens of a prepared dataset.
+pub(super) fn report_text(report: &Report) -> String {
+    let mut text = String::new();
+    for (name, split) in [("train", &report.train), ("validation", &report.val)] {
+        text.push_str(&split_text(name, split));
+    }
+    text.push_str(&format!(
+        "\n  {:.2} % of the validation stories are training stories too\n",
+        report.val_in_train * 100.0
+    ));
+    text.push_str("\nlengths of the training stories, in tokens\n");
+    text.push_str(&histogram(&report.train.lengths));
+    text.push_str(&format!(
+        "\nmost frequent of the {} tokens in use\n",
+        grouped(report.n_used_tokens as u64)
+    ));
+    for token in &report.frequent {
+        text.push_str(&format!("  {:>6.2} %  {}\n", token.share * 100.0, token.text));
+    }
+    text
+}
+
+fn split_text(name: &str, split: &SplitReport) -> String {
+    let Lengths { min, median, max, mean, .. } = &split.lengths;
+    let per_cent = |share: f64| format!("{:.2} %", share * 100.0);
+    let rows = [
+        ("stories", grouped(split.n_stories)),
+        ("tokens", grouped(split.n_tokens)),
+        ("bytes per token", format!("{:.2}", split.bytes_per_token)),
+        ("byte fallback", format!("{} of the tokens", per_cent(split.fallback_rate))),
+        ("duplicates", format!("{} of the stories", per_cent(split.duplicate_share))),
+        (
+            "tokens a story",
+            format!(
+                "{} to {}, mean {mean:.1}, half of them below {}",
+                grouped(*min),
+                grouped(*max),
+                grouped(*median)
+            ),
+        ),
+    ];
+    let rows = rows.map(|(label, value)| format!("  {label:<16} {value}\n"));
+    format!("\n{name}\n{}", rows.concat())
+}
+
+/// One bar a bucket, the longest [`BAR_WIDTH`] wide; a bucket with any story has a mark.
+fn histogram(lengths: &Lengths) -> String {
+    let most = lengths.counts.iter().copied().max().unwrap_or(0).max(1);
+    let first = lengths.counts.iter().position(|&count| count > 0).unwrap_or(0);
+    let bar = |idx: usize, count: u64| {
+        let width = (count * BAR_WIDTH).div_ceil(most) as usize;
+        let (from, to) = (Lengths::start(idx), Lengths::start(idx + 1) - 1);
+        let range =
+            if from == to { grouped(from) } else { format!("{}-{}", grouped(from), grouped(to)) };
+        format!("  {range:>16} {:<40} {}\n", "#".repeat(width), grouped(count))
+    };
+    let shown = lengths.counts.iter().enumerate().skip(first);
+    shown.map(|(idx, &count)| bar(idx, count)).collect()
+}
+
+/// What would be read and written, and how long it would take.
+pub(super) fn dry_run_text(dry_run: &DryRun) -> String {
+    let mut text =
+        format!("{}, encoding {}: nothing is written\n", dry_run.dataset, dry_run.encoding);
+    if dry_run.files.is_empty() {
+        text.push_str("  read        built-in stories, no files\n");
+    }
+    for file in &dry_run.files {
+        let action = if file.is_remote { "download" } else { "read" };
+        text.push_str(&format!("  {action:<11} {} ({})\n", file.name, HumanBytes(file.n_bytes)));
+    }
+    if dry_run.n_download_bytes > 0 {
+        let n_bytes = HumanBytes(dry_run.n_download_bytes);
+        text.push_str(&format!("  in all      {n_bytes} to download\n"));
+    }
+    text.push_str(&format!("  write       {}\n", dry_run.dir.display()));
+    text.push_str(&match &dry_run.existing {
+        Existing::Nothing => String::new(),
+        Existing::Same => "  there       the same preparation, which would be kept\n".to_owned(),
+        Existing::Other(differences) => format!(
+            "  there       another preparation ({}), replaced only with --force\n",
+            differences.join(", ")
+        ),
+        Existing::Damaged(why) => {
+            format!("  there       a preparation that cannot be used ({why})\n")
+        }
+    });
+    match &dry_run.estimate {
+        Some(estimate) => text.push_str(&estimate_text(estimate)),
+        None => text.push_str(
+            "  expect      stories, tokens and time can be told when the files are here\n",
+        ),
+    }
+    text
+}
+
+fn estimate_text(estimate: &Estimate) -> String {
+    format!(
+        "  expect      about {} stories, {} of text, {} tokens\n  \
+           shards      about {}\n  \
+           time        about {} on this machine (tried on the first {})\n",
+        grouped(estimate.n_documents),
+        HumanBytes(estimate.n_text_bytes),
+        grouped(estimate.n_tokens),
+        HumanBytes(estimate.n_shard_bytes),
+        spoken(estimate.time.as_secs_f64()),
+        HumanBytes(estimate.n_sample_bytes)
+    )
+}

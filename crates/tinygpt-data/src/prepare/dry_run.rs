@@ -1,0 +1,217 @@
+//! What `prepare` would do, found out without writing or downloading anything.
+//!
+//! The beginning of the text, if it is on this machine, is read, tokenized and timed; the rest
+//! is taken to be like it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::encoding::Encoding;
+use crate::error::DataError;
+use crate::prepared::Prepared;
+use crate::progress::PrepareProgress;
+use crate::source::{Piece, ReadAs, Text};
+use crate::tokenizer::{CharSet, Tokenizer, WordCounts};
+
+use super::PrepareRequest;
+use super::origin::Place;
+use super::plan::{self, Plan};
+
+/// How much text is tried, in bytes.
+const SAMPLE_BYTES: usize = 8 << 20;
+
+/// What `prepare` would do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DryRun {
+    /// The dataset.
+    pub dataset: String,
+    /// How its text would become tokens.
+    pub encoding: Encoding,
+    /// The directory that would be written.
+    pub dir: PathBuf,
+    /// What stands there now.
+    pub existing: Existing,
+    /// The files that would be read; none for a built-in dataset.
+    pub files: Vec<SourceFile>,
+    /// How many bytes of them would have to be downloaded.
+    pub n_download_bytes: u64,
+    /// What would come of it, as far as the beginning of the text tells; `None` where that has
+    /// yet to be downloaded.
+    pub estimate: Option<Estimate>,
+}
+
+/// What stands where `prepare` would write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Existing {
+    /// Nothing.
+    Nothing,
+    /// The same preparation, which would be kept.
+    Same,
+    /// One that differs in these settings, each as `key: there → asked`; it would be refused or,
+    /// with `force`, replaced.
+    Other(Vec<String>),
+    /// One that cannot be used, and why.
+    Damaged(String),
+}
+
+/// A file that would be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Its path, or its name in the hub's repository.
+    pub name: String,
+    /// Its length in bytes.
+    pub n_bytes: u64,
+    /// Whether it has yet to be downloaded.
+    pub is_remote: bool,
+}
+
+/// What would come of a text, from its beginning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Estimate {
+    /// How many bytes of text were tried.
+    pub n_sample_bytes: u64,
+    /// The documents there will be.
+    pub n_documents: u64,
+    /// The bytes of text.
+    pub n_text_bytes: u64,
+    /// The tokens.
+    pub n_tokens: u64,
+    /// The bytes of all shards.
+    pub n_shard_bytes: u64,
+    /// The time for all but a download.
+    pub time: Duration,
+}
+
+/// Finds out what [`prepare`](super::prepare) would do with this request.
+///
+/// # Errors
+/// As `prepare` up to the point where it would read all of the text.
+pub fn dry_run(
+    request: &PrepareRequest,
+    progress: &dyn PrepareProgress,
+) -> Result<DryRun, DataError> {
+    let plan = Plan::of(request)?;
+    let dir = request.data_dir.join(&plan.dataset).join(plan.encoding.as_str());
+    let existing = existing(request, &plan, &dir, progress)?;
+    let read_as =
+        ReadAs { text_column: plan.settings.text_column.clone(), lossy: plan.settings.lossy };
+    let Place { files, texts } = plan.origin.look(&read_as, &request.hub, progress)?;
+    let remote = files.iter().filter(|file| file.is_remote);
+    let n_download_bytes = remote.map(|file| file.n_bytes).sum();
+    let estimate = match &texts {
+        Some((train, val)) => Some(estimate(request, &plan, train, val.as_ref())?),
+        None => None,
+    };
+    let (dataset, encoding) = (plan.dataset, plan.encoding);
+    Ok(DryRun { dataset, encoding, dir, existing, files, n_download_bytes, estimate })
+}
+
+fn existing(
+    request: &PrepareRequest,
+    plan: &Plan,
+    dir: &Path,
+    progress: &dyn PrepareProgress,
+) -> Result<Existing, DataError> {
+    if !dir.exists() {
+        return Ok(Existing::Nothing);
+    }
+    let there = Prepared::open(&request.data_dir, &plan.dataset, Some(plan.encoding));
+    let there = match there {
+        Ok(prepared) => prepared.meta.settings,
+        Err(error) => return Ok(Existing::Damaged(error.to_string())),
+    };
+    let asked = plan.settings_with(plan.origin.describe(progress)?);
+    let differences = plan::differences(&there, &asked);
+    Ok(if differences.is_empty() { Existing::Same } else { Existing::Other(differences) })
+}
+
+/// Tries the beginning of the training text and takes all text to be like it.
+fn estimate(
+    request: &PrepareRequest,
+    plan: &Plan,
+    train: &Text,
+    validation: Option<&Text>,
+) -> Result<Estimate, DataError> {
+    let started = Instant::now();
+    let mut documents = train.open();
+    let (mut pieces, mut n_bytes, mut is_all) = (Vec::<Piece>::new(), 0, false);
+    while n_bytes < SAMPLE_BYTES && !is_all {
+        match documents.next_piece()? {
+            Some(piece) => {
+                n_bytes += piece.text.len();
+                pieces.push(piece);
+            }
+            None => is_all = true,
+        }
+    }
+    let n_file_bytes = documents.n_bytes_read();
+    let reading = started.elapsed();
+    let n_documents = pieces.iter().filter(|piece| piece.ends_document).count() as u64;
+    let share = request.data_percentage / 100.0;
+    let of_train = if is_all { 1.0 } else { train.in_units_of(n_file_bytes, n_documents) };
+    let of_val = validation.map_or(0.0, |text| text.in_units_of(n_file_bytes, n_documents));
+    let (made, counting) = timed(|| make_tokenizer(plan, request.vocab_size, &pieces))?;
+    let tokenizer = plan.reused.as_ref().unwrap_or(&made);
+    let (n_tokens, encoding) = timed(|| count_tokens(tokenizer, &pieces))?;
+    let written = of_train * share + of_val;
+    let scaled = |count: u64| (count as f64 * written).round() as u64;
+    // Once through the text to find its end, unless that is known; once for the tokenizer, once
+    // for the shards. Reading and working share the threads.
+    let n_reads = 2.0 + f64::from(u8::from(validation.is_none()));
+    let n_threads = rayon::current_num_threads() as f64;
+    let seconds = (n_reads * reading.as_secs_f64() + encoding.as_secs_f64()) * (of_train + of_val)
+        + counting.as_secs_f64() * of_train * share;
+    let width = if tokenizer.vocab_size() <= 1 << 16 { 2 } else { 4 };
+    Ok(Estimate {
+        n_sample_bytes: n_bytes as u64,
+        n_documents: scaled(n_documents),
+        n_text_bytes: scaled(n_bytes as u64),
+        n_tokens: scaled(n_tokens),
+        n_shard_bytes: scaled(n_tokens) * width,
+        time: Duration::from_secs_f64(seconds / n_threads),
+    })
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T, DataError>) -> Result<(T, Duration), DataError> {
+    let started = Instant::now();
+    Ok((work()?, started.elapsed()))
+}
+
+fn make_tokenizer(
+    plan: &Plan,
+    vocab_size: usize,
+    pieces: &[Piece],
+) -> Result<Tokenizer, DataError> {
+    match plan.encoding {
+        Encoding::Bpe if plan.reused.is_none() => {
+            let mut words = WordCounts::new()?;
+            pieces.iter().for_each(|piece| words.count(&piece.text));
+            Tokenizer::train_bpe(words, vocab_size)
+        }
+        _ => {
+            let mut chars = CharSet::new();
+            pieces.iter().for_each(|piece| chars.add(&piece.text));
+            Tokenizer::char_level(&chars)
+        }
+    }
+}
+
+fn count_tokens(tokenizer: &Tokenizer, pieces: &[Piece]) -> Result<u64, DataError> {
+    let (mut encoder, mut ids, mut n_tokens) = (tokenizer.encoder(), Vec::new(), 0);
+    for piece in pieces {
+        ids.clear();
+        encoder.encode_into(&piece.text, &mut ids)?;
+        n_tokens += ids.len() as u64 + u64::from(piece.ends_document);
+    }
+    Ok(n_tokens)
+}
+
+/// The files at these paths, with their sizes.
+pub(super) fn local_files(paths: &[PathBuf]) -> Result<Vec<SourceFile>, DataError> {
+    let describe = |path: &PathBuf| {
+        let n_bytes = fs::metadata(path).map_err(DataError::io("read", path))?.len();
+        Ok(SourceFile { name: path.display().to_string(), n_bytes, is_remote: false })
+    };
+    paths.iter().map(describe).collect()
+}
