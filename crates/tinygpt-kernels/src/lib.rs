@@ -36,6 +36,8 @@ pub mod layer_norm;
 mod math;
 pub mod norm;
 mod parallel;
+pub mod peak;
+pub mod profile;
 pub mod residual;
 mod scratch;
 pub mod simd;

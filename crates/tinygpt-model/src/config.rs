@@ -91,6 +91,17 @@ impl ModelConfig {
         // Four bytes each have to be addressable too.
         total.checked_mul(4).map(|_| total)
     }
+
+    /// Floating-point operations of the matrix products that training on one token takes.
+    ///
+    /// Six for each weight of a matrix (multiply and add, forward and twice backward), the head once
+    /// and no lookup; and for attention `6 L (T + 1) C`, what lies on or below the diagonal. What a
+    /// pass computes again instead of keeping it does not count (Chowdhery et al. 2022, appendix B).
+    pub fn flops_per_token(&self) -> f64 {
+        let [l, c, t, v] =
+            [self.n_layer, self.n_embd, self.block_size, self.vocab_size].map(|n| n as f64);
+        6.0 * (l * 12.0 * c * c + v * c) + 6.0 * l * (t + 1.0) * c
+    }
 }
 
 #[cfg(test)]
@@ -137,5 +148,7 @@ mod tests {
             ..tiny()
         };
         assert_eq!(config.num_params(), 10_845_312);
+        // 6 · (6 · 12 · 384² + 259 · 384) + 6 · 6 · 257 · 384.
+        assert_eq!(config.flops_per_token(), 67_850_496.0);
     }
 }

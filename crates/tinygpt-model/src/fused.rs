@@ -4,6 +4,7 @@
 //! and the blocks are walked back, each adding its gradients in place to the slices it was given.
 //! How a batch is divided among workers is in `workers.rs`; this file is one worker's work.
 
+use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{Store, embedding, head};
 
 use crate::layers::block::{self, BlockMasks, BlockPass};
@@ -68,7 +69,9 @@ impl<'p> Pass<'p> {
         let (d, ws) = (self.dims, workspace);
         let mask = self.mask(Site::Embedding, self.first_row());
         let tables = (weights.wte, weights.wpe);
-        embedding::forward(self.inputs, tables, (d.t, d.c), mask, &mut ws.stream[0]);
+        timed(Op::Embedding, 1, 0, || {
+            embedding::forward(self.inputs, tables, (d.t, d.c), mask, &mut ws.stream[0]);
+        });
         let (n_streams, n_blocks) = (ws.stream.len(), ws.blocks.len());
         for layer in 0..weights.blocks.len() {
             let mut out = std::mem::take(&mut ws.stream[(layer + 1) % n_streams]);
@@ -99,8 +102,9 @@ impl<'p> Pass<'p> {
         let Workspace { stream, blocks, norm_f, logits, dstream, scratch } = workspace;
         let given = head::Head { x: &norm_f.out, wte: weights.wte, targets, n_embd: d.c };
         let dnormed = &mut scratch.dnormed;
-        let loss =
-            head::backward(given, scale, logits, dnormed, (grads.wte, self.store), d.threads);
+        let loss = timed(Op::Head, d.threads, 6 * d.rows() * d.c * d.v, || {
+            head::backward(given, scale, logits, dnormed, (grads.wte, self.store), d.threads)
+        });
         dstream.fill(0.0);
         let last = &stream[weights.blocks.len()];
         let (norm, grad) = (&weights.ln_f, &mut grads.ln_f);
@@ -111,7 +115,9 @@ impl<'p> Pass<'p> {
         }
         let mask = self.mask(Site::Embedding, self.first_row());
         let tables = (&mut *grads.wte, &mut *grads.wpe);
-        embedding::backward(self.inputs, dstream, (d.t, d.c), mask, tables);
+        timed(Op::EmbeddingBackward, 1, 0, || {
+            embedding::backward(self.inputs, dstream, (d.t, d.c), mask, tables);
+        });
         loss
     }
 

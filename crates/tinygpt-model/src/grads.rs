@@ -5,6 +5,7 @@
 
 use candle_core::{DType, Tensor};
 use tinygpt_kernels::norm::sum_of_squares;
+use tinygpt_kernels::profile::{Op, timed};
 
 use crate::error::{ModelError, Result};
 use crate::host;
@@ -59,7 +60,9 @@ impl Grads {
     /// [`ModelError::NonFinite`] naming the first parameter whose gradient is not finite.
     pub fn global_norm(&self, params: &Params) -> Result<f64> {
         let squares = match self {
-            Self::Host(grads) => grads.iter().map(|grad| sum_of_squares(grad, 1)).collect(),
+            Self::Host(grads) => timed(Op::GradientNorm, 1, 0, || {
+                grads.iter().map(|grad| sum_of_squares(grad, 1)).collect()
+            }),
             Self::Device(grads) => squares_on_device(grads)?,
         };
         for (spec, square) in params.specs().iter().zip(&squares) {

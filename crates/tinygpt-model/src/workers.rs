@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
+use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{Store, accumulate};
 
 use crate::batch::{TokenBatch, check_ids};
@@ -91,7 +92,7 @@ impl Workers {
         on_pool(threads, || {
             for worker in &self.0[1..n_workers] {
                 for (sum, grad) in grads.iter_mut().zip(&worker.grads) {
-                    accumulate::add(sum, grad, threads);
+                    timed(Op::GradientSum, threads, 0, || accumulate::add(sum, grad, threads));
                 }
             }
         });

@@ -10,6 +10,7 @@
 
 use candle_core::Tensor;
 use tinygpt_kernels::adamw::AdamWStep;
+use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_model::{Grads, Params, host};
 
 use crate::error::TrainError;
@@ -177,7 +178,9 @@ impl Rates {
                 grad_scale: self.grad_scale as f32,
             };
             host::write(weights, |w| {
-                tinygpt_kernels::adamw::step(w, grad, m, v, &step, self.threads);
+                timed(Op::AdamW, self.threads, 0, || {
+                    tinygpt_kernels::adamw::step(w, grad, m, v, &step, self.threads);
+                });
             })?;
         }
         Ok(())

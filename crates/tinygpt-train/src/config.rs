@@ -142,6 +142,8 @@ pub struct TrainConfig {
     pub threads: Option<usize>,
     /// Whether a short sample is written at each evaluation.
     pub sample_at_eval: bool,
+    /// Whether the time of each operation is taken and reported when the run ends; CPU only.
+    pub profile: bool,
     /// Known from PyTorch; must stay false.
     pub compile: bool,
     /// Known from nanoGPT; must stay false.
@@ -190,6 +192,7 @@ impl Default for TrainConfig {
             dtype: "bfloat16".to_string(),
             threads: None,
             sample_at_eval: true,
+            profile: false,
             compile: false,
             wandb_log: false,
             wandb_project: "tiny-stories".to_string(),
@@ -247,9 +250,12 @@ impl TrainConfig {
         }
     }
 
-    /// The CPU threads to use: `threads`, or as many as the machine offers.
+    /// The CPU threads to use: `threads`, or one for each physical core that this process may use.
+    ///
+    /// The second hardware thread of a core shares its multipliers with the first.
     pub fn resolved_threads(&self) -> usize {
-        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        let allowed = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(|| allowed().min(num_cpus::get_physical()).max(1))
     }
 
     fn check_shape(&self, faults: &mut Faults) {
@@ -340,6 +346,10 @@ impl TrainConfig {
         if self.wandb_log {
             let expected = "false: the curves are in `out_dir`, as metrics.jsonl and loss.svg";
             faults.add("wandb_log", true, expected);
+        }
+        if self.profile && self.device != "cpu" {
+            let expected = "false, or device cpu: a GPU works while the program goes on";
+            faults.add("profile", true, expected);
         }
         if !["float32", "bfloat16"].contains(&self.dtype.as_str()) {
             let expected = "float32 or bfloat16 (float16 needs loss scaling, which is left out)";

@@ -36,6 +36,7 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use config::{InitFrom, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError};
 pub use evaluate::{EvalSet, SplitLoss};
-pub use report::{EvalRecord, Report, RunSummary, Saved, Silent, StepRecord};
+pub use report::{EvalRecord, Profile, Report, RunSummary, Saved, Silent, StepRecord};
 pub use stop::StopFlag;
+pub use tinygpt_kernels::profile::{Entry as ProfileEntry, Op as ProfileOp};
 pub use trainer::{Outcome, Trainer};

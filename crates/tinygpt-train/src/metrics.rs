@@ -156,6 +156,7 @@ mod tests {
             grad_norm: 0.5,
             step_ms: 12.0,
             tokens_per_second: 1000.0,
+            mfu: None,
         }
     }
 

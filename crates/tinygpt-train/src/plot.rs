@@ -166,6 +166,7 @@ mod tests {
                 grad_norm: 1.0,
                 step_ms: 1.0,
                 tokens_per_second: 1.0,
+                mfu: None,
             })
         };
         let eval = |iter| {

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tinygpt_kernels::profile::Entry;
 use tinygpt_model::memory::MemoryEstimate;
 
 /// Listens to a training run. Every method may be left out.
@@ -24,6 +25,8 @@ pub trait Report {
     fn sample(&mut self, _iter: u64, _text: &str) {}
     /// After a checkpoint has become durable.
     fn saved(&mut self, _saved: &Saved) {}
+    /// At the end of a run that was profiled.
+    fn profile(&mut self, _profile: &Profile) {}
     /// Something the user should know and that does not stop the run.
     fn notice(&mut self, _text: &str) {}
 }
@@ -63,6 +66,9 @@ pub struct RunSummary {
     pub threads: usize,
     /// The vector instructions in use on the CPU.
     pub instruction_set: String,
+    /// What matrix products reach on this machine with these threads, in floating-point operations per
+    /// second, measured; `None` on an accelerator.
+    pub peak_flops: Option<f64>,
     /// The run's directory.
     pub out_dir: PathBuf,
 }
@@ -82,6 +88,10 @@ pub struct StepRecord {
     pub step_ms: f64,
     /// Training tokens per second of this update.
     pub tokens_per_second: f64,
+    /// The share of the machine's measured speed in matrix products that the update's arithmetic
+    /// reached (model FLOPs utilisation, Chowdhery et al. 2022, appendix B); not on an accelerator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mfu: Option<f32>,
 }
 
 /// One evaluation.
@@ -97,6 +107,21 @@ pub struct EvalRecord {
     pub val_bits_per_byte: f32,
     /// `exp(val_loss)`.
     pub perplexity: f32,
+}
+
+/// Where the time of a run's updates went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// Updates that were timed.
+    pub n_steps: u64,
+    /// Their wall time.
+    pub seconds: f64,
+    /// Threads that each second of it offered.
+    pub threads: usize,
+    /// Thread seconds by operation.
+    pub entries: Vec<Entry>,
+    /// As in [`RunSummary`].
+    pub peak_flops: Option<f64>,
 }
 
 /// A checkpoint that is on the disk.

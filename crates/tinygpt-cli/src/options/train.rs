@@ -124,9 +124,12 @@ pub struct TrainOptions {
     /// Number type of the matrix products; a CPU always computes in float32
     #[arg(long, help_heading = "Machine")]
     pub dtype: Option<Dtype>,
-    /// CPU threads [default: all cores]
+    /// CPU threads [default: all physical cores]
     #[arg(long, help_heading = "Machine", value_name = "N")]
     pub threads: Option<usize>,
+    /// When the run ends, print where the time of its steps went, operation by operation (CPU)
+    #[arg(long, help_heading = "Machine")]
+    pub profile: Option<bool>,
 
     /// Accepted while false, for the original's configs: there is nothing to compile here
     #[arg(long, help_heading = "Original")]

@@ -4,8 +4,9 @@
 use std::io::{self, IsTerminal as _};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use tinygpt_train::{EvalRecord, Report, RunSummary, Saved, StepRecord};
+use tinygpt_train::{EvalRecord, Profile, Report, RunSummary, Saved, StepRecord};
 
+use super::profile::profile_lines;
 use crate::terminal::{clock, escape_controls, grouped, say};
 
 /// Shows a training run as it goes.
@@ -101,6 +102,12 @@ impl Report for TrainLines {
         self.line(&format!("saved {} in {ms:.0} ms{best}", saved.dir.display()));
     }
 
+    fn profile(&mut self, profile: &Profile) {
+        for line in profile_lines(profile) {
+            self.line(&line);
+        }
+    }
+
     fn notice(&mut self, text: &str) {
         self.line(&format!("note: {text}"));
     }
@@ -115,17 +122,21 @@ fn eval_line(record: &EvalRecord) -> String {
     )
 }
 
-/// `iter   120  loss 2.3412  lr 1.00e-3  norm 0.84  215 ms  76,200 tok/s  ETA 35:24`, where `norm`
-/// is that of the gradient before clipping.
+/// `iter   120  loss 2.3412  lr 1.00e-3  norm 0.84  215 ms  76,200 tok/s  71% MFU  ETA 35:24`: `norm`
+/// is that of the gradient before clipping, MFU the share of the machine's speed that was used.
 fn step_line(record: &StepRecord, mean_ms: f64, max_iters: u64) -> String {
-    let StepRecord { iter, loss, learning_rate, grad_norm, step_ms, tokens_per_second } = record;
+    let StepRecord { iter, loss, learning_rate, grad_norm, step_ms, tokens_per_second, mfu } =
+        record;
     // The record's speed is that of its step; the line's is the mean since the line before.
     let tokens_per_second = tokens_per_second * step_ms / mean_ms;
+    let mfu = mfu.map_or(String::new(), |mfu| {
+        format!("  {:.0}% MFU", f64::from(mfu) * 100.0 * step_ms / mean_ms)
+    });
     let width = max_iters.to_string().len();
     let left = max_iters.saturating_sub(iter + 1);
     format!(
         "iter {iter:width$}  loss {loss:.4}  lr {learning_rate:.2e}  norm {grad_norm:.2}  \
-         {mean_ms:.0} ms  {} tok/s  ETA {}",
+         {mean_ms:.0} ms  {} tok/s{mfu}  ETA {}",
         grouped(tokens_per_second.round() as u64),
         clock(left as f64 * mean_ms / 1000.0)
     )
@@ -157,7 +168,11 @@ fn summary_lines(summary: &RunSummary) -> Vec<String> {
     lines.push(match summary.device {
         "cpu" => {
             let threads = if summary.threads == 1 { "thread" } else { "threads" };
-            format!("machine  cpu, {} {threads}, {}", summary.threads, summary.instruction_set)
+            let peak = summary.peak_flops.unwrap_or_default() * 1e-9;
+            format!(
+                "machine  cpu, {} {threads}, {}, {peak:.0} GFLOP/s in matrix products",
+                summary.threads, summary.instruction_set
+            )
         }
         device => format!("machine  {device}"),
     });
@@ -178,10 +193,13 @@ mod tests {
             grad_norm: 0.8431,
             step_ms: 200.0,
             tokens_per_second: 82_000.0,
+            mfu: Some(0.7),
         };
         assert_eq!(
             step_line(&record, 400.0, 10_000),
-            "iter   120  loss 2.3412  lr 1.00e-3  norm 0.84  400 ms  41,000 tok/s  ETA 1.1 h"
+            "iter   120  loss 2.3412  lr 1.00e-3  norm 0.84  400 ms  41,000 tok/s  35% MFU  ETA 1.1 h"
         );
+        let elsewhere = StepRecord { mfu: None, ..record };
+        assert!(step_line(&elsewhere, 400.0, 10_000).contains("41,000 tok/s  ETA"));
     }
 }

@@ -43,6 +43,12 @@ impl Shape {
         self.heads * self.head_dim
     }
 
+    /// Floating-point operations of the forward pass's two products; the backward pass has five.
+    /// Only what lies on or below the diagonal counts.
+    pub fn flops(&self) -> usize {
+        2 * self.batch * self.time * (self.time + 1) * self.channels()
+    }
+
     /// `1/√D`, the factor of the scores.
     fn score_scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()

@@ -4,6 +4,7 @@
 //! projection `c_attn` and the output projection `c_proj`. The residual is the block's.
 
 use candle_core::{D, DType, Device, Result, Tensor};
+use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{attention as kernel, bias};
 
 use super::block::BlockPass;
@@ -108,10 +109,12 @@ pub(crate) fn forward(pass: &BlockPass<'_>, x: &[f32], acts: &mut AttentionActs,
     let (weights, d) = (pass.weights, pass.dims);
     linear::forward(x, weights.c_attn.weight, &mut acts.qkv, d.c, d.threads);
     if let Some(bias) = weights.c_attn.bias {
-        bias::forward(&mut acts.qkv, bias, d.threads);
+        timed(Op::Bias, d.threads, 0, || bias::forward(&mut acts.qkv, bias, d.threads));
     }
     let (shape, mask) = (d.attention(), pass.masks.attention);
-    kernel::forward(&acts.qkv, shape, mask, &mut acts.att, &mut acts.lse, d.threads);
+    timed(Op::Attention, d.threads, shape.flops(), || {
+        kernel::forward(&acts.qkv, shape, mask, &mut acts.att, &mut acts.lse, d.threads);
+    });
     linear::forward(&acts.att, weights.attn_c_proj.weight, y, d.c, d.threads);
 }
 
@@ -134,9 +137,12 @@ pub(crate) fn backward(
     linear::backward_input(dy, weights.attn_c_proj.weight, datt, d.c, d.threads);
     linear::backward_weight(&acts.att, dy, grads.attn_c_proj.weight, (d.c, pass.store), d.threads);
     let given = kernel::Gradient { qkv: &acts.qkv, out: &acts.att, lse: &acts.lse, dout: datt };
-    kernel::backward(given, d.attention(), pass.masks.attention, dqkv, d.threads);
+    let (shape, mask) = (d.attention(), pass.masks.attention);
+    timed(Op::AttentionBackward, d.threads, shape.flops() * 5 / 2, || {
+        kernel::backward(given, shape, mask, dqkv, d.threads);
+    });
     if let Some(dbias) = grads.c_attn.bias.as_deref_mut() {
-        bias::backward(dqkv, dbias, d.threads);
+        timed(Op::BiasBackward, d.threads, 0, || bias::backward(dqkv, dbias, d.threads));
     }
     linear::backward_input(dqkv, weights.c_attn.weight, dx, d.c, d.threads);
     linear::backward_weight(x, dqkv, grads.c_attn.weight, (d.c, pass.store), d.threads);

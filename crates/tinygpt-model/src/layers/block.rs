@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 use tinygpt_kernels::dropout::Dropout as Mask;
+use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{Store, residual};
 
 use super::attention::{self, Attention};
@@ -80,12 +81,16 @@ pub(crate) fn forward(
     layer_norm::forward(x, &weights.ln_1, &mut acts.norm_1, threads);
     attention::forward(pass, &acts.norm_1.out, &mut acts.attention, branch);
     let bias = weights.attn_c_proj.bias.unwrap_or(stands_in);
-    residual::forward(x, branch, bias, masks.attention_output, &mut acts.middle, threads);
+    timed(Op::Residual, threads, 0, || {
+        residual::forward(x, branch, bias, masks.attention_output, &mut acts.middle, threads);
+    });
 
     layer_norm::forward(&acts.middle, &weights.ln_2, &mut acts.norm_2, threads);
     mlp::forward(pass, &acts.norm_2.out, &mut acts.hidden, branch, wide, no_bias);
     let bias = weights.mlp_c_proj.bias.unwrap_or(stands_in);
-    residual::forward(&acts.middle, branch, bias, masks.mlp_output, out, threads);
+    timed(Op::Residual, threads, 0, || {
+        residual::forward(&acts.middle, branch, bias, masks.mlp_output, out, threads);
+    });
 }
 
 /// Turns `dstream` from the gradient of the block's output into that of its input, and adds to the
@@ -104,14 +109,18 @@ pub(crate) fn backward(
     let (weights, masks, d) = (pass.weights, &pass.masks, pass.dims);
     let Scratch { wide, branch: dbranch, dnormed, no_bias_grad, .. } = scratch;
     let dbias = grads.mlp_c_proj.bias.as_deref_mut().unwrap_or(&mut no_bias_grad[..d.c]);
-    residual::backward(dstream, masks.mlp_output, dbranch, dbias, d.threads);
+    timed(Op::ResidualBackward, d.threads, 0, || {
+        residual::backward(dstream, masks.mlp_output, dbranch, dbias, d.threads);
+    });
     let (normed, hidden) = (&acts.norm_2.out, &mut acts.hidden);
     mlp::backward(pass, dbranch, normed, hidden, dnormed, grads, (wide, no_bias_grad));
     let (norm, grad) = (&weights.ln_2, &mut grads.ln_2);
     layer_norm::backward(dnormed, &acts.middle, norm, &acts.norm_2, dstream, grad, d.threads);
 
     let dbias = grads.attn_c_proj.bias.as_deref_mut().unwrap_or(&mut no_bias_grad[..d.c]);
-    residual::backward(dstream, masks.attention_output, dbranch, dbias, d.threads);
+    timed(Op::ResidualBackward, d.threads, 0, || {
+        residual::backward(dstream, masks.attention_output, dbranch, dbias, d.threads);
+    });
     let normed = &acts.norm_1.out;
     attention::backward(pass, dbranch, normed, &acts.attention, dnormed, grads, wide);
     let (norm, grad) = (&weights.ln_1, &mut grads.ln_1);

@@ -3,6 +3,7 @@
 
 use candle_core::{D, Result, Tensor};
 use tinygpt_kernels::layer_norm as kernel;
+use tinygpt_kernels::profile::{Op, timed};
 
 use crate::params::Affine;
 use crate::workspace::NormActs;
@@ -33,7 +34,7 @@ pub(crate) fn composed(x: &Tensor, norm: &Affine<Tensor>) -> Result<Tensor> {
 pub(crate) fn forward(x: &[f32], norm: &Affine<&[f32]>, acts: &mut NormActs, threads: usize) {
     let affine = kernel::Affine { weight: norm.weight, bias: norm.bias };
     let (out, stats) = acts.split();
-    kernel::forward(x, affine, out, stats, threads);
+    timed(Op::LayerNorm, threads, 0, || kernel::forward(x, affine, out, stats, threads));
 }
 
 /// Adds the gradients of the input to `dx` and those of gain and bias to `grad`.
@@ -52,5 +53,7 @@ pub(crate) fn backward(
     threads: usize,
 ) {
     let saved = kernel::Saved { x, weight: norm.weight, mean: &acts.mean, rstd: &acts.rstd };
-    kernel::backward(dout, saved, dx, grad.weight, grad.bias.as_deref_mut(), threads);
+    timed(Op::LayerNormBackward, threads, 0, || {
+        kernel::backward(dout, saved, dx, grad.weight, grad.bias.as_deref_mut(), threads);
+    });
 }

@@ -2,6 +2,7 @@
 //! transposed copy. What is applied to y (GELU, residual) is the caller's.
 
 use candle_core::{DType, Result, Tensor};
+use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{Matrix, MatrixMut, Store, gemm};
 
 use crate::params::Affine;
@@ -39,7 +40,9 @@ pub(crate) fn matmul(a: &Tensor, b: &Tensor, compute: DType) -> Result<Tensor> {
 pub(crate) fn forward(x: &[f32], weight: &[f32], y: &mut [f32], n_in: usize, threads: usize) {
     let (n, n_out) = (x.len() / n_in, weight.len() / n_in);
     let (x, weight) = (Matrix::new(x, n, n_in), Matrix::new(weight, n_in, n_out));
-    gemm(MatrixMut::new(y, n, n_out), x, weight, Store::Overwrite, threads);
+    let y = MatrixMut::new(y, n, n_out);
+    let flops = 2 * n * n_in * n_out;
+    timed(Op::Linear, threads, flops, || gemm(y, x, weight, Store::Overwrite, threads));
 }
 
 /// `dx ← dy Wᵀ`.
@@ -55,7 +58,11 @@ pub(crate) fn backward_input(
 ) {
     let (n, n_out) = (dx.len() / n_in, weight.len() / n_in);
     let (dy, weight) = (Matrix::new(dy, n, n_out), Matrix::new(weight, n_in, n_out));
-    gemm(MatrixMut::new(dx, n, n_in), dy, weight.t(), Store::Overwrite, threads);
+    let dx = MatrixMut::new(dx, n, n_in);
+    let flops = 2 * n * n_in * n_out;
+    timed(Op::LinearInputGradient, threads, flops, || {
+        gemm(dx, dy, weight.t(), Store::Overwrite, threads);
+    });
 }
 
 /// `dW ← xᵀ dy` or `dW += xᵀ dy`.
@@ -71,5 +78,7 @@ pub(crate) fn backward_weight(
 ) {
     let (n, n_out) = (x.len() / n_in, dweight.len() / n_in);
     let (x, dy) = (Matrix::new(x, n, n_in), Matrix::new(dy, n, n_out));
-    gemm(MatrixMut::new(dweight, n_in, n_out), x.t(), dy, store, threads);
+    let dweight = MatrixMut::new(dweight, n_in, n_out);
+    let flops = 2 * n * n_in * n_out;
+    timed(Op::LinearWeightGradient, threads, flops, || gemm(dweight, x.t(), dy, store, threads));
 }

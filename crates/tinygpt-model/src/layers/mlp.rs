@@ -5,6 +5,7 @@
 
 use candle_core::{DType, Result, Tensor};
 use tinygpt_kernels::gelu as kernel;
+use tinygpt_kernels::profile::{Op, timed};
 
 use super::block::BlockPass;
 use super::linear;
@@ -47,7 +48,8 @@ pub(crate) fn forward(
 ) {
     let (weights, d) = (pass.weights, pass.dims);
     linear::forward(x, weights.c_fc.weight, hidden, d.c, d.threads);
-    kernel::forward(hidden, weights.c_fc.bias.unwrap_or(no_bias), wide, d.threads);
+    let bias = weights.c_fc.bias.unwrap_or(no_bias);
+    timed(Op::Gelu, d.threads, 0, || kernel::forward(hidden, bias, wide, d.threads));
     linear::forward(wide, weights.mlp_c_proj.weight, y, 4 * d.c, d.threads);
 }
 
@@ -72,7 +74,7 @@ pub(crate) fn backward(
     let (weights, d) = (pass.weights, pass.dims);
     linear::backward_input(dy, weights.mlp_c_proj.weight, wide, 4 * d.c, d.threads);
     let dbias = grads.c_fc.bias.as_deref_mut().unwrap_or(no_bias_grad);
-    kernel::backward(hidden, wide, dbias, d.threads);
+    timed(Op::GeluBackward, d.threads, 0, || kernel::backward(hidden, wide, dbias, d.threads));
     linear::backward_weight(hidden, dy, grads.mlp_c_proj.weight, (4 * d.c, pass.store), d.threads);
     linear::backward_input(wide, weights.c_fc.weight, dx, d.c, d.threads);
     linear::backward_weight(x, wide, grads.c_fc.weight, (d.c, pass.store), d.threads);

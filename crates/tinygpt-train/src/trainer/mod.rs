@@ -8,10 +8,11 @@
 mod evaluation;
 mod save;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use tinygpt_data::{Prepared, Windows, fill_batch};
+use tinygpt_kernels::{peak, profile};
 use tinygpt_model::hf::SpecialTokens;
 use tinygpt_model::{DropoutKey, Gpt, Grads, ModelError, Store, TokenBatch};
 
@@ -22,7 +23,7 @@ use crate::document::special_tokens;
 use crate::error::{Fault, TrainError};
 use crate::metrics::{Metrics, Seen};
 use crate::plot;
-use crate::report::{Report, RunSummary, StepRecord};
+use crate::report::{Profile, Report, RunSummary, StepRecord};
 use crate::schedule::learning_rate;
 use crate::start::{Progress, Start, device_name, instruction_set, start};
 use crate::stop::StopFlag;
@@ -55,6 +56,8 @@ pub struct Trainer {
     last_grad_norm: f64,
     started_from: String,
     notices: Vec<String>,
+    /// See [`RunSummary`].
+    peak_flops: Option<f64>,
     _lock: Option<OutDirLock>,
 }
 
@@ -84,6 +87,8 @@ impl Trainer {
         gpt.set_threads(config.resolved_threads());
         let grads = gpt.new_grads()?;
         let special = special_tokens(&prepared)?;
+        let threads = config.resolved_threads();
+        let peak_flops = device.is_cpu().then(|| peak::gemm_flops_per_second(threads));
         if lock.is_some() && progress.last_saved.is_none() {
             checkpoint::remove_all(&config.out_dir)?;
         }
@@ -99,6 +104,7 @@ impl Trainer {
             last_grad_norm: f64::NAN,
             started_from: from,
             notices,
+            peak_flops,
             _lock: lock,
         })
     }
@@ -146,6 +152,7 @@ impl Trainer {
         }
         let mut metrics = self.open_metrics()?;
         let schedule = self.config.schedule();
+        let mut profiled = Profiled::default();
         let outcome = loop {
             let lr = learning_rate(self.progress.step, &schedule);
 
@@ -159,12 +166,15 @@ impl Trainer {
                 break Outcome::Stopped(signal);
             }
 
+            profile::switch(self.config.profile);
             let started = Instant::now();
             let loss = self.accumulate_gradients(lr)?;
             let grad_norm = self.gradient_norm(lr)?;
             let clip = clip_factor(grad_norm, self.config.grad_clip);
             self.optimizer.step(self.gpt.params(), &self.grads, lr, clip)?;
             self.progress.step += 1;
+            profiled.add(started.elapsed());
+            profile::switch(false);
 
             let record = self.step_record(loss, lr, grad_norm, started);
             metrics.step(&record)?;
@@ -173,6 +183,9 @@ impl Trainer {
         metrics.flush()?;
         if self.progress.last_saved != Some(self.progress.step) {
             self.save(false, report)?;
+        }
+        if self.config.profile {
+            report.profile(&profiled.conclude(self.config.resolved_threads(), self.peak_flops));
         }
         if let Err(error) = plot::draw(&self.config.out_dir) {
             report.notice(&error.to_string());
@@ -199,6 +212,7 @@ impl Trainer {
             device: device_name(self.gpt.device()),
             threads,
             instruction_set: instruction_set().to_string(),
+            peak_flops: self.peak_flops,
             out_dir: self.config.out_dir.clone(),
         });
         for notice in self.notices.drain(..) {
@@ -278,12 +292,35 @@ impl Trainer {
             grad_norm: (grad_norm as f32).min(f32::MAX),
             step_ms: (seconds * 1e6).round() / 1e3,
             tokens_per_second: (self.tokens_per_step() as f64 / seconds * 10.0).round() / 10.0,
+            mfu: self.peak_flops.map(|peak| {
+                let flops = self.gpt.config().flops_per_token() * self.tokens_per_step() as f64;
+                ((flops / seconds / peak * 1e4).round() / 1e4) as f32
+            }),
         }
     }
 
     fn tokens_per_step(&self) -> usize {
         let windows = self.config.gradient_accumulation_steps * self.config.batch_size;
         windows * self.gpt.config().block_size
+    }
+}
+
+/// The updates of a run whose operations were timed.
+#[derive(Debug, Default)]
+struct Profiled {
+    n_steps: u64,
+    wall: Duration,
+}
+
+impl Profiled {
+    fn add(&mut self, wall: Duration) {
+        self.n_steps += 1;
+        self.wall += wall;
+    }
+
+    fn conclude(self, threads: usize, peak_flops: Option<f64>) -> Profile {
+        let (n_steps, seconds) = (self.n_steps, self.wall.as_secs_f64());
+        Profile { n_steps, seconds, threads, entries: profile::entries(), peak_flops }
     }
 }
 
