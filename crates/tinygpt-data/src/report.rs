@@ -55,7 +55,7 @@ pub struct Lengths {
     pub counts: Vec<u64>,
     /// The shortest.
     pub min: u64,
-    /// The length that half of the stories do not exceed, to the bucket's start.
+    /// The length that half of the stories do not exceed.
     pub median: u64,
     /// The longest.
     pub max: u64,
@@ -82,20 +82,17 @@ impl Lengths {
         2 * octave + usize::from(length >= 3 << (octave - 1))
     }
 
-    fn of(lengths: &[u64]) -> Self {
+    fn of(lengths: &mut [u64]) -> Self {
         let mut counts = vec![0; lengths.iter().map(|&l| Self::bucket(l) + 1).max().unwrap_or(0)];
-        for &length in lengths {
+        for &length in &*lengths {
             counts[Self::bucket(length)] += 1;
         }
-        let (mut n_below, half) = (0, lengths.len().div_ceil(2) as u64);
-        let median_bucket = counts.iter().position(|count| {
-            n_below += count;
-            n_below >= half
-        });
+        let middle = lengths.len().saturating_sub(1) / 2;
+        let median = (!lengths.is_empty()).then(|| *lengths.select_nth_unstable(middle).1);
         Self {
             min: lengths.iter().copied().min().unwrap_or(0),
             max: lengths.iter().copied().max().unwrap_or(0),
-            median: median_bucket.map_or(0, Self::start),
+            median: median.unwrap_or(0),
             mean: lengths.iter().sum::<u64>() as f64 / lengths.len().max(1) as f64,
             counts,
         }
@@ -182,7 +179,7 @@ impl Counted {
         Ok(Self { token_counts, lengths, stories })
     }
 
-    fn report(self, prepared: &Prepared, bytes_per_token: f64) -> SplitReport {
+    fn report(mut self, prepared: &Prepared, bytes_per_token: f64) -> SplitReport {
         let n_tokens = self.token_counts.iter().sum();
         let is_fallback =
             |id: usize| prepared.tokenizer.is_fallback(u32::try_from(id).unwrap_or(u32::MAX));
@@ -198,7 +195,7 @@ impl Counted {
             bytes_per_token,
             fallback_rate: share(n_fallback.map(|(_, &count)| count).sum(), n_tokens),
             duplicate_share: share(n_repeated, self.lengths.len() as u64),
-            lengths: Lengths::of(&self.lengths),
+            lengths: Lengths::of(&mut self.lengths),
         }
     }
 }
@@ -223,10 +220,10 @@ mod tests {
 
     #[test]
     fn lengths_are_summed_up() {
-        let lengths = Lengths::of(&[5, 4, 0, 9, 4]);
+        let lengths = Lengths::of(&mut [5, 4, 0, 9, 4]);
         assert_eq!(lengths.counts, [1, 0, 0, 0, 3, 0, 1]);
         assert_eq!((lengths.min, lengths.median, lengths.max), (0, 4, 9));
         assert!((lengths.mean - 4.4).abs() < 1e-12);
-        assert!(Lengths::of(&[]).counts.is_empty());
+        assert!(Lengths::of(&mut []).counts.is_empty());
     }
 }

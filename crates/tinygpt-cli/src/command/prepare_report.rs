@@ -42,7 +42,7 @@ fn split_text(name: &str, split: &SplitReport) -> String {
         (
             "tokens a story",
             format!(
-                "{} to {}, mean {mean:.1}, half of them below {}",
+                "{} to {}, mean {mean:.1}, median {}",
                 grouped(*min),
                 grouped(*max),
                 grouped(*median)

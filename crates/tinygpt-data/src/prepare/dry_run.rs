@@ -151,9 +151,11 @@ fn estimate(
     let share = request.data_percentage / 100.0;
     let of_train = if is_all { 1.0 } else { train.in_units_of(n_file_bytes, n_documents) };
     let of_val = validation.map_or(0.0, |text| text.in_units_of(n_file_bytes, n_documents));
-    let (made, counting) = timed(|| make_tokenizer(plan, request.vocab_size, &pieces))?;
+    let (made, counting) = make_tokenizer(plan, request.vocab_size, &pieces)?;
     let tokenizer = plan.reused.as_ref().unwrap_or(&made);
-    let (n_tokens, encoding) = timed(|| count_tokens(tokenizer, &pieces))?;
+    let started = Instant::now();
+    let n_tokens = count_tokens(tokenizer, &pieces)?;
+    let encoding = started.elapsed();
     let written = of_train * share + of_val;
     let scaled = |count: u64| (count as f64 * written).round() as u64;
     // Once through the text to find its end, unless that is known; once for the tokenizer, once
@@ -173,28 +175,22 @@ fn estimate(
     })
 }
 
-fn timed<T>(work: impl FnOnce() -> Result<T, DataError>) -> Result<(T, Duration), DataError> {
-    let started = Instant::now();
-    Ok((work()?, started.elapsed()))
-}
-
+/// A tokenizer for the sample, with the time that grows with the text; merging hardly does.
 fn make_tokenizer(
     plan: &Plan,
     vocab_size: usize,
     pieces: &[Piece],
-) -> Result<Tokenizer, DataError> {
-    match plan.encoding {
-        Encoding::Bpe if plan.reused.is_none() => {
-            let mut words = WordCounts::new()?;
-            pieces.iter().for_each(|piece| words.count(&piece.text));
-            Tokenizer::train_bpe(words, vocab_size)
-        }
-        _ => {
-            let mut chars = CharSet::new();
-            pieces.iter().for_each(|piece| chars.add(&piece.text));
-            Tokenizer::char_level(&chars)
-        }
+) -> Result<(Tokenizer, Duration), DataError> {
+    let started = Instant::now();
+    if plan.encoding == Encoding::Bpe && plan.reused.is_none() {
+        let mut words = WordCounts::new()?;
+        pieces.iter().for_each(|piece| words.count(&piece.text));
+        let counting = started.elapsed();
+        return Ok((Tokenizer::train_bpe(words, vocab_size)?, counting));
     }
+    let mut chars = CharSet::new();
+    pieces.iter().for_each(|piece| chars.add(&piece.text));
+    Ok((Tokenizer::char_level(&chars)?, started.elapsed()))
 }
 
 fn count_tokens(tokenizer: &Tokenizer, pieces: &[Piece]) -> Result<u64, DataError> {

@@ -6,7 +6,7 @@ use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::prepared::SplitMeta;
 use crate::progress::{PrepareProgress, Stage};
-use crate::shard::ShardWriter;
+use crate::shard::{Packed, ShardWriter};
 use crate::source::{Piece, Tally};
 use crate::tokenizer::{CharSet, Dropped, Encoder, Tokenizer, WordCounts};
 
@@ -26,7 +26,8 @@ pub(super) struct Passes<'a> {
 
 /// A batch of documents as a shard holds it, with its share of the counts.
 struct Encoded {
-    ids: Vec<u32>,
+    ids: Packed,
+    n_tokens: u64,
     n_documents: u64,
     n_bytes: u64,
     n_characters: u64,
@@ -113,11 +114,12 @@ impl Passes<'_> {
         }
         let encode = || {
             let mut encoder = tokenizer.encoder();
-            move |batch: &[Piece]| encode(tokenizer, &mut encoder, batch)
+            let mut ids = Vec::new();
+            move |batch: &[Piece]| encode(tokenizer, &mut encoder, batch, &mut ids)
         };
         let tally = self.run(stage, split, encode, |it| {
             meta.n_documents += it.n_documents;
-            meta.n_tokens += it.ids.len() as u64;
+            meta.n_tokens += it.n_tokens;
             meta.n_bytes += it.n_bytes;
             meta.n_characters += it.n_characters;
             writer.write(&it.ids)
@@ -157,21 +159,25 @@ impl Passes<'_> {
     }
 }
 
-/// The ids of some documents, each with its end.
+/// The ids of some documents, each with its end; `ids` is room to work in.
 fn encode(
     tokenizer: &Tokenizer,
     encoder: &mut Encoder<'_>,
     batch: &[Piece],
+    ids: &mut Vec<u32>,
 ) -> Result<Encoded, DataError> {
-    let mut encoded = Encoded { ids: Vec::new(), n_documents: 0, n_bytes: 0, n_characters: 0 };
+    let (mut n_documents, mut n_bytes, mut n_characters) = (0, 0, 0);
+    ids.clear();
     for piece in batch {
-        encoder.encode_into(&piece.text, &mut encoded.ids)?;
+        encoder.encode_into(&piece.text, ids)?;
         if piece.ends_document {
-            encoded.ids.push(tokenizer.eot_id());
-            encoded.n_documents += 1;
+            ids.push(tokenizer.eot_id());
+            n_documents += 1;
         }
-        encoded.n_bytes += piece.text.len() as u64;
-        encoded.n_characters += piece.text.chars().count() as u64;
+        n_bytes += piece.text.len() as u64;
+        n_characters += piece.text.chars().count() as u64;
     }
-    Ok(encoded)
+    let n_tokens = ids.len() as u64;
+    let ids = Packed::of(ids, tokenizer.vocab_size())?;
+    Ok(Encoded { ids, n_tokens, n_documents, n_bytes, n_characters })
 }

@@ -12,4 +12,4 @@ mod writer;
 
 pub use reader::TokenStream;
 pub use writer::ShardInfo;
-pub(crate) use writer::ShardWriter;
+pub(crate) use writer::{Packed, ShardWriter};

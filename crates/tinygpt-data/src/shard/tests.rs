@@ -18,7 +18,7 @@ fn write(dir: &Path, ids: &[u32], vocab_size: usize, max_tokens: u64) -> Vec<Sha
     let mut writer =
         ShardWriter::new(dir, "train", vocab_size, TOKENIZER).with_max_tokens(max_tokens);
     for part in ids.chunks(7) {
-        writer.write(part).unwrap();
+        writer.write(&Packed::of(part, vocab_size).unwrap()).unwrap();
     }
     writer.finish().unwrap()
 }
@@ -132,8 +132,7 @@ fn damaged_and_forged_shards_are_refused_by_name() {
 #[test]
 fn ids_outside_the_vocabulary_are_neither_written_nor_read() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = ShardWriter::new(dir.path(), "train", 300, TOKENIZER);
-    assert!(writer.write(&[1, 300]).is_err());
+    assert!(Packed::of(&[1, 300], 300).is_err());
     let mut shards = write(dir.path(), &[1, 2], 300, 1_000);
     let bytes = forged(|header, ids| {
         *ids = [299u16, 300].into_iter().flat_map(u16::to_le_bytes).collect();

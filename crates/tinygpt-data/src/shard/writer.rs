@@ -27,6 +27,37 @@ pub struct ShardInfo {
     pub sha256: String,
 }
 
+/// Ids as a shard holds them. Making them is work for many threads, writing them for one.
+pub(crate) struct Packed(Vec<u8>);
+
+impl Packed {
+    /// Packs ids, after a check that each is in the vocabulary.
+    pub(crate) fn of(ids: &[u32], vocab_size: usize) -> Result<Self, DataError> {
+        if let Some(id) = ids.iter().max().filter(|&&id| id as usize >= vocab_size) {
+            return Err(DataError::Tokenizer {
+                action: "encode a text",
+                message: format!("it gave id {id} with a vocabulary of {vocab_size}"),
+            });
+        }
+        let width = Width::for_vocab(vocab_size as u64);
+        let mut bytes = vec![0; ids.len() * width.n_bytes()];
+        match width {
+            Width::U16 => {
+                for (place, id) in bytes.chunks_exact_mut(2).zip(ids) {
+                    // An id below 65,536 is its two lower bytes.
+                    place.copy_from_slice(&(*id as u16).to_le_bytes());
+                }
+            }
+            Width::U32 => {
+                for (place, id) in bytes.chunks_exact_mut(4).zip(ids) {
+                    place.copy_from_slice(&id.to_le_bytes());
+                }
+            }
+        }
+        Ok(Self(bytes))
+    }
+}
+
 /// Writes the shards of one split.
 pub(crate) struct ShardWriter {
     dir: PathBuf,
@@ -36,7 +67,6 @@ pub(crate) struct ShardWriter {
     max_tokens: u64,
     current: Option<OpenShard>,
     finished: Vec<ShardInfo>,
-    buffer: Vec<u8>,
 }
 
 /// The shard that is being written.
@@ -64,7 +94,6 @@ impl ShardWriter {
             max_tokens: SHARD_TOKENS,
             current: None,
             finished: Vec::new(),
-            buffer: Vec::new(),
         }
     }
 
@@ -75,24 +104,26 @@ impl ShardWriter {
     }
 
     /// Appends ids, going on to a new shard wherever one is full.
-    pub(crate) fn write(&mut self, mut ids: &[u32]) -> Result<(), DataError> {
-        while !ids.is_empty() {
+    pub(crate) fn write(&mut self, ids: &Packed) -> Result<(), DataError> {
+        let width = Width::for_vocab(self.vocab_size).n_bytes();
+        let mut bytes = ids.0.as_slice();
+        while !bytes.is_empty() {
             let mut shard = match self.current.take() {
                 Some(shard) => shard,
                 None => self.open_shard()?,
             };
             let room = usize::try_from(self.max_tokens - shard.n_tokens).unwrap_or(usize::MAX);
-            let (now, later) = ids.split_at(ids.len().min(room));
-            self.fill_buffer(now)?;
-            shard.hash.update(&self.buffer);
-            shard.file.write_all(&self.buffer).map_err(DataError::io("write", &shard.path))?;
-            shard.n_tokens += now.len() as u64;
+            let n_bytes = bytes.len().min(room.saturating_mul(width));
+            let (now, later) = bytes.split_at(n_bytes);
+            shard.hash.update(now);
+            shard.file.write_all(now).map_err(DataError::io("write", &shard.path))?;
+            shard.n_tokens += (n_bytes / width) as u64;
             if shard.n_tokens == self.max_tokens {
                 self.close_shard(shard)?;
             } else {
                 self.current = Some(shard);
             }
-            ids = later;
+            bytes = later;
         }
         Ok(())
     }
@@ -103,24 +134,6 @@ impl ShardWriter {
             self.close_shard(shard)?;
         }
         Ok(self.finished)
-    }
-
-    /// Encodes ids into `buffer`, checking that each is in the vocabulary.
-    fn fill_buffer(&mut self, ids: &[u32]) -> Result<(), DataError> {
-        if let Some(id) = ids.iter().max().filter(|&&id| u64::from(id) >= self.vocab_size) {
-            return Err(DataError::Tokenizer {
-                action: "encode a text",
-                message: format!("it gave id {id} with a vocabulary of {}", self.vocab_size),
-            });
-        }
-        let width = Width::for_vocab(self.vocab_size);
-        self.buffer.resize(ids.len() * width.n_bytes(), 0);
-        let places = self.buffer.chunks_exact_mut(width.n_bytes());
-        for (place, id) in places.zip(ids) {
-            // An id below 65,536 is its two lower bytes.
-            place.copy_from_slice(&id.to_le_bytes()[..width.n_bytes()]);
-        }
-        Ok(())
     }
 
     fn open_shard(&self) -> Result<OpenShard, DataError> {
