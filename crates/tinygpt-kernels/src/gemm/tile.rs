@@ -102,6 +102,12 @@ unsafe fn block<V: Vector, const MR: usize, const NV: usize>(
     store: Store,
 ) {
     let (k, row_stride, col_stride) = (at.a.cols, at.a.row_stride, at.a.col_stride);
+    // The sums will be stored in a burst; by then their cache lines should be here.
+    for i in 0..MR {
+        for v in 0..NV {
+            V::prefetch(out.wrapping_add(i * out_stride + v * V::LANES));
+        }
+    }
     let mut sums = [[V::zero(); NV]; MR];
     let (mut a, mut b) = (at.a.data.as_ptr(), at.panel.as_ptr());
     for _ in 0..k {

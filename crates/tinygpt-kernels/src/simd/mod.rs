@@ -44,6 +44,8 @@ pub(crate) trait Vector:
     /// `LANES` floats must be readable at `from`.
     #[expect(unsafe_code, reason = "the innermost loop of the matrix product takes pointers")]
     unsafe fn load_from(from: *const f32) -> Self;
+    /// Asks for the cache line at `at`, which will be written soon; any address will do.
+    fn prefetch(at: *mut f32);
     /// Turns the square of the first LANES rows around: lane j of row i becomes lane i of row j.
     fn transpose(rows: [Self; 16]) -> [Self; 16];
     /// Writes as many lanes as `to` can hold.

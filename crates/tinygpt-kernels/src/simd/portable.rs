@@ -47,6 +47,8 @@ impl Vector for F32xPortable {
         Self(unsafe { *from.cast::<[f32; LANES]>() })
     }
     #[inline(always)]
+    fn prefetch(_at: *mut f32) {}
+    #[inline(always)]
     fn transpose(rows: [Self; 16]) -> [Self; 16] {
         from_fn(|i| if i < LANES { Self(from_fn(|j| rows[j].0[i])) } else { rows[i] })
     }

@@ -51,6 +51,11 @@ impl Vector for F32x16 {
         Self(unsafe { _mm512_loadu_ps(from) })
     }
     #[inline(always)]
+    fn prefetch(at: *mut f32) {
+        // SAFETY: the head of this file, (1); a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
+    }
+    #[inline(always)]
     fn transpose(rows: [Self; 16]) -> [Self; 16] {
         transpose_16(rows)
     }
@@ -253,6 +258,11 @@ impl Vector for F32x8 {
     unsafe fn load_from(from: *const f32) -> Self {
         // SAFETY: the head of this file, (1), and the caller's promise.
         Self(unsafe { _mm256_loadu_ps(from) })
+    }
+    #[inline(always)]
+    fn prefetch(at: *mut f32) {
+        // SAFETY: the head of this file, (1); a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
     #[inline(always)]
     fn transpose(rows: [Self; 16]) -> [Self; 16] {

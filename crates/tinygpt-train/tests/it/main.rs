@@ -8,4 +8,5 @@ mod damage;
 mod laws;
 mod resume;
 mod start;
+mod threads;
 mod world;
