@@ -6,9 +6,11 @@
 //!
 //! # How the kernels are built
 //!
-//! - Matrix products go through one door, [`gemm()`], over the `gemm` crate.
+//! - Matrix products go through one door, [`gemm()`], to blocks of our own; where a processor has
+//!   neither AVX2 nor AVX-512, to the `gemm` crate.
 //! - Everything else is written once, generic over the vector type of [`simd`], and compiled three
 //!   times: for AVX-512, for AVX2 with FMA, and in portable form. The processor is asked once.
+//! - [`peak`] measures what the machine could do, [`profile`] what it did.
 //! - Chains of element-wise operations are one pass over memory: bias with GELU, bias with dropout
 //!   with residual, a layer norm's backward with its parameter gradients.
 //!
