@@ -8,6 +8,7 @@
 //! fastest product with everything in the caches, passes over memory beside reading an array far
 //! larger than the caches. A pass whose data fit a cache may well exceed that.
 #![allow(missing_docs, reason = "criterion's macros make functions without")]
+#![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -76,7 +77,12 @@ impl ValueFormatter for AgainstPeak {
         "µs"
     }
 
-    fn scale_throughputs(&self, _: f64, throughput: &Throughput, nanos: &mut [f64]) -> &'static str {
+    fn scale_throughputs(
+        &self,
+        _: f64,
+        throughput: &Throughput,
+        nanos: &mut [f64],
+    ) -> &'static str {
         let (Throughput::Elements(n) | Throughput::Bytes(n)) = throughput else { return "" };
         nanos.iter_mut().for_each(|nanos| *nanos = *n as f64 / *nanos);
         "G/s"

@@ -80,6 +80,7 @@ fn flags_are_refused_with_range_and_cure() {
         ("--vocab-size 0", 2, &["`vocab_size` is 0", "tokenizer's"]),
         ("--threads 0", 2, &["`threads` is 0", "all cores"]),
         ("--threads 1000000", 2, &["`threads` is 1000000", "1 to 1024"]),
+        ("--profile --device cuda", 2, &["`profile` is true", "device cpu"]),
         ("--compile", 2, &["`compile` is true", "expected false"]),
         ("--wandb-log true", 2, &["`wandb_log` is true", "metrics.jsonl"]),
         ("--dtype float16", 2, &["`dtype`", "float16", "loss scaling", "bfloat16"]),

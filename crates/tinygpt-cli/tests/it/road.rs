@@ -62,6 +62,31 @@ fn a_resumed_run_equals_the_uninterrupted_one() {
     assert!(weights(dir.path()) == weights(resumed.path()), "bit for bit");
 }
 
+/// The steps' own time, not that of the evaluations around them.
+#[test]
+fn a_profile_accounts_for_the_time_of_the_steps() {
+    let dir = trained();
+    let ran = run("train", dir.path(), &format!("{SMALL} --overwrite --profile --threads 1")).ok();
+    let table: Vec<&str> =
+        ran.stderr.lines().skip_while(|line| !line.starts_with("profile of 20 steps")).collect();
+    let share = |line: &&str| {
+        let share = line.split_whitespace().find_map(|word| word.strip_suffix('%'))?;
+        share.parse::<f64>().ok()
+    };
+    let total: f64 =
+        table.iter().skip(2).take_while(|l| l.starts_with("  ")).filter_map(share).sum();
+    assert!((total - 100.0).abs() < 2.0, "{total}: {table:#?}");
+    for op in ["linear x W", "attention, backward", "head and loss", "AdamW", "the rest"] {
+        assert!(table.iter().any(|line| line.contains(op)), "{op}: {table:#?}");
+    }
+    let metrics = fs::read_to_string(dir.path().join("out/metrics.jsonl")).unwrap();
+    let step: Value = serde_json::from_str(metrics.lines().nth(1).unwrap()).unwrap();
+    let mfu = step["mfu"].as_f64().unwrap();
+    assert!(mfu > 0.0 && mfu < 1.5, "{step}");
+    let quiet = run("train", dir.path(), &format!("{SMALL} --overwrite")).ok();
+    assert!(!quiet.stderr.contains("profile"), "{}", quiet.stderr);
+}
+
 #[test]
 fn both_encodings_stand_side_by_side() {
     let dir = trained();

@@ -31,7 +31,10 @@ fn the_same_threads_give_the_same_bits_and_others_the_same_run() {
         assert_eq!(many, again, "{threads} threads, twice");
         for (step, (one, many)) in one.iter().zip(&many).enumerate() {
             let difference = (one - many).abs() / one;
-            assert!(difference < 1e-4, "step {step}: {many} with {threads} threads, {one} with one");
+            assert!(
+                difference < 1e-4,
+                "step {step}: {many} with {threads} threads, {one} with one"
+            );
         }
     }
 }
