@@ -1,12 +1,12 @@
-//! The resolved configuration of a training run, and all the checks that need nothing else.
+//! The resolved configuration of a training run.
 //!
 //! Every key has the name it has in the JSON file. Layering (defaults, file, flags) is the command
-//! line's work; this struct has no holes. What needs the data or the machine (a vocabulary smaller
-//! than the tokenizer's, a block larger than the text, a device that is not there) is checked
-//! where those are opened.
+//! line's work; this struct has no holes. What a key may hold is checked beside this file.
+
+mod check;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -14,7 +14,6 @@ use tinygpt_data::Encoding;
 use tinygpt_model::ModelConfig;
 
 use crate::adamw::AdamWConfig;
-use crate::error::{Fault, TrainError};
 use crate::schedule::Schedule;
 
 /// Where the first weights come from.
@@ -84,6 +83,14 @@ pub struct TrainConfig {
     pub eval_only: bool,
     /// Save at every evaluation, not only at those that are the best so far.
     pub always_save_checkpoint: bool,
+    /// Updates between two checkpoints that are saved whatever the loss; `None` saves none so.
+    pub checkpoint_interval: Option<u64>,
+    /// Minutes without a checkpoint after which one is saved whatever the loss; 0 switches it off.
+    pub checkpoint_minutes: f64,
+    /// Newest checkpoints that are kept, beside the best.
+    pub keep_checkpoints: usize,
+    /// Seconds after which the run saves and ends, finished or not; `None` has no limit.
+    pub max_seconds: Option<f64>,
     /// Where the first weights come from.
     pub init_from: InitFrom,
     /// Whether a new run may delete an earlier one in `out_dir`; `auto` then starts over.
@@ -163,6 +170,10 @@ impl Default for TrainConfig {
             eval_iters: 100,
             eval_only: false,
             always_save_checkpoint: false,
+            checkpoint_interval: None,
+            checkpoint_minutes: 10.0,
+            keep_checkpoints: 2,
+            max_seconds: None,
             init_from: InitFrom::Scratch,
             overwrite: false,
             data_dir: PathBuf::from("data"),
@@ -202,20 +213,6 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Checks every key by itself and against the others.
-    ///
-    /// # Errors
-    /// [`TrainError::Config`] with every fault found, not only the first.
-    pub fn validate(&self) -> Result<(), TrainError> {
-        let mut faults = Faults::default();
-        self.check_shape(&mut faults);
-        self.check_counts(&mut faults);
-        self.check_optimizer(&mut faults);
-        self.check_places(&mut faults);
-        self.check_refused(&mut faults);
-        if faults.0.is_empty() { Ok(()) } else { Err(TrainError::Config(faults.0)) }
-    }
-
     /// The model this configuration asks for, with `vocab_size` rows in its token table.
     pub fn model_config(&self, vocab_size: usize) -> ModelConfig {
         ModelConfig {
@@ -256,129 +253,5 @@ impl TrainConfig {
     pub fn resolved_threads(&self) -> usize {
         let allowed = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.unwrap_or_else(|| allowed().min(num_cpus::get_physical()).max(1))
-    }
-
-    fn check_shape(&self, faults: &mut Faults) {
-        faults.at_least_one("batch_size", self.batch_size);
-        faults.at_least_one("block_size", self.block_size);
-        faults.at_least_one("n_layer", self.n_layer);
-        faults.at_least_one("n_embd", self.n_embd);
-        faults.at_least_one("n_head", self.n_head);
-        faults.at_least_one("gradient_accumulation_steps", self.gradient_accumulation_steps);
-        if self.n_head > 0 && !self.n_embd.is_multiple_of(self.n_head) {
-            let expected = format!("a multiple of `n_head` ({})", self.n_head);
-            faults.add("n_embd", self.n_embd, expected);
-        }
-        if self.vocab_size == Some(0) {
-            faults.add("vocab_size", 0, "null (the tokenizer's) or a number of at least 1");
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            faults.add("dropout", self.dropout, "a probability from 0 up to but not including 1");
-        }
-        let product = self
-            .gradient_accumulation_steps
-            .checked_mul(self.batch_size)
-            .and_then(|windows| windows.checked_mul(self.block_size));
-        if product.is_none() {
-            let expected = "with `block_size` and `gradient_accumulation_steps` a smaller product";
-            faults.add("batch_size", self.batch_size, expected);
-        }
-    }
-
-    fn check_counts(&self, faults: &mut Faults) {
-        faults.at_least_one("eval_interval", self.eval_interval);
-        faults.at_least_one("log_interval", self.log_interval);
-        faults.at_least_one("eval_iters", self.eval_iters);
-        if !self.eval_only {
-            faults.at_least_one("max_iters", self.max_iters);
-        }
-        if self.decay_lr && self.lr_decay_iters < self.warmup_iters {
-            let expected = format!("at least `warmup_iters` ({})", self.warmup_iters);
-            faults.add("lr_decay_iters", self.lr_decay_iters, expected);
-        }
-        if self.threads == Some(0) {
-            faults.add("threads", 0, "null (all cores) or a number of at least 1");
-        }
-    }
-
-    fn check_optimizer(&self, faults: &mut Faults) {
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            faults.add("learning_rate", self.learning_rate, "a finite number above 0");
-        }
-        if !(self.min_lr >= 0.0 && (!self.decay_lr || self.min_lr <= self.learning_rate)) {
-            let expected = format!("from 0 to `learning_rate` ({})", self.learning_rate);
-            faults.add("min_lr", self.min_lr, expected);
-        }
-        for (key, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                faults.add(key, beta, "from 0 up to but not including 1");
-            }
-        }
-        for (key, value) in [("weight_decay", self.weight_decay), ("grad_clip", self.grad_clip)] {
-            if !(value.is_finite() && value >= 0.0) {
-                faults.add(key, value, "a finite number of at least 0 (0 switches it off)");
-            }
-        }
-    }
-
-    fn check_places(&self, faults: &mut Faults) {
-        faults.path("out_dir", &self.out_dir);
-        faults.path("data_dir", &self.data_dir);
-        if let InitFrom::Dir(dir) = &self.init_from {
-            faults.path("init_from", dir);
-        }
-        let name = Path::new(&self.dataset_name);
-        if name.components().count() != 1 || name.file_name() != Some(name.as_os_str()) {
-            let expected = "the name of a dataset, without a path (see `data_dir`)";
-            faults.add("dataset_name", format!("{:?}", self.dataset_name), expected);
-        }
-        if self.overwrite && self.init_from == InitFrom::Resume {
-            let expected = "false with `init_from` resume: one of the two goes on, the other not";
-            faults.add("overwrite", true, expected);
-        }
-    }
-
-    fn check_refused(&self, faults: &mut Faults) {
-        if self.compile {
-            let expected = "false: there is no graph to compile, the kernels are compiled already";
-            faults.add("compile", true, expected);
-        }
-        if self.wandb_log {
-            let expected = "false: the curves are in `out_dir`, as metrics.jsonl and loss.svg";
-            faults.add("wandb_log", true, expected);
-        }
-        if self.profile && self.device != "cpu" {
-            let expected = "false, or device cpu: a GPU works while the program goes on";
-            faults.add("profile", true, expected);
-        }
-        if !["float32", "bfloat16"].contains(&self.dtype.as_str()) {
-            let expected = "float32 or bfloat16 (float16 needs loss scaling, which is left out)";
-            faults.add("dtype", format!("{:?}", self.dtype), expected);
-        }
-    }
-}
-
-/// Collects faults, so that a user mends a file once.
-#[derive(Default)]
-struct Faults(Vec<Fault>);
-
-impl Faults {
-    fn add(&mut self, key: &'static str, got: impl fmt::Display, expected: impl Into<String>) {
-        self.0.push(Fault::new(key, got, expected));
-    }
-
-    fn at_least_one<N: fmt::Display + PartialEq + Default>(&mut self, key: &'static str, n: N) {
-        if n == N::default() {
-            self.add(key, n, "at least 1");
-        }
-    }
-
-    /// Paths end up in JSON (the saved configuration), which has no way to say raw bytes.
-    fn path(&mut self, key: &'static str, path: &Path) {
-        if path.as_os_str().is_empty() {
-            self.add(key, "empty", "a directory");
-        } else if path.to_str().is_none() {
-            self.add(key, format!("{path:?}"), "a path that is valid UTF-8");
-        }
     }
 }

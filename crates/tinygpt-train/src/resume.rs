@@ -124,10 +124,21 @@ fn changed_machine(threads: usize, device: &Device, state: &State) -> Option<Str
     })
 }
 
-/// Which keys differ, but for those that only say how to start and where.
+/// Which keys differ, but for those that only say how to start, where, and how much to save.
 fn changed_settings(config: &TrainConfig, saved: &TrainConfig) -> Option<String> {
-    const NOT_THE_RUN: [&str; 7] =
-        ["init_from", "overwrite", "out_dir", "data_dir", "device", "threads", "eval_only"];
+    const NOT_THE_RUN: [&str; 11] = [
+        "init_from",
+        "overwrite",
+        "out_dir",
+        "data_dir",
+        "device",
+        "threads",
+        "eval_only",
+        "checkpoint_interval",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+        "max_seconds",
+    ];
     let as_map = |config: &TrainConfig| match serde_json::to_value(config) {
         Ok(serde_json::Value::Object(map)) => map,
         _ => serde_json::Map::new(),

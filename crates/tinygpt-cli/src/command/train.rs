@@ -146,6 +146,18 @@ fn conclude(config: &TrainConfig, trainer: &Trainer, outcome: Outcome) -> Result
             say(&format!("go on: {}", resume_command()));
             return Ok(Ended::Stopped(signal));
         }
+        Outcome::TimeUp(_) if config.eval_only => {
+            say("the time is up, and the evaluation is not finished: raise --max-seconds");
+            return Ok(Ended::Done);
+        }
+        Outcome::TimeUp(step) => {
+            let (made, all) = (grouped(step), grouped(config.max_iters));
+            say(&format!(
+                "the time is up: {made} of {all} updates are made and saved in {out_dir}"
+            ));
+            say(&format!("go on: {}", resume_command()));
+            return Ok(Ended::Done);
+        }
         Outcome::Evaluated => return Ok(Ended::Done),
         Outcome::AlreadyFinished => say(&format!(
             "{out_dir} has made its {} updates already; raise --max-iters to train further, \

@@ -45,6 +45,20 @@ pub struct TrainOptions {
     /// Save `last` at every evaluation, not only when the validation loss improved
     #[arg(long, help_heading = "Run")]
     pub always_save_checkpoint: Option<bool>,
+    /// Steps between two checkpoints that are saved even where the validation loss did not improve
+    /// [default: none, see checkpoint_minutes]
+    #[arg(long, help_heading = "Run", value_name = "N")]
+    pub checkpoint_interval: Option<u64>,
+    /// Minutes after the last checkpoint when one is saved in any case; 0 turns it off
+    #[arg(long, help_heading = "Run", value_name = "X", value_parser = finite)]
+    pub checkpoint_minutes: Option<f64>,
+    /// Newest checkpoints to keep, beside the best
+    #[arg(long, help_heading = "Run", value_name = "N")]
+    pub keep_checkpoints: Option<usize>,
+    /// Save and end within this time, finished or not; the command to go on is printed
+    /// [default: no limit]
+    #[arg(long, help_heading = "Run", value_name = "SECONDS", value_parser = finite)]
+    pub max_seconds: Option<f64>,
     /// Print a short story at every evaluation
     #[arg(long, help_heading = "Run")]
     pub sample_at_eval: Option<bool>,

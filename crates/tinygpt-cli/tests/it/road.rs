@@ -185,11 +185,22 @@ fn a_full_disk_is_named_with_the_way_on() {
 }
 
 #[test]
+fn a_time_budget_ends_the_run_with_the_way_on() {
+    let dir = trained();
+    let args = "--overwrite --max-iters 1000000 --eval-interval 1000000 --max-seconds 0.5";
+    let ran = run("train", dir.path(), &format!("{SMALL} {args}")).ok();
+    assert!(ran.stderr.contains("the time is up: "), "{}", ran.stderr);
+    let goes_on = ran.stderr.lines().find(|line| line.starts_with("go on: ")).expect("a way on");
+    assert!(goes_on.ends_with("--max-seconds 0.5 --init-from resume"), "{goes_on}");
+    assert_eq!(ran.stdout, "", "a story is for the end of a run");
+}
+
+#[test]
 #[cfg(unix)]
 fn a_signal_stops_the_run_with_everything_saved() {
     use std::io::{BufRead as _, BufReader};
     let dir = trained();
-    for (name, code) in [("INT", 130), ("TERM", 143)] {
+    for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let args = format!("{SMALL} --overwrite --max-iters 1000000 --eval-interval 1000000");
         let mut train = command("train", dir.path());
         train.args(args.split_whitespace()).stderr(Stdio::piped());

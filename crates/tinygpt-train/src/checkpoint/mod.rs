@@ -38,7 +38,7 @@ pub(crate) use pointer::point;
 pub(crate) use read::{Found, newest_good, open, why};
 pub use read::{Which, locate};
 pub use state::{Best, FORMAT_VERSION, State};
-pub(crate) use write::{clean_leftovers, prune, remove_all, save};
+pub(crate) use write::{Keep, clean_leftovers, prune, remove_all, save};
 
 /// Directory of the checkpoints in `out_dir`.
 pub const DIR_NAME: &str = "checkpoints";

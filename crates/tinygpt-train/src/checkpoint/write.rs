@@ -54,13 +54,32 @@ fn publish(parent: &Path, temporary: &Path, step: u64) -> Result<PathBuf, TrainE
     Ok(dir)
 }
 
-/// Removes all checkpoints but those in `needed` and those that are newer than all of them: such a
-/// one was passed over as damaged, and stays until the run has come to its step again.
-pub(crate) fn prune(out_dir: &Path, needed: &[u64]) -> Result<(), TrainError> {
-    let newest = needed.iter().max();
+/// What [`prune`] is to leave.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keep {
+    /// The checkpoint that has just been saved.
+    pub(crate) newest: u64,
+    /// The newest good one before it.
+    pub(crate) before: Option<u64>,
+    /// How many of the newest to keep in all, at least 1.
+    pub(crate) n_newest: usize,
+    /// One to keep whatever its age.
+    pub(crate) best: Option<u64>,
+}
+
+/// Removes the checkpoints that `keep` does not name.
+///
+/// Those between `before` and `newest` were passed over as damaged, and go. One that is newer than
+/// `newest` was passed over, too: it stays until the run has come to its step again.
+pub(crate) fn prune(out_dir: &Path, keep: &Keep) -> Result<(), TrainError> {
+    let mut n_older = 0;
     for (step, dir) in list(out_dir)? {
-        let is_newer = newest.is_some_and(|newest| step > *newest);
-        if !needed.contains(&step) && !is_newer {
+        let mut is_needed = step >= keep.newest || keep.best == Some(step);
+        if keep.before.is_some_and(|before| step <= before) {
+            n_older += 1;
+            is_needed |= n_older < keep.n_newest;
+        }
+        if !is_needed {
             discard(&out_dir.join(DIR_NAME), &dir)?;
         }
     }
@@ -89,7 +108,10 @@ pub(crate) fn remove_all(out_dir: &Path) -> Result<(), TrainError> {
             _ => {}
         }
     }
-    prune(out_dir, &[])
+    for (_, dir) in list(out_dir)? {
+        discard(&out_dir.join(DIR_NAME), &dir)?;
+    }
+    Ok(())
 }
 
 /// Takes a checkpoint's name away in one step before its files go, so that no reader opens half.
@@ -168,14 +190,25 @@ mod tests {
     }
 
     #[test]
-    fn pruning_keeps_what_is_needed_and_what_is_newer() {
-        let dir = tempfile::tempdir().unwrap();
-        for step in [10, 20, 30, 40] {
-            save_empty(dir.path(), step);
+    fn pruning_keeps_the_newest_good_ones_the_best_and_what_is_newer() {
+        let keep = Keep { newest: 50, before: Some(30), n_newest: 2, best: None };
+        for (keep, left) in [
+            (keep, vec![60, 50, 30]),
+            (Keep { n_newest: 1, ..keep }, vec![60, 50]),
+            (Keep { n_newest: 3, ..keep }, vec![60, 50, 30, 20]),
+            (Keep { n_newest: 9, ..keep }, vec![60, 50, 30, 20, 10]),
+            (Keep { best: Some(10), ..keep }, vec![60, 50, 30, 10]),
+            (Keep { before: None, ..keep }, vec![60, 50]),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            // 40 was passed over as damaged: it lies between the newest good one and the new one.
+            for step in [10, 20, 30, 40, 50, 60] {
+                save_empty(dir.path(), step);
+            }
+            prune(dir.path(), &keep).unwrap();
+            assert_eq!(steps(dir.path()), left, "{keep:?}");
+            remove_all(dir.path()).unwrap();
+            assert_eq!(steps(dir.path()), [] as [u64; 0]);
         }
-        prune(dir.path(), &[10, 30]).unwrap();
-        assert_eq!(steps(dir.path()), [40, 30, 10]);
-        remove_all(dir.path()).unwrap();
-        assert_eq!(steps(dir.path()), [] as [u64; 0]);
     }
 }

@@ -48,7 +48,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// The loss on both splits and a short sample. `None` if `stop` was raised meanwhile.
+    /// The loss on both splits and a short sample. `None` if the run has to end meanwhile.
     pub(super) fn evaluate(
         &mut self,
         stop: &StopFlag,
@@ -60,10 +60,12 @@ impl Trainer {
         let val = EvalSet::new(&self.prepared.val, eval_iters, batch_size, seq_len)?;
         let total = train.n_batches() + val.n_batches();
         let mut done = 0;
+        let clock = &self.clock;
         let mut on_batch = || {
             report.evaluating(done, total);
             done += 1;
-            if stop.signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let is_over = stop.signal().is_some() || clock.is_time_up();
+            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let tokenizer = &self.prepared.tokenizer;
         let Some(train_loss) = train.loss(&mut self.gpt, tokenizer, &mut on_batch)? else {

@@ -3,8 +3,9 @@
 //! Learning rate, evaluation and checkpoint, gradients of fresh micro-batches, clipping, update,
 //! report: [`Trainer::run`] reads from top to bottom as one step does. The only outward call is to
 //! [`Report`]; files are written by [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`].
-//! When to evaluate and what a checkpoint holds is in the two files beside this one.
+//! When to evaluate, what a checkpoint holds and what time it is are in the files beside this one.
 
+mod clock;
 mod evaluation;
 mod save;
 
@@ -16,6 +17,7 @@ use tinygpt_kernels::{peak, profile};
 use tinygpt_model::hf::SpecialTokens;
 use tinygpt_model::{DropoutKey, Gpt, Grads, ModelError, Store, TokenBatch};
 
+use self::clock::Clock;
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
 use crate::config::TrainConfig;
@@ -40,6 +42,8 @@ pub enum Outcome {
     Evaluated,
     /// The [`StopFlag`] was raised by this signal; the last finished step is saved.
     Stopped(usize),
+    /// `max_seconds` are used up; this many updates are made and saved.
+    TimeUp(u64),
 }
 
 /// A run that is ready to go: weights, optimiser, data and the lock of its directory.
@@ -54,6 +58,7 @@ pub struct Trainer {
     grads: Grads,
     progress: Progress,
     last_grad_norm: f64,
+    clock: Clock,
     started_from: String,
     notices: Vec<String>,
     /// See [`RunSummary`].
@@ -76,6 +81,7 @@ impl Trainer {
         device: &Device,
     ) -> Result<Self, TrainError> {
         config.validate()?;
+        let clock = Clock::start(&config);
         let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
         if lock.is_some() {
             checkpoint::clean_leftovers(&config.out_dir)?;
@@ -102,6 +108,7 @@ impl Trainer {
             grads,
             progress,
             last_grad_norm: f64::NAN,
+            clock,
             started_from: from,
             notices,
             peak_flops,
@@ -134,7 +141,7 @@ impl Trainer {
         self.progress.best
     }
 
-    /// Trains until `max_iters` updates are made or `stop` is raised.
+    /// Trains until `max_iters` updates are made, `stop` is raised or the time is up.
     ///
     /// # Errors
     /// [`TrainError::NonFinite`] before an update that would poison the weights;
@@ -144,7 +151,7 @@ impl Trainer {
         if self.config.eval_only {
             return match self.evaluate(stop, report)? {
                 Some(_) => Ok(Outcome::Evaluated),
-                None => Ok(Outcome::Stopped(stop.signal().unwrap_or_default())),
+                None => Ok(self.ending(stop).unwrap_or(Outcome::Evaluated)),
             };
         }
         if self.progress.step >= self.config.max_iters {
@@ -162,8 +169,11 @@ impl Trainer {
             if self.progress.step == self.config.max_iters {
                 break Outcome::Finished;
             }
-            if let Some(signal) = stop.signal() {
-                break Outcome::Stopped(signal);
+            if let Some(ending) = self.ending(stop) {
+                break ending;
+            }
+            if self.is_time_to_save() {
+                self.save(false, report)?;
             }
 
             profile::switch(self.config.profile);
@@ -173,6 +183,7 @@ impl Trainer {
             let clip = clip_factor(grad_norm, self.config.grad_clip);
             self.optimizer.step(self.gpt.params(), &self.grads, lr, clip)?;
             self.progress.step += 1;
+            self.clock.stepped(started);
             profiled.add(started.elapsed());
             profile::switch(false);
 
@@ -191,6 +202,21 @@ impl Trainer {
             report.notice(&error.to_string());
         }
         Ok(outcome)
+    }
+
+    /// Why the run has to end before it is finished, if it has to.
+    fn ending(&self, stop: &StopFlag) -> Option<Outcome> {
+        let is_up = self.clock.is_time_up();
+        let stopped = stop.signal().map(Outcome::Stopped);
+        stopped.or_else(|| is_up.then_some(Outcome::TimeUp(self.progress.step)))
+    }
+
+    /// Whether a checkpoint is due that no evaluation asked for.
+    fn is_time_to_save(&self) -> bool {
+        let step = self.progress.step;
+        let is_due = |every: u64| step > 0 && step.is_multiple_of(every);
+        let is_due = self.config.checkpoint_interval.is_some_and(is_due);
+        (is_due || self.clock.is_time_to_save()) && self.progress.last_saved != Some(step)
     }
 
     fn announce(&mut self, report: &mut dyn Report) {

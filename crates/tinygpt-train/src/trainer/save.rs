@@ -6,14 +6,16 @@ use std::time::Instant;
 use tinygpt_model::hf;
 
 use super::Trainer;
-use crate::checkpoint::{self, BEST, FORMAT_VERSION, LAST, OPTIMIZER_FILE, STATE_FILE, State};
+use crate::checkpoint::{
+    self, BEST, FORMAT_VERSION, Keep, LAST, OPTIMIZER_FILE, STATE_FILE, State,
+};
 use crate::error::TrainError;
 use crate::report::{Report, Saved};
 use crate::start::{device_name, instruction_set};
 
 impl Trainer {
-    /// Saves the state as it is now and moves the links. Keeps the best checkpoint and the two
-    /// newest: should the newest turn out damaged, there is one to fall back to.
+    /// Saves the state as it is now and moves the links. Keeps the best checkpoint and some of the
+    /// newest: should the last turn out damaged, there is one to fall back to.
     pub(super) fn save(
         &mut self,
         is_best: bool,
@@ -26,11 +28,15 @@ impl Trainer {
         if is_best {
             checkpoint::point(out_dir, BEST, step)?;
         }
-        let mut needed = vec![step];
-        needed.extend(self.progress.last_saved);
-        needed.extend(self.progress.best.map(|best| best.step));
-        checkpoint::prune(out_dir, &needed)?;
+        let keep = Keep {
+            newest: step,
+            before: self.progress.last_saved,
+            n_newest: self.config.keep_checkpoints,
+            best: self.progress.best.map(|best| best.step),
+        };
+        checkpoint::prune(out_dir, &keep)?;
         self.progress.last_saved = Some(step);
+        self.clock.saved(started);
         let save_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         report.saved(&Saved { dir, iter: step, is_best, save_ms });
         Ok(())

@@ -7,6 +7,7 @@ mod config;
 mod damage;
 mod laws;
 mod resume;
+mod saving;
 mod start;
 mod threads;
 mod world;

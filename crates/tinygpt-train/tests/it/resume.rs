@@ -5,7 +5,7 @@ use tinygpt_train::{InitFrom, Outcome, TrainConfig};
 
 use crate::world::{World, assert_same_end, checkpoints, state};
 
-fn resumed(config: &TrainConfig) -> TrainConfig {
+pub(crate) fn resumed(config: &TrainConfig) -> TrainConfig {
     TrainConfig { init_from: InitFrom::Resume, ..config.clone() }
 }
 
