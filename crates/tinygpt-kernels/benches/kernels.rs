@@ -17,6 +17,7 @@ use criterion::measurement::{Measurement, ValueFormatter};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use tinygpt_kernels::adamw::AdamWStep;
 use tinygpt_kernels::attention::{Gradient, Shape};
+use tinygpt_kernels::decode::Strided;
 use tinygpt_kernels::dropout::Dropout;
 use tinygpt_kernels::head::Head;
 use tinygpt_kernels::layer_norm::{Affine, Saved, Stats};
@@ -234,14 +235,23 @@ fn optimiser(c: &mut Criterion<AgainstPeak>) {
 
 fn decoding(c: &mut Criterion<AgainstPeak>) {
     let mut group = c.benchmark_group("decode");
-    let (x, w) = (numbers(768), numbers(768 * 50_257));
-    let (mut row, mut logits) = (numbers(3072), numbers(50_257));
-    memory(&mut group, "row times matrix, 768 x 3072", 768 * 3072, || {
-        decode::row_times_matrix(&x, &w[..768 * 3072], &mut row, 1);
-    });
-    memory(&mut group, "row times table, 50,257 x 768", 768 * 50_257, || {
-        decode::row_times_transposed(&x, &w, &mut logits, 1);
-    });
+    let w = numbers(768 * 50_257);
+    // As many matrices as fill the table, one after the other: more than a cache holds.
+    let matrices = || w.chunks_exact(768 * 3072);
+    let stride = decode::stride_of(3072);
+    for n in [1, 10] {
+        let (x, mut out) = (numbers(n * 768), numbers(n * 50_257));
+        let name = format!("{n} x 768 times 768 x 3072");
+        memory(&mut group, &name, matrices().len() * 768 * 3072, || {
+            for w in matrices() {
+                let x = Strided { data: &x, stride: 768 };
+                decode::times_matrix(n, x, (w, 3072), (&mut out, stride));
+            }
+        });
+        memory(&mut group, &format!("{n} x 768 times table, 50,257 x 768"), w.len(), || {
+            decode::times_table(&x, n, &w, &mut out);
+        });
+    }
 }
 
 criterion_group! {

@@ -1,53 +1,73 @@
-//! The kernels of decoding: one row times a matrix, and one query against a cache.
+//! The kernels of decoding: a few rows times a matrix, and one query against a cache.
 //!
 //! With one row there is nothing to block for: every weight is used once, so the product takes as
-//! long as reading the matrix does. Both kernels therefore walk their matrix in the order in which
-//! it lies in memory. Several rows at a time share each weight and go through
-//! [`gemm`](crate::gemm()).
+//! long as reading the matrix does. The kernels therefore walk their matrix in the order in which
+//! it lies in memory, and where several rows are decoded together each weight that was read serves
+//! all of them. The sum of a row is formed in the same order however many rows there are, so a row
+//! of a batch has the bits of the row alone. Nothing here divides work among threads: whoever
+//! decodes gives each thread columns or rows of its own.
 
 use crate::math::exp;
-use crate::parallel::rows_per_thread;
 use crate::simd::{Vector, dispatch};
-use rayon::prelude::*;
 
-dispatch!(fn row_times_columns(x: &[f32], w: &[f32], stride: usize, out: &mut [f32]) = row_times_columns_kernel);
-dispatch!(fn row_times_rows(x: &[f32], w: &[f32], out: &mut [f32]) = row_times_rows_kernel);
+dispatch!(fn matrix_rows(n: usize, x: Strided<'_>, w: &[f32], m: usize, out: &mut [f32], stride: usize) = matrix_kernel);
+dispatch!(fn table_rows(x: &[f32], n: usize, table: &[f32], out: &mut [f32]) = table_kernel);
 dispatch!(fn attend_one(q: &[f32], keys: &[f32], values: &[f32], scores: &mut [f32], out: &mut [f32]) = attend_kernel);
 
-/// Below this many multiply-adds a product is done before other threads have woken up.
-const WORTH_DIVIDING: usize = 64 * 1024;
-
-/// `out ← x · w` for a row `x` `[K]` and `w` `[K, M]`.
-///
-/// # Panics
-/// If the lengths do not fit together.
-pub fn row_times_matrix(x: &[f32], w: &[f32], out: &mut [f32], threads: usize) {
-    let m = out.len();
-    assert_eq!(w.len(), x.len() * m, "a row of {} times a matrix with {m} columns", x.len());
-    if threads <= 1 || w.len() < WORTH_DIVIDING {
-        return row_times_columns(x, w, m, out);
-    }
-    // Whole cache lines per thread.
-    let each = rows_per_thread(m.div_ceil(16), threads) * 16;
-    out.par_chunks_mut(each)
-        .enumerate()
-        .for_each(|(i, out)| row_times_columns(x, &w[i * each..], m, out));
+/// Rows that begin `stride` elements apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Strided<'a> {
+    /// From the first element of the first row on.
+    pub data: &'a [f32],
+    /// From row to row.
+    pub stride: usize,
 }
 
-/// `out ← x · wᵀ` for a row `x` `[K]` and `w` `[M, K]`.
+/// How far apart the sums of [`times_matrix`] should begin: at a distance of a multiple of 4 KiB,
+/// which GPT-2's widths like to be, all of them would fight for the same few places of the L1
+/// cache.
+pub fn stride_of(m: usize) -> usize {
+    m.next_multiple_of(16) + 16
+}
+
+/// `out ← x · w` for `n` rows of `x` `[N, K]`, `w` `[K, M]` and the first M of each row of `out`,
+/// whose rows begin `stride` elements apart.
 ///
 /// # Panics
 /// If the lengths do not fit together.
-pub fn row_times_transposed(x: &[f32], w: &[f32], out: &mut [f32], threads: usize) {
-    let k = x.len();
-    assert_eq!(w.len(), k * out.len(), "a row of {k} times the rows of a matrix");
-    if threads <= 1 || w.len() < WORTH_DIVIDING {
-        return row_times_rows(x, w, out);
-    }
-    let each = rows_per_thread(out.len(), threads);
-    out.par_chunks_mut(each)
-        .zip(w.par_chunks(each * k))
-        .for_each(|(out, w)| row_times_rows(x, w, out));
+pub fn times_matrix(
+    n: usize,
+    x: Strided<'_>,
+    (w, m): (&[f32], usize),
+    (out, stride): (&mut [f32], usize),
+) {
+    let k = w.len() / m.max(1);
+    let needed = |stride: usize, len: usize| if n == 0 { 0 } else { (n - 1) * stride + len };
+    assert!(
+        w.len() == k * m
+            && x.data.len() >= needed(x.stride, k)
+            && out.len() >= needed(stride, m)
+            && stride >= m,
+        "{n} rows of {} times a matrix [{k}, {m}] into {}",
+        x.data.len(),
+        out.len()
+    );
+    matrix_rows(n, x, w, m, out, stride);
+}
+
+/// `out ← x · tableᵀ` for `n` rows `x` `[N, K]`, `table` `[M, K]` and `out` `[N, M]`.
+///
+/// # Panics
+/// If the lengths do not fit together.
+pub fn times_table(x: &[f32], n: usize, table: &[f32], out: &mut [f32]) {
+    let k = x.len() / n.max(1);
+    assert!(
+        x.len() == n * k && table.len() * n == k * out.len(),
+        "{n} rows of {k} times a table of {} into {}",
+        table.len(),
+        out.len()
+    );
+    table_rows(x, n, table, out);
 }
 
 /// `out ← softmax(q · keysᵀ / √D) · values`, one query of one head `[D]` against the cached
@@ -68,32 +88,195 @@ pub fn attend(q: &[f32], keys: &[f32], values: &[f32], scores: &mut [f32], out: 
     attend_one(q, keys, values, scores, out);
 }
 
-/// Rows of `w` that are added to `out` in one sweep over it.
-const SWEEP: usize = 8;
-
-/// `out[j] = Σ_p x[p] · w[p · stride + j]`: eight rows of `w` are streamed at a time, so that `out`,
-/// which stays in L1, is read and written once for eight.
+/// Eight rows of the matrix are added in one sweep over the sums where several rows of `x` share
+/// them, so that a sum, which lies in L1, is read and written once for eight. One row of `x` keeps
+/// up with the memory anyway, and does best when the matrix is read strictly in order.
 #[inline(always)]
-fn row_times_columns_kernel<V: Vector>(x: &[f32], w: &[f32], stride: usize, out: &mut [f32]) {
-    out.fill(0.0);
-    for (x, w) in x.chunks(SWEEP).zip(w.chunks(SWEEP * stride)) {
-        let mut col = 0;
-        for out in out.chunks_mut(V::LANES) {
-            let mut sum = V::load(out);
-            for (p, &x) in x.iter().enumerate() {
-                let w = &w[p * stride + col..][..out.len()];
-                sum = V::splat(x).mul_add(V::load(w), sum);
-            }
-            sum.store(out);
-            col += V::LANES;
+fn matrix_kernel<V: Vector>(
+    n: usize,
+    x: Strided<'_>,
+    w: &[f32],
+    m: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    for row in 0..n {
+        out[row * stride..][..m].fill(0.0);
+    }
+    let k = w.len() / m.max(1);
+    let mut p = 0;
+    if n > 1 {
+        while p + 8 <= k {
+            sweep::<V, 8>(n, x, p, &w[p * m..], m, out, stride);
+            p += 8;
+        }
+    }
+    for p in p..k {
+        sweep::<V, 1>(n, x, p, &w[p * m..], m, out, stride);
+    }
+}
+
+/// `out += x[:, p..p + S] · w` for S rows of `w`.
+#[inline(always)]
+fn sweep<V: Vector, const S: usize>(
+    n: usize,
+    x: Strided<'_>,
+    p: usize,
+    w: &[f32],
+    m: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let mut col = 0;
+    // Apart from the rest, so that the length of a register is a constant where it can be.
+    while col + V::LANES <= m {
+        sweep_column::<V, S>(n, x, p, w, m, out, stride, col, V::LANES);
+        col += V::LANES;
+    }
+    if col < m {
+        sweep_column::<V, S>(n, x, p, w, m, out, stride, col, m - col);
+    }
+}
+
+/// One register wide. With several rows of `w` the ones that come next are asked for meanwhile, in
+/// the order in which they lie in memory: the processor does not follow eight streams as well as
+/// one.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the body of a loop")]
+fn sweep_column<V: Vector, const S: usize>(
+    n: usize,
+    x: Strided<'_>,
+    p: usize,
+    w: &[f32],
+    m: usize,
+    out: &mut [f32],
+    stride: usize,
+    col: usize,
+    lanes: usize,
+) {
+    let (rows, next) = w.split_at(S * m);
+    let mut loaded = [V::zero(); S];
+    for i in 0..S {
+        loaded[i] = V::load(&rows[i * m + col..][..lanes]);
+    }
+    if S > 1 {
+        ask_for::<V>(next, S * col, S * V::LANES);
+    }
+    for row in 0..n {
+        let x = &x.data[row * x.stride + p..][..S];
+        let out = &mut out[row * stride + col..][..lanes];
+        let mut sum = V::load(out);
+        for i in 0..S {
+            sum = V::splat(x[i]).mul_add(loaded[i], sum);
+        }
+        sum.store(out);
+    }
+}
+
+/// Asks for `len` elements from `from` on, as far as there are any.
+#[inline(always)]
+fn ask_for<V: Vector>(of: &[f32], from: usize, len: usize) {
+    let mut at = from;
+    while at < from + len {
+        if let Some(line) = of.get(at..) {
+            V::prefetch_read(line);
+        }
+        at += 16;
+    }
+}
+
+/// Where several rows of `x` meet the table, four entries at a time meet four rows: eight loads
+/// then serve sixteen products. One row reads the table strictly in order.
+#[inline(always)]
+fn table_kernel<V: Vector>(x: &[f32], n: usize, table: &[f32], out: &mut [f32]) {
+    let k = x.len() / n.max(1);
+    let m = out.len() / n.max(1);
+    let mut entry = 0;
+    if n > 1 {
+        while entry + 4 <= m {
+            entries::<V, 4>(x, k, &table[entry * k..], &mut out[entry..], m);
+            entry += 4;
+        }
+    }
+    while entry < m {
+        entries::<V, 1>(x, k, &table[entry * k..], &mut out[entry..], m);
+        entry += 1;
+    }
+}
+
+/// `out[r · m + e] ← x[r] · entries[e]` for E entries and all rows.
+#[inline(always)]
+fn entries<V: Vector, const E: usize>(
+    x: &[f32],
+    k: usize,
+    entries: &[f32],
+    out: &mut [f32],
+    m: usize,
+) {
+    let (entries, next) = entries.split_at(E * k);
+    let n = x.len() / k;
+    let mut row = 0;
+    while row + 4 <= n {
+        let ahead = if row == 0 { next } else { &[] };
+        dots::<V, E, 4>(&x[row * k..], entries, ahead, &mut out[row * m..], m);
+        row += 4;
+    }
+    while row + 2 <= n {
+        dots::<V, E, 2>(&x[row * k..], entries, &[], &mut out[row * m..], m);
+        row += 2;
+    }
+    if row < n {
+        dots::<V, E, 1>(&x[row * k..], entries, &[], &mut out[row * m..], m);
+    }
+}
+
+/// E entries and R rows; each sum is one register from the first channel to the last.
+#[inline(always)]
+fn dots<V: Vector, const E: usize, const R: usize>(
+    x: &[f32],
+    entries: &[f32],
+    next: &[f32],
+    out: &mut [f32],
+    m: usize,
+) {
+    let k = entries.len() / E;
+    let mut sums = [[V::zero(); E]; R];
+    let mut at = 0;
+    while at + V::LANES <= k {
+        if E > 1 {
+            ask_for::<V>(next, E * at, E * V::LANES);
+        }
+        multiply::<V, E, R>(x, entries, k, at, V::LANES, &mut sums);
+        at += V::LANES;
+    }
+    if at < k {
+        multiply::<V, E, R>(x, entries, k, at, k - at, &mut sums);
+    }
+    for r in 0..R {
+        for e in 0..E {
+            out[r * m + e] = sums[r][e].sum();
         }
     }
 }
 
 #[inline(always)]
-fn row_times_rows_kernel<V: Vector>(x: &[f32], w: &[f32], out: &mut [f32]) {
-    for (w, out) in w.chunks_exact(x.len()).zip(out) {
-        *out = dot::<V>(x, w);
+fn multiply<V: Vector, const E: usize, const R: usize>(
+    x: &[f32],
+    entries: &[f32],
+    k: usize,
+    at: usize,
+    lanes: usize,
+    sums: &mut [[V; E]; R],
+) {
+    let mut loaded = [V::zero(); E];
+    for e in 0..E {
+        loaded[e] = V::load(&entries[e * k + at..][..lanes]);
+    }
+    for r in 0..R {
+        let x = V::load(&x[r * k + at..][..lanes]);
+        for e in 0..E {
+            sums[r][e] = x.mul_add(loaded[e], sums[r][e]);
+        }
     }
 }
 
@@ -146,20 +329,52 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, at_every_level, noise};
 
+    /// `x · w` for rows `x` and row-major `w` `[K, M]`.
+    fn plain(x: &[f32], w: &[f32], m: usize) -> Vec<f32> {
+        let k = w.len() / m;
+        let entry = |x: &[f32], j: usize| (0..k).map(|p| x[p] * w[p * m + j]).sum::<f32>();
+        x.chunks(k).flat_map(|x| (0..m).map(move |j| entry(x, j))).collect()
+    }
+
     #[test]
     fn products_equal_the_plain_sums() {
         at_every_level(|level| {
-            for (k, m, threads) in [(1, 1, 1), (7, 33, 1), (64, 5, 2), (300, 401, 2), (17, 8000, 3)]
-            {
-                let what = format!("{level:?} [{k}] times [{k}, {m}]");
-                let (x, w) = (noise(k, 1), noise(k * m, 2));
-                let mut out = vec![f32::NAN; m];
-                row_times_matrix(&x, &w, &mut out, threads);
-                let column = |j: usize| (0..k).map(|p| x[p] * w[p * m + j]).sum::<f32>();
-                assert_close(&out, &(0..m).map(column).collect::<Vec<_>>(), 1e-5, &what);
-                row_times_transposed(&x, &w, &mut out, threads);
-                let row = |j: usize| (0..k).map(|p| x[p] * w[j * k + p]).sum::<f32>();
-                assert_close(&out, &(0..m).map(row).collect::<Vec<_>>(), 1e-5, &what);
+            for (n, k, m) in [(1, 1, 1), (1, 7, 33), (2, 64, 5), (3, 300, 401), (10, 17, 80)] {
+                let what = format!("{level:?} [{n}, {k}] times [{k}, {m}]");
+                let (wide, w) = (noise(n * (k + 3), 1), noise(k * m, 2));
+                let x: Vec<f32> =
+                    wide.chunks(k + 3).flat_map(|row| row[2..k + 2].to_vec()).collect();
+                let (strided, stride) = (Strided { data: &wide[2..], stride: k + 3 }, m + 2);
+                let mut out = vec![7.0; n * stride];
+                times_matrix(n, strided, (&w, m), (&mut out, stride));
+                let (got, between): (Vec<_>, Vec<_>) =
+                    out.chunks(stride).map(|row| row.split_at(m)).unzip();
+                assert_close(&got.concat(), &plain(&x, &w, m), 1e-5, &what);
+                assert!(between.concat().iter().all(|x| *x == 7.0), "{what}: wrote between rows");
+                let table: Vec<f32> =
+                    (0..m).flat_map(|j| (0..k).map(move |p| p * m + j)).map(|i| w[i]).collect();
+                let mut out = vec![f32::NAN; n * m];
+                times_table(&x, n, &table, &mut out);
+                assert_close(&out, &plain(&x, &w, m), 1e-5, &what);
+            }
+        });
+    }
+
+    #[test]
+    fn a_row_of_a_batch_has_the_bits_of_the_row_alone() {
+        at_every_level(|level| {
+            let (n, k, m) = (7, 45, 83);
+            let (x, w) = (noise(n * k, 1), noise(k * m, 2));
+            let (mut together, mut alone) = (vec![0.0; n * m], vec![0.0; m]);
+            times_matrix(n, Strided { data: &x, stride: k }, (&w, m), (&mut together, m));
+            for (x, together) in x.chunks(k).zip(together.chunks(m)) {
+                times_matrix(1, Strided { data: x, stride: k }, (&w, m), (&mut alone, m));
+                assert_eq!(alone, together, "{level:?} matrix");
+            }
+            times_table(&x, n, &w, &mut together);
+            for (x, together) in x.chunks(k).zip(together.chunks(m)) {
+                times_table(x, 1, &w, &mut alone);
+                assert_eq!(alone, together, "{level:?} table");
             }
         });
     }

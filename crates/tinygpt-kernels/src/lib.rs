@@ -43,6 +43,7 @@ pub mod profile;
 pub mod residual;
 mod scratch;
 pub mod simd;
+pub mod softmax;
 #[cfg(test)]
 mod testing;
 

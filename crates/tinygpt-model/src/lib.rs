@@ -49,7 +49,7 @@ pub use batch::TokenBatch;
 pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use error::{ErrorKind, ModelError, Result};
-pub use generate::{Generated, StopReason, generate};
+pub use generate::{Event, Generated, StopReason, generate};
 pub use gpt::Gpt;
 pub use grads::Grads;
 pub use init::init_params;

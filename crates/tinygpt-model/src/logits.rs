@@ -6,6 +6,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
+use tinygpt_kernels::softmax::{self, RUN};
 
 use crate::error::{ModelError, Result};
 use crate::rng;
@@ -55,8 +56,12 @@ impl SamplingParams {
 pub struct Sampler<'a> {
     params: &'a SamplingParams,
     rng: ChaCha8Rng,
-    /// Reused from token to token: `(logit, id)`.
+    /// With top-k, `(logit, id)` of those that take part; reused from token to token.
     candidates: Vec<(f32, u32)>,
+    /// Softmax weights of the candidates, or of all tokens; reused.
+    weights: Vec<f32>,
+    /// The largest logit of each run; reused.
+    maxima: Vec<f32>,
 }
 
 impl<'a> Sampler<'a> {
@@ -64,7 +69,7 @@ impl<'a> Sampler<'a> {
     pub fn new(params: &'a SamplingParams, sample_idx: u64) -> Self {
         let mut rng = rng::keyed(params.seed, "sample");
         rng.set_stream(sample_idx);
-        Self { params, rng, candidates: Vec::new() }
+        Self { params, rng, candidates: Vec::new(), weights: Vec::new(), maxima: Vec::new() }
     }
 
     /// The token at `position`, counted from the first new one.
@@ -76,58 +81,101 @@ impl<'a> Sampler<'a> {
     /// [`ModelError::NonFinite`] if a logit is infinite or not a number.
     pub fn choose(&mut self, logits: &[f32], position: u64) -> Result<u32> {
         let used = logits.get(..self.params.vocab_used).unwrap_or(logits);
-        self.candidates.clear();
-        self.candidates.extend((0..).zip(used).map(|(id, logit)| (*logit, id)));
-        let largest = self
-            .candidates
-            .iter()
-            .copied()
-            .reduce(|best, next| if next.0 > best.0 { next } else { best });
-        let (Some((max, id)), true) = (largest, used.iter().all(|logit| logit.is_finite())) else {
+        self.maxima.resize(used.len().div_ceil(RUN), 0.0);
+        let finite = softmax::survey(used, &mut self.maxima);
+        let largest = largest_of(&self.maxima);
+        let (Some((run, max)), true) = (largest, finite) else {
             return Err(ModelError::NonFinite { what: "a logit".to_owned() });
         };
         if self.params.temperature == 0.0 {
-            return Ok(id);
+            let of_run = used[run * RUN..].iter().position(|logit| *logit == max);
+            return Ok((run * RUN + of_run.unwrap_or_default()) as u32);
         }
-        self.keep_top_k(used);
-        Ok(self.draw(max, position))
+        self.weights.clear();
+        let k = self.params.top_k.filter(|k| *k < used.len());
+        if let Some(k) = k {
+            self.keep_top_k(used, k);
+            self.weights.extend(self.candidates.iter().map(|(logit, _)| *logit));
+        } else {
+            self.weights.extend_from_slice(used);
+        }
+        softmax::weigh(&mut self.weights, max, self.params.temperature);
+        let drawn = self.draw(position);
+        Ok(if k.is_some() { self.candidates[drawn].1 } else { drawn as u32 })
     }
 
-    /// Leaves the k largest candidates in order of their ids; of equal ones the first are kept.
-    fn keep_top_k(&mut self, logits: &[f32]) {
-        let Some(k) = self.params.top_k.filter(|k| *k < logits.len()) else { return };
-        let larger_first = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        let (_, last, _) = self.candidates.select_nth_unstable_by(k - 1, larger_first);
-        let last = *last;
-        // Walked again in order of ids, so that the result does not depend on how the selection
-        // shuffles.
-        self.candidates.clear();
-        let all = (0..).zip(logits).map(|(id, logit)| (*logit, id));
-        self.candidates.extend(all.filter(|candidate| larger_first(candidate, &last).is_le()));
+    /// Finds the k largest logits, in order of their ids; of equal ones the first are kept.
+    ///
+    /// One pass with a bar that only larger logits jump over: whenever twice as many as wanted have
+    /// gathered, the better half is kept and the bar is laid at the worst of them. Most runs of
+    /// logits have none that jumps.
+    fn keep_top_k(&mut self, logits: &[f32], k: usize) {
+        let best_first = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        let found = &mut self.candidates;
+        found.clear();
+        let mut bar = f32::NEG_INFINITY;
+        for ((run, logits), max) in logits.chunks(RUN).enumerate().zip(&self.maxima) {
+            if *max <= bar {
+                continue;
+            }
+            for (i, logit) in logits.iter().enumerate().filter(|(_, logit)| **logit > bar) {
+                // Adding zero makes a zero of a negative zero, for which `>` knows no order.
+                found.push((logit + 0.0, (run * RUN + i) as u32));
+            }
+            if found.len() >= 2 * k {
+                let (_, worst, _) = found.select_nth_unstable_by(k - 1, best_first);
+                bar = worst.0;
+                found.truncate(k);
+            }
+        }
+        if found.len() > k {
+            found.select_nth_unstable_by(k - 1, best_first);
+            found.truncate(k);
+        }
+        // So that the result does not depend on how the selection shuffles.
+        found.sort_unstable_by_key(|(_, id)| *id);
     }
 
-    /// Draws from the softmax of the candidates at the given temperature.
-    fn draw(&mut self, max: f32, position: u64) -> u32 {
-        let temperature = f64::from(self.params.temperature);
-        let weight = |logit: f32| (f64::from(logit - max) / temperature).exp();
-        let total: f64 = self.candidates.iter().map(|(logit, _)| weight(*logit)).sum();
+    /// Draws an index with the probabilities of the weights.
+    fn draw(&mut self, position: u64) -> usize {
         self.rng.set_word_pos(2 * u128::from(position));
         let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let total: f64 = self.weights.chunks(RUN).map(sum).sum();
         let mut left = uniform * total;
-        let mut chosen = 0;
-        for (logit, id) in &self.candidates {
-            let weight = weight(*logit);
-            // Rounding may leave a rest after the last one: then the last possible one it is.
-            if weight > 0.0 {
-                chosen = *id;
-                left -= weight;
-            }
-            if left < 0.0 {
+        let mut start = 0;
+        while start + RUN < self.weights.len() {
+            let of_run = sum(&self.weights[start..start + RUN]);
+            if left < of_run {
                 break;
             }
+            left -= of_run;
+            start += RUN;
         }
-        chosen
+        for drawn in start..self.weights.len() {
+            left -= f64::from(self.weights[drawn]);
+            if left < 0.0 {
+                return drawn;
+            }
+        }
+        // Rounding may leave a rest after the last one: then it is that one.
+        self.weights.len() - 1
     }
+}
+
+/// The first of the largest values, with its place.
+fn largest_of(values: &[f32]) -> Option<(usize, f32)> {
+    let places = values.iter().copied().enumerate();
+    places.reduce(|best, next| if next.1 > best.1 { next } else { best })
+}
+
+fn sum(weights: &[f32]) -> f64 {
+    let mut sums = [0.0; 4];
+    for weights in weights.chunks(4) {
+        for (sum, weight) in sums.iter_mut().zip(weights) {
+            *sum += f64::from(*weight);
+        }
+    }
+    (sums[0] + sums[1]) + (sums[2] + sums[3])
 }
 
 #[cfg(test)]
@@ -199,7 +247,46 @@ mod tests {
         assert!(params(f32::NAN, None, 8).validate(8).is_err());
     }
 
+    /// Sorts everything and draws by one running sum.
+    fn naive(logits: &[f32], params: &SamplingParams, sample_idx: u64, position: u64) -> usize {
+        let mut ids: Vec<usize> = (0..logits.len()).collect();
+        ids.sort_by(|a, b| logits[*b].partial_cmp(&logits[*a]).unwrap().then(a.cmp(b)));
+        ids.truncate(params.top_k.unwrap_or(logits.len()));
+        let max = logits[ids[0]];
+        ids.sort_unstable();
+        let weight =
+            |id: &usize| (f64::from(logits[*id] - max) / f64::from(params.temperature)).exp();
+        let mut rng = rng::keyed(params.seed, "sample");
+        rng.set_stream(sample_idx);
+        rng.set_word_pos(2 * u128::from(position));
+        let uniform = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut left = uniform * ids.iter().map(weight).sum::<f64>();
+        for id in &ids {
+            left -= weight(id);
+            if left < 0.0 {
+                return *id;
+            }
+        }
+        ids[ids.len() - 1]
+    }
+
     proptest! {
+        #[test]
+        fn chooses_what_a_sorted_vocabulary_would(
+            logits in proptest::collection::vec(-40i16..40, 1..700),
+            k in 1usize..300,
+            temperature in 0.1f32..3.0,
+            position in 0u64..50,
+        ) {
+            // Few distinct values: many ties.
+            let logits: Vec<f32> = logits.into_iter().map(|z| f32::from(z) / 8.0).collect();
+            for top_k in [Some(k), None] {
+                let params = params(temperature, top_k, logits.len());
+                let id = Sampler::new(&params, 3).choose(&logits, position).unwrap();
+                prop_assert_eq!(id as usize, naive(&logits, &params, 3, position));
+            }
+        }
+
         #[test]
         fn only_the_k_largest_are_ever_chosen(
             logits in proptest::collection::vec(-5i8..5, 1..40),

@@ -17,9 +17,6 @@ use crate::options::{Options as _, SampleOptions, SampleSettings, Start};
 use crate::terminal::{Output, grouped, say, spoken};
 use crate::usage::UsageError;
 
-/// Between two samples.
-const SEPARATOR: &str = "----------------------------------------\n";
-
 /// Does what `sample` was asked to do.
 ///
 /// # Errors
@@ -38,15 +35,10 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     let teller = storyteller(&settings.start, &gpt, &tokenizer, special.bos)?;
     let params = settings.params(&tokenizer, special.eos);
     let mut out = Output::lock();
-    let (since, mut n_tokens) = (Instant::now(), 0);
-    for sample_idx in 0..settings.num_samples {
-        if sample_idx > 0 {
-            out.print(SEPARATOR)?;
-        }
-        n_tokens += teller.tell(&params, sample_idx, &mut out)?;
-        if out.is_closed() {
-            return Ok(Ended::Done);
-        }
+    let since = Instant::now();
+    let n_tokens = teller.tell(&params, settings.num_samples, &mut out)?;
+    if out.is_closed() {
+        return Ok(Ended::Done);
     }
     let seconds = since.elapsed().as_secs_f64();
     let speed = grouped((n_tokens as f64 / seconds).round() as u64);

@@ -1,12 +1,19 @@
 //! Lets a model write to standard output: while it thinks if a person watches, else when done.
+//!
+//! Samples are made all at once and shown one after the other: the first as it comes, the next
+//! with what there is of it when its turn has come, and so on.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use anyhow::Result;
 use tinygpt_data::{StreamDecoder, Tokenizer};
-use tinygpt_model::{Gpt, SamplingParams, generate};
+use tinygpt_model::{Event, Gpt, SamplingParams, generate};
 
 use crate::terminal::Output;
+
+/// Between two samples.
+const SEPARATOR: &str = "----------------------------------------\n";
 
 /// A model, its tokenizer, and the text that every sample goes on from.
 #[derive(Debug)]
@@ -35,42 +42,106 @@ impl<'a> Storyteller<'a> {
         self.prompt.len()
     }
 
-    /// Writes sample `sample_idx` and returns how many tokens the model made.
+    /// Writes samples 0 to `n_samples` in order and returns how many tokens the model made.
     pub(super) fn tell(
         &self,
         params: &SamplingParams,
-        sample_idx: u64,
+        n_samples: u64,
         out: &mut Output,
     ) -> Result<usize> {
-        let mut stream = StreamDecoder::new(self.tokenizer);
-        let mut pending = self.opening.clone();
-        let (mut n_tokens, mut failure) = (0, None);
-        let eot = self.tokenizer.eot_id();
-        generate(self.gpt, &self.prompt, params, sample_idx, &mut |id| {
-            n_tokens += 1;
-            // Only a model that never saw a document end can get here with it.
-            if id == eot {
-                return ControlFlow::Continue(());
-            }
-            let shown = stream.push(id).map_err(anyhow::Error::from).and_then(|text| {
-                pending.push_str(&text);
-                if out.is_terminal() {
-                    out.print_model_text(&std::mem::take(&mut pending))?;
-                }
-                Ok(())
-            });
-            failure = shown.err();
-            if failure.is_some() || out.is_closed() {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
+        let mut telling = Telling {
+            teller: self,
+            out,
+            n_samples,
+            told: 0,
+            samples: VecDeque::new(),
+            n_tokens: 0,
+            failure: None,
+        };
+        generate(self.gpt, &self.prompt, params, 0..n_samples, &mut |sample_idx, event| {
+            telling.hear(sample_idx, event)
         })?;
-        if let Some(error) = failure {
-            return Err(error);
+        match telling.failure {
+            Some(error) => Err(error),
+            None => Ok(telling.n_tokens),
         }
-        pending.push_str(&stream.finish());
-        pending.push('\n');
-        out.print_model_text(&pending)?;
-        Ok(n_tokens)
+    }
+}
+
+/// Samples on their way from the model to the reader.
+struct Telling<'a> {
+    teller: &'a Storyteller<'a>,
+    out: &'a mut Output,
+    n_samples: u64,
+    /// Samples that are written to the end.
+    told: u64,
+    /// Those after them, as far as they have begun; the first is being shown.
+    samples: VecDeque<Sample<'a>>,
+    n_tokens: usize,
+    /// What ended it early.
+    failure: Option<anyhow::Error>,
+}
+
+struct Sample<'a> {
+    stream: StreamDecoder<'a>,
+    /// Text that is not written yet.
+    pending: String,
+    is_complete: bool,
+}
+
+impl Telling<'_> {
+    fn hear(&mut self, sample_idx: u64, event: Event) -> ControlFlow<()> {
+        if self.failure.is_none() {
+            self.failure = self.take(sample_idx, event).and_then(|()| self.show()).err();
+        }
+        if self.failure.is_some() || self.out.is_closed() {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Puts what was heard to the text of its sample.
+    fn take(&mut self, sample_idx: u64, event: Event) -> Result<()> {
+        let (tokenizer, opening) = (self.teller.tokenizer, &self.teller.opening);
+        let place = (sample_idx - self.told) as usize;
+        while self.samples.len() <= place {
+            let stream = StreamDecoder::new(tokenizer);
+            self.samples.push_back(Sample { stream, pending: opening.clone(), is_complete: false });
+        }
+        let sample = &mut self.samples[place];
+        match event {
+            Event::Token(id) => {
+                self.n_tokens += 1;
+                // Only a model that never saw a document end can get here with it.
+                if id != tokenizer.eot_id() {
+                    sample.pending.push_str(&sample.stream.push(id)?);
+                }
+            }
+            Event::End => {
+                sample.pending.push_str(&sample.stream.finish());
+                sample.pending.push('\n');
+                sample.is_complete = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what can be written by now.
+    fn show(&mut self) -> Result<()> {
+        while let Some(sample) = self.samples.front_mut() {
+            if !sample.pending.is_empty() && (sample.is_complete || self.out.is_terminal()) {
+                let text = std::mem::take(&mut sample.pending);
+                self.out.print_model_text(&text)?;
+            }
+            if !sample.is_complete {
+                break;
+            }
+            self.told += 1;
+            self.samples.pop_front();
+            if self.told < self.n_samples {
+                self.out.print(SEPARATOR)?;
+            }
+        }
+        Ok(())
     }
 }

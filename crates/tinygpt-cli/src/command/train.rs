@@ -176,7 +176,7 @@ fn conclude(config: &TrainConfig, trainer: &Trainer, outcome: Outcome) -> Result
     say(if special.eos.is_some() { "a story by the model:\n" } else { "a text by the model:\n" });
     let flags = SampleOptions { seed: Some(config.seed), ..SampleOptions::default() };
     let settings = Layered::new(&flags, None)?.resolve()?;
-    teller.tell(&settings.params(tokenizer, special.eos), 0, &mut Output::lock())?;
+    teller.tell(&settings.params(tokenizer, special.eos), 1, &mut Output::lock())?;
     say(&format!("\nmore of them: cargo run --bin sample -- --out-dir {out_dir}"));
     Ok(Ended::Done)
 }

@@ -50,8 +50,8 @@ impl<'a> StreamDecoder<'a> {
     }
 
     /// Ends the text: what is left of an incomplete character becomes U+FFFD.
-    pub fn finish(self) -> String {
-        String::from_utf8_lossy(&self.pending).into_owned()
+    pub fn finish(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
     }
 }
 

@@ -69,6 +69,11 @@ pub(crate) trait Vector:
     /// Keeps the lanes whose `bits >> 8` is below `limit` (at most 2²⁴); the others become zero.
     fn keep_below(self, bits: Self::Bits, limit: u32) -> Self;
 
+    /// Asks for the cache line at the start of `from`, which will be read soon, into the second
+    /// cache: the first has no room for it yet. Nothing where the processor cannot be asked.
+    #[inline(always)]
+    fn prefetch_read(_from: &[f32]) {}
+
     /// The first lanes of `from`; missing lanes are zero.
     #[inline(always)]
     fn load(from: &[f32]) -> Self {

@@ -66,6 +66,11 @@ impl Vector for F32x16 {
         Self(unsafe { _mm512_set1_ps(x) })
     }
     #[inline(always)]
+    fn prefetch_read(from: &[f32]) {
+        // SAFETY: a prefetch touches no memory that a program could see, whatever its address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().cast()) }
+    }
+    #[inline(always)]
     fn load_or(from: &[f32], fill: f32) -> Self {
         if from.len() >= Self::LANES {
             // SAFETY: the head of this file, (1) and (2).
@@ -273,6 +278,11 @@ impl Vector for F32x8 {
     fn splat(x: f32) -> Self {
         // SAFETY: the head of this file, (1).
         Self(unsafe { _mm256_set1_ps(x) })
+    }
+    #[inline(always)]
+    fn prefetch_read(from: &[f32]) {
+        // SAFETY: a prefetch touches no memory that a program could see, whatever its address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().cast()) }
     }
     #[inline(always)]
     fn load_or(from: &[f32], fill: f32) -> Self {

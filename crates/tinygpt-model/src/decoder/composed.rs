@@ -23,6 +23,9 @@ pub(super) struct ComposedDecoder<'a> {
     params: &'a Params,
     parts: ModelParts<Tensor>,
     compute: DType,
+    /// Sequences that there is room for.
+    room: usize,
+    /// Sequences that go on.
     n_seqs: usize,
     n_cached: usize,
     cache: Vec<KeyValues>,
@@ -36,14 +39,38 @@ impl<'a> ComposedDecoder<'a> {
         }
         let parts = params.detached()?;
         let (cache, logits) = (Vec::new(), Vec::new());
-        Ok(Self { params, parts, compute, n_seqs, n_cached: 0, cache, logits })
+        Ok(Self { params, parts, compute, room: n_seqs, n_seqs: 0, n_cached: 0, cache, logits })
     }
 
     pub(super) fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
         check_ids(self.params.config(), prompt, 1, prompt.len())?;
+        self.n_seqs = self.room;
+        self.refill(&vec![prompt; self.room])
+    }
+
+    pub(super) fn refill(&mut self, texts: &[&[u32]]) -> Result<()> {
+        let t = texts.first().map_or(0, |text| text.len());
+        let ids = texts.concat();
+        check_ids(self.params.config(), &ids, texts.len(), t)?;
         self.cache.clear();
         self.n_cached = 0;
-        self.advance(&prompt.repeat(self.n_seqs), prompt.len())
+        self.advance(&ids, t)
+    }
+
+    pub(super) fn keep(&mut self, seqs: &[usize]) -> Result<()> {
+        let index: Vec<u32> = seqs.iter().map(|seq| *seq as u32).collect();
+        let index = Tensor::new(index, self.params.device())?;
+        for KeyValues { k, v } in &mut self.cache {
+            *k = k.index_select(&index, 0)?;
+            *v = v.index_select(&index, 0)?;
+        }
+        self.n_seqs = seqs.len();
+        self.logits.clear();
+        Ok(())
+    }
+
+    pub(super) fn n_seqs(&self) -> usize {
+        self.n_seqs
     }
 
     pub(super) fn step(&mut self, ids: &[u32]) -> Result<()> {

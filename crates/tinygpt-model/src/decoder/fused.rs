@@ -1,96 +1,81 @@
 //! Decoding on the CPU, over the kernels: weights are read where they lie, keys and values are
 //! written into the cache in place, and nothing is allocated per token.
 //!
-//! The prompt is one pass of `fused.rs` whatever its length and however many sequences continue
-//! it: the others get a copy of its keys and values. After that each step is one row per sequence;
-//! one row goes through [`decode`], which reads each weight once; several share a matrix product.
+//! A prompt is one pass of the crate's `fused.rs` whatever its length and however many sequences
+//! continue it: the others get a copy of its keys and values. After that each step is one row per
+//! sequence, made by a few threads together: `part.rs` says what each of them does, `crew.rs` how
+//! they wait for each other.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tinygpt_kernels::{bias, decode, embedding, gelu, layer_norm, residual};
+use candle_core::Tensor;
+use tinygpt_kernels::decode;
 
+use super::crew::{Crew, Meeting};
+use super::part::{Board, Part};
 use crate::batch::check_ids;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::fused::Pass;
-use crate::host::HostSlice;
-use crate::layers::{head, linear};
-use crate::params::{Affine, ModelParts, Params};
+use crate::host::{self, HostSlice};
+use crate::params::{ModelParts, Params};
 use crate::workspace::{Dims, Workspace};
 
 /// See [`crate::Decoder`].
 pub(super) struct FusedDecoder<'a> {
     params: &'a Params,
     weights: ModelParts<HostSlice<'a>>,
-    threads: usize,
+    crew: Crew,
+    shared: Arc<Shared>,
     n_seqs: usize,
     n_cached: usize,
-    /// One for each block.
-    cache: Vec<KeyValues>,
+    /// The cache slots of the sequences that go on.
+    slots: Vec<usize>,
     /// The prompt's pass; its memory is freed with the decoder.
     workspace: Workspace,
-    rows: Rows,
-    /// `[n_seqs, V]`.
+    /// `[slots, V]`.
     logits: Vec<f32>,
+}
+
+/// What the threads reach.
+struct Shared {
+    board: Board,
+    parts: Vec<Mutex<Part>>,
+}
+
+impl Shared {
+    fn part(&self, index: usize) -> MutexGuard<'_, Part> {
+        self.parts[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parts(&self) -> impl Iterator<Item = MutexGuard<'_, Part>> {
+        (0..self.parts.len()).map(|index| self.part(index))
+    }
 }
 
 impl fmt::Debug for FusedDecoder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FusedDecoder")
-            .field("n_seqs", &self.n_seqs)
+            .field("slots", &self.slots)
             .field("n_cached", &self.n_cached)
             .finish_non_exhaustive()
     }
 }
 
-/// Keys and values of one block, `[n_seqs, H, block_size, D]` each: what one head looks at lies
-/// together.
-struct KeyValues {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
-/// The activations of one position in each sequence.
-struct Rows {
-    /// Residual stream, `[n_seqs, C]`.
-    x: Vec<f32>,
-    /// Where the stream goes next, `[n_seqs, C]`.
-    next: Vec<f32>,
-    normed: Vec<f32>,
-    mean: Vec<f32>,
-    rstd: Vec<f32>,
-    /// `[n_seqs, 3C]`.
-    qkv: Vec<f32>,
-    att: Vec<f32>,
-    /// `[block_size]`.
-    scores: Vec<f32>,
-    /// `[n_seqs, 4C]`.
-    hidden: Vec<f32>,
-    /// `[n_seqs, 4C]`.
-    active: Vec<f32>,
-    branch: Vec<f32>,
-    /// Stands in for absent biases, `[4C]`.
-    no_bias: Vec<f32>,
-}
-
-impl Rows {
-    fn new(n: usize, c: usize, block_size: usize) -> Self {
-        let zeros = |len: usize| vec![0.0; len];
-        Self {
-            x: zeros(n * c),
-            next: zeros(n * c),
-            normed: zeros(n * c),
-            mean: zeros(n),
-            rstd: zeros(n),
-            qkv: zeros(n * 3 * c),
-            att: zeros(n * c),
-            scores: zeros(block_size),
-            hidden: zeros(n * 4 * c),
-            active: zeros(n * 4 * c),
-            branch: zeros(n * c),
-            no_bias: zeros(4 * c),
-        }
-    }
+/// A helper's life: its own view of the weights, then one step after the other.
+fn help(
+    shared: &Shared,
+    index: usize,
+    meeting: &Meeting,
+    (config, tensors): (&ModelConfig, &[Tensor]),
+    next_step: &mut dyn FnMut() -> bool,
+) {
+    let slices: Result<Vec<_>> = tensors.iter().map(host::read).collect();
+    let Ok(weights) = slices.and_then(|slices| ModelParts::from_ordered(config, slices)) else {
+        return;
+    };
+    while next_step() && shared.part(index).step(&weights, &shared.board, meeting) {}
 }
 
 impl<'a> FusedDecoder<'a> {
@@ -99,17 +84,34 @@ impl<'a> FusedDecoder<'a> {
             return Err(ModelError::request("a decoder needs at least one sequence"));
         }
         let config = params.config();
-        let len = n_seqs * config.block_size * config.n_embd;
-        let empty = || KeyValues { keys: vec![0.0; len], values: vec![0.0; len] };
+        let parts = (0..threads).map(|i| Mutex::new(Part::new(config, i, threads, n_seqs)));
+        let shared = Arc::new(Shared { board: Board::new(threads), parts: parts.collect() });
+        let helped = Arc::new((
+            Arc::clone(&shared),
+            config.clone(),
+            params.iter().map(|(_, tensor)| tensor.clone()).collect::<Vec<_>>(),
+        ));
+        let crew = Crew::start(threads, move |index, meeting| {
+            let helped = Arc::clone(&helped);
+            move |next_step: &mut dyn FnMut() -> bool| {
+                let (shared, config, tensors) = &*helped;
+                help(shared, index, &meeting, (config, tensors), next_step);
+            }
+        });
+        let refused = |error| {
+            ModelError::request(format!(
+                "the system refuses {threads} threads ({error}): ask for fewer"
+            ))
+        };
         Ok(Self {
             params,
             weights: params.read()?,
-            threads,
+            crew: crew.map_err(refused)?,
+            shared,
             n_seqs,
             n_cached: 0,
-            cache: (0..config.n_layer).map(|_| empty()).collect(),
+            slots: Vec::new(),
             workspace: Workspace::default(),
-            rows: Rows::new(n_seqs, config.n_embd, config.block_size),
             logits: Vec::new(),
         })
     }
@@ -118,135 +120,101 @@ impl<'a> FusedDecoder<'a> {
         self.n_cached
     }
 
-    pub(super) fn logits(&self, seq_idx: usize) -> &[f32] {
+    pub(super) fn logits(&self, row: usize) -> &[f32] {
         let v = self.params.config().vocab_size;
-        self.logits.get(seq_idx * v..(seq_idx + 1) * v).unwrap_or(&[])
+        self.logits.get(row * v..(row + 1) * v).unwrap_or(&[])
     }
 
     pub(super) fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
+        self.slots.clear();
+        self.read(prompt, 0)?;
+        self.shared.parts().for_each(|mut part| part.share_first(self.n_seqs, prompt.len()));
+        self.slots.extend(0..self.n_seqs);
+        let v = self.params.config().vocab_size;
+        self.logits.resize(self.n_seqs * v, 0.0);
+        let (first, others) = self.logits.split_at_mut(v);
+        others.chunks_exact_mut(v).for_each(|logits| logits.copy_from_slice(first));
+        Ok(())
+    }
+
+    pub(super) fn refill(&mut self, texts: &[&[u32]]) -> Result<()> {
+        for (row, text) in texts.iter().enumerate() {
+            self.read(text, row)?;
+        }
+        Ok(())
+    }
+
+    /// Reads `text` into the cache of row `row` and leaves its logits there.
+    fn read(&mut self, text: &[u32], row: usize) -> Result<()> {
         let config = self.params.config();
-        check_ids(config, prompt, 1, prompt.len())?;
-        let (t, c) = (prompt.len(), config.n_embd);
-        let dims = Dims::new(config, 1, t, self.threads);
+        check_ids(config, text, 1, text.len())?;
+        let (t, c, v) = (text.len(), config.n_embd, config.vocab_size);
+        let threads = self.shared.parts.len();
+        let dims = Dims::new(config, 1, t, threads);
+        let slot = self.slots.get(row).copied().unwrap_or(row);
         let weights = self.weights.slices();
         self.workspace.fit(&dims, config.n_layer, false);
-        let pass = Pass::without_gradients(prompt, dims);
-        let (cache, head_dim) = (&mut self.cache, config.head_dim());
+        let pass = Pass::without_gradients(text, dims);
         pass.forward(&weights, &mut self.workspace, |layer, qkv| {
-            for (position, row) in qkv.chunks_exact(3 * c).enumerate() {
-                cache[layer].put(0, position, row, config.block_size, head_dim);
+            for mut part in self.shared.parts() {
+                for (position, row) in qkv.chunks_exact(3 * c).enumerate() {
+                    part.put_packed(layer, slot, position, row);
+                }
             }
         });
-        let per_seq = config.block_size * c;
-        for KeyValues { keys, values } in &mut self.cache {
-            for seq in 1..self.n_seqs {
-                keys.copy_within(..per_seq, seq * per_seq);
-                values.copy_within(..per_seq, seq * per_seq);
-            }
-        }
         self.n_cached = t;
         let last = &self.workspace.norm_f.out[(t - 1) * c..];
-        self.logits.resize(self.n_seqs * config.vocab_size, 0.0);
-        let (first, others) = self.logits.split_at_mut(config.vocab_size);
-        decode::row_times_transposed(last, weights.wte, first, self.threads);
-        others.chunks_exact_mut(config.vocab_size).for_each(|logits| logits.copy_from_slice(first));
+        self.logits.resize(self.logits.len().max((row + 1) * v), 0.0);
+        decode::times_table(last, 1, weights.wte, &mut self.logits[row * v..(row + 1) * v]);
         Ok(())
+    }
+
+    pub(super) fn n_seqs(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn keep(&mut self, rows: &[usize]) {
+        self.logits.clear();
+        self.slots = rows.iter().map(|row| self.slots[*row]).collect();
     }
 
     pub(super) fn step(&mut self, ids: &[u32]) -> Result<()> {
         let config = self.params.config();
-        check_ids(config, ids, self.n_seqs, 1)?;
+        check_ids(config, ids, self.slots.len(), 1)?;
         if self.n_cached == 0 || self.n_cached >= config.block_size {
             return Err(ModelError::request(format!(
                 "the cache holds {} of {} tokens: call prefill first",
                 self.n_cached, config.block_size
             )));
         }
-        let (weights, c) = (self.weights.slices(), config.n_embd);
-        let (rows, threads) = (&mut self.rows, self.threads);
-        let wpe = &weights.wpe[self.n_cached * c..][..c];
-        embedding::forward(ids, (weights.wte, wpe), (1, c), None, &mut rows.x);
-        for (block, cache) in weights.blocks.iter().zip(&mut self.cache) {
-            rows.norm(&block.ln_1);
-            product(&rows.normed, block.c_attn.weight, &mut rows.qkv, c, threads);
-            if let Some(bias) = block.c_attn.bias {
-                bias::forward(&mut rows.qkv, bias, 1);
-            }
-            rows.attend(cache, self.n_cached, config);
-            product(&rows.att, block.attn_c_proj.weight, &mut rows.branch, c, threads);
-            rows.add_branch(block.attn_c_proj.bias);
-            rows.norm(&block.ln_2);
-            product(&rows.normed, block.c_fc.weight, &mut rows.hidden, c, threads);
-            let bias = block.c_fc.bias.unwrap_or(&rows.no_bias);
-            gelu::forward(&mut rows.hidden, bias, &mut rows.active, 1);
-            product(&rows.active, block.mlp_c_proj.weight, &mut rows.branch, 4 * c, threads);
-            rows.add_branch(block.mlp_c_proj.bias);
+        let board = &self.shared.board;
+        let mut step = board.step.write().unwrap_or_else(PoisonError::into_inner);
+        step.ids.clear();
+        step.ids.extend_from_slice(ids);
+        step.slots.clone_from(&self.slots);
+        step.position = self.n_cached;
+        drop(step);
+        self.crew.begin_step();
+        if !self.shared.part(0).step(&self.weights, board, self.crew.meeting()) {
+            let message = "a decoding thread ended early, which is a bug".to_owned();
+            return Err(candle_core::Error::Msg(message).into());
         }
-        rows.norm(&weights.ln_f);
-        product_with_table(&rows.normed, weights.wte, &mut self.logits, c, threads);
         self.n_cached += 1;
+        self.gather_logits();
         Ok(())
     }
-}
 
-impl Rows {
-    /// `normed ← norm(x)`.
-    fn norm(&mut self, norm: &Affine<&[f32]>) {
-        let affine = layer_norm::Affine { weight: norm.weight, bias: norm.bias };
-        let stats = layer_norm::Stats { mean: &mut self.mean, rstd: &mut self.rstd };
-        layer_norm::forward(&self.x, affine, &mut self.normed, stats, 1);
-    }
-
-    /// `x ← x + branch + bias`.
-    fn add_branch(&mut self, bias: Option<&[f32]>) {
-        let c = self.x.len() / self.mean.len();
-        let bias = bias.unwrap_or(&self.no_bias[..c]);
-        residual::forward(&self.x, &self.branch, bias, None, &mut self.next, 1);
-        std::mem::swap(&mut self.x, &mut self.next);
-    }
-
-    /// Stores the new keys and values at `position` and lets every head look at all so far.
-    fn attend(&mut self, cache: &mut KeyValues, position: usize, config: &ModelConfig) {
-        let (c, d, block_size) = (config.n_embd, config.head_dim(), config.block_size);
-        let scores = &mut self.scores[..=position];
-        let rows = self.qkv.chunks_exact(3 * c).zip(self.att.chunks_exact_mut(c));
-        for (seq, (qkv, att)) in rows.enumerate() {
-            cache.put(seq, position, qkv, block_size, d);
-            let heads = qkv[..c].chunks_exact(d).zip(att.chunks_exact_mut(d));
-            for (h, (q, out)) in heads.enumerate() {
-                let first = (seq * config.n_head + h) * block_size * d;
-                let seen = first..first + (position + 1) * d;
-                decode::attend(q, &cache.keys[seen.clone()], &cache.values[seen], scores, out);
+    /// Brings the logits of all threads together.
+    fn gather_logits(&mut self) {
+        let v = self.params.config().vocab_size;
+        self.logits.resize(self.slots.len() * v, 0.0);
+        for (part, logits) in self.shared.parts().zip(&self.shared.board.logits) {
+            let own = part.vocab.clone();
+            let logits = logits.read().unwrap_or_else(PoisonError::into_inner);
+            let rows = logits.chunks_exact(own.len().max(1));
+            for (all, logits) in self.logits.chunks_exact_mut(v).zip(rows) {
+                all[own.clone()].copy_from_slice(logits);
             }
-        }
-    }
-}
-
-/// `out ← x · w` for `x` `[n, K]` and `w` `[K, M]`.
-fn product(x: &[f32], w: &[f32], out: &mut [f32], k: usize, threads: usize) {
-    if x.len() == k {
-        return decode::row_times_matrix(x, w, out, threads);
-    }
-    linear::forward(x, w, out, k, threads);
-}
-
-/// `out ← x · wteᵀ` for `x` `[n, C]` and `wte` `[V, C]`.
-fn product_with_table(x: &[f32], wte: &[f32], out: &mut [f32], c: usize, threads: usize) {
-    if x.len() == c {
-        return decode::row_times_transposed(x, wte, out, threads);
-    }
-    head::logits(x, wte, out, c, threads);
-}
-
-impl KeyValues {
-    /// Stores keys and values of a packed row `[3C]` at `position` of sequence `seq`.
-    fn put(&mut self, seq: usize, position: usize, row: &[f32], block_size: usize, d: usize) {
-        let c = row.len() / 3;
-        let parts = row[c..2 * c].chunks_exact(d).zip(row[2 * c..].chunks_exact(d));
-        for (h, (key, value)) in parts.enumerate() {
-            let at = ((seq * (c / d) + h) * block_size + position) * d;
-            self.keys[at..at + d].copy_from_slice(key);
-            self.values[at..at + d].copy_from_slice(value);
         }
     }
 }

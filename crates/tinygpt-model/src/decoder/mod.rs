@@ -1,17 +1,19 @@
 //! Decoding token by token with a cache of keys and values, so that a step costs one position
 //! instead of the whole sequence.
 //!
-//! All sequences of a decoder have the same length. Here is what callers see; the two paths are
+//! All sequences of a decoder have the same length; those that are finished can leave. Here is what callers see; the two paths are
 //! beside it. What is done with the logits is [`crate::generate()`]'s business.
 
 mod composed;
+mod crew;
 mod fused;
+mod part;
 
 use candle_core::DType;
 
 use self::composed::ComposedDecoder;
 use self::fused::FusedDecoder;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::params::Params;
 
 /// A cache over `n_seqs` sequences and the logits after their last tokens.
@@ -37,11 +39,11 @@ impl<'a> Decoder<'a> {
         Ok(Self(Path::Fused(Box::new(decoder))))
     }
 
-    /// Forgets everything and reads `prompt` into each sequence.
+    /// Forgets everything and reads `prompt` into each sequence; those that left are back.
     ///
     /// # Errors
-    /// [`crate::ModelError::Request`] if the prompt is empty, longer than `block_size` or has ids outside
-    /// the vocabulary; [`crate::ModelError::Tensor`] if the device refuses.
+    /// [`crate::ModelError::Request`] if the prompt is empty, longer than `block_size` or has ids
+    /// outside the vocabulary; [`crate::ModelError::Tensor`] if the device refuses.
     pub fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
         match &mut self.0 {
             Path::Composed(decoder) => decoder.prefill(prompt),
@@ -49,15 +51,51 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// Forgets what each sequence has read and reads its text instead; all have one length.
+    ///
+    /// # Errors
+    /// As [`Decoder::prefill`], and [`crate::ModelError::Request`] unless there is one text of the
+    /// same length for each sequence.
+    pub fn refill(&mut self, texts: &[&[u32]]) -> Result<()> {
+        if texts.len() != self.n_seqs() || texts.iter().any(|text| text.len() != texts[0].len()) {
+            let n = self.n_seqs();
+            return Err(ModelError::request(format!("expected {n} texts of one length")));
+        }
+        match &mut self.0 {
+            Path::Composed(decoder) => decoder.refill(texts),
+            Path::Fused(decoder) => decoder.refill(texts),
+        }
+    }
+
     /// Appends one token to each sequence.
     ///
     /// # Errors
-    /// [`crate::ModelError::Request`] if the cache is full or the ids do not fit; [`crate::ModelError::Tensor`]
-    /// if the device refuses.
+    /// [`crate::ModelError::Request`] if the cache is full or the ids do not fit;
+    /// [`crate::ModelError::Tensor`] if the device refuses.
     pub fn step(&mut self, ids: &[u32]) -> Result<()> {
         match &mut self.0 {
             Path::Composed(decoder) => decoder.step(ids),
             Path::Fused(decoder) => decoder.step(ids),
+        }
+    }
+
+    /// Lets only these sequences go on, in this order; from the next step on they are numbered by
+    /// it, and there are no logits until then.
+    ///
+    /// # Errors
+    /// [`crate::ModelError::Request`] if there is no such sequence or none is left;
+    /// [`crate::ModelError::Tensor`] if the device refuses.
+    pub fn keep(&mut self, seqs: &[usize]) -> Result<()> {
+        if seqs.is_empty() || seqs.iter().any(|seq| *seq >= self.n_seqs()) {
+            let n = self.n_seqs();
+            return Err(ModelError::request(format!("cannot keep {seqs:?} of {n} sequences")));
+        }
+        match &mut self.0 {
+            Path::Composed(decoder) => decoder.keep(seqs),
+            Path::Fused(decoder) => {
+                decoder.keep(seqs);
+                Ok(())
+            }
         }
     }
 
@@ -67,6 +105,14 @@ impl<'a> Decoder<'a> {
         match &self.0 {
             Path::Composed(decoder) => decoder.logits(seq_idx),
             Path::Fused(decoder) => decoder.logits(seq_idx),
+        }
+    }
+
+    /// Sequences that go on; none before [`Decoder::prefill`].
+    pub fn n_seqs(&self) -> usize {
+        match &self.0 {
+            Path::Composed(decoder) => decoder.n_seqs(),
+            Path::Fused(decoder) => decoder.n_seqs(),
         }
     }
 

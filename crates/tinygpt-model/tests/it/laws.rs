@@ -89,6 +89,15 @@ fn the_cache_of_the_decoder_changes_nothing() {
                 assert_eq!(decoder.len(), t);
                 assert!(decoder.step(&[0, 0]).is_err());
             }
+            // The second goes on alone, after both have read again.
+            decoder.refill(&[&first[..2], &second[..2]]).unwrap();
+            decoder.keep(&[1]).unwrap();
+            assert!(decoder.keep(&[1]).is_err() && decoder.refill(&[&first, &second]).is_err());
+            for position in 2..t {
+                decoder.step(&second[position..=position]).unwrap();
+                let expected = &expected[1][position * v..(position + 1) * v];
+                assert_close(decoder.logits(0), expected, 2e-6, &format!("{name} {path:?} alone"));
+            }
         }
     }
 }

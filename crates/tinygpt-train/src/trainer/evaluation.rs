@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use tinygpt_model::{SamplingParams, generate};
+use tinygpt_model::{Event, SamplingParams, generate};
 
 use super::Trainer;
 use crate::checkpoint::Best;
@@ -105,11 +105,15 @@ impl Trainer {
         };
         let eot = self.prepared.tokenizer.eot_id();
         let mut ids = Vec::with_capacity(SAMPLE_TOKENS);
-        let mut keep = |id| {
-            ids.extend((id != eot).then_some(id));
+        let mut keep = |_, event| {
+            ids.extend(match event {
+                Event::Token(id) if id != eot => Some(id),
+                _ => None,
+            });
             if stop.signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        generate(&self.gpt, &[self.special.bos], &params, self.progress.step, &mut keep)?;
+        let number = self.progress.step;
+        generate(&self.gpt, &[self.special.bos], &params, number..number + 1, &mut keep)?;
         Ok(self.prepared.tokenizer.decode(&ids)?)
     }
 }
