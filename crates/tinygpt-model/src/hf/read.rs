@@ -1,17 +1,19 @@
 //! Reading a model: every tensor by its name, its shape checked, converted to f32, refused where
 //! it is not finite.
 //!
-//! Each file is read as a whole and checked before anything is made from it; a name that GPT-2
-//! does not have, or one that is missing, is an error that lists it.
+//! Names and shapes are checked before any value is read; a name that GPT-2 does not have, or one
+//! that is missing, is an error that lists it. Values go from the file through a small buffer to
+//! where they stay: the file as a whole is never in memory.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use half::{bf16, f16};
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Deserialize;
 
 use super::{INDEX, WEIGHTS, read_config};
@@ -34,8 +36,7 @@ pub fn read_dir(dir: &Path, device: &Device) -> Result<Gpt> {
     let mut weights = Weights::new(&config);
     let files = weight_files(dir)?;
     for path in &files {
-        let bytes = fs::read(path).map_err(|e| ModelError::io("read", path, e))?;
-        weights.add_file(path, &bytes)?;
+        weights.add_file(path)?;
     }
     let values = weights.into_values(&config, &files[0])?;
     Gpt::from_params(Params::from_values(&config, values, device)?)
@@ -98,13 +99,13 @@ impl Weights {
         Self { specs, values: HashMap::new() }
     }
 
-    fn add_file(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let file = SafeTensors::deserialize(bytes).map_err(|e| {
-            let message = format!("is truncated or no safetensors file ({e}): copy it again");
-            ModelError::file(path, message)
-        })?;
-        for (full_name, view) in file.iter() {
-            let name = full_name.strip_prefix("transformer.").unwrap_or(full_name);
+    fn add_file(&mut self, path: &Path) -> Result<()> {
+        let (metadata, start) = header(path)?;
+        let mut found = Vec::new();
+        // In the order of the file, so that of several faults it is always the same that is told.
+        for full_name in metadata.offset_keys() {
+            let Some(info) = metadata.info(&full_name) else { continue };
+            let name = full_name.strip_prefix("transformer.").unwrap_or(&full_name);
             if is_buffer(name) {
                 continue;
             }
@@ -113,19 +114,28 @@ impl Weights {
             let Some(spec) = self.specs.get(name) else {
                 return fault(format!("is none of GPT-2's with {} layers", self.n_layer()));
             };
-            if view.shape() != spec.shape {
-                return fault(format!("has shape {:?}, expected {:?}", view.shape(), spec.shape));
+            if info.shape != spec.shape {
+                return fault(format!("has shape {:?}, expected {:?}", info.shape, spec.shape));
             }
-            let Some(values) = to_f32(&view) else {
-                return fault(format!("is {:?}, expected F32, F16 or BF16", view.dtype()));
-            };
-            if !values.iter().all(|value| value.is_finite()) {
-                return fault("holds values that are not finite: the model is broken".to_owned());
+            if values_of(info.dtype, &[], &mut Vec::new()).is_none() {
+                return fault(format!("is {:?}, expected F32, F16 or BF16", info.dtype));
             }
-            if self.values.insert(name.to_owned(), values).is_some() {
+            if self.values.contains_key(name) || found.iter().any(|(other, _, _)| other == name) {
                 return fault("stands there twice".to_owned());
             }
+            found.push((name.to_owned(), full_name.clone(), info));
         }
+        let read = found.into_par_iter().map(|(name, full_name, info)| {
+            let values = read_tensor(path, start, info)?;
+            if values.iter().fold(false, |bad, value| bad | !value.is_finite()) {
+                let message = format!(
+                    "tensor `{full_name}` holds values that are not finite: the model is broken"
+                );
+                return Err(ModelError::file(path, message));
+            }
+            Ok((name, values))
+        });
+        self.values.extend(read.collect::<Result<Vec<_>>>()?);
         Ok(())
     }
 
@@ -169,18 +179,65 @@ fn is_buffer(name: &str) -> bool {
     name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"))
 }
 
-/// The values as f32; `None` for a dtype that is not read.
-fn to_f32(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    let halves = |convert: fn([u8; 2]) -> f32| {
-        view.data().chunks_exact(2).map(|b| convert([b[0], b[1]])).collect()
+/// The longest header that the safetensors format allows, in bytes.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// What the head of a safetensors file says, and where its values begin.
+fn header(path: &Path) -> Result<(Metadata, u64)> {
+    let io = |e| ModelError::io("read", path, e);
+    let broken = |what: String| {
+        let message = format!("is truncated or no safetensors file ({what}): copy it again");
+        ModelError::file(path, message)
     };
-    match view.dtype() {
-        Dtype::F32 => {
-            let words = view.data().chunks_exact(4);
-            Some(words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-        }
-        Dtype::F16 => Some(halves(|b| f16::from_le_bytes(b).to_f32())),
-        Dtype::BF16 => Some(halves(|b| bf16::from_le_bytes(b).to_f32())),
-        _ => None,
+    let mut file = File::open(path).map_err(io)?;
+    let n_bytes = file.metadata().map_err(io)?.len();
+    let mut len = Vec::new();
+    (&mut file).take(8).read_to_end(&mut len).map_err(io)?;
+    let len = len.first_chunk().map_or(u64::MAX, |len| u64::from_le_bytes(*len));
+    if len > n_bytes.saturating_sub(8).min(MAX_HEADER) {
+        return Err(broken("the header does not fit".to_owned()));
     }
+    let mut head = Vec::new();
+    file.take(len).read_to_end(&mut head).map_err(io)?;
+    // Which also checks that the tensors lie one after the other, each as long as its shape says.
+    let metadata: Metadata = serde_json::from_slice(&head).map_err(|e| broken(e.to_string()))?;
+    let (start, data) = (8 + len, metadata.data_len() as u64);
+    if start + data != n_bytes {
+        return Err(broken(format!("{n_bytes} bytes, the header tells of {}", start + data)));
+    }
+    Ok((metadata, start))
+}
+
+/// How much of a file is read at a time, in bytes; it stays in the cache until it is converted.
+const PIECE: usize = 256 << 10;
+
+/// The values of one tensor, as f32.
+fn read_tensor(path: &Path, start: u64, info: &TensorInfo) -> Result<Vec<f32>> {
+    let io = |e| ModelError::io("read", path, e);
+    let mut file = File::open(path).map_err(io)?;
+    let (begin, end) = info.data_offsets;
+    file.seek(SeekFrom::Start(start + begin as u64)).map_err(io)?;
+    let mut values = Vec::with_capacity(info.shape.iter().product());
+    let mut piece = vec![0; PIECE.min(end - begin)];
+    let mut left = end - begin;
+    while left > 0 {
+        let piece = &mut piece[..left.min(PIECE)];
+        file.read_exact(piece).map_err(io)?;
+        values_of(info.dtype, piece, &mut values);
+        left -= piece.len();
+    }
+    Ok(values)
+}
+
+/// Adds values that lie in a file as `dtype`; `None` for one that is not read.
+fn values_of(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) -> Option<()> {
+    let (words, _) = bytes.as_chunks::<4>();
+    let (halves, _) = bytes.as_chunks::<2>();
+    match dtype {
+        Dtype::F32 => values.extend(words.iter().map(|b| f32::from_le_bytes(*b))),
+        Dtype::F16 => values.extend(halves.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
+        Dtype::BF16 => values.extend(halves.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
+        _ => return None,
+    }
+    Some(())
 }
