@@ -26,11 +26,12 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import decode  # noqa: E402
 import peers  # noqa: E402
 import steps  # noqa: E402
 import turns  # noqa: E402
 
-SECTIONS = {section.NAME: section for section in [steps]}
+SECTIONS = {section.NAME: section for section in [steps, decode]}
 PAGE = turns.ROOT / "docs" / "bench.md"
 
 
@@ -44,9 +45,9 @@ class Context:
     # A section that was asked for some of its shapes sets this to False: its table is shown, not written.
     complete: bool = True
 
-    def build(self, example):
-        """Builds one of our examples in the chosen profile and returns its path."""
-        return turns.build(example, self.args.profile)
+    def build(self, name, kind="example"):
+        """Builds one of our examples or programs in the chosen profile and returns its path."""
+        return turns.build(name, self.args.profile, kind)
 
     def machine(self):
         """What the figures depend on, in a sentence."""

@@ -14,19 +14,19 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def build(example, profile):
-    """Builds one of our examples and returns its path.
+def build(name, profile, kind="example"):
+    """Builds one of our examples, or with kind "bin" one of our programs, and returns its path.
 
     The whole workspace is named since cargo would otherwise choose features for one crate alone and compile the
     dependencies again.
     """
-    command = ["cargo", "build", "--workspace", "--example", example, "--profile", profile, "--message-format=json"]
+    command = ["cargo", "build", "--workspace", f"--{kind}", name, "--profile", profile, "--message-format=json"]
     messages = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     for line in messages.stdout.splitlines():
         message = json.loads(line)
-        if message.get("executable") and message["target"]["name"] == example:
+        if message.get("executable") and message["target"]["name"] == name:
             return message["executable"]
-    sys.exit(f"cargo built no example {example}")
+    sys.exit(f"cargo built no {kind} {name}")
 
 
 class Program:

@@ -1,0 +1,88 @@
+//! Decoding with a checkpoint, timed: our half of `bench/decode.py`, and by hand
+//!
+//! ```text
+//! echo 100 | cargo run --release --example decode -- '{"prompt":[1,2,3],"samples":1,"threads":2}' DIR
+//! ```
+//!
+//! Every line of standard input is a number of tokens to make after the prompt. One sample is
+//! greedy; the answer is a line of JSON with its ids, the seconds of each token but the first and
+//! the gaps between the two best logits. Several are drawn at temperature 0.8 and top-k 200; the answer has the seconds that one token
+//! of all samples took, with the prompt's share.
+#![allow(clippy::print_stdout, reason = "an example prints its result")]
+
+use std::env;
+use std::error::Error;
+use std::io::stdin;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::Device;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tinygpt_model::{Gpt, Sampler, SamplingParams, generate, hf};
+
+/// What is measured.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    prompt: Vec<u32>,
+    samples: u64,
+    threads: usize,
+}
+
+/// One greedy sample, through the decoder itself, for the logits.
+fn one(gpt: &Gpt, given: &Given, params: &SamplingParams) -> Result<Value, Box<dyn Error>> {
+    let mut decoder = gpt.decoder(1)?;
+    let mut sampler = Sampler::new(params, 0);
+    decoder.prefill(&given.prompt)?;
+    let (mut seconds, mut ids, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
+    for position in 0..params.max_new_tokens {
+        let start = Instant::now();
+        if let Some(id) = ids.last() {
+            decoder.step(&[*id])?;
+        }
+        ids.push(sampler.choose(decoder.logits(0), position as u64)?);
+        if position > 0 {
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        gaps.push(gap(decoder.logits(0)));
+    }
+    Ok(json!({ "seconds": seconds, "ids": ids, "gaps": gaps }))
+}
+
+/// How far the largest logit is above the next.
+fn gap(logits: &[f32]) -> f32 {
+    let two = logits.iter().fold([f32::NEG_INFINITY; 2], |[first, second], &logit| {
+        if logit > first { [logit, first] } else { [first, second.max(logit)] }
+    });
+    two[0] - two[1]
+}
+
+fn several(gpt: &Gpt, given: &Given, params: &SamplingParams) -> Result<Value, Box<dyn Error>> {
+    let params = SamplingParams { temperature: 0.8, top_k: Some(200), ..params.clone() };
+    let start = Instant::now();
+    let go_on = &mut |_, _| ControlFlow::Continue(());
+    generate(gpt, &given.prompt, &params, 0..given.samples, go_on)?;
+    Ok(json!({ "seconds": [start.elapsed().as_secs_f64() / params.max_new_tokens as f64] }))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let usage = "expected what to do as JSON, then the checkpoint's directory";
+    let given: Given = serde_json::from_str(&env::args().nth(1).ok_or(usage)?)?;
+    let mut gpt = hf::read_dir(Path::new(&env::args().nth(2).ok_or(usage)?), &Device::Cpu)?;
+    gpt.set_threads(given.threads);
+    for line in stdin().lines() {
+        let params = SamplingParams {
+            temperature: 0.0,
+            top_k: None,
+            max_new_tokens: line?.trim().parse()?,
+            seed: 1337,
+            eos: None,
+            vocab_used: gpt.config().vocab_size,
+        };
+        let work = if given.samples == 1 { one } else { several };
+        println!("{}", work(&gpt, &given, &params)?);
+    }
+    Ok(())
+}
