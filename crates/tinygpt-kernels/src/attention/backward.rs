@@ -12,7 +12,7 @@ use crate::gemm::{Matrix, MatrixMut, Panels, Store, pack, packed_len};
 use crate::math::exp;
 use crate::parallel::rows_per_thread;
 use crate::scratch::with_scratch;
-use crate::simd::{Vector, dispatch};
+use crate::simd::{Vector, dispatch, level};
 use rayon::prelude::*;
 
 dispatch!(fn row_dots(a: &[f32], b: &[f32], stride: usize, width: usize, dots: &mut [f32]) = row_dots_kernel);
@@ -109,10 +109,11 @@ fn one_head(head: HeadView<'_>, saved: OneHead<'_>, dqkv: &mut [f32]) {
             row_dots(&saved.out[query * c..], dout_rows, c, d, &mut deltas[..queries]);
             let q = head.q().block((query, 0), (queries, d));
             let dout = Matrix::with_row_stride(dout_rows, queries, d, c);
-            pack(q, packed_q);
-            pack(dout, packed_dout);
-            let q_panels = Panels::new(packed_q, queries, d);
-            let dout_panels = Panels::new(packed_dout, queries, d);
+            let level = level();
+            pack(q, level, packed_q);
+            pack(dout, level, packed_dout);
+            let q_panels = Panels::new(packed_q, level, (queries, d));
+            let dout_panels = Panels::new(packed_dout, level, (queries, d));
             let dq = &mut dqkv[head.offset + query * 3 * c..];
             let mut dq = MatrixMut::with_row_stride(dq, queries, d, 3 * c);
             let lse = &saved.lse[query..query + queries];

@@ -22,6 +22,7 @@ pub use backward::{Gradient, backward};
 pub use forward::forward;
 
 use crate::gemm::{Matrix, Panels, pack, packed_len};
+use crate::simd::{Level, level};
 use products::{KEYS, Tile};
 
 /// The sizes of an attention: `qkv` is `[batch, time, 3 · heads · head_dim]`.
@@ -105,6 +106,7 @@ impl<'a> HeadView<'a> {
 /// An operand of one head, packed for each tile of keys.
 struct PackedKeys<'a> {
     data: &'a [f32],
+    level: Level,
     /// `[D, keys]` rather than `[keys, D]`.
     transposed: bool,
     head_dim: usize,
@@ -125,12 +127,13 @@ impl<'a> PackedKeys<'a> {
     fn new(from: Matrix<'_>, transposed: bool, to: &'a mut [f32]) -> (Self, &'a mut [f32]) {
         let (time, head_dim) = (from.rows(), from.cols());
         let (data, rest) = to.split_at_mut(Self::len(time, head_dim));
+        let level = level();
         let tiles = data.chunks_exact_mut(Self::tile_len(head_dim));
         for (key, to) in (0..time).step_by(KEYS).zip(tiles) {
             let rows = from.block((key, 0), (KEYS.min(time - key), head_dim));
-            pack(if transposed { rows.t() } else { rows }, to);
+            pack(if transposed { rows.t() } else { rows }, level, to);
         }
-        (Self { data, transposed, head_dim }, rest)
+        (Self { data, level, transposed, head_dim }, rest)
     }
 
     /// The keys of one tile.
@@ -139,7 +142,7 @@ impl<'a> PackedKeys<'a> {
         let data = &self.data[tile.key / KEYS * len..][..len];
         let (rows, cols) =
             if self.transposed { (self.head_dim, tile.keys) } else { (tile.keys, self.head_dim) };
-        Panels::new(data, rows, cols)
+        Panels::new(data, self.level, (rows, cols))
     }
 }
 

@@ -12,6 +12,7 @@ use super::pack::{Panels, pack, packed_len};
 use super::tile::{ROWS, multiply};
 use super::{Matrix, MatrixMut, Store};
 use crate::scratch::with_scratch;
+use crate::simd::level;
 
 /// Rows of `b` in a block: the depth of the sums that stay in registers.
 const DEPTH: usize = 384;
@@ -43,6 +44,7 @@ pub(super) fn gemm(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, store: Stor
 }
 
 fn in_one_thread(mut out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, store: Store) {
+    let level = level();
     let depth = even_part(a.cols, DEPTH);
     with_scratch(packed_len(depth, COLUMNS.min(b.cols)), |packed| {
         for col in (0..b.cols).step_by(COLUMNS) {
@@ -50,8 +52,8 @@ fn in_one_thread(mut out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, store: St
             // With nothing to sum there is still one round, which writes the zeros.
             for row in (0..a.cols.max(1)).step_by(depth) {
                 let rows = (a.cols - row).min(depth);
-                pack(b.block((row, col), (rows, cols)), packed);
-                let panels = Panels::new(packed, rows, cols);
+                pack(b.block((row, col), (rows, cols)), level, packed);
+                let panels = Panels::new(packed, level, (rows, cols));
                 let store = if row == 0 { store } else { Store::Accumulate };
                 let mut out = out.block((0, col), (a.rows, cols));
                 multiply(&mut out, a.block((0, row), (a.rows, rows)), panels, store);

@@ -268,6 +268,22 @@ mod tests {
     }
 
     #[test]
+    fn a_packed_operand_is_multiplied_at_the_level_it_was_packed_for() {
+        let (m, k, n) = (7, 9, 70);
+        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+        at_every_level(|level| {
+            let mut packed = vec![f32::NAN; packed_len(k, n)];
+            pack(Matrix::new(&b, k, n), level, &mut packed);
+            crate::simd::limit(Level::Portable);
+            let mut out = vec![f32::NAN; m * n];
+            let mut to = MatrixMut::new(&mut out, m, n);
+            let panels = Panels::new(&packed, level, (k, n));
+            multiply(&mut to, Matrix::new(&a, m, k), panels, Store::Overwrite);
+            assert_close(&out, &naive(&a, &b, m, k, n), 1e-5, level.name());
+        });
+    }
+
+    #[test]
     fn a_sum_of_nothing_is_zero() {
         at_every_level(|level| {
             let mut out = [7.0; 6];

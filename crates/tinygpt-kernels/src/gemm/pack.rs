@@ -6,12 +6,14 @@
 //! zero.
 
 use super::Matrix;
-use crate::simd::{Vector, dispatch};
+use crate::simd::{Level, Vector, dispatch};
 
 /// A packed right operand, or its rows from some row on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Panels<'a> {
     data: &'a [f32],
+    /// The level it was packed for: panels are as wide as its registers allow.
+    pub(super) level: Level,
     /// Rows of the whole operand, which say how far apart the panels are.
     packed_rows: usize,
     first_row: usize,
@@ -30,14 +32,14 @@ pub(crate) fn packed_len(rows: usize, cols: usize) -> usize {
 }
 
 impl<'a> Panels<'a> {
-    /// What [`pack`] made of a `[rows, cols]` operand.
+    /// What [`pack`] made of a `[rows, cols]` operand for `level`.
     ///
     /// # Panics
     /// If `data` is shorter than [`packed_len`].
-    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub(crate) fn new(data: &'a [f32], level: Level, (rows, cols): (usize, usize)) -> Self {
         let needed = packed_len(rows, cols);
         assert!(data.len() >= needed, "[{rows}, {cols}] packed takes {needed}, got {}", data.len());
-        Self { data, packed_rows: rows, first_row: 0, cols }
+        Self { data, level, packed_rows: rows, first_row: 0, cols }
     }
 
     /// The same without its first `n` rows.
@@ -64,15 +66,15 @@ impl<'a> Panels<'a> {
 }
 
 dispatch!(
-    /// Packs `b` into the start of `to`.
+    /// Packs `b` into the start of `to`, to be multiplied at `level`.
     ///
     /// # Panics
     /// If `to` is shorter than [`packed_len`].
-    pub(crate) fn pack(b: Matrix<'_>, to: &mut [f32]) = pack_kernel
+    pub(crate) fn pack(b: Matrix<'_>, level: Level, to: &mut [f32]) = pack_kernel, at level
 );
 
 #[inline(always)]
-fn pack_kernel<V: Vector>(b: Matrix<'_>, to: &mut [f32]) {
+fn pack_kernel<V: Vector>(b: Matrix<'_>, _level: Level, to: &mut [f32]) {
     if b.col_stride == 1 {
         return copy_rows::<V>(b, to);
     }

@@ -18,7 +18,7 @@ dispatch!(
     ///
     /// # Panics
     /// If the shapes do not fit together.
-    pub(crate) fn multiply(out: &mut MatrixMut<'_>, a: Matrix<'_>, b: Panels<'_>, store: Store) = multiply_kernel
+    pub(crate) fn multiply(out: &mut MatrixMut<'_>, a: Matrix<'_>, b: Panels<'_>, store: Store) = multiply_kernel, at b.level
 );
 
 #[inline(always)]

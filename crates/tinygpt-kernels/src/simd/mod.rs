@@ -177,9 +177,12 @@ pub fn level() -> Level {
 /// Compiles a generic kernel once per instruction set and picks one at run time.
 ///
 /// `dispatch!(pub fn name(args) -> ret = kernel)` defines `name`, which calls `kernel::<V>(args)`
-/// with the vector type of the current [`level`].
+/// with the vector type of the current [`level`]; `= kernel, at expression` with that of another.
 macro_rules! dispatch {
     ($(#[$attr:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $kernel:ident) => {
+        $crate::simd::dispatch!($(#[$attr])* $vis fn $name($($arg: $ty),*) $(-> $ret)? = $kernel, at $crate::simd::level());
+    };
+    ($(#[$attr:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $kernel:ident, at $level:expr) => {
         $(#[$attr])*
         #[allow(clippy::too_many_arguments, reason = "a kernel takes its slices and its sizes")]
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
@@ -196,8 +199,8 @@ macro_rules! dispatch {
                 fn avx2($($arg: $ty),*) $(-> $ret)? {
                     $kernel::<$crate::simd::F32x8>($($arg),*)
                 }
-                match $crate::simd::level() {
-                    // SAFETY: `level` never exceeds what `Level::detect` found on this processor.
+                match ($level).min($crate::simd::Level::detect()) {
+                    // SAFETY: this is no more than what `Level::detect` found on this processor.
                     $crate::simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
