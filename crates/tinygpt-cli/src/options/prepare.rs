@@ -46,8 +46,9 @@ pub struct PrepareOptions {
     /// Size of the vocabulary that bpe learns
     #[arg(long, help_heading = "Tokenizer", value_name = "N")]
     pub vocab_size: Option<usize>,
-    /// Use this tokenizer.json, or GPT-2's vocab.json with its merges.txt beside it, or the directory
-    /// that holds one of these, and learn none [default: learn one from the training text]
+    /// Use this tokenizer.json, or GPT-2's vocab.json with its merges.txt beside it, or what of these
+    /// is in a directory or, as hub:owner/name[@revision], in a model's repository, and learn none
+    /// [default: learn one from the training text]
     #[arg(long, help_heading = "Tokenizer", value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
 
@@ -111,7 +112,7 @@ impl Layered<PrepareOptions> {
             val_fraction: options.val_fraction,
             encoding_type: options.encoding_type.map(Into::into),
             vocab_size: options.vocab_size.unwrap_or(unsaid.vocab_size),
-            tokenizer: options.tokenizer,
+            tokenizer: options.tokenizer.map(Source::from),
             data_percentage: options.data_percentage.unwrap_or(unsaid.data_percentage),
             seed: options.seed.unwrap_or(unsaid.seed),
             force: options.force.unwrap_or(unsaid.force),

@@ -91,7 +91,7 @@ pub fn dry_run(
     request: &PrepareRequest,
     progress: &dyn PrepareProgress,
 ) -> Result<DryRun, DataError> {
-    let plan = Plan::of(request)?;
+    let plan = Plan::of(request, progress)?;
     let dir = request.data_dir.join(&plan.dataset).join(plan.encoding.as_str());
     let existing = existing(request, &plan, &dir, progress)?;
     let read_as =

@@ -49,7 +49,7 @@ pub fn prepare(
     progress: &dyn PrepareProgress,
 ) -> Result<PrepareSummary, DataError> {
     let started = Instant::now();
-    let plan = Plan::of(request)?;
+    let plan = Plan::of(request, progress)?;
     let staging = Staging::begin(&request.data_dir, &plan.dataset, plan.encoding)?;
     let settings = plan.settings_with(plan.origin.describe(progress)?);
     let dir = staging.target();

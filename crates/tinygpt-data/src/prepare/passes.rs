@@ -107,7 +107,7 @@ impl Passes<'_> {
         let mut meta = SplitMeta::default();
         let sha256 = tokenizer.sha256_bytes();
         let mut writer = ShardWriter::new(dir, split.file_prefix(), tokenizer.vocab_size(), sha256);
-        if let Some(reason) = tokenizer.slow_because() {
+        if let (Split::Train, Some(reason)) = (split, tokenizer.slow_because()) {
             self.progress.notice(&format!(
                 "the `tokenizers` library encodes, many times slower than we would: {reason}"
             ));

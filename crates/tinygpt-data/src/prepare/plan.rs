@@ -2,8 +2,11 @@
 
 use crate::encoding::Encoding;
 use crate::error::DataError;
+use crate::hub;
 use crate::prepared::Settings;
+use crate::progress::PrepareProgress;
 use crate::recipe::{Recipe, check_val_fraction};
+use crate::source::Source;
 use crate::subset::Subset;
 use crate::tokenizer::{self, Tokenizer};
 
@@ -25,15 +28,17 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Puts the request and the recipe together, and checks them.
-    pub(super) fn of(request: &PrepareRequest) -> Result<Self, DataError> {
+    ///
+    /// Nothing of the text is fetched for that; of the network only a tokenizer there is asked.
+    pub(super) fn of(
+        request: &PrepareRequest,
+        progress: &dyn PrepareProgress,
+    ) -> Result<Self, DataError> {
         let recipe = find_recipe(request)?;
         Subset::new(request.data_percentage, request.seed)?;
         let val_fraction = request.val_fraction.unwrap_or(recipe.val_fraction);
         check_val_fraction(val_fraction)?;
-        let reused = match &request.tokenizer {
-            Some(path) => Some(Tokenizer::from_path(path)?),
-            None => None,
-        };
+        let reused = reused_tokenizer(request, progress)?;
         let encoding = encoding_of(request, &recipe, reused.as_ref())?;
         let trains_bpe = encoding == Encoding::Bpe && reused.is_none();
         if trains_bpe {
@@ -60,6 +65,30 @@ impl Plan {
     pub(super) fn settings_with(&self, source: String) -> Settings {
         Settings { source, ..self.settings.clone() }
     }
+}
+
+/// The tokenizer to use in place of a new one, from this machine or the hub.
+fn reused_tokenizer(
+    request: &PrepareRequest,
+    progress: &dyn PrepareProgress,
+) -> Result<Option<Tokenizer>, DataError> {
+    let path = match &request.tokenizer {
+        None => return Ok(None),
+        Some(Source::Path(path)) => path.clone(),
+        Some(Source::Hub { repository, folder, revision }) => {
+            let at =
+                |name: &&str| folder.as_ref().map_or((*name).into(), |at| format!("{at}/{name}"));
+            let names: Vec<Vec<String>> =
+                tokenizer::FILE_SETS.iter().map(|set| set.iter().map(at).collect()).collect();
+            let names: Vec<Vec<&str>> =
+                names.iter().map(|set| set.iter().map(String::as_str).collect()).collect();
+            let names: Vec<&[&str]> = names.iter().map(Vec::as_slice).collect();
+            let hub = &request.hub;
+            let paths = hub::fetch_model_files(repository, revision, &names, hub, progress)?;
+            paths.into_iter().next().unwrap_or_default()
+        }
+    };
+    Tokenizer::from_path(path).map(Some)
 }
 
 /// The recipe of the request's name; with a source of one's own it need not exist.

@@ -27,8 +27,9 @@ pub struct PrepareRequest {
     pub encoding_type: Option<Encoding>,
     /// How many tokens byte-pair encoding has at most.
     pub vocab_size: usize,
-    /// A tokenizer to reuse, as [`Tokenizer::from_path`](crate::Tokenizer::from_path) takes it.
-    pub tokenizer: Option<PathBuf>,
+    /// A tokenizer to reuse: a path as [`Tokenizer::from_path`](crate::Tokenizer::from_path) takes
+    /// it, or a model's repository on the hub.
+    pub tokenizer: Option<Source>,
     /// How much of the training documents to take, in per cent.
     pub data_percentage: f64,
     /// The seed that chooses them.

@@ -1,14 +1,14 @@
-//! What `--source` names: a path on this machine, or a dataset on the hub.
+//! What `--source` and `--tokenizer` name: a path on this machine, or a repository on the hub.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What a dataset on the hub begins with.
+/// What a name on the hub begins with.
 const HUB_PREFIX: &str = "hub:";
 
-/// A text of one's own, in place of a recipe's.
+/// A text of one's own, in place of a recipe's; or a tokenizer, in place of a new one.
 ///
 /// ```
 /// use tinygpt_data::Source;

@@ -12,7 +12,7 @@ use tokenizers::tokenizer::AddedToken;
 use super::END_OF_TEXT;
 use super::bytes::byte_alphabet;
 use super::counts::WordCounts;
-use super::trainer::{Learned, learn};
+use super::trainer::{Learned, Words, learn};
 use crate::error::DataError;
 
 /// The smallest vocabulary: 256 bytes and `<|endoftext|>`.
@@ -46,7 +46,10 @@ pub(super) fn train(words: WordCounts, vocab_size: usize) -> Result<String, Data
         tokens.push([byte].into());
         byte_ids[usize::from(byte)] = id;
     }
-    let learned = learn(words.into_words(), tokens, &byte_ids, vocab_size, MIN_FREQUENCY);
+    let mut all = Words::new(byte_ids);
+    words.for_each(|word, count| all.push(word, count));
+    drop(words);
+    let learned = learn(all, tokens, vocab_size, MIN_FREQUENCY);
     to_json(model_of(&learned)?)
 }
 

@@ -58,12 +58,12 @@ impl WordCache {
         encode: impl FnOnce(&[u8], &mut Vec<u32>),
     ) {
         if let Some(word) = ShortWord::at(bytes, start, end) {
-            let places = &self.places[(word.hash() >> (64 - LOG_PLACES)) as usize].0;
-            for slot in places {
-                if slot.word == word {
-                    ids.push_few(slot.ids, slot.n_ids);
-                    return;
-                }
+            let [first, second] = &self.places[(word.hash() >> (64 - LOG_PLACES)) as usize].0;
+            // Which of the two is no matter of habit, so it is no branch that could be foreseen.
+            let slot = if second.word == word { second } else { first };
+            if slot.word == word {
+                ids.push_few(slot.ids, slot.n_ids);
+                return;
             }
         }
         self.push_others(&bytes[start..end], ids, encode);

@@ -76,6 +76,7 @@ impl WordCounts {
 
     /// Adds the counts of another text.
     pub(crate) fn merge(&mut self, other: &Self) {
+        self.short.make_room(other.short.n_words);
         for (word, count) in other.short.iter() {
             self.short.add(word, count);
         }
@@ -109,10 +110,10 @@ impl WordCounts {
         self.dropped
     }
 
-    /// The words with their counts, in no order.
-    pub(super) fn into_words(self) -> impl Iterator<Item = (Box<[u8]>, u64)> {
-        let short: Vec<_> = self.short.iter().collect();
-        short.into_iter().map(|(word, count)| (word.to_bytes(), count)).chain(self.long)
+    /// Calls `word` with each word and its count, in no order.
+    pub(super) fn for_each(&self, mut word: impl FnMut(&[u8], u64)) {
+        self.short.iter().for_each(|(short, count)| short.with_bytes(|bytes| word(bytes, count)));
+        self.long.iter().for_each(|(long, &count)| word(long, count));
     }
 }
 
@@ -187,6 +188,14 @@ impl ShortCounts {
         *self = larger;
     }
 
+    /// Grows for another table's words, which come in the order of their places: without room they
+    /// would crowd the first places before the table is half full.
+    fn make_room(&mut self, n_words: usize) {
+        while 4 * (self.n_words + n_words) > 3 * self.slots.len() {
+            self.grow();
+        }
+    }
+
     fn iter(&self) -> impl Iterator<Item = (ShortWord, u64)> {
         self.slots.iter().copied().filter(|slot| slot.0 != ShortWord::NONE)
     }
@@ -208,7 +217,9 @@ mod tests {
             counts.trim();
         }
         let dropped = counts.dropped();
-        (counts.into_words().collect(), dropped)
+        let mut words = BTreeMap::new();
+        counts.for_each(|word, count| _ = words.insert(word.into(), count));
+        (words, dropped)
     }
 
     fn named(words: &[(&str, u64)]) -> BTreeMap<Box<[u8]>, u64> {

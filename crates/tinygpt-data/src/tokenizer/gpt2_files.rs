@@ -12,7 +12,7 @@ use super::{FILE_NAME, KINDS, bpe, read_file};
 use crate::error::DataError;
 
 /// The names that the two files go by: tokens and their ids, merges in their order.
-pub(crate) const PAIRS: [[&str; 2]; 2] =
+pub(super) const PAIRS: [[&str; 2]; 2] =
     [["vocab.json", "merges.txt"], ["encoder.json", "vocab.bpe"]];
 
 /// The two files that `path` means: a folder with both, or one of them beside the other.

@@ -14,6 +14,7 @@ mod classes;
 mod counts;
 mod encoder;
 mod gpt2_files;
+mod learn;
 mod merges;
 mod pieces;
 mod splitter;
@@ -45,6 +46,10 @@ pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// The file that holds a tokenizer.
 pub const FILE_NAME: &str = "tokenizer.json";
+
+/// The sets of files that are a tokenizer, the first of a repository to be taken first.
+pub(crate) const FILE_SETS: [&[&str]; 3] =
+    [&[FILE_NAME], &gpt2_files::PAIRS[0], &gpt2_files::PAIRS[1]];
 
 /// The file that tells `transformers` how to load [`FILE_NAME`].
 pub const CONFIG_FILE_NAME: &str = "tokenizer_config.json";
@@ -199,6 +204,11 @@ impl Tokenizer {
     /// The id of `<|endoftext|>`.
     pub fn eot_id(&self) -> u32 {
         self.eot_id
+    }
+
+    /// The text of `tokenizer.json`.
+    pub fn json(&self) -> &str {
+        &self.json
     }
 
     /// SHA-256 of `tokenizer.json`, in hexadecimal.

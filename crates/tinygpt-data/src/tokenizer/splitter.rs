@@ -15,25 +15,24 @@ const BLOCK: usize = 64;
 /// Calls `word` with the start and the end of each word of `text`, in order, without gaps.
 #[inline]
 pub(super) fn for_each_word(classes: &CharClasses, text: &str, mut word: impl FnMut(usize, usize)) {
-    let mut word_start = 0;
-    let mut at = 0;
+    let (mut word_start, mut at) = (0, 0);
     let mut carry = Carry::default();
-    while at < text.len() {
-        let block = Block::read(classes, text, at);
-        let mut starts = carry.starts(classes, text, at, &block);
-        if at == 0 {
-            starts &= !1;
-        }
+    while word_start < text.len() {
+        // The end of the text ends the last word like the start of another.
+        let (mut starts, n_bytes) = if at < text.len() {
+            let block = Block::read(classes, text, at);
+            let starts = carry.starts(classes, text, at, &block);
+            (if at == 0 { starts & !1 } else { starts }, block.n_bytes)
+        } else {
+            (1, 0)
+        };
         while starts != 0 {
             let start = at + starts.trailing_zeros() as usize;
             word(word_start, start);
             word_start = start;
             starts &= starts - 1;
         }
-        at += block.n_bytes;
-    }
-    if word_start < text.len() {
-        word(word_start, text.len());
+        at += n_bytes;
     }
 }
 

@@ -10,6 +10,7 @@
 //! was put into the queue twice is merged from both entries.
 
 use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, HashMap};
 
 use super::merges::{Pair, pair_key};
@@ -23,40 +24,30 @@ pub(super) struct Learned {
 
 /// Learns merges until there are `vocab_size` tokens, or no pair occurs `min_frequency` times.
 ///
-/// `tokens` are those to begin with, by id; among them the 256 bytes, at `byte_ids`.
+/// `tokens` are those to begin with, by id; among them the bytes of the words.
 pub(super) fn learn(
-    words: impl Iterator<Item = (Box<[u8]>, u64)>,
+    mut words: Words,
     tokens: Vec<Box<[u8]>>,
-    byte_ids: &[u32; 256],
     vocab_size: usize,
     min_frequency: u64,
 ) -> Learned {
     let mut ids: HashMap<Box<[u8]>, u32, QuickHash> = tokens.iter().cloned().zip(0..).collect();
     let mut learned = Learned { tokens, merges: Vec::new() };
-    let mut words = Words::new(words, byte_ids);
-    let mut pairs = Pairs::default();
-    for word in 0..words.n_words() {
-        let count = words.counts[word as usize];
-        for pair in words.symbols(word).windows(2) {
-            pairs.add((pair[0], pair[1]), count, word);
-        }
-    }
-    pairs.queue_found();
+    let mut pairs = Pairs::of(&words);
     while learned.tokens.len() < vocab_size {
-        let Some(entry) = pairs.most_frequent() else { break };
-        if entry.count < min_frequency.max(1) {
+        let Some((pair, count, found_in)) = pairs.most_frequent() else { break };
+        if count < min_frequency.max(1) {
             break;
         }
-        let (left, right) = entry.pair;
-        let token = [&*learned.tokens[left as usize], &*learned.tokens[right as usize]].concat();
+        let token = [&*learned.tokens[pair.0 as usize], &*learned.tokens[pair.1 as usize]].concat();
         let n_tokens = learned.tokens.len() as u32;
         let id = *ids.entry(token.into_boxed_slice()).or_insert_with_key(|token| {
             learned.tokens.push(token.clone());
             n_tokens
         });
-        learned.merges.push(entry.pair);
-        for &word in &entry.words {
-            words.merge(word, entry.pair, id, &mut pairs);
+        learned.merges.push(pair);
+        for word in found_in.iter() {
+            words.merge(word, pair, id, &mut pairs);
         }
         pairs.queue_found();
     }
@@ -64,47 +55,37 @@ pub(super) fn learn(
 }
 
 /// All words as tokens, one after the other in one list, and how often each occurs.
-struct Words {
+pub(super) struct Words {
+    byte_ids: [u32; 256],
     symbols: Vec<u32>,
-    /// Where each word begins; one more than there are words.
-    starts: Vec<usize>,
-    /// How many tokens each word has; fewer and fewer.
-    lengths: Vec<u32>,
-    counts: Vec<u64>,
+    words: Vec<Word>,
+}
+
+/// Where a word begins, how many tokens it has (fewer and fewer), and how often it occurs.
+struct Word {
+    start: usize,
+    length: u32,
+    count: u64,
 }
 
 impl Words {
-    fn new(words: impl Iterator<Item = (Box<[u8]>, u64)>, byte_ids: &[u32; 256]) -> Self {
-        let mut all = Self {
-            symbols: Vec::new(),
-            starts: Vec::new(),
-            lengths: Vec::new(),
-            counts: Vec::new(),
-        };
-        // A word of one byte has no pair.
-        for (word, count) in words.filter(|(word, _)| word.len() > 1) {
-            all.starts.push(all.symbols.len());
-            all.lengths.push(word.len() as u32);
-            all.counts.push(count);
-            all.symbols.extend(word.iter().map(|&byte| byte_ids[usize::from(byte)]));
+    /// No words yet; `byte_ids` are the tokens that they will begin with.
+    pub(super) fn new(byte_ids: [u32; 256]) -> Self {
+        Self { byte_ids, symbols: Vec::new(), words: Vec::new() }
+    }
+
+    /// Adds a word; one of a single byte has no pair and is left out.
+    pub(super) fn push(&mut self, word: &[u8], count: u64) {
+        if word.len() > 1 {
+            let (start, length) = (self.symbols.len(), word.len() as u32);
+            self.words.push(Word { start, length, count });
+            self.symbols.extend(word.iter().map(|&byte| self.byte_ids[usize::from(byte)]));
         }
-        all
-    }
-
-    fn n_words(&self) -> u32 {
-        self.counts.len() as u32
-    }
-
-    fn symbols(&self, word: u32) -> &[u32] {
-        let start = self.starts[word as usize];
-        &self.symbols[start..start + self.lengths[word as usize] as usize]
     }
 
     /// Merges a pair wherever it stands in a word, from left to right, and tells the pairs.
     fn merge(&mut self, word: u32, (left, right): Pair, id: u32, pairs: &mut Pairs) {
-        let start = self.starts[word as usize];
-        let count = self.counts[word as usize];
-        let length = &mut self.lengths[word as usize];
+        let Word { start, ref mut length, count } = self.words[word as usize];
         let symbols = &mut self.symbols[start..start + *length as usize];
         let (mut read, mut written) = (0, 0);
         while read < symbols.len() {
@@ -131,89 +112,132 @@ impl Words {
 /// How often each pair occurs, where, and which is next.
 #[derive(Default)]
 struct Pairs {
-    /// How often each pair occurs now.
-    counts: HashMap<u64, u64, QuickHash>,
-    /// The words in which pairs were found since the last merge.
-    found: HashMap<u64, Vec<u32>, QuickHash>,
-    queue: BinaryHeap<Entry>,
+    states: HashMap<u64, PairState, QuickHash>,
+    /// The pairs found since the last merge, and the words that they were found in.
+    found: Vec<(u64, WordList)>,
     n_merges: u32,
+    queue: BinaryHeap<Entry>,
+    /// The words of each entry of the queue.
+    lists: Vec<WordList>,
+}
+
+/// What is known of a pair.
+#[derive(Clone, Copy)]
+struct PairState {
+    /// How often it occurs now.
+    count: u64,
+    /// After which merge it was found last, and its place among those found then.
+    found: (u32, u32),
 }
 
 impl Pairs {
+    /// The pairs of bytes, which are few: a table finds them quicker than a map.
+    fn of(words: &Words) -> Self {
+        let n_ids = words.byte_ids.iter().max().map_or(0, |&id| id as usize + 1);
+        let mut table: Vec<(u64, Option<WordList>)> = Vec::new();
+        table.resize_with(n_ids * n_ids, || (0, None));
+        for (word, word_idx) in words.words.iter().zip(0u32..) {
+            let symbols = &words.symbols[word.start..word.start + word.length as usize];
+            for pair in symbols.windows(2) {
+                let (total, list) = &mut table[pair[0] as usize * n_ids + pair[1] as usize];
+                *total += word.count;
+                match list {
+                    Some(list) => list.push(word_idx),
+                    None => *list = Some(WordList::of(word_idx)),
+                }
+            }
+        }
+        let mut pairs = Self::default();
+        for (at, (count, list)) in table.into_iter().enumerate() {
+            let Some(list) = list else { continue };
+            let key = pair_key((at / n_ids) as u32, (at % n_ids) as u32);
+            pairs.states.insert(key, PairState { count, found: (0, 0) });
+            pairs.found.push((key, list));
+        }
+        pairs.queue_found();
+        pairs
+    }
+
     fn add(&mut self, (left, right): Pair, count: u64, word: u32) {
         let key = pair_key(left, right);
-        *self.counts.entry(key).or_default() += count;
-        let words = self.found.entry(key).or_default();
-        if words.last() != Some(&word) {
-            words.push(word);
+        let now = (self.n_merges, self.found.len() as u32);
+        let state = self.states.entry(key).or_insert(PairState { count: 0, found: (0, 0) });
+        state.count += count;
+        if state.found.0 == self.n_merges {
+            self.found[state.found.1 as usize].1.push(word);
+        } else {
+            state.found = now;
+            self.found.push((key, WordList::of(word)));
         }
     }
 
     fn remove(&mut self, (left, right): Pair, count: u64) {
-        if let Some(total) = self.counts.get_mut(&pair_key(left, right)) {
-            *total = total.saturating_sub(count);
+        if let Some(state) = self.states.get_mut(&pair_key(left, right)) {
+            state.count = state.count.saturating_sub(count);
         }
     }
 
     /// Puts the pairs found since the last merge into the queue.
     fn queue_found(&mut self) {
         self.n_merges += 1;
-        for (key, words) in self.found.drain() {
-            let count = self.counts.get(&key).copied().unwrap_or(0);
+        for (key, words) in self.found.drain(..) {
+            let count = self.states.get(&key).map_or(0, |state| state.count);
             if count > 0 {
-                let pair = ((key >> 32) as u32, key as u32);
-                self.queue.push(Entry { count, pair, found: Reverse(self.n_merges), words });
+                let list = Reverse(self.lists.len() as u32);
+                self.queue.push(Entry { count, pair: Reverse(key), list });
+                self.lists.push(words);
             }
         }
     }
 
-    /// The pair that occurs most often, with the words in which it was found.
-    fn most_frequent(&mut self) -> Option<Entry> {
+    /// The pair that occurs most often, how often, and the words in which it was found.
+    fn most_frequent(&mut self) -> Option<(Pair, u64, WordList)> {
         loop {
-            let mut entry = self.queue.pop()?;
-            let count = self.counts.get(&pair_key(entry.pair.0, entry.pair.1)).copied()?;
-            if entry.count == count {
-                return Some(entry);
+            let mut top = self.queue.peek_mut()?;
+            let key = top.pair.0;
+            let count = self.states.get(&key)?.count;
+            if top.count != count {
+                top.count = count;
+                continue;
             }
-            entry.count = count;
-            self.queue.push(entry);
+            let words = std::mem::take(self.lists.get_mut(PeekMut::pop(top).list.0 as usize)?);
+            return Some((((key >> 32) as u32, key as u32), count, words));
         }
     }
 }
 
 /// A pair in the queue. The largest is next: most occurrences, then smaller ids, then found first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     count: u64,
-    pair: Pair,
-    found: Reverse<u32>,
-    words: Vec<u32>,
+    pair: Reverse<u64>,
+    /// The place of its words among the lists.
+    list: Reverse<u32>,
 }
 
-impl Entry {
-    fn key(&self) -> (u64, Reverse<Pair>, Reverse<u32>) {
-        (self.count, Reverse(self.pair), self.found)
+/// Words in the order in which they were found. Most pairs stand in one word only.
+#[derive(Default)]
+struct WordList {
+    first: u32,
+    others: Vec<u32>,
+}
+
+impl WordList {
+    fn of(first: u32) -> Self {
+        Self { first, others: Vec::new() }
+    }
+
+    /// Adds a word, which may be the last one again.
+    fn push(&mut self, word: u32) {
+        if *self.others.last().unwrap_or(&self.first) != word {
+            self.others.push(word);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> {
+        std::iter::once(self.first).chain(self.others.iter().copied())
     }
 }
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Entry {}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
@@ -242,8 +266,9 @@ mod tests {
         let tokens = (b'a'..=b'f').map(|byte| [byte].into()).collect();
         let mut byte_ids = [0; 256];
         (b'a'..=b'f').zip(0..).for_each(|(byte, id)| byte_ids[usize::from(byte)] = id);
-        let counted = words.iter().map(|(word, count)| (word.as_bytes().into(), *count));
-        let learned = learn(counted, tokens, &byte_ids, vocab_size, min);
+        let mut all = Words::new(byte_ids);
+        words.iter().for_each(|(word, count)| all.push(word.as_bytes(), *count));
+        let learned = learn(all, tokens, vocab_size, min);
         let text = |id: u32| String::from_utf8(learned.tokens[id as usize].to_vec()).unwrap();
         // A pair that was merged twice has its last rank, in the library as here.
         let merges = &learned.merges;

@@ -43,10 +43,10 @@ impl ShortWord {
         Some(Self((sixteen & keep) | ((n_bytes as u128) << 120)))
     }
 
-    /// The bytes of the word.
-    pub(super) fn to_bytes(self) -> Box<[u8]> {
+    /// Calls `take` with the bytes of the word.
+    pub(super) fn with_bytes<T>(self, take: impl FnOnce(&[u8]) -> T) -> T {
         let n_bytes = (self.0 >> 120) as usize;
-        self.0.to_le_bytes()[..n_bytes].into()
+        take(&self.0.to_le_bytes()[..n_bytes])
     }
 
     /// A hash whose high bits are good.
@@ -112,7 +112,7 @@ mod tests {
                     assert!(end - start > MAX_BYTES);
                     continue;
                 };
-                assert_eq!(*word.to_bytes(), text[start..end]);
+                word.with_bytes(|bytes| assert_eq!(bytes, &text[start..end]));
                 assert_eq!(Some(word), ShortWord::at(&text[start..end], 0, end - start));
             }
         }

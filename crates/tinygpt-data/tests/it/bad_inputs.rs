@@ -35,7 +35,7 @@ fn requests_that_cannot_work() {
         ..base.clone()
     };
     let tokenizer = |content: &str| PrepareRequest {
-        tokenizer: Some(write(dir.path(), "t/tokenizer.json", content)),
+        tokenizer: Some(write(dir.path(), "t/tokenizer.json", content).into()),
         ..base.clone()
     };
     let fraction =
@@ -43,7 +43,8 @@ fn requests_that_cannot_work() {
     let percentage = |data_percentage| PrepareRequest { data_percentage, ..base.clone() };
     let missing =
         PrepareRequest { source: Some(dir.path().join("none.txt").into()), ..base.clone() };
-    let no_tokenizer = PrepareRequest { tokenizer: Some(dir.path().join("no")), ..base.clone() };
+    let no_tokenizer =
+        PrepareRequest { tokenizer: Some(dir.path().join("no").into()), ..base.clone() };
     let no_source = |name: &str| PrepareRequest { source: None, ..named(name) };
 
     use ErrorKind::{Corrupt, Io, Usage};

@@ -250,7 +250,7 @@ fn a_tokenizer_is_reused_byte_for_byte() {
     let other = write(dir.path(), "b.txt", "Something else: «été» 🐚. ".repeat(50));
     let second = PrepareRequest {
         dataset_name: "other".into(),
-        tokenizer: Some(made.dir),
+        tokenizer: Some(made.dir.into()),
         ..request(dir.path(), &other)
     };
     let reused = prepare(&second, &NoProgress).unwrap().meta;

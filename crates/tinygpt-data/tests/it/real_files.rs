@@ -71,7 +71,7 @@ fn gpt2s_vocabulary_gives_the_known_counts() {
     // nanoGPT's counts for the two parts, encoded separately.
     let source = folder.with_file_name("tinyshakespeare_input.txt");
     let dir = tempfile::tempdir().unwrap();
-    let request = PrepareRequest { tokenizer: Some(folder), ..request(dir.path(), &source) };
+    let request = PrepareRequest { tokenizer: Some(folder.into()), ..request(dir.path(), &source) };
     let meta = prepare(&request, &NoProgress).unwrap().meta;
     assert_eq!((meta.train.n_tokens, meta.val.n_tokens), (301_966, 36_059));
 }

@@ -107,7 +107,7 @@ fn a_resume_that_would_be_another_run_names_both_values() {
             dataset_name: "text".into(),
             data_dir: resumed.data_dir.clone(),
             source,
-            tokenizer,
+            tokenizer: tokenizer.map(Into::into),
             val_fraction: Some(0.1),
             force: true,
             ..PrepareRequest::default()

@@ -124,3 +124,41 @@ fn files_of_a_model_are_fetched_by_name_and_found_again() {
     let error = fetch(&world, &both[..1]).unwrap_err().to_string();
     assert!(error.contains("does not hold tokenizer.json"), "{error}");
 }
+
+/// What `prepare` makes of a text with the tokenizer of `o/m`.
+fn prepare_with_model(world: &World, tokenizer: &str) -> Result<PrepareSummary, DataError> {
+    let text = crate::write(world.home.path(), "owl.txt", "It's an owl's café. ".repeat(40));
+    let request = PrepareRequest {
+        tokenizer: Some(tokenizer.into()),
+        hub: world.options.clone(),
+        ..crate::request(world.home.path(), &text)
+    };
+    prepare(&request, &world.recorder)
+}
+
+#[test]
+fn a_tokenizer_comes_from_the_hub() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/bpe/tokenizer.json");
+    let whole = fs::read(golden).unwrap();
+    let files = [("small/tokenizer.json", whole.clone()), ("tokenizer.json", b"{}".to_vec())];
+    let mut world = World::with(FakeHub::start_model("o/m", &files), Vec::new());
+    let summary = prepare_with_model(&world, "hub:o/m/small").unwrap();
+    assert!(fs::read(summary.dir.join("tokenizer.json")).unwrap() == whole);
+    let message = prepare_with_model(&world, "hub:o/m").unwrap_err().to_string();
+    assert!(message.contains("not a tokenizer.json"), "{message}");
+    let message = prepare_with_model(&world, "hub:o/m/other").unwrap_err().to_string();
+    assert!(message.contains("other/vocab.json"), "{message}");
+    world.options.offline = true;
+    assert!(prepare_with_model(&world, "hub:o/m/small").unwrap().kept);
+
+    let json: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    let merges = json["model"]["merges"].as_array().unwrap().iter();
+    let merges: String = merges
+        .map(|merge| format!("{} {}\n", merge[0].as_str().unwrap(), merge[1].as_str().unwrap()))
+        .collect();
+    let vocab = json["model"]["vocab"].to_string();
+    let files = [("vocab.json", vocab.into_bytes()), ("merges.txt", merges.into_bytes())];
+    let world = World::with(FakeHub::start_model("o/m", &files), Vec::new());
+    let summary = prepare_with_model(&world, "hub:o/m").unwrap();
+    assert!(fs::read(summary.dir.join("tokenizer.json")).unwrap() == whole);
+}
