@@ -18,6 +18,7 @@ PACKAGES = {
     "numpy": ("numpy>=2,<3", "numpy"),
     "transformers": ("transformers>=5,<6", "transformers"),
     "tokenizers": ("tokenizers>=0.22,<1", "tokenizers"),
+    "pyarrow": ("pyarrow>=20,<30", "pyarrow"),
     "safetensors": ("safetensors>=0.5,<1", "safetensors"),
     "gguf": ("gguf>=0.17,<1", "gguf"),
     "llama-cpp-python": ("llama-cpp-python>=0.3.16,<0.4", "llama_cpp"),
