@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::write_whole;
 use crate::error::TrainError;
 use crate::report::{EvalRecord, StepRecord};
 
@@ -92,9 +93,7 @@ impl Metrics {
                 Err(_) => break,
             }
         }
-        let part = out_dir.join(".metrics.jsonl.part");
-        std::fs::write(&part, &kept).map_err(TrainError::io("write", &part))?;
-        std::fs::rename(&part, &path).map_err(TrainError::io("replace", &path))?;
+        write_whole(&path, kept.as_bytes())?;
         let file = File::options()
             .append(true)
             .open(&path)
@@ -124,6 +123,16 @@ impl Metrics {
     /// [`TrainError::Io`] if the file cannot be written.
     pub fn flush(&mut self) -> Result<(), TrainError> {
         self.writer.flush().map_err(TrainError::io("write", &self.path))
+    }
+
+    /// Makes everything survive a power cut. Its name does once `out_dir` is synced, as it is with
+    /// every checkpoint.
+    ///
+    /// # Errors
+    /// As [`Metrics::flush`].
+    pub fn sync(&mut self) -> Result<(), TrainError> {
+        self.flush()?;
+        self.writer.get_ref().sync_data().map_err(TrainError::io("sync", &self.path))
     }
 
     fn write(&mut self, line: &Line) -> Result<(), TrainError> {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use candle_core::Device;
 use tinygpt_data::Tokenizer;
 use tinygpt_model::Gpt;
 use tinygpt_model::hf::{self, SpecialTokens};
@@ -24,14 +25,10 @@ use crate::usage::UsageError;
 pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     let settings = layered.resolve()?;
     let device = settings.device.open(SampleOptions::BINARY)?;
-    let dir = find(&settings)?;
-    let tokenizer = Tokenizer::from_dir(&dir)?;
-    let mut gpt = hf::read_dir(&dir, &device)?;
-    check_vocabulary(&gpt, &tokenizer, &dir)?;
+    let Opened { tokenizer, mut gpt, special } = open(&settings, &device)?;
     if let Some(threads) = settings.threads {
         gpt.set_threads(threads);
     }
-    let special = special_tokens(&dir, &tokenizer)?;
     let teller = storyteller(&settings.start, &gpt, &tokenizer, special.bos)?;
     let params = settings.params(&tokenizer, special.eos);
     let mut out = Output::lock();
@@ -44,6 +41,38 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     let speed = grouped((n_tokens as f64 / seconds).round() as u64);
     say(&format!("{} tokens in {}, {speed} tokens/s", grouped(n_tokens as u64), spoken(seconds)));
     Ok(Ended::Done)
+}
+
+/// What a checkpoint holds for us.
+struct Opened {
+    tokenizer: Tokenizer,
+    gpt: Gpt,
+    special: SpecialTokens,
+}
+
+/// Reads the checkpoint; the one in its place if a trainer has removed it meanwhile.
+fn open(settings: &SampleSettings, device: &Device) -> Result<Opened> {
+    let mut dir = find(settings)?;
+    loop {
+        match read(&dir, device) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => {
+                let now = find(settings)?;
+                if now == dir {
+                    return Err(error);
+                }
+                dir = now;
+            }
+        }
+    }
+}
+
+fn read(dir: &Path, device: &Device) -> Result<Opened> {
+    let tokenizer = Tokenizer::from_dir(dir)?;
+    let gpt = hf::read_dir(dir, device)?;
+    check_vocabulary(&gpt, &tokenizer, dir)?;
+    let special = special_tokens(dir, &tokenizer)?;
+    Ok(Opened { tokenizer, gpt, special })
 }
 
 /// The checkpoint's directory; without one, says how to make it.

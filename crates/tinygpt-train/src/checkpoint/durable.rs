@@ -30,20 +30,28 @@ pub(super) fn sync_dir(_path: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Creates `dir` with its parents and makes its name durable.
+/// Creates `dir` with its parents and makes each of the new names durable.
 pub(super) fn create_dir(dir: &Path) -> Result<(), TrainError> {
     if dir.is_dir() {
         return Ok(());
     }
-    std::fs::create_dir_all(dir).map_err(TrainError::io("create the directory", dir))?;
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => sync_dir(Path::new(".")),
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if !parent.exists() {
+        create_dir(parent)?;
     }
+    match std::fs::create_dir(dir) {
+        // Another process was quicker; who of us goes on is up to the lock.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        made => made.map_err(TrainError::io("create the directory", dir))?,
+    }
+    sync_dir(parent)
 }
 
 /// Writes a small file durably under a name that readers never see half-written.
-pub(super) fn write_whole(path: &Path, contents: &[u8]) -> Result<(), TrainError> {
+pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> Result<(), TrainError> {
     let part = part_of(path);
     std::fs::write(&part, contents).map_err(TrainError::io("write", &part))?;
     sync_file(&part)?;

@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::TrainError;
 
+pub(crate) use durable::write_whole;
 pub(crate) use lock::OutDirLock;
 pub(crate) use moments::{read_moments, write_moments};
 pub(crate) use pointer::point;

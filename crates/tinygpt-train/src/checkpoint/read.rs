@@ -53,29 +53,35 @@ impl fmt::Display for Which {
 /// [`TrainError::NothingToResume`] if there is no checkpoint, [`TrainError::Corrupt`] if it is
 /// damaged, [`TrainError::Io`] if it cannot be read.
 pub fn locate(out_dir: &Path, which: &Which) -> Result<PathBuf, TrainError> {
-    let name = match which {
-        Which::Dir(dir) => {
-            if dir.join(manifest::FILE_NAME).exists() {
-                manifest::verify(dir)?;
-            }
-            return Ok(dir.clone());
-        }
-        Which::Best => BEST,
-        Which::Last => LAST,
-    };
     // A trainer may move the link and prune while we read; then the new target is the answer.
-    let mut dir = named(out_dir, name)?;
+    let mut dir = resolve(out_dir, which)?;
     loop {
+        if matches!(which, Which::Dir(_)) && !dir.join(manifest::FILE_NAME).exists() {
+            return Ok(dir);
+        }
         match manifest::verify(&dir) {
             Ok(()) => return Ok(dir),
             Err(error) => {
-                let now = named(out_dir, name)?;
+                let now = resolve(out_dir, which)?;
                 if now == dir {
                     return Err(error);
                 }
                 dir = now;
             }
         }
+    }
+}
+
+/// The directory that is meant now. A link is followed here, once, so that all files come from the
+/// same checkpoint.
+fn resolve(out_dir: &Path, which: &Which) -> Result<PathBuf, TrainError> {
+    match which {
+        Which::Dir(dir) if dir.is_symlink() => {
+            dir.canonicalize().map_err(TrainError::io("follow the link", dir))
+        }
+        Which::Dir(dir) => Ok(dir.clone()),
+        Which::Best => named(out_dir, BEST),
+        Which::Last => named(out_dir, LAST),
     }
 }
 

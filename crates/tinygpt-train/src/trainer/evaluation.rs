@@ -43,7 +43,7 @@ impl Trainer {
             self.progress.best = Some(Best { step: record.iter, val_loss: record.val_loss });
         }
         if is_best || self.config.always_save_checkpoint {
-            self.save(is_best, report)?;
+            self.save(is_best, metrics, report)?;
         }
         Ok(())
     }

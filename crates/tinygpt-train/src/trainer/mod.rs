@@ -173,7 +173,7 @@ impl Trainer {
                 break ending;
             }
             if self.is_time_to_save() {
-                self.save(false, report)?;
+                self.save(false, &mut metrics, report)?;
             }
 
             profile::switch(self.config.profile);
@@ -193,7 +193,7 @@ impl Trainer {
         };
         metrics.flush()?;
         if self.progress.last_saved != Some(self.progress.step) {
-            self.save(false, report)?;
+            self.save(false, &mut metrics, report)?;
         }
         if self.config.profile {
             report.profile(&profiled.conclude(self.config.resolved_threads(), self.peak_flops));

@@ -10,18 +10,22 @@ use crate::checkpoint::{
     self, BEST, FORMAT_VERSION, Keep, LAST, OPTIMIZER_FILE, STATE_FILE, State,
 };
 use crate::error::TrainError;
+use crate::metrics::Metrics;
 use crate::report::{Report, Saved};
 use crate::start::{device_name, instruction_set};
 
 impl Trainer {
     /// Saves the state as it is now and moves the links. Keeps the best checkpoint and some of the
-    /// newest: should the last turn out damaged, there is one to fall back to.
+    /// newest: should the last turn out damaged, there is one to fall back to. The metrics that
+    /// belong to the checkpoint are on the disk before it.
     pub(super) fn save(
         &mut self,
         is_best: bool,
+        metrics: &mut Metrics,
         report: &mut dyn Report,
     ) -> Result<(), TrainError> {
         let started = Instant::now();
+        metrics.sync()?;
         let (step, out_dir) = (self.progress.step, &self.config.out_dir);
         let dir = checkpoint::save(out_dir, step, |dir| self.write_files(dir))?;
         checkpoint::point(out_dir, LAST, step)?;

@@ -1,0 +1,41 @@
+//! Faults, put to the real binaries: kills, full disks, power cuts, damage, races, signals.
+//!
+//! After each of them the promise of `docs/reliability.md` must hold: nothing that was reported as
+//! saved is lost, and a run that goes on ends in the same weights, moments, counters and losses as
+//! one that was never disturbed, bit for bit.
+//!
+//! ```text
+//! cargo test --test faults                                   a quick set, part of `cargo test`
+//! TINYGPT_FAULTS=full cargo test --test faults -- --nocapture    all of it, with a table
+//! TINYGPT_FAULT_SEED=7 …                                     other moments, bits and orders
+//! ```
+//!
+//! What needs root or a tool that is not there says `skipped`. The mutation check, which shows that
+//! the suite can fail, is `.ci/mutate`.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod chains;
+mod damage;
+#[path = "../it/program.rs"]
+#[allow(dead_code, reason = "its tables are for the other tests")]
+mod program;
+mod races;
+mod report;
+mod world;
+
+#[cfg(unix)]
+mod crash_states;
+#[cfg(unix)]
+mod disk;
+#[cfg(unix)]
+mod places;
+#[cfg(unix)]
+mod power_cuts;
+#[cfg(unix)]
+mod readers;
+#[cfg(unix)]
+mod signals;
+#[cfg(unix)]
+mod system_calls;
+#[cfg(unix)]
+mod trace;
