@@ -14,6 +14,7 @@ use tinygpt_train::{ErrorKind as TrainKind, TrainError};
 use crate::args::{self, Invocation, NoRun};
 use crate::layer::Layered;
 use crate::options::Options;
+use crate::signals;
 use crate::terminal::{Output, say};
 use crate::usage::UsageError;
 
@@ -44,6 +45,7 @@ pub fn run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) 
         say(&format!("error: a bug in TinyGPT {}: {panic}", env!("CARGO_PKG_VERSION")));
         say("hint: please report it with the command you typed; what was saved is still good");
     }));
+    signals::survive_file_limit();
     let ended = panic::catch_unwind(AssertUnwindSafe(|| parse_and_run(work)));
     ExitCode::from(ended.unwrap_or(UNEXPECTED))
 }
@@ -85,17 +87,25 @@ fn print_refusal(error: &clap::Error) {
 fn report(error: &anyhow::Error) {
     say(&format!("error: {}", chain(error)));
     let hint = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
-    if let Some(hint) = hint.or_else(|| is_disk_full(error).then_some(FULL_HINT)) {
+    if let Some(hint) = hint.or_else(|| hint_of_disk(error)) {
         say(&format!("hint: {hint}"));
     }
 }
 
-const FULL_HINT: &str = "free some space; all that was saved before is whole, and `train` goes on \
-                         from it with --init-from resume";
-
-fn is_disk_full(error: &anyhow::Error) -> bool {
+/// The way on where the disk, or what this user may write to it, is used up.
+fn hint_of_disk(error: &anyhow::Error) -> Option<&'static str> {
     let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    io_errors.map(io::Error::kind).any(|kind| kind == io::ErrorKind::StorageFull)
+    io_errors.map(io::Error::kind).find_map(|kind| match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
+            "free some space; all that was saved before is whole, and `train` goes on from it \
+             with --init-from resume",
+        ),
+        io::ErrorKind::FileTooLarge => Some(
+            "a limit on the size of files is in the way: see `ulimit -f`; all that was saved \
+             before is whole, and `train` goes on from it with --init-from resume",
+        ),
+        _ => None,
+    })
 }
 
 /// The chain of causes, without those whose text the message before already holds.

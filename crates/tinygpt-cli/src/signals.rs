@@ -15,6 +15,15 @@ const STOPPERS: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
 #[cfg(not(unix))]
 const STOPPERS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
 
+/// Lets a write that exceeds the limit of a file's size (`ulimit -f`) fail with an error, which can
+/// be told and handled; without this the system ends the process there and then. Writing to a pipe
+/// that nobody reads is an error already: the standard library sees to it.
+pub fn survive_file_limit() {
+    // Should the system refuse, the limit does what it always does.
+    #[cfg(unix)]
+    let _ = flag::register(consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
+}
+
 /// What the next signal does: exit with 128 + its number, or raise a flag first.
 #[derive(Debug)]
 pub struct Signals {

@@ -67,6 +67,17 @@ impl<'de> Deserialize<'de> for InitFrom {
     }
 }
 
+/// What happens where a loss or a gradient is not a finite number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNonFinite {
+    /// The run ends before the update.
+    #[default]
+    Stop,
+    /// The update is not made, the run goes on with the next batch; too many of them end it.
+    Skip,
+}
+
 /// Everything a run is told. [`Default`] is the original's `train_tiny_stories.json` on a CPU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -131,6 +142,8 @@ pub struct TrainConfig {
     pub beta2: f64,
     /// Largest L2 norm of the whole gradient; 0 switches clipping off.
     pub grad_clip: f64,
+    /// What happens where a loss or a gradient is not finite.
+    pub on_non_finite: OnNonFinite,
     /// Whether the learning rate falls after the warm-up.
     pub decay_lr: bool,
     /// Updates of linear warm-up.
@@ -194,6 +207,7 @@ impl Default for TrainConfig {
             beta1: 0.9,
             beta2: 0.99,
             grad_clip: 1.0,
+            on_non_finite: OnNonFinite::Stop,
             decay_lr: true,
             warmup_iters: 100,
             lr_decay_iters: 10_000,

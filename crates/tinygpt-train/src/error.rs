@@ -5,10 +5,13 @@
 //! this crate itself never prints and never exits.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use tinygpt_data::DataError;
 use tinygpt_model::ModelError;
+
+use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
 
 /// One fault of a configuration: which key, what it holds and what it may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +147,20 @@ pub enum TrainError {
         reason: String,
     },
 
+    /// A checkpoint was written by a newer build than this one.
+    #[error(
+        "{} is of checkpoint format {version}, and this build reads {OLDEST_VERSION} to \
+         {FORMAT_VERSION}: go on with the version of TinyGPT that wrote it, or start over with \
+         `--overwrite`",
+        .path.display()
+    )]
+    NewerFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+
     /// There are checkpoints, and none of them can be used.
     #[error(
         "no usable checkpoint in {}: {}; restore one from a copy, or start over with `--overwrite`",
@@ -156,23 +173,42 @@ pub enum TrainError {
         rejected: Vec<Rejected>,
     },
 
-    /// The loss or the gradient stopped being a number. The weights were not touched by it.
+    /// Numbers stopped being finite. No checkpoint holds any of it.
     #[error(
-        "{what} at iter {iter} (learning rate {learning_rate:e}, last finite gradient norm \
-         {last_grad_norm}): the update was not made. {}",
-        what_is_good(.last_good.as_deref())
+        "{what} at iter {iter} ({}): the run cannot go on. {}",
+        circumstances(*.learning_rate, *.last_grad_norm, .windows.as_ref(), .skipped),
+        way_on(.last_good.as_deref(), .windows.is_some() && .skipped.total == 0)
     )]
     NonFinite {
-        /// What is not finite: the loss, or the gradient of a named parameter.
+        /// What is not finite: the loss, the gradient or the values of a named parameter.
         what: String,
-        /// Updates made before this one.
+        /// Steps made before this one.
         iter: u64,
-        /// The learning rate this update would have had.
+        /// The learning rate of this step.
         learning_rate: f64,
-        /// Gradient norm of the update before, before clipping; NaN where there was none.
+        /// Gradient norm of the last update, before clipping; NaN where there was none.
         last_grad_norm: f64,
+        /// The windows of the update that was not made, by their numbers in the order of the data;
+        /// `None` if it was found elsewhere.
+        windows: Option<Range<u64>>,
+        /// Updates that were passed over before it.
+        skipped: Skipped,
         /// The newest checkpoint, which holds only finite numbers.
-        last_good: Option<PathBuf>,
+        last_good: Option<Box<Path>>,
+    },
+
+    /// The disk refused a checkpoint, and the run ends because of it.
+    #[error("{}", unsaved(*.step, *.n_failed, .last_good.as_deref()))]
+    Unsaved {
+        /// Steps made, of which those after the last good checkpoint are lost.
+        step: u64,
+        /// Saves that failed one after the other.
+        n_failed: u32,
+        /// The newest checkpoint.
+        last_good: Option<Box<Path>>,
+        /// What the last of them failed with.
+        #[source]
+        source: Box<Self>,
     },
 
     /// The loss curves could not be drawn.
@@ -206,12 +242,23 @@ impl TrainError {
             | Self::NothingToResume(_)
             | Self::Mismatch { .. } => ErrorKind::Config,
             Self::Locked(_) => ErrorKind::Locked,
-            Self::Io { .. } => ErrorKind::Io,
-            Self::Corrupt { .. } | Self::NoGoodCheckpoint { .. } => ErrorKind::Corrupt,
+            Self::Io { .. } | Self::Unsaved { .. } => ErrorKind::Io,
+            Self::Corrupt { .. } | Self::NewerFormat { .. } | Self::NoGoodCheckpoint { .. } => {
+                ErrorKind::Corrupt
+            }
             Self::NonFinite { .. } => ErrorKind::NonFinite,
             Self::Data(_) => ErrorKind::Data,
             Self::Model(_) => ErrorKind::Model,
             Self::Plot { .. } | Self::Tensor(_) => ErrorKind::Unexpected,
+        }
+    }
+
+    /// Whether the operating system refused to read or write, whoever asked it to.
+    pub(crate) fn is_io(&self) -> bool {
+        match self {
+            Self::Model(error) => error.kind() == tinygpt_model::ErrorKind::Io,
+            Self::Data(error) => error.kind() == tinygpt_data::ErrorKind::Io,
+            _ => self.kind() == ErrorKind::Io,
         }
     }
 
@@ -225,6 +272,36 @@ impl TrainError {
     pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
         Self::Corrupt { path: path.to_path_buf(), reason: reason.into() }
     }
+}
+
+/// An error with its causes on one line, for where it is only told.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn unsaved(step: u64, n_failed: u32, last_good: Option<&Path>) -> String {
+    let times = match n_failed {
+        1 => String::new(),
+        n => format!(", for the {n}. time in a row"),
+    };
+    let rest = match last_good {
+        Some(dir) => format!(
+            "what was trained after {} is lost, which is whole: make room or choose another disk, \
+             and go on from it with `--init-from resume`",
+            dir.display()
+        ),
+        None => "there is no checkpoint before it".to_string(),
+    };
+    format!("step {step} could not be saved{times}; {rest}")
 }
 
 fn list_faults(faults: &[Fault]) -> String {
@@ -246,13 +323,36 @@ fn list_rejected(rejected: &[Rejected]) -> String {
     each.join("; ")
 }
 
-fn what_is_good(last_good: Option<&Path>) -> String {
+/// What a person needs to look into numbers that are none.
+fn circumstances(
+    learning_rate: f64,
+    last_grad_norm: f64,
+    windows: Option<&Range<u64>>,
+    skipped: &Skipped,
+) -> String {
+    let mut text = format!("learning rate {learning_rate:e}");
+    if last_grad_norm.is_finite() {
+        text += &format!(", gradient norm of the update before {last_grad_norm:.4}");
+    }
+    if let Some(Range { start, end }) = windows {
+        text += &format!(", batch of windows {start} to {}", end - 1);
+    }
+    if skipped.total > 0 {
+        text += &format!(", {} skipped before, {} in a row", skipped.total, skipped.in_row);
+    }
+    text
+}
+
+/// How to go on after numbers that are none; `may_skip` where passing over the batch may help.
+fn way_on(last_good: Option<&Path>, may_skip: bool) -> String {
+    let skip =
+        if may_skip { ", or pass over such batches with `--on-non-finite skip`" } else { "" };
     match last_good {
         Some(dir) => format!(
             "The last good checkpoint is {}: go on from it with `--init-from resume` and a lower \
-             `--learning-rate`",
+             `--learning-rate`{skip}",
             dir.display()
         ),
-        None => "No checkpoint was saved yet: try a lower `--learning-rate`".to_string(),
+        None => format!("No checkpoint was saved yet: try a lower `--learning-rate`{skip}"),
     }
 }

@@ -1,18 +1,22 @@
 //! `metrics.jsonl`: the run's numbers, one JSON object a line.
 //!
-//! Every update writes a `step` line, every evaluation an `eval` line. The file belongs to the
-//! checkpoints: when a run is resumed it is first cut back to what the checkpoint has seen, so that
-//! it reads as if the run had never stopped. It draws nothing (see [`crate::plot`]).
+//! Every update writes a `step` line, every update that was passed over a `skip` line, every
+//! evaluation an `eval` line. The file belongs to the checkpoints: when a run is resumed it is first
+//! cut back to what the checkpoint has seen, so that it reads as if the run had never stopped. It
+//! draws nothing (see [`crate::plot`]).
+//!
+//! A disk that is full costs no run: lines that cannot be written stay in memory until they can, and
+//! what a failed write has left of one is written over.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::write_whole;
-use crate::error::TrainError;
-use crate::report::{EvalRecord, StepRecord};
+use crate::error::{TrainError, chain};
+use crate::report::{EvalRecord, Report, SkipRecord, StepRecord};
 
 /// Name of the file in `out_dir`.
 pub const FILE_NAME: &str = "metrics.jsonl";
@@ -32,6 +36,8 @@ pub const FILE_NAME: &str = "metrics.jsonl";
 pub enum Line {
     /// One update.
     Step(StepRecord),
+    /// One update that was passed over.
+    Skip(SkipRecord),
     /// One evaluation.
     Eval(EvalRecord),
 }
@@ -49,16 +55,26 @@ impl Seen {
     fn holds(&self, line: &Line) -> bool {
         match line {
             Line::Step(record) => record.iter < self.n_iters,
+            Line::Skip(record) => record.iter < self.n_iters,
             Line::Eval(record) => self.last_eval_iter.is_some_and(|last| record.iter <= last),
         }
     }
 }
 
-/// The open file. Lines are buffered; what must be on the disk is flushed by name.
+/// As many bytes of lines are worth a write.
+const FULL_BYTES: usize = 8 << 10;
+
+/// The open file. Lines are gathered; what other programs shall see is flushed by name.
 #[derive(Debug)]
 pub struct Metrics {
     path: PathBuf,
-    writer: BufWriter<File>,
+    file: File,
+    /// Bytes of whole lines in the file.
+    written: u64,
+    /// Whole lines that are not in the file yet.
+    pending: Vec<u8>,
+    /// Whether the last flush failed.
+    is_behind: bool,
 }
 
 impl Metrics {
@@ -69,7 +85,11 @@ impl Metrics {
     pub fn create(out_dir: &Path) -> Result<Self, TrainError> {
         let path = out_dir.join(FILE_NAME);
         let file = File::create(&path).map_err(TrainError::io("create", &path))?;
-        Ok(Self { path, writer: BufWriter::new(file) })
+        Ok(Self::over(path, file, 0))
+    }
+
+    fn over(path: PathBuf, file: File, written: u64) -> Self {
+        Self { path, file, written, pending: Vec::new(), is_behind: false }
     }
 
     /// Opens the file of an earlier run to go on with it, cut back to what the checkpoint has seen.
@@ -94,19 +114,25 @@ impl Metrics {
             }
         }
         write_whole(&path, kept.as_bytes())?;
-        let file = File::options()
-            .append(true)
-            .open(&path)
-            .map_err(TrainError::io("open for appending", &path))?;
-        Ok(Self { path, writer: BufWriter::new(file) })
+        let file = File::options().write(true).open(&path);
+        let file = file.map_err(TrainError::io("open for writing", &path))?;
+        Ok(Self::over(path, file, kept.len() as u64))
     }
 
     /// Adds an update.
     ///
     /// # Errors
-    /// [`TrainError::Io`] if the buffer was full and could not be written.
+    /// [`TrainError::Io`] if the record cannot be told in JSON.
     pub fn step(&mut self, record: &StepRecord) -> Result<(), TrainError> {
         self.write(&Line::Step(record.clone()))
+    }
+
+    /// Adds an update that was passed over.
+    ///
+    /// # Errors
+    /// As [`Metrics::step`].
+    pub fn skip(&mut self, record: &SkipRecord) -> Result<(), TrainError> {
+        self.write(&Line::Skip(record.clone()))
     }
 
     /// Adds an evaluation.
@@ -117,12 +143,64 @@ impl Metrics {
         self.write(&Line::Eval(record.clone()))
     }
 
+    /// Whether so many lines are gathered that they are worth a write.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pending.len() >= FULL_BYTES
+    }
+
     /// Hands everything to the operating system, so that other programs see it.
     ///
     /// # Errors
-    /// [`TrainError::Io`] if the file cannot be written.
+    /// [`TrainError::Io`] if the file cannot be written: the lines are kept, and written by the next
+    /// flush that can.
     pub fn flush(&mut self) -> Result<(), TrainError> {
-        self.writer.flush().map_err(TrainError::io("write", &self.path))
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut file = &self.file;
+        let written = file
+            .seek(SeekFrom::Start(self.written))
+            .and_then(|_| file.write_all(&self.pending))
+            .map_err(TrainError::io("write", &self.path));
+        if written.is_ok() {
+            self.written += self.pending.len() as u64;
+            self.pending.clear();
+        } else {
+            // Half a line; if it cannot be cut off, the next flush writes over it.
+            let _ = self.file.set_len(self.written);
+        }
+        written
+    }
+
+    /// [`Metrics::flush`] for a run that goes on without: the first failure is said, and when it is
+    /// mended.
+    pub(crate) fn flush_or_say(&mut self, report: &mut dyn Report) {
+        let flushed = self.flush();
+        self.say(flushed, report);
+    }
+
+    /// [`Metrics::sync`] in the same way.
+    pub(crate) fn sync_or_say(&mut self, report: &mut dyn Report) {
+        let synced = self.sync();
+        self.say(synced, report);
+    }
+
+    fn say(&mut self, result: Result<(), TrainError>, report: &mut dyn Report) {
+        match result {
+            Ok(()) if self.is_behind => {
+                self.is_behind = false;
+                report.notice("the metrics that could not be written are written now");
+            }
+            Err(error) if !self.is_behind => {
+                self.is_behind = true;
+                report.notice(&format!(
+                    "METRICS NOT WRITTEN: {}. Training goes on; the lines are kept and written as \
+                     soon as that is possible",
+                    chain(&error)
+                ));
+            }
+            _ => {}
+        }
     }
 
     /// Makes everything survive a power cut. Its name does once `out_dir` is synced, as it is with
@@ -132,14 +210,22 @@ impl Metrics {
     /// As [`Metrics::flush`].
     pub fn sync(&mut self) -> Result<(), TrainError> {
         self.flush()?;
-        self.writer.get_ref().sync_data().map_err(TrainError::io("sync", &self.path))
+        self.file.sync_data().map_err(TrainError::io("sync", &self.path))
     }
 
     fn write(&mut self, line: &Line) -> Result<(), TrainError> {
-        serde_json::to_writer(&mut self.writer, line)
-            .map_err(std::io::Error::from)
-            .and_then(|()| self.writer.write_all(b"\n"))
-            .map_err(TrainError::io("write", &self.path))
+        let json = serde_json::to_vec(line)
+            .map_err(|error| TrainError::io("write", &self.path)(error.into()))?;
+        self.pending.extend(json);
+        self.pending.push(b'\n');
+        Ok(())
+    }
+}
+
+impl Drop for Metrics {
+    /// A run that ends with an error leaves its last lines, too.
+    fn drop(&mut self) {
+        let _ = self.flush();
     }
 }
 
@@ -189,6 +275,7 @@ mod tests {
         for line in read(&dir.join(FILE_NAME)).unwrap() {
             match line {
                 Line::Step(record) => steps.push(record.iter),
+                Line::Skip(record) => panic!("{record:?}"),
                 Line::Eval(record) => evals.push(record.iter),
             }
         }
@@ -222,6 +309,26 @@ mod tests {
         // Saved by a signal before the evaluation at 4: it will be made again.
         drop(Metrics::resume(dir.path(), Seen { n_iters: 4, last_eval_iter: Some(0) }).unwrap());
         assert_eq!(iters(dir.path()), ((0..4).collect(), vec![0]));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_a_full_disk_refuses_is_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::create(dir.path()).unwrap();
+        metrics.step(&step(0)).unwrap();
+        metrics.flush().unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut metrics.file, full);
+        metrics.step(&step(1)).unwrap();
+        let error = metrics.flush().unwrap_err();
+        assert!(chain(&error).contains("metrics.jsonl: No space left"), "{}", chain(&error));
+        // Half a line that could not be cut off.
+        metrics.file = file;
+        metrics.file.write_all(b"{\"event\":\"st").unwrap();
+        metrics.step(&step(2)).unwrap();
+        metrics.flush().unwrap();
+        assert_eq!(iters(dir.path()), (vec![0, 1, 2], vec![]));
     }
 
     #[test]

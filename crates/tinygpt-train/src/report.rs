@@ -17,6 +17,8 @@ pub trait Report {
     fn run_summary(&mut self, _summary: &RunSummary) {}
     /// After each update.
     fn step(&mut self, _record: &StepRecord) {}
+    /// In place of an update that was passed over.
+    fn skip(&mut self, _record: &SkipRecord) {}
     /// During an evaluation, which can take minutes: `done` of `total` batches.
     fn evaluating(&mut self, _done: usize, _total: usize) {}
     /// After each evaluation.
@@ -92,6 +94,25 @@ pub struct StepRecord {
     /// reached (model FLOPs utilisation, Chowdhery et al. 2022, appendix B); not on an accelerator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mfu: Option<f32>,
+}
+
+/// One update that was not made, because its loss or gradient was not finite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SkipRecord {
+    /// Steps before it: the number of the update that is missing.
+    pub iter: u64,
+    /// What was not finite.
+    pub reason: String,
+    /// The learning rate it would have had.
+    pub learning_rate: f64,
+    /// The first window of its batch, by number in the order of the data.
+    pub first_window: u64,
+    /// The last one.
+    pub last_window: u64,
+    /// Updates passed over since the last one that was made, with this one.
+    pub in_row: u64,
+    /// Updates passed over in the whole run, with this one.
+    pub total: u64,
 }
 
 /// One evaluation.

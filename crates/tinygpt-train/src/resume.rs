@@ -44,6 +44,7 @@ pub(crate) fn resume(
         window_cursor: state.window_cursor,
         last_eval_iter: state.last_eval_iter,
         best,
+        skipped: state.skipped,
         last_saved: Some(state.step),
     };
     if !config.eval_only {

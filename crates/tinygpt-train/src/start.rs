@@ -9,7 +9,7 @@ use tinygpt_data::{Prepared, Tokenizer};
 use tinygpt_model::{Gpt, hf};
 
 use crate::adamw::AdamW;
-use crate::checkpoint::{self, Best};
+use crate::checkpoint::{self, Best, Skipped};
 use crate::config::{InitFrom, TrainConfig};
 use crate::error::{Fault, TrainError};
 use crate::resume::resume;
@@ -25,6 +25,8 @@ pub(crate) struct Progress {
     pub(crate) last_eval_iter: Option<u64>,
     /// The lowest validation loss among the checkpoints.
     pub(crate) best: Option<Best>,
+    /// Updates that were passed over.
+    pub(crate) skipped: Skipped,
     /// The step of the newest good checkpoint.
     pub(crate) last_saved: Option<u64>,
 }

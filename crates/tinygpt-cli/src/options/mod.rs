@@ -10,7 +10,7 @@ mod train;
 
 pub use prepare::PrepareOptions;
 pub use sample::{SampleOptions, SampleSettings, Start};
-pub use train::{Dtype, TrainOptions};
+pub use train::{Dtype, NonFiniteChoice, TrainOptions};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

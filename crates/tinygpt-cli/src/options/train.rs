@@ -132,6 +132,11 @@ pub struct TrainOptions {
     #[arg(long, help_heading = "Optimizer", value_name = "X", value_parser = finite)]
     pub grad_clip: Option<f64>,
 
+    /// Where a loss or a gradient is not finite: end the run before the update, or pass over the
+    /// batch (at most 10 in a row, and 1 in 20 of all)
+    #[arg(long, help_heading = "Optimizer", value_name = "HOW")]
+    pub on_non_finite: Option<NonFiniteChoice>,
+
     /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal)
     #[arg(long, help_heading = "Machine")]
     pub device: Option<String>,
@@ -202,6 +207,16 @@ impl Layered<TrainOptions> {
         faults.into_result()?;
         Ok((config, device))
     }
+}
+
+/// What happens where numbers stop being finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NonFiniteChoice {
+    /// The run ends, with the last checkpoint as it was.
+    Stop,
+    /// The update is not made, and the run goes on.
+    Skip,
 }
 
 /// Number types as the original names them.

@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal as _};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use tinygpt_train::{EvalRecord, Profile, Report, RunSummary, Saved, StepRecord};
+use tinygpt_train::{EvalRecord, Profile, Report, RunSummary, Saved, SkipRecord, StepRecord};
 
 use super::profile::profile_lines;
 use crate::terminal::{clock, escape_controls, grouped, say};
@@ -78,6 +78,14 @@ impl Report for TrainLines {
             let mean_ms = total_ms / f64::from(n_steps);
             self.line(&step_line(record, mean_ms, self.max_iters));
         }
+    }
+
+    fn skip(&mut self, record: &SkipRecord) {
+        let SkipRecord { iter, reason, first_window, last_window, in_row, total, .. } = record;
+        self.line(&format!(
+            "iter {iter} SKIPPED: {reason}; batch of windows {first_window} to {last_window}, \
+             {in_row} in a row, {total} in all"
+        ));
     }
 
     fn evaluating(&mut self, done: usize, total: usize) {

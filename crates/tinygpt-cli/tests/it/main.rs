@@ -13,6 +13,7 @@ mod fake_hub;
 mod flags;
 mod hub;
 mod interrupted;
+mod limits;
 mod looks;
 mod program;
 mod road;

@@ -53,9 +53,15 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), TrainError> {
 /// Writes a small file durably under a name that readers never see half-written.
 pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> Result<(), TrainError> {
     let part = part_of(path);
-    std::fs::write(&part, contents).map_err(TrainError::io("write", &part))?;
-    sync_file(&part)?;
-    std::fs::rename(&part, path).map_err(TrainError::io("replace", path))
+    let replaced = std::fs::write(&part, contents)
+        .map_err(TrainError::io("write", &part))
+        .and_then(|()| sync_file(&part))
+        .and_then(|()| std::fs::rename(&part, path).map_err(TrainError::io("replace", path)));
+    if replaced.is_err() {
+        // It takes room that the next try may need.
+        let _ = std::fs::remove_file(&part);
+    }
+    replaced
 }
 
 /// The name under which `path` is prepared, in the same directory.

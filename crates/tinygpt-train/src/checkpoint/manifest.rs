@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::durable::sync_file;
+use super::state::{OLDEST_VERSION, version_of};
 use super::{FORMAT_VERSION, OPTIMIZER_FILE, STATE_FILE};
 use crate::error::TrainError;
 
@@ -84,16 +85,25 @@ fn read(path: &Path) -> Result<Manifest, TrainError> {
         }
         Err(error) => return Err(TrainError::io("read", path)(error)),
     };
-    let manifest: Manifest = serde_json::from_slice(&bytes)
-        .map_err(|error| TrainError::corrupt(path, format!("is not a manifest ({error})")))?;
-    if manifest.format_version != FORMAT_VERSION {
-        let reason = format!(
-            "is of format version {}, this build reads {FORMAT_VERSION}",
-            manifest.format_version
-        );
-        return Err(TrainError::corrupt(path, reason));
+    match version_of(&bytes) {
+        None | Some(OLDEST_VERSION..=FORMAT_VERSION) => {}
+        // A single flipped bit can make another version of one file, but not the same of two.
+        Some(version) if version > FORMAT_VERSION && version_of_state(path) == Some(version) => {
+            return Err(TrainError::NewerFormat { path: path.to_path_buf(), version });
+        }
+        Some(version) => {
+            let reason = format!(
+                "is of format {version}, this build reads {OLDEST_VERSION} to {FORMAT_VERSION}"
+            );
+            return Err(TrainError::corrupt(path, reason));
+        }
     }
-    Ok(manifest)
+    serde_json::from_slice(&bytes)
+        .map_err(|error| TrainError::corrupt(path, format!("is not a manifest ({error})")))
+}
+
+fn version_of_state(manifest: &Path) -> Option<u32> {
+    version_of(&std::fs::read(manifest.with_file_name(STATE_FILE)).ok()?)
 }
 
 fn verify_file(path: &Path, entry: &Entry) -> Result<(), TrainError> {

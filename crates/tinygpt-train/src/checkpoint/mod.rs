@@ -25,6 +25,7 @@ mod manifest;
 mod moments;
 mod pointer;
 mod read;
+mod space;
 mod state;
 mod write;
 
@@ -38,7 +39,8 @@ pub(crate) use moments::{read_moments, write_moments};
 pub(crate) use pointer::point;
 pub(crate) use read::{Found, newest_good, open, why};
 pub use read::{Which, locate};
-pub use state::{Best, FORMAT_VERSION, State};
+pub(crate) use state::OLDEST_VERSION;
+pub use state::{Best, FORMAT_VERSION, Skipped, State};
 pub(crate) use write::{Keep, clean_leftovers, prune, remove_all, save};
 
 /// Directory of the checkpoints in `out_dir`.
@@ -54,6 +56,8 @@ pub(crate) const STATE_FILE: &str = "state.json";
 
 /// Prefix of a checkpoint that is being written.
 const TEMPORARY: &str = ".tmp-";
+/// Prefix of a checkpoint that another one of its step is about to replace.
+const REPLACED: &str = ".old-";
 /// Prefix of a checkpoint that is being removed.
 const DELETED: &str = ".del-";
 

@@ -112,12 +112,15 @@ pub(crate) struct Found {
 /// Looks at the checkpoints from the newest on and takes the first good one.
 ///
 /// # Errors
-/// [`TrainError::NoGoodCheckpoint`] if there are some and all are damaged.
+/// [`TrainError::NoGoodCheckpoint`] if there are some and all are damaged;
+/// [`TrainError::NewerFormat`] if the newest that is not was written by a newer build.
 pub(crate) fn newest_good(out_dir: &Path) -> Result<Option<Found>, TrainError> {
     let mut rejected = Vec::new();
     for (_, dir) in list(out_dir)? {
         match open(&dir) {
             Ok(state) => return Ok(Some(Found { dir, state, rejected })),
+            // Whoever goes on from an older one loses steps that are not lost.
+            Err(error @ TrainError::NewerFormat { .. }) => return Err(error),
             Err(error) => rejected.push(Rejected { reason: why(&error), dir }),
         }
     }

@@ -1,7 +1,10 @@
 //! `state.json`: everything of a run that is neither weights nor moments.
 //!
 //! There is no generator to store: initial weights, data order and dropout are functions of the
-//! seed and of the numbers kept here. Unknown keys are refused, a newer format is named.
+//! seed and of the numbers kept here. Unknown keys are refused.
+//!
+//! Format 2 counts the updates that were passed over; in a checkpoint of format 1 there are none.
+//! A newer format is no damage and not passed over: the run ends, and its checkpoints stay.
 
 use std::path::Path;
 
@@ -10,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 
-/// The version of the checkpoint's layout that this build writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the checkpoint's layout that this build writes.
+pub const FORMAT_VERSION: u32 = 2;
+/// The oldest that it reads.
+pub(crate) const OLDEST_VERSION: u32 = 1;
 
 /// The lowest validation loss of a run, and where it was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -21,6 +26,29 @@ pub struct Best {
     pub step: u64,
     /// In nats per token.
     pub val_loss: f32,
+}
+
+/// Updates that were passed over because their loss or gradient was not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skipped {
+    /// In the whole run.
+    pub total: u64,
+    /// Since the last update that was made.
+    pub in_row: u64,
+}
+
+impl Skipped {
+    /// As many in a row are bad luck; one more is a run that is broken.
+    const MAX_IN_ROW: u64 = 10;
+    /// Beyond [`Self::MAX_IN_ROW`], at most one in as many steps.
+    const STEPS_PER_SKIP: u64 = 20;
+
+    /// Whether the update of step `iter` may be passed over, too.
+    pub(crate) fn may_skip(&self, iter: u64) -> bool {
+        let most = Self::MAX_IN_ROW.max(iter / Self::STEPS_PER_SKIP);
+        self.in_row < Self::MAX_IN_ROW && self.total < most
+    }
 }
 
 /// The state of a run between two updates.
@@ -41,6 +69,9 @@ pub struct State {
     pub last_eval_iter: Option<u64>,
     /// The lowest validation loss so far.
     pub best: Option<Best>,
+    /// Updates that were passed over; they count as steps, not as the optimiser's.
+    #[serde(default)]
+    pub skipped: Skipped,
     /// Seed of the run.
     pub seed: u64,
     /// Fingerprint of the prepared data.
@@ -66,26 +97,32 @@ impl State {
         std::fs::write(path, json).map_err(TrainError::io("write", path))
     }
 
-    /// Reads a state, naming a format that this build does not know.
+    /// Reads a state of a format that this build knows.
     pub(super) fn read(path: &Path) -> Result<Self, TrainError> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            format_version: u32,
-        }
         let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
-        let bad = |error: serde_json::Error| {
-            TrainError::corrupt(path, format!("is not a training state ({error})"))
-        };
-        let Versioned { format_version } = serde_json::from_slice(&bytes).map_err(bad)?;
-        if format_version != FORMAT_VERSION {
-            let reason = format!(
-                "is of format version {format_version}, this build reads {FORMAT_VERSION}: \
-                 go on with the version of TinyGPT that wrote it"
-            );
-            return Err(TrainError::corrupt(path, reason));
+        match version_of(&bytes) {
+            Some(version) if version > FORMAT_VERSION => {
+                return Err(TrainError::NewerFormat { path: path.to_path_buf(), version });
+            }
+            Some(version) if version < OLDEST_VERSION => {
+                let reason = format!("is of format {version}, which there never was");
+                return Err(TrainError::corrupt(path, reason));
+            }
+            _ => {}
         }
-        serde_json::from_slice(&bytes).map_err(bad)
+        serde_json::from_slice(&bytes).map_err(|error| {
+            TrainError::corrupt(path, format!("is not a training state ({error})"))
+        })
     }
+}
+
+/// The `format_version` of a JSON object, whatever else is in it.
+pub(super) fn version_of(json: &[u8]) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        format_version: u32,
+    }
+    serde_json::from_slice(json).ok().map(|Versioned { format_version }| format_version)
 }
 
 #[cfg(test)]
@@ -103,6 +140,7 @@ mod tests {
             window_cursor: 16_000,
             last_eval_iter: Some(250),
             best: Some(Best { step: 250, val_loss: best }),
+            skipped: Skipped { total: 3, in_row: 1 },
             seed: u64::MAX,
             data_fingerprint: "ab".to_string(),
             tokenizer_sha256: "cd".to_string(),
@@ -125,11 +163,21 @@ mod tests {
     }
 
     #[test]
+    fn ten_in_a_row_are_passed_over_and_one_in_twenty_of_all() {
+        let may_skip = |total, in_row, iter| Skipped { total, in_row }.may_skip(iter);
+        assert!(may_skip(0, 0, 0) && may_skip(9, 9, 9));
+        assert!(!may_skip(10, 10, 10) && !may_skip(10, 10, 1_000_000));
+        assert!(!may_skip(10, 0, 200) && may_skip(10, 0, 220));
+        assert!(!may_skip(50, 0, 1000) && may_skip(49, 0, 1000));
+    }
+
+    #[test]
     fn another_format_and_unknown_keys_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
         for (from, to, expected) in [
-            ("\"format_version\": 1", "\"format_version\": 2", "format version 2"),
+            ("\"format_version\": 2", "\"format_version\": 3", "of checkpoint format 3"),
+            ("\"format_version\": 2", "\"format_version\": 0", "format 0"),
             ("\"step\": 250", "\"step\": 250, \"stop\": 1", "unknown field"),
             ("\"step\": 250", "\"step\": -1", "not a training state"),
         ] {

@@ -5,23 +5,29 @@
 use std::path::{Path, PathBuf};
 
 use super::durable::{create_dir, sync_dir};
-use super::{BEST, DELETED, DIR_NAME, LAST, TEMPORARY};
-use super::{dir_name, entry_names, list, manifest};
+use super::{BEST, DELETED, DIR_NAME, LAST, REPLACED, TEMPORARY};
+use super::{dir_name, entry_names, list, manifest, space};
 use crate::error::TrainError;
 
-/// Saves the checkpoint of `step`: `write_files` fills a directory, which then gets its name.
+/// Saves the checkpoint of `step`: `write_files` fills a directory with about `n_bytes`, which then
+/// gets its name.
 ///
 /// When this returns the checkpoint is durable: files, directory and name are synced. When it fails
 /// nothing has changed.
 pub(crate) fn save(
     out_dir: &Path,
     step: u64,
+    n_bytes: u64,
     write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
     let parent = out_dir.join(DIR_NAME);
     create_dir(&parent)?;
+    // What an earlier save left that failed even to clean up takes room; if it still cannot go,
+    // only that of this very step is in the way.
+    let _ = clean_leftovers(out_dir);
     let temporary = parent.join(format!("{TEMPORARY}{}", dir_name(step)));
     remove_dir(&temporary)?;
+    space::check(&parent, n_bytes)?;
     let saved = fill(&temporary, write_files).and_then(|()| publish(&parent, &temporary, step));
     if saved.is_err() {
         // The save has failed already; that its leftovers stay as well is not worth a second error.
@@ -44,13 +50,22 @@ fn fill(
 
 fn publish(parent: &Path, temporary: &Path, step: u64) -> Result<PathBuf, TrainError> {
     let dir = parent.join(dir_name(step));
-    if dir.exists() {
-        // Only a checkpoint that could not be used: a good one would have been resumed, and the
-        // run would be past its step.
-        discard(parent, &dir)?;
+    let replaced = parent.join(format!("{REPLACED}{}", dir_name(step)));
+    // A damaged one that was passed over, or the very one that was resumed: a run that stopped
+    // before an evaluation makes it now and is the best so far.
+    let is_there = dir.exists();
+    if is_there {
+        std::fs::rename(&dir, &replaced).map_err(TrainError::io("rename", &dir))?;
     }
-    std::fs::rename(temporary, &dir).map_err(TrainError::io("rename", temporary))?;
+    if let Err(error) = std::fs::rename(temporary, &dir) {
+        if is_there {
+            // Should this fail as well, the next start does it.
+            let _ = std::fs::rename(&replaced, &dir);
+        }
+        return Err(TrainError::io("rename", temporary)(error));
+    }
     sync_dir(parent)?;
+    remove_dir(&replaced)?;
     Ok(dir)
 }
 
@@ -86,11 +101,19 @@ pub(crate) fn prune(out_dir: &Path, keep: &Keep) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Removes what an earlier process that died left in the middle of a save or a removal.
+/// Removes what an earlier process that died left in the middle of a save or a removal, and gives a
+/// checkpoint its name back that was to be replaced and was not.
 pub(crate) fn clean_leftovers(out_dir: &Path) -> Result<(), TrainError> {
     let parent = out_dir.join(DIR_NAME);
     for name in entry_names(&parent)? {
-        if name.starts_with(TEMPORARY) || name.starts_with(DELETED) {
+        if let Some(of_step) = name.strip_prefix(REPLACED) {
+            let (replaced, dir) = (parent.join(&name), parent.join(of_step));
+            if dir.exists() {
+                remove_dir(&replaced)?;
+            } else {
+                std::fs::rename(&replaced, &dir).map_err(TrainError::io("rename", &replaced))?;
+            }
+        } else if name.starts_with(TEMPORARY) || name.starts_with(DELETED) {
             remove_dir(&parent.join(name))?;
         }
     }
@@ -142,7 +165,7 @@ mod tests {
     }
 
     fn save_empty(out_dir: &Path, step: u64) -> PathBuf {
-        save(out_dir, step, |dir| put(dir, "state.json", "{}")).unwrap()
+        save(out_dir, step, 1, |dir| put(dir, "state.json", "{}")).unwrap()
     }
 
     fn steps(out_dir: &Path) -> Vec<u64> {
@@ -153,7 +176,7 @@ mod tests {
     fn a_save_that_fails_leaves_everything_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         save_empty(dir.path(), 10);
-        let failed = save(dir.path(), 20, |dir| {
+        let failed = save(dir.path(), 20, 1, |dir| {
             put(dir, "model.safetensors", "half")?;
             Err(TrainError::corrupt(dir, "the disk is full"))
         });
@@ -166,7 +189,7 @@ mod tests {
     fn while_it_is_written_it_has_no_name() {
         let dir = tempfile::tempdir().unwrap();
         let out_dir = dir.path();
-        save(out_dir, 10, |half| {
+        save(out_dir, 10, 1, |half| {
             put(half, "state.json", "{}")?;
             assert_eq!(steps(out_dir), [] as [u64; 0]);
             Ok(())
@@ -187,6 +210,35 @@ mod tests {
         }
         clean_leftovers(dir.path()).unwrap();
         assert_eq!(entry_names(&dir.path().join(DIR_NAME)).unwrap(), ["step-00000010"]);
+    }
+
+    #[test]
+    fn without_room_nothing_is_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = save(dir.path(), 10, u64::MAX, |dir| put(dir, "state.json", "{}"));
+        assert_eq!(refused.is_err(), cfg!(unix));
+        assert_eq!(entry_names(&dir.path().join(DIR_NAME)).unwrap().is_empty(), cfg!(unix));
+    }
+
+    #[test]
+    fn a_crash_while_a_checkpoint_is_replaced_leaves_one_of_the_two() {
+        let dir = tempfile::tempdir().unwrap();
+        let out_dir = dir.path();
+        let first = save_empty(out_dir, 10);
+        let written =
+            |text: &str| save(out_dir, 10, 1, |dir| put(dir, "state.json", text)).unwrap();
+        let read = || std::fs::read_to_string(first.join("state.json")).unwrap();
+        written("{} ");
+        assert_eq!((steps(out_dir), read()), (vec![10], "{} ".to_string()));
+        // Between the two renames, and after the second.
+        let replaced = out_dir.join(DIR_NAME).join(".old-step-00000010");
+        std::fs::rename(&first, &replaced).unwrap();
+        clean_leftovers(out_dir).unwrap();
+        assert_eq!(read(), "{} ");
+        std::fs::create_dir(&replaced).unwrap();
+        clean_leftovers(out_dir).unwrap();
+        assert_eq!(entry_names(&out_dir.join(DIR_NAME)).unwrap(), ["step-00000010"]);
+        assert_eq!(read(), "{} ");
     }
 
     #[test]

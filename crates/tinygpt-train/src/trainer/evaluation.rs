@@ -33,17 +33,21 @@ impl Trainer {
         let Some(record) = self.evaluate(stop, report)? else { return Ok(()) };
         self.progress.last_eval_iter = Some(record.iter);
         metrics.eval(&record)?;
-        metrics.flush()?;
+        metrics.flush_or_say(report);
         if record.iter == 0 {
             // Nothing is learnt yet: not worth a checkpoint, and `best` names checkpoints only.
             return Ok(());
         }
         let is_best = self.progress.best.is_none_or(|best| record.val_loss < best.val_loss);
+        let best_before = self.progress.best;
         if is_best {
             self.progress.best = Some(Best { step: record.iter, val_loss: record.val_loss });
         }
-        if is_best || self.config.always_save_checkpoint {
-            self.save(is_best, metrics, report)?;
+        let is_due = is_best || self.config.always_save_checkpoint;
+        if is_due && !self.save_or_go_on(is_best, metrics, report)? {
+            // The best of all is the best that there is a checkpoint of.
+            self.unsaved_best = self.progress.best.filter(|_| is_best);
+            self.progress.best = best_before;
         }
         Ok(())
     }
@@ -75,9 +79,12 @@ impl Trainer {
             return Ok(None);
         };
         let iter = self.progress.step;
-        if !val_loss.nats_per_token.is_finite() {
-            let lr = learning_rate(iter, &self.config.schedule());
-            return Err(self.non_finite("the validation loss is not finite", lr));
+        for (split, loss) in [("validation", val_loss), ("training", train_loss)] {
+            if !loss.nats_per_token.is_finite() {
+                let what = format!("the loss on the {split} split is {}", loss.nats_per_token);
+                let lr = learning_rate(iter, &self.config.schedule());
+                return Err(self.non_finite(what, lr, None));
+            }
         }
         let record = EvalRecord {
             iter,

@@ -1,23 +1,25 @@
 //! The training loop, in the order in which things happen.
 //!
-//! Learning rate, evaluation and checkpoint, gradients of fresh micro-batches, clipping, update,
-//! report: [`Trainer::run`] reads from top to bottom as one step does. The only outward call is to
-//! [`Report`]; files are written by [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`].
-//! When to evaluate, what a checkpoint holds and what time it is are in the files beside this one.
+//! Learning rate, evaluation and checkpoint, update, report: [`Trainer::run`] reads from top to
+//! bottom as one step does. The only outward call is to [`Report`]; files are written by
+//! [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`]. What an update is, when to
+//! evaluate, what a checkpoint holds and what time it is are in the files beside this one.
 
 mod clock;
 mod evaluation;
 mod save;
+mod update;
 
 use std::time::{Duration, Instant};
 
 use candle_core::Device;
-use tinygpt_data::{Prepared, Windows, fill_batch};
+use tinygpt_data::{Prepared, Windows};
 use tinygpt_kernels::{peak, profile};
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{DropoutKey, Gpt, Grads, ModelError, Store, TokenBatch};
+use tinygpt_model::{Gpt, Grads};
 
 use self::clock::Clock;
+use self::update::Update;
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
 use crate::config::TrainConfig;
@@ -58,6 +60,10 @@ pub struct Trainer {
     grads: Grads,
     progress: Progress,
     last_grad_norm: f64,
+    /// Since the last save that succeeded.
+    n_failed_saves: u32,
+    /// The last evaluation that was the best so far and could not be saved.
+    unsaved_best: Option<Best>,
     clock: Clock,
     started_from: String,
     notices: Vec<String>,
@@ -108,6 +114,8 @@ impl Trainer {
             grads,
             progress,
             last_grad_norm: f64::NAN,
+            n_failed_saves: 0,
+            unsaved_best: None,
             clock,
             started_from: from,
             notices,
@@ -144,8 +152,9 @@ impl Trainer {
     /// Trains until `max_iters` updates are made, `stop` is raised or the time is up.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] before an update that would poison the weights;
-    /// [`TrainError::Io`] if a checkpoint or the metrics cannot be written; data and model errors.
+    /// [`TrainError::NonFinite`] before an update that would poison the weights, or a save that
+    /// would keep such weights; [`TrainError::Unsaved`] if checkpoints cannot be written; data and
+    /// model errors.
     pub fn run(&mut self, stop: &StopFlag, report: &mut dyn Report) -> Result<Outcome, TrainError> {
         self.announce(report);
         if self.config.eval_only {
@@ -173,27 +182,35 @@ impl Trainer {
                 break ending;
             }
             if self.is_time_to_save() {
-                self.save(false, &mut metrics, report)?;
+                self.save_or_go_on(false, &mut metrics, report)?;
             }
 
             profile::switch(self.config.profile);
             let started = Instant::now();
-            let loss = self.accumulate_gradients(lr)?;
-            let grad_norm = self.gradient_norm(lr)?;
-            let clip = clip_factor(grad_norm, self.config.grad_clip);
-            self.optimizer.step(self.gpt.params(), &self.grads, lr, clip)?;
+            let update = self.update(lr)?;
             self.progress.step += 1;
             self.clock.stepped(started);
             profiled.add(started.elapsed());
             profile::switch(false);
 
-            let record = self.step_record(loss, lr, grad_norm, started);
-            metrics.step(&record)?;
-            report.step(&record);
+            match update {
+                Update::Made { loss, grad_norm } => {
+                    let record = self.step_record(loss, lr, grad_norm, started);
+                    metrics.step(&record)?;
+                    report.step(&record);
+                }
+                Update::Skipped(record) => {
+                    metrics.skip(&record)?;
+                    report.skip(&record);
+                }
+            }
+            if metrics.is_full() {
+                metrics.flush_or_say(report);
+            }
         };
-        metrics.flush()?;
+        metrics.flush_or_say(report);
         if self.progress.last_saved != Some(self.progress.step) {
-            self.save(false, &mut metrics, report)?;
+            self.save_at_end(&mut metrics, report)?;
         }
         if self.config.profile {
             report.profile(&profiled.conclude(self.config.resolved_threads(), self.peak_flops));
@@ -256,58 +273,6 @@ impl Trainer {
         }
     }
 
-    /// The gradient of the mean loss over fresh micro-batches; returns that loss.
-    fn accumulate_gradients(&mut self, lr: f64) -> Result<f64, TrainError> {
-        let (batch_size, seq_len) = (self.config.batch_size, self.gpt.config().block_size);
-        let n_micro_batches = self.config.gradient_accumulation_steps;
-        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-        let mut mean_loss = 0.0;
-        for micro_batch in 0..n_micro_batches as u64 {
-            let first = self.progress.window_cursor;
-            let starts = (first..first + batch_size as u64).map(|i| self.windows.window(i));
-            fill_batch(&self.prepared.train, starts, seq_len, &mut inputs, &mut targets)?;
-            self.progress.window_cursor += batch_size as u64;
-            let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size, seq_len };
-            let dropout =
-                DropoutKey { seed: self.config.seed, step: self.progress.step, micro_batch };
-            let dropout = (self.config.dropout > 0.0).then_some(dropout);
-            let scale = 1.0 / n_micro_batches as f32;
-            let store = if micro_batch == 0 { Store::Overwrite } else { Store::Accumulate };
-            let loss = self.gpt.backward(&batch, dropout, scale, store, &mut self.grads)?;
-            if !loss.is_finite() {
-                return Err(self.non_finite(format!("the loss is {loss}"), lr));
-            }
-            mean_loss += f64::from(loss) / n_micro_batches as f64;
-        }
-        Ok(mean_loss)
-    }
-
-    fn gradient_norm(&mut self, lr: f64) -> Result<f64, TrainError> {
-        match self.grads.global_norm(self.gpt.params()) {
-            Ok(norm) => {
-                self.last_grad_norm = norm;
-                Ok(norm)
-            }
-            Err(ModelError::NonFinite { what }) => {
-                Err(self.non_finite(format!("{what} is not finite"), lr))
-            }
-            Err(other) => Err(other.into()),
-        }
-    }
-
-    fn non_finite(&self, what: impl Into<String>, lr: f64) -> TrainError {
-        TrainError::NonFinite {
-            what: what.into(),
-            iter: self.progress.step,
-            learning_rate: lr,
-            last_grad_norm: self.last_grad_norm,
-            last_good: self
-                .progress
-                .last_saved
-                .map(|step| checkpoint::dir_of(&self.config.out_dir, step)),
-        }
-    }
-
     /// The record of the step that has just been counted.
     fn step_record(&self, loss: f64, lr: f64, grad_norm: f64, started: Instant) -> StepRecord {
         let seconds = started.elapsed().as_secs_f64().max(1e-9);
@@ -348,11 +313,6 @@ impl Profiled {
         let (n_steps, seconds) = (self.n_steps, self.wall.as_secs_f64());
         Profile { n_steps, seconds, threads, entries: profile::entries(), peak_flops }
     }
-}
-
-/// The factor that brings a gradient of norm `norm` to at most `grad_clip`; 0 never clips.
-fn clip_factor(norm: f64, grad_clip: f64) -> f64 {
-    if grad_clip > 0.0 && norm > grad_clip { grad_clip / norm } else { 1.0 }
 }
 
 /// Both splits must hold at least one window.

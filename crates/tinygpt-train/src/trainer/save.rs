@@ -1,6 +1,10 @@
-//! What a checkpoint of a run holds, and which of them are kept.
+//! What a checkpoint of a run holds, which of them are kept, and what a disk that refuses costs.
+//!
+//! A save that fails leaves the checkpoints before it as they were. In the middle of a run it is
+//! said and tried again at the next interval; the third one in a row ends the run, and so does the
+//! first one at its end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tinygpt_model::hf;
@@ -9,41 +13,130 @@ use super::Trainer;
 use crate::checkpoint::{
     self, BEST, FORMAT_VERSION, Keep, LAST, OPTIMIZER_FILE, STATE_FILE, State,
 };
-use crate::error::TrainError;
+use crate::error::{TrainError, chain};
+use crate::finite::first_non_finite;
 use crate::metrics::Metrics;
 use crate::report::{Report, Saved};
+use crate::schedule::learning_rate;
 use crate::start::{device_name, instruction_set};
 
+/// As many saves that fail one after the other end a run.
+const MAX_FAILED: u32 = 3;
+
 impl Trainer {
+    /// Saves in the middle of a run. False if the disk refused, which the next interval may mend.
+    ///
+    /// # Errors
+    /// [`TrainError::Unsaved`] if it has refused too often; [`TrainError::NonFinite`] if there is
+    /// nothing worth saving.
+    pub(super) fn save_or_go_on(
+        &mut self,
+        is_best: bool,
+        metrics: &mut Metrics,
+        report: &mut dyn Report,
+    ) -> Result<bool, TrainError> {
+        let error = match self.save(is_best, metrics, report) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.is_io() => error,
+            Err(error) => return Err(error),
+        };
+        self.n_failed_saves += 1;
+        if self.n_failed_saves >= MAX_FAILED {
+            return Err(self.unsaved(error));
+        }
+        report.notice(&format!(
+            "SAVE FAILED, {} of at most {MAX_FAILED} in a row: {}. {}; training goes on, and the \
+             next interval saves again",
+            self.n_failed_saves,
+            chain(&error),
+            match self.last_good() {
+                Some(dir) => format!("The last good checkpoint is {}", dir.display()),
+                None => "There is no checkpoint yet".to_string(),
+            }
+        ));
+        Ok(false)
+    }
+
+    /// Saves where nothing comes after it that could mend a failure.
+    ///
+    /// # Errors
+    /// As [`Trainer::save_or_go_on`], at the first failure.
+    pub(super) fn save_at_end(
+        &mut self,
+        metrics: &mut Metrics,
+        report: &mut dyn Report,
+    ) -> Result<(), TrainError> {
+        // The evaluation of this very step may have tried already.
+        let is_best = self.unsaved_best.is_some_and(|best| best.step == self.progress.step);
+        if is_best {
+            self.progress.best = self.unsaved_best;
+        }
+        self.save(is_best, metrics, report).map_err(|error| {
+            self.n_failed_saves += 1;
+            if error.is_io() { self.unsaved(error) } else { error }
+        })
+    }
+
+    fn unsaved(&self, source: TrainError) -> TrainError {
+        TrainError::Unsaved {
+            step: self.progress.step,
+            n_failed: self.n_failed_saves,
+            last_good: self.last_good(),
+            source: Box::new(source),
+        }
+    }
+
     /// Saves the state as it is now and moves the links. Keeps the best checkpoint and some of the
-    /// newest: should the last turn out damaged, there is one to fall back to. The metrics that
-    /// belong to the checkpoint are on the disk before it.
-    pub(super) fn save(
+    /// newest: should the last turn out damaged, there is one to fall back to.
+    fn save(
         &mut self,
         is_best: bool,
         metrics: &mut Metrics,
         report: &mut dyn Report,
     ) -> Result<(), TrainError> {
         let started = Instant::now();
-        metrics.sync()?;
+        // What a checkpoint has seen is on the disk before it.
+        metrics.sync_or_say(report);
+        let written = self.write_checkpoint(is_best);
+        self.clock.saved(started);
+        let dir = written?;
         let (step, out_dir) = (self.progress.step, &self.config.out_dir);
-        let dir = checkpoint::save(out_dir, step, |dir| self.write_files(dir))?;
-        checkpoint::point(out_dir, LAST, step)?;
-        if is_best {
-            checkpoint::point(out_dir, BEST, step)?;
-        }
         let keep = Keep {
             newest: step,
             before: self.progress.last_saved,
             n_newest: self.config.keep_checkpoints,
             best: self.progress.best.map(|best| best.step),
         };
-        checkpoint::prune(out_dir, &keep)?;
+        if let Err(error) = checkpoint::prune(out_dir, &keep) {
+            report.notice(&format!("checkpoints that are not needed stay: {}", chain(&error)));
+        }
+        self.n_failed_saves = 0;
         self.progress.last_saved = Some(step);
-        self.clock.saved(started);
         let save_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         report.saved(&Saved { dir, iter: step, is_best, save_ms });
         Ok(())
+    }
+
+    fn write_checkpoint(&self, is_best: bool) -> Result<PathBuf, TrainError> {
+        let (step, out_dir) = (self.progress.step, &self.config.out_dir);
+        if let Some(what) = first_non_finite(self.gpt.params(), self.optimizer.moments())? {
+            // The update that did it is the one before this step.
+            let lr = learning_rate(step.saturating_sub(1), &self.config.schedule());
+            return Err(self.non_finite(what, lr, None));
+        }
+        let dir =
+            checkpoint::save(out_dir, step, self.checkpoint_bytes(), |dir| self.write_files(dir))?;
+        checkpoint::point(out_dir, LAST, step)?;
+        if is_best {
+            checkpoint::point(out_dir, BEST, step)?;
+        }
+        Ok(dir)
+    }
+
+    /// What a checkpoint takes on the disk: weights and two moments, and a tenth for the rest.
+    fn checkpoint_bytes(&self) -> u64 {
+        let n_params = self.gpt.config().num_params() as u64;
+        n_params.saturating_mul(3 * 4).saturating_add(n_params)
     }
 
     fn write_files(&self, dir: &Path) -> Result<(), TrainError> {
@@ -63,6 +156,7 @@ impl Trainer {
             window_cursor: self.progress.window_cursor,
             last_eval_iter: self.progress.last_eval_iter,
             best: self.progress.best,
+            skipped: self.progress.skipped,
             seed: self.config.seed,
             data_fingerprint: self.prepared.meta.fingerprint(),
             tokenizer_sha256: self.prepared.tokenizer.sha256().to_string(),

@@ -6,6 +6,8 @@ use std::path::Path;
 use tinygpt_train::checkpoint::{Which, locate};
 use tinygpt_train::{ErrorKind, InitFrom, TrainConfig, TrainError};
 
+use sha2::{Digest, Sha256};
+
 use crate::world::{World, assert_same_end, bytes, checkpoints, state};
 
 const FILES: [&str; 8] = [
@@ -84,6 +86,50 @@ fn when_none_is_good_each_is_listed_and_nothing_is_lost() {
         assert!(before.iter().all(|name| message.contains(name)), "{message}");
     }
     assert_eq!(checkpoints(&config.out_dir), before);
+}
+
+/// Makes the checkpoint of step 14 one of another format, with a manifest that is right about it.
+fn set_format(config: &TrainConfig, version: u32) {
+    let dir = config.out_dir.join("checkpoints/step-00000014");
+    let read = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(dir.join(name)).unwrap()).unwrap()
+    };
+    let (mut state, mut manifest) = (read("state.json"), read("manifest.json"));
+    state["format_version"] = version.into();
+    if version == 1 {
+        state.as_object_mut().unwrap().remove("skipped").unwrap();
+    }
+    let bytes = serde_json::to_vec(&state).unwrap();
+    let entries = manifest["files"].as_array_mut().unwrap();
+    let entry = entries.iter_mut().find(|entry| entry["name"] == "state.json").unwrap();
+    entry["bytes"] = bytes.len().into();
+    let sha256 = Sha256::digest(&bytes);
+    entry["sha256"] = sha256.iter().map(|b| format!("{b:02x}")).collect::<String>().into();
+    manifest["format_version"] = version.into();
+    fs::write(dir.join("state.json"), bytes).unwrap();
+    fs::write(dir.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+}
+
+#[test]
+fn an_older_format_is_read_and_a_newer_one_is_no_damage() {
+    let world = World::new();
+    let straight = TrainConfig { always_save_checkpoint: true, ..world.config("straight") };
+    world.run(straight.clone()).unwrap();
+    let older = stopped(&world, "older");
+    set_format(&older, 1);
+    let (_, heard) = world.run(resumed(&older)).unwrap();
+    assert_eq!(heard.notices, [] as [&str; 0]);
+    assert_same_end(&straight.out_dir, &older.out_dir);
+
+    let newer = stopped(&world, "newer");
+    set_format(&newer, 9);
+    let before = checkpoints(&newer.out_dir);
+    let error = world.run(resumed(&newer)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let text = error.to_string();
+    assert!(text.contains("step-00000014") && text.contains("format 9"), "{text}");
+    assert!(!text.contains("damaged"), "{text}");
+    assert_eq!(checkpoints(&newer.out_dir), before);
 }
 
 #[test]

@@ -5,7 +5,9 @@
 mod adamw;
 mod config;
 mod damage;
+mod disk;
 mod laws;
+mod non_finite;
 mod resume;
 mod saving;
 mod start;

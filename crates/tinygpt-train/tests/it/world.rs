@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use tinygpt_data::{NoProgress, PrepareRequest, Prepared, prepare};
 use tinygpt_train::checkpoint::State;
 use tinygpt_train::{
-    EvalRecord, Outcome, Report, RunSummary, Saved, StepRecord, StopFlag, TrainConfig, TrainError,
-    Trainer,
+    EvalRecord, Outcome, Report, RunSummary, Saved, SkipRecord, StepRecord, StopFlag, TrainConfig,
+    TrainError, Trainer,
 };
 
 /// A directory with a prepared text and room for runs.
@@ -98,6 +98,7 @@ impl World {
 pub(crate) struct Heard {
     pub(crate) summary: Option<RunSummary>,
     pub(crate) steps: Vec<StepRecord>,
+    pub(crate) skips: Vec<SkipRecord>,
     pub(crate) evals: Vec<EvalRecord>,
     pub(crate) samples: Vec<(u64, String)>,
     pub(crate) saved: Vec<Saved>,
@@ -116,6 +117,13 @@ impl Report for Heard {
             self.stop.raise(2);
         }
         self.steps.push(record.clone());
+    }
+
+    fn skip(&mut self, record: &SkipRecord) {
+        if Some(record.iter + 1) == self.stop_after {
+            self.stop.raise(2);
+        }
+        self.skips.push(record.clone());
     }
 
     fn eval(&mut self, record: &EvalRecord) {
