@@ -47,8 +47,8 @@ pub struct PrepareOptions {
     #[arg(long, help_heading = "Tokenizer", value_name = "N")]
     pub vocab_size: Option<usize>,
     /// Use this tokenizer.json, or GPT-2's vocab.json with its merges.txt beside it, or what of these
-    /// is in a directory or, as hub:owner/name or hub:owner/name@revision, in a model's repository, and learn none
-    /// [default: learn one from the training text]
+    /// is in a directory or, as hub:owner/name or hub:owner/name@revision, in a model's repository,
+    /// and learn none [default: learn one from the training text]
     #[arg(long, help_heading = "Tokenizer", value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
 
