@@ -97,25 +97,34 @@ fn files_can_be_read_in_one_sitting() {
     assert_none(&faults);
 }
 
+/// Where `unsafe` stands, and how often: to add one is a decision that shows in this table.
+const UNSAFE: [(&str, usize); 7] = [
+    ("crates/tinygpt-data/src/shard/map.rs", 1),
+    ("crates/tinygpt-kernels/src/gemm/elsewhere.rs", 1),
+    ("crates/tinygpt-kernels/src/gemm/mod.rs", 1),
+    ("crates/tinygpt-kernels/src/gemm/tile.rs", 4),
+    ("crates/tinygpt-kernels/src/simd/mod.rs", 3),
+    ("crates/tinygpt-kernels/src/simd/portable.rs", 2),
+    ("crates/tinygpt-kernels/src/simd/x86.rs", 48),
+];
+
 #[test]
-fn unsafe_code_lives_in_kernels_and_one_memory_map() {
-    let mut in_data = Vec::new();
-    let mut faults = Vec::new();
+fn unsafe_code_is_counted_and_lives_in_kernels_and_one_memory_map() {
+    // In two parts, so that this very file does not match.
+    let unsafe_places =
+        [concat!("un", "safe {"), concat!("un", "safe fn "), concat!("un", "safe impl ")];
+    let mut found = Vec::new();
     for (name, text) in rust_files() {
-        // In two parts, so that this very file does not match.
-        if !text.contains(concat!("expect(", "unsafe_code")) {
-            continue;
-        }
-        if name.starts_with("crates/tinygpt-data/src/") {
-            in_data.push(name);
-        } else if !name.starts_with("crates/tinygpt-kernels/src/") {
-            faults.push(format!("{name}: unsafe code belongs to the kernels and the memory map"));
+        let n: usize = unsafe_places.iter().map(|place| text.matches(place).count()).sum();
+        if n > 0 {
+            let is_kernel = name.starts_with("crates/tinygpt-kernels/src/");
+            let is_map = name == "crates/tinygpt-data/src/shard/map.rs";
+            assert!(is_kernel || is_map, "{name}: unsafe code belongs to the kernels and the map");
+            found.push((name, n));
         }
     }
-    if in_data.len() > 1 {
-        faults.push(format!("more than one file of tinygpt-data is unsafe: {in_data:?}"));
-    }
-    assert_none(&faults);
+    let found: Vec<(&str, usize)> = found.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+    assert_eq!(found, UNSAFE, "the number of unsafe blocks, functions and impls of each file");
 }
 
 #[test]
