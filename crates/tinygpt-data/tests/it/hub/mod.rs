@@ -47,7 +47,7 @@ impl PrepareProgress for Recorder {
     }
 }
 
-/// A hub, an empty cache, and options that wait for milliseconds only.
+/// A hub, an empty cache, and options that pause for milliseconds only.
 struct World {
     hub: FakeHub,
     home: tempfile::TempDir,
@@ -88,10 +88,18 @@ impl World {
             retries: 3,
             first_delay: Duration::from_millis(1),
             longest_delay: Duration::from_secs(5),
-            answer_timeout: Duration::from_millis(500),
-            stall_timeout: Duration::from_millis(300),
+            // Longer than a machine with other things to do lets anyone wait.
+            answer_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(30),
         };
         Self { hub, home, options, train, recorder: Recorder::default() }
+    }
+
+    /// Waits no longer than `timeout` for an answer, nor for a transfer to move.
+    fn wait_at_most(&mut self, timeout: Duration) {
+        let patience = &self.options.patience;
+        self.options.patience =
+            Patience { answer_timeout: timeout, stall_timeout: timeout, ..patience.clone() };
     }
 
     fn fetch(&self) -> Result<HubFiles, HubError> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{EVER, TRAIN, World};
 use crate::fake_hub::{Ask, Fault, sha256};
@@ -168,7 +168,9 @@ fn two_downloads_of_one_file_take_turns() {
     lock.lock().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !world.notices().contains("another program") {
+            // No longer than the fetch waits for an answer, or a failure would never end.
+            let since = Instant::now();
+            while !world.notices().contains("another program") && since.elapsed().as_secs() < 60 {
                 std::thread::sleep(Duration::from_millis(1));
             }
             // The other program finishes the file before it lets go.
@@ -225,12 +227,14 @@ fn a_wrong_hash_is_refused() {
 #[test]
 fn silence_and_trickles_are_given_up() {
     for fault in [Fault::Silence, Fault::Drip(Duration::from_millis(20))] {
-        let world = World::new();
+        let mut world = World::new();
+        world.wait_at_most(Duration::from_secs(2));
         world.hub.fail(Ask::Bytes, 1, fault);
         world.fetch_well();
         assert!(world.notices().contains("trying again"), "{}", world.notices());
     }
-    let world = World::new();
+    let mut world = World::new();
+    world.wait_at_most(Duration::from_millis(300));
     world.hub.fail(Ask::Listing, EVER, Fault::Silence);
     let message = world.fetch_badly();
     assert!(message.contains("timeout") && message.contains(&world.hub.url()), "{message}");
