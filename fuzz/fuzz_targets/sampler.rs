@@ -1,4 +1,35 @@
-//! Makes up logits and settings: the choice is a token of the vocabulary, or an error.
+//! Makes up logits and settings: the choice is a token that may be drawn, or an error.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use tinygpt_model::{Sampler, SamplingParams};
+
+/// Temperature, top-k, top-p, min-p and repetition penalty.
+type Settings = (f32, Option<u16>, f32, f32, f32);
+
+fuzz_target!(|input: (Vec<f32>, Settings, Vec<u8>, u64)| {
+    let (logits, (temperature, top_k, top_p, min_p, repetition_penalty), text, seed) = input;
+    let params = SamplingParams {
+        temperature,
+        top_k: top_k.map(usize::from),
+        top_p,
+        min_p,
+        repetition_penalty,
+        seed,
+        ..SamplingParams::new(1, logits.len())
+    };
+    if params.validate(logits.len()).is_err() {
+        return;
+    }
+    let mut sampler = Sampler::new(&params, 0);
+    let text: Vec<u32> = text.into_iter().map(u32::from).collect();
+    sampler.see(&text);
+    let (Ok(id), Ok(shares)) = (sampler.choose(&logits, 0), sampler.probabilities(&logits)) else {
+        assert!(logits.iter().any(|z| !z.is_finite()) || repetition_penalty != 1.0);
+        return;
+    };
+    assert!(logits.iter().all(|z| z.is_finite()));
+    assert!(shares.iter().any(|(drawable, _)| *drawable == id), "{id} of {shares:?}");
+    let total: f32 = shares.iter().map(|(_, share)| share).sum();
+    assert!((total - 1.0).abs() < 1e-3 && shares.iter().all(|(_, share)| *share >= 0.0), "{shares:?}");
+});
