@@ -1,11 +1,15 @@
-//! Refuses a training run that cannot fit into this machine's memory, before it takes any.
+//! Refuses a training run that cannot fit into the memory it may use, before it takes any.
 //!
-//! The estimate is the model crate's; how much there is, only Linux is asked. Elsewhere, and on a
-//! GPU, nothing is refused: the system or the driver will.
+//! The estimate is the model crate's. How much there is, Linux and macOS are asked: the machine, and
+//! on Linux the control group (a container's limit) and `ulimit -v`. Elsewhere, and on a GPU, nothing
+//! is refused: the system or the driver will.
+
+use std::path::{Path, PathBuf};
 
 use indicatif::HumanBytes;
-use tinygpt_model::{ModelConfig, memory};
-use tinygpt_train::TrainConfig;
+use tinygpt_model::memory::{MemoryEstimate, training_bytes};
+use tinygpt_model::{ModelConfig, hf};
+use tinygpt_train::{InitFrom, TrainConfig};
 
 use crate::usage::UsageError;
 
@@ -14,42 +18,139 @@ use crate::usage::UsageError;
 /// # Errors
 /// [`UsageError`] with the estimate, the memory there is, and what to lower.
 pub fn check_fits(config: &TrainConfig, vocab_size: usize) -> Result<(), UsageError> {
-    let model: ModelConfig = config.model_config(config.vocab_size.unwrap_or(0).max(vocab_size));
+    match Limit::smallest() {
+        Some(limit) => check_fits_in(config, vocab_size, &limit),
+        None => Ok(()),
+    }
+}
+
+fn check_fits_in(config: &TrainConfig, vocab_size: usize, limit: &Limit) -> Result<(), UsageError> {
+    let model = shape(config, vocab_size);
     let threads = config.resolved_threads();
-    let estimate = memory::training_bytes(&model, config.batch_size, config.block_size, threads);
-    match installed_bytes() {
-        Some(installed) if estimate.total() > installed => Err(too_large(&estimate, installed)),
-        _ => Ok(()),
+    let needed = |batch_size| training_bytes(&model, batch_size, model.block_size, threads);
+    let estimate = needed(config.batch_size);
+    if estimate.total() <= limit.bytes {
+        return Ok(());
     }
+    let fits = |batch_size| needed(batch_size).total() <= limit.bytes;
+    let cure = cure(&estimate, largest(config.batch_size, fits));
+    let (total, limit_bytes) = (HumanBytes(estimate.total()), HumanBytes(limit.bytes));
+    let who = limit.who;
+    Err(UsageError::new(format!(
+        "training needs about {total} of memory, and {who} {limit_bytes}: {cure}"
+    )))
 }
 
-fn too_large(estimate: &memory::MemoryEstimate, installed: u64) -> UsageError {
-    let (total, installed) = (HumanBytes(estimate.total()), HumanBytes(installed));
-    let cure = if estimate.activations > estimate.total() / 2 {
-        "lower `batch_size` (and raise `gradient_accumulation_steps`) or `block_size`"
-    } else {
-        "lower `n_layer`, `n_embd` or `vocab_size`"
+/// The model to be trained; one that is fine-tuned brings its own shape.
+fn shape(config: &TrainConfig, vocab_size: usize) -> ModelConfig {
+    let theirs = match &config.init_from {
+        InitFrom::Dir(dir) => hf::read_config(dir).ok(),
+        _ => None,
     };
-    UsageError::new(format!(
-        "training needs about {total} of memory, and this machine has {installed}: {cure}"
-    ))
+    let rows = config.vocab_size.unwrap_or(0).max(vocab_size);
+    theirs.unwrap_or_else(|| config.model_config(rows))
 }
 
-/// The memory that this process may use at most: the machine's, or its control group's limit.
-fn installed_bytes() -> Option<u64> {
-    if !cfg!(target_os = "linux") {
-        return None;
+fn cure(estimate: &MemoryEstimate, batch_size: Option<usize>) -> String {
+    match batch_size {
+        Some(n) => format!(
+            "lower `batch_size` to {n} (and raise `gradient_accumulation_steps`) or `block_size`"
+        ),
+        None if estimate.activations > estimate.total() / 2 => {
+            "lower `batch_size`, `block_size`, `n_layer` or `n_embd`".to_owned()
+        }
+        None => "lower `n_layer`, `n_embd` or `vocab_size`".to_owned(),
     }
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+}
+
+/// The largest number from 1 to below `end` that `fits`, which none above it does.
+fn largest(end: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    let (mut low, mut high) = (0, end);
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    (low > 0).then_some(low)
+}
+
+/// Memory that this process may use at most.
+#[derive(Debug, PartialEq)]
+struct Limit {
+    bytes: u64,
+    /// Who says so, with its verb.
+    who: &'static str,
+}
+
+impl Limit {
+    /// The one that is reached first; `None` where the system does not tell.
+    fn smallest() -> Option<Self> {
+        let limits = [
+            installed().map(|bytes| Self { bytes, who: "this machine has" }),
+            control_group().map(|bytes| Self { bytes, who: "its control group or container has" }),
+            address_space().map(|bytes| Self { bytes, who: "`ulimit -v` allows" }),
+        ];
+        limits.into_iter().flatten().min_by_key(|limit| limit.bytes)
+    }
+}
+
+#[cfg(not(target_os = "macos"))]
+fn installed() -> Option<u64> {
+    total_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+#[cfg(target_os = "macos")]
+fn installed() -> Option<u64> {
+    let output = std::process::Command::new("/usr/sbin/sysctl").args(["-n", "hw.memsize"]).output();
+    String::from_utf8(output.ok()?.stdout).ok()?.trim().parse().ok()
+}
+
+/// `MemTotal` of Linux's `/proc/meminfo`.
+fn total_of(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let limit = limit.and_then(|text| text.trim().parse().ok()).unwrap_or(u64::MAX);
-    Some(limit.min(kibibytes.saturating_mul(1024)))
+    kibibytes.checked_mul(1024)
+}
+
+/// The lowest limit of this process's control groups and those above them.
+fn control_group() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let limit = |file: PathBuf| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    limit_files(&groups).into_iter().filter_map(limit).min()
+}
+
+/// Where the limits of the groups in `/proc/self/cgroup` stand, in both versions of control groups.
+/// A file without a limit says `max`; seen from inside a container, some are not there.
+fn limit_files(groups: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
+        let (root, name) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let group = Path::new(group.trim_start_matches('/'));
+        files.extend(group.ancestors().map(|group| Path::new(root).join(group).join(name)));
+    }
+    files
+}
+
+fn address_space() -> Option<u64> {
+    address_space_of(&std::fs::read_to_string("/proc/self/limits").ok()?)
+}
+
+/// The soft limit in Linux's `/proc/self/limits`, `None` for `unlimited`.
+fn address_space_of(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
@@ -57,6 +158,54 @@ mod tests {
         let usual = TrainConfig { batch_size: 4, ..TrainConfig::default() };
         assert!(check_fits(&usual, 322).is_ok());
         let huge = TrainConfig { n_embd: 6 << 40, ..usual };
-        assert_eq!(check_fits(&huge, 322).is_err(), cfg!(target_os = "linux"));
+        let is_known = cfg!(any(target_os = "linux", target_os = "macos"));
+        assert_eq!(check_fits(&huge, 322).is_err(), is_known);
+    }
+
+    #[test]
+    fn the_cure_is_a_batch_that_fits_where_there_is_one() {
+        let config = TrainConfig { threads: Some(1), ..TrainConfig::default() };
+        let refusal = |bytes| {
+            let limit = Limit { bytes, who: "this machine has" };
+            check_fits_in(&config, 322, &limit).unwrap_err().to_string()
+        };
+        let text = refusal(1 << 30);
+        let batch_size = text.split("`batch_size` to ").nth(1).unwrap();
+        let batch_size: usize = batch_size.split(' ').next().unwrap().parse().unwrap();
+        let limit = Limit { bytes: 1 << 30, who: "" };
+        let with = |batch_size| TrainConfig { batch_size, ..config.clone() };
+        assert!(check_fits_in(&with(batch_size), 322, &limit).is_ok(), "{text}");
+        assert!(check_fits_in(&with(batch_size + 1), 322, &limit).is_err(), "{text}");
+        assert!(text.contains("this machine has 1.00 GiB"), "{text}");
+        assert!(refusal(1 << 24).contains("`n_layer`"), "{}", refusal(1 << 24));
+    }
+
+    #[test]
+    fn limits_are_read_as_linux_writes_them() {
+        assert_eq!(total_of("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert_eq!(total_of("Nothing"), None);
+        let limits = "Limit         Soft Limit   Hard Limit   Units\n\
+                      Max address space         1024       unlimited      bytes\n";
+        assert_eq!(address_space_of(limits), Some(1024));
+        assert_eq!(address_space_of(&limits.replace("1024 ", "unlimited ")), None);
+        let files = |groups: &str| -> Vec<String> {
+            limit_files(groups).iter().map(|file| file.display().to_string()).collect()
+        };
+        assert_eq!(
+            files("0::/user.slice/run-1.scope\n"),
+            [
+                "/sys/fs/cgroup/user.slice/run-1.scope/memory.max",
+                "/sys/fs/cgroup/user.slice/memory.max",
+                "/sys/fs/cgroup/memory.max"
+            ]
+        );
+        assert_eq!(
+            files("9:cpu,cpuacct:/a\n4:hugetlb,memory:/docker/x\n1:name=systemd:/a\nnonsense"),
+            [
+                "/sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/docker/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+            ]
+        );
     }
 }

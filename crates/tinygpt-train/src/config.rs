@@ -104,6 +104,9 @@ pub struct TrainConfig {
     pub max_seconds: Option<f64>,
     /// Where the first weights come from.
     pub init_from: InitFrom,
+    /// N of the proof that N + N updates are 2 N, which is made instead of training (see
+    /// [`verify_resume`](crate::verify_resume)); a [`Trainer`](crate::Trainer) does not look at it.
+    pub verify_resume: Option<u64>,
     /// Whether a new run may delete an earlier one in `out_dir`; `auto` then starts over.
     pub overwrite: bool,
     /// Directory that holds one directory per dataset.
@@ -188,6 +191,7 @@ impl Default for TrainConfig {
             keep_checkpoints: 2,
             max_seconds: None,
             init_from: InitFrom::Scratch,
+            verify_resume: None,
             overwrite: false,
             data_dir: PathBuf::from("data"),
             dataset_name: "tiny_stories".to_string(),

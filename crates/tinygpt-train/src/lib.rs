@@ -32,6 +32,7 @@ pub mod schedule;
 mod start;
 mod stop;
 mod trainer;
+mod verify;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use config::{InitFrom, OnNonFinite, TrainConfig};
@@ -41,3 +42,4 @@ pub use report::{EvalRecord, Profile, Report, RunSummary, Saved, Silent, SkipRec
 pub use stop::StopFlag;
 pub use tinygpt_kernels::profile::{Entry as ProfileEntry, Op as ProfileOp};
 pub use trainer::{Outcome, Trainer};
+pub use verify::{Compared, verify_resume};

@@ -127,7 +127,7 @@ fn changed_machine(threads: usize, device: &Device, state: &State) -> Option<Str
 
 /// Which keys differ, but for those that only say how to start, where, and how much to save.
 fn changed_settings(config: &TrainConfig, saved: &TrainConfig) -> Option<String> {
-    const NOT_THE_RUN: [&str; 11] = [
+    const NOT_THE_RUN: [&str; 12] = [
         "init_from",
         "overwrite",
         "out_dir",
@@ -135,6 +135,7 @@ fn changed_settings(config: &TrainConfig, saved: &TrainConfig) -> Option<String>
         "device",
         "threads",
         "eval_only",
+        "verify_resume",
         "checkpoint_interval",
         "checkpoint_minutes",
         "keep_checkpoints",

@@ -5,6 +5,7 @@ mod prepare_report;
 mod sample;
 mod story;
 mod train;
+mod verify_resume;
 
 pub use prepare::prepare;
 pub use sample::sample;

@@ -4,10 +4,11 @@ use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 use tinygpt_data::{DataError, PrepareRequest, Prepared, Recipe, SourceSpec};
 use tinygpt_train::checkpoint::BEST;
-use tinygpt_train::{Outcome, Report as _, StopFlag, TrainConfig, TrainError, Trainer};
+use tinygpt_train::{Outcome, Report, Silent, StopFlag, TrainConfig, TrainError, Trainer};
 
 use super::prepare::closing_summary;
 use super::story::Storyteller;
+use super::verify_resume::verify_resume;
 use crate::exit::Ended;
 use crate::layer::{Faults, Layered};
 use crate::memory;
@@ -31,6 +32,11 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let prepared = open_or_prepare(&config)?;
     if device.is_cpu() {
         memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
+    }
+    if let Some(n) = config.verify_resume {
+        let set_up = |trainer: &mut Trainer| set_dtype(layered, trainer, &device, &mut Silent);
+        signals.ask_first();
+        return verify_resume(&config, n, prepared, &device, &set_up, &stop);
     }
     let mut report = TrainLines::new(config.log_interval);
     let mut trainer = Trainer::new(config.clone(), prepared, &device)
@@ -124,8 +130,8 @@ fn set_dtype(
     layered: &Layered<TrainOptions>,
     trainer: &mut Trainer,
     device: &Device,
-    report: &mut TrainLines,
-) -> Result<()> {
+    report: &mut dyn Report,
+) -> Result<(), TrainError> {
     let is_bfloat16 = layered.options.dtype == Some(Dtype::Bfloat16);
     if device.is_cpu() {
         if is_bfloat16 {

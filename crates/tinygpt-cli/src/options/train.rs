@@ -59,6 +59,12 @@ pub struct TrainOptions {
     /// [default: no limit]
     #[arg(long, help_heading = "Run", value_name = "SECONDS", value_parser = finite)]
     pub max_seconds: Option<f64>,
+    /// Instead of training, prove in a temporary directory that N updates, a stop and N more are the
+    /// same as 2 N in one go: weights, moments, counters and losses, bit for bit [default: train; N
+    /// is 10 if not given]
+    #[arg(long, help_heading = "Run", value_name = "N", num_args = 0..=1,
+          default_missing_value = "10")]
+    pub verify_resume: Option<u64>,
     /// Print a short story at every evaluation
     #[arg(long, help_heading = "Run")]
     pub sample_at_eval: Option<bool>,

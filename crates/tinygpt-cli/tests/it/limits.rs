@@ -88,3 +88,41 @@ fn batches_that_are_passed_over_are_said_until_they_are_too_many() {
     assert_eq!(ran.code, 6, "{}", ran.stderr);
     assert!(ran.stderr.contains("--on-non-finite skip"), "{}", ran.stderr);
 }
+
+#[test]
+fn what_cannot_fit_into_memory_is_refused_with_the_number() {
+    let dir = trained();
+    let train = command("train", dir.path());
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "ulimit -v 4000000 && exec \"$0\" \"$@\""]).arg(train.get_program());
+    let args = format!("{SMALL} --overwrite --n-embd 1024 --n-layer 12 --batch-size 256");
+    let ran = run_command(shell.args(args.split_whitespace()).current_dir(dir.path()));
+    if cfg!(target_os = "linux") {
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        for word in ["`ulimit -v` allows 3.81 GiB", "training needs about", "`batch_size` to "] {
+            assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+        }
+    }
+    assert!(dir.path().join("out/last/model.safetensors").exists(), "nothing is touched");
+}
+
+#[test]
+fn verify_resume_proves_it_and_leaves_nothing() {
+    let dir = trained();
+    let temporary = dir.path().join("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let mut train = command("train", dir.path());
+    train.args(SMALL.split_whitespace()).args(["--overwrite", "--verify-resume"]);
+    let before = crate::program::snapshot(&dir.path().join("out"));
+    let ran = run_command(train.env("TMPDIR", &temporary)).ok();
+    for word in
+        ["weights   equal", "moments   equal", "counters  equal   step 20", "metrics   equal"]
+    {
+        assert!(ran.stdout.contains(word), "{word}: {}", ran.stdout);
+    }
+    assert!(ran.stdout.ends_with("bit for bit\n"), "{}", ran.stdout);
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+    assert!(crate::program::snapshot(&dir.path().join("out")) == before, "out_dir is untouched");
+    let ran = run("train", dir.path(), &format!("{SMALL} --verify-resume 0"));
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+}

@@ -98,7 +98,7 @@ impl State {
     }
 
     /// Reads a state of a format that this build knows.
-    pub(super) fn read(path: &Path) -> Result<Self, TrainError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, TrainError> {
         let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
         match version_of(&bytes) {
             Some(version) if version > FORMAT_VERSION => {

@@ -63,6 +63,9 @@ impl TrainConfig {
             let expected = format!("at least `warmup_iters` ({})", self.warmup_iters);
             faults.add("lr_decay_iters", self.lr_decay_iters, expected);
         }
+        if self.verify_resume == Some(0) {
+            faults.add("verify_resume", 0, "null (train as usual) or a number of at least 1");
+        }
         if self.threads == Some(0) {
             faults.add("threads", 0, "null (all cores) or a number of at least 1");
         }

@@ -139,6 +139,11 @@ impl Trainer {
         &self.prepared
     }
 
+    /// The data, for another trainer; this one lets go of its directory.
+    pub(crate) fn into_prepared(self) -> Prepared {
+        self.prepared
+    }
+
     /// The tokens that begin and end what the model writes.
     pub fn special_tokens(&self) -> SpecialTokens {
         self.special

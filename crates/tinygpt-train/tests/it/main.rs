@@ -12,4 +12,5 @@ mod resume;
 mod saving;
 mod start;
 mod threads;
+mod verify;
 mod world;

@@ -1,0 +1,41 @@
+//! `train --verify-resume`: says what was compared, and whether it was equal.
+
+use anyhow::{Result, bail};
+use candle_core::Device;
+use tinygpt_data::Prepared;
+use tinygpt_train::{Compared, StopFlag, TrainConfig, TrainError, Trainer};
+
+use crate::exit::Ended;
+use crate::terminal::{Output, say};
+
+/// Proves that resuming is exact with `config`, or fails.
+pub(super) fn verify_resume(
+    config: &TrainConfig,
+    n: u64,
+    prepared: Prepared,
+    device: &Device,
+    set_up: &dyn Fn(&mut Trainer) -> Result<(), TrainError>,
+    stop: &StopFlag,
+) -> Result<Ended> {
+    say(&format!(
+        "training {} updates in one go, and again with a stop after {n}, in {}",
+        2 * n,
+        std::env::temp_dir().display()
+    ));
+    let compared = tinygpt_train::verify_resume(config, n, prepared, device, set_up, stop)?;
+    let Some(compared) = compared else {
+        return Ok(Ended::Stopped(stop.signal().unwrap_or_default()));
+    };
+    let mut out = Output::lock();
+    for Compared { what, extent, difference } in &compared {
+        out.print(&match difference {
+            None => format!("{what:8}  equal   {extent}\n"),
+            Some(difference) => format!("{what:8}  DIFFER  {difference}\n"),
+        })?;
+    }
+    if compared.iter().any(|one| one.difference.is_some()) {
+        bail!("a run that is stopped and resumed does not equal one that is not, see above");
+    }
+    out.print("a run that is stopped and resumed equals one that is not, bit for bit\n")?;
+    Ok(Ended::Done)
+}

@@ -1,0 +1,212 @@
+//! Proof, on a user's own configuration, that a resumed run is the run that was never stopped.
+//!
+//! Two runs in a temporary directory: 2 N updates in one go, and N updates, a stop, and N more by a
+//! trainer that knows nothing but the checkpoint. Weights, moments, counters and metrics must agree
+//! in every bit. `out_dir` is not looked at.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use safetensors::SafeTensors;
+use tinygpt_data::Prepared;
+
+use crate::checkpoint::{self, Best, OPTIMIZER_FILE, STATE_FILE, Skipped, State};
+use crate::config::{InitFrom, TrainConfig};
+use crate::error::TrainError;
+use crate::metrics::{self, Line};
+use crate::report::{Report, SkipRecord, StepRecord};
+use crate::stop::StopFlag;
+use crate::trainer::Trainer;
+
+/// What the second run is stopped with.
+const SIGINT: usize = 2;
+
+/// One thing that both runs have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// What it is, in a word.
+    pub what: &'static str,
+    /// How much of it there is.
+    pub extent: String,
+    /// Where the two differ, if they do.
+    pub difference: Option<String>,
+}
+
+/// Trains 2 `n` updates of `config` twice, the second time with a stop after `n`, and compares.
+///
+/// Evaluations are cut down to one batch, samples are left out, and a run that would resume starts
+/// with fresh weights; all else is as configured. `set_up` is called with each trainer before it
+/// runs. `None` if `stop` was raised meanwhile. Nothing is left on the disk.
+///
+/// # Errors
+/// What either run can fail with; [`TrainError::Io`] if there is no room for temporary files.
+pub fn verify_resume(
+    config: &TrainConfig,
+    n: u64,
+    prepared: Prepared,
+    device: &Device,
+    set_up: &dyn Fn(&mut Trainer) -> Result<(), TrainError>,
+    stop: &StopFlag,
+) -> Result<Option<Vec<Compared>>, TrainError> {
+    let root = tempfile::Builder::new().prefix("tinygpt-verify-").tempdir();
+    let root = root.map_err(TrainError::io("create a directory in", &std::env::temp_dir()))?;
+    let (whole, halves) = (root.path().join("whole"), root.path().join("halves"));
+    let mut prepared = prepared;
+    for (out_dir, is_resumed, stop_after) in
+        [(&whole, false, None), (&halves, false, Some(n)), (&halves, true, None)]
+    {
+        let config = short(config, n, out_dir, is_resumed);
+        let mut trainer = Trainer::new(config, prepared, device)?;
+        set_up(&mut trainer)?;
+        let mut half = Half { asked: stop.clone(), stop: StopFlag::new(), stop_after };
+        trainer.run(&half.stop.clone(), &mut half)?;
+        if stop.signal().is_some() {
+            return Ok(None);
+        }
+        prepared = trainer.into_prepared();
+    }
+    compare(&whole, &halves, 2 * n).map(Some)
+}
+
+/// `config` as far as it decides the numbers of 2 `n` updates.
+fn short(config: &TrainConfig, n: u64, out_dir: &Path, is_resumed: bool) -> TrainConfig {
+    let init_from = match &config.init_from {
+        _ if is_resumed => InitFrom::Resume,
+        InitFrom::Dir(dir) => InitFrom::Dir(dir.clone()),
+        _ => InitFrom::Scratch,
+    };
+    TrainConfig {
+        out_dir: out_dir.to_path_buf(),
+        init_from,
+        overwrite: false,
+        max_iters: 2 * n,
+        eval_interval: config.eval_interval.min(n),
+        eval_iters: 1,
+        eval_only: false,
+        sample_at_eval: false,
+        checkpoint_minutes: 0.0,
+        max_seconds: None,
+        ..config.clone()
+    }
+}
+
+/// Raises `stop` after so many updates, or when somebody asks for it.
+struct Half {
+    asked: StopFlag,
+    stop: StopFlag,
+    stop_after: Option<u64>,
+}
+
+impl Half {
+    fn look(&self, n_made: Option<u64>) {
+        let is_half = n_made.is_some() && n_made == self.stop_after;
+        if let Some(signal) = self.asked.signal().or(is_half.then_some(SIGINT)) {
+            self.stop.raise(signal);
+        }
+    }
+}
+
+impl Report for Half {
+    fn step(&mut self, record: &StepRecord) {
+        self.look(Some(record.iter + 1));
+    }
+
+    fn skip(&mut self, record: &SkipRecord) {
+        self.look(Some(record.iter + 1));
+    }
+
+    fn evaluating(&mut self, _done: usize, _total: usize) {
+        self.look(None);
+    }
+}
+
+/// Compares the runs in two directories after `step` updates.
+fn compare(left: &Path, right: &Path, step: u64) -> Result<Vec<Compared>, TrainError> {
+    let [left_dir, right_dir] = [left, right].map(|run| checkpoint::dir_of(run, step));
+    let files = |name: &str| [left_dir.join(name), right_dir.join(name)];
+    Ok(vec![
+        compare_tensors("weights", &files("model.safetensors"))?,
+        compare_tensors("moments", &files(OPTIMIZER_FILE))?,
+        compare_counters(&files(STATE_FILE))?,
+        compare_metrics(&[left, right].map(|run| run.join(metrics::FILE_NAME)))?,
+    ])
+}
+
+fn compare_tensors(what: &'static str, paths: &[PathBuf; 2]) -> Result<Compared, TrainError> {
+    let read = |path: &Path| std::fs::read(path).map_err(TrainError::io("read", path));
+    let (left, right) = (read(&paths[0])?, read(&paths[1])?);
+    let parse = |path: &Path, bytes| {
+        let bad = |error| TrainError::corrupt(path, format!("is no safetensors file ({error})"));
+        SafeTensors::deserialize(bytes).map_err(bad)
+    };
+    let (left, right) = (parse(&paths[0], &left)?, parse(&paths[1], &right)?);
+    let mut different = Vec::new();
+    let mut n_bytes = 0;
+    for (name, tensor) in left.iter() {
+        n_bytes += tensor.data().len();
+        if !right.tensor(name).is_ok_and(|other| other == tensor) {
+            different.push(name);
+        }
+    }
+    different.sort_unstable();
+    let n_tensors = left.len();
+    let difference = match different.first() {
+        _ if right.len() != n_tensors => Some(format!("{n_tensors} against {}", right.len())),
+        Some(first) => Some(format!("{} of them, first `{first}`", different.len())),
+        None => None,
+    };
+    let extent = format!("{n_tensors} tensors, {} values", n_bytes / size_of::<f32>());
+    Ok(Compared { what, extent, difference })
+}
+
+/// The part of [`State`] that says how far a run has come.
+#[derive(Debug, PartialEq)]
+struct Counters {
+    step: u64,
+    optimizer_steps: u64,
+    window_cursor: u64,
+    last_eval_iter: Option<u64>,
+    best: Option<Best>,
+    skipped: Skipped,
+}
+
+fn compare_counters(paths: &[PathBuf; 2]) -> Result<Compared, TrainError> {
+    let read = |path: &Path| -> Result<Counters, TrainError> {
+        let State { step, optimizer_steps, window_cursor, last_eval_iter, best, skipped, .. } =
+            State::read(path)?;
+        Ok(Counters { step, optimizer_steps, window_cursor, last_eval_iter, best, skipped })
+    };
+    let (left, right) = (read(&paths[0])?, read(&paths[1])?);
+    let extent = format!("step {}, {} windows", left.step, left.window_cursor);
+    let difference = (left != right).then(|| format!("{left:?} against {right:?}"));
+    Ok(Compared { what: "counters", extent, difference })
+}
+
+fn compare_metrics(paths: &[PathBuf; 2]) -> Result<Compared, TrainError> {
+    let read = |path: &Path| -> Result<Vec<Line>, TrainError> {
+        Ok(metrics::read(path)?.into_iter().map(without_time).collect())
+    };
+    let (left, right) = (read(&paths[0])?, read(&paths[1])?);
+    let n_steps = left.iter().filter(|line| matches!(line, Line::Step(_))).count();
+    let n_evals = left.iter().filter(|line| matches!(line, Line::Eval(_))).count();
+    let extent = format!("losses of {n_steps} updates and {n_evals} evaluations");
+    let first = left.iter().zip(&right).find(|(left, right)| left != right);
+    let difference = match first {
+        Some((left, right)) => Some(format!("{left:?} against {right:?}")),
+        None if left.len() != right.len() => {
+            Some(format!("{} lines against {}", left.len(), right.len()))
+        }
+        None => None,
+    };
+    Ok(Compared { what: "metrics", extent, difference })
+}
+
+/// Two runs never take the same time.
+fn without_time(line: Line) -> Line {
+    match line {
+        Line::Step(record) => {
+            Line::Step(StepRecord { step_ms: 0.0, tokens_per_second: 0.0, mfu: None, ..record })
+        }
+        other => other,
+    }
+}
