@@ -35,12 +35,12 @@ struct Given {
 fn one(gpt: &Gpt, given: &Given, params: &SamplingParams) -> Result<Value, Box<dyn Error>> {
     let mut decoder = gpt.decoder(1)?;
     let mut sampler = Sampler::new(params, 0);
-    decoder.prefill(&given.prompt)?;
+    decoder.read(&[0], &given.prompt)?;
     let (mut seconds, mut ids, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
     for position in 0..params.max_new_tokens {
         let start = Instant::now();
         if let Some(id) = ids.last() {
-            decoder.step(&[*id])?;
+            decoder.step(&[(0, *id)])?;
         }
         ids.push(sampler.choose(decoder.logits(0), position as u64)?);
         if position > 0 {
@@ -75,11 +75,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for line in stdin().lines() {
         let params = SamplingParams {
             temperature: 0.0,
-            top_k: None,
-            max_new_tokens: line?.trim().parse()?,
             seed: 1337,
-            eos: None,
-            vocab_used: gpt.config().vocab_size,
+            ..SamplingParams::new(line?.trim().parse()?, gpt.config().vocab_size)
         };
         let work = if given.samples == 1 { one } else { several };
         println!("{}", work(&gpt, &given, &params)?);

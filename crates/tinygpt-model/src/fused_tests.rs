@@ -118,10 +118,11 @@ fn decoding_equals_the_composed_decoder_and_the_whole_pass() {
             let (mut fused, mut composed) =
                 (gpt.decoder(n_seqs).unwrap(), oracle.decoder(n_seqs).unwrap());
             let prompt = &tokens(20, 3)[..6];
-            fused.prefill(prompt).unwrap();
-            composed.prefill(prompt).unwrap();
+            let slots: Vec<usize> = (0..n_seqs).collect();
+            fused.read(&slots, prompt).unwrap();
+            composed.read(&slots, prompt).unwrap();
             for position in 6..=20 {
-                assert_eq!(fused.len(), position);
+                assert_eq!(fused.len(n_seqs - 1), position);
                 for seq in 0..n_seqs {
                     let (got, expected) = (fused.logits(seq), composed.logits(seq));
                     assert_logits(got, expected, &format!("sequence {seq} of {n_seqs}"));
@@ -130,14 +131,15 @@ fn decoding_equals_the_composed_decoder_and_the_whole_pass() {
                 if position < 20 {
                     // Sequence 0 goes on with the whole pass's tokens, the others with their own.
                     let id = |seq: usize| (tokens(20, 3)[position] + 5 * seq as u32) % 37;
-                    let ids: Vec<u32> = (0..n_seqs).map(id).collect();
+                    let ids: Vec<(usize, u32)> = (0..n_seqs).map(|seq| (seq, id(seq))).collect();
                     fused.step(&ids).unwrap();
                     composed.step(&ids).unwrap();
                 }
             }
-            assert!(fused.step(&vec![0; n_seqs]).is_err(), "the cache is full");
-            fused.prefill(&prompt[..1]).unwrap();
-            assert_eq!(fused.len(), 1);
+            let one_more: Vec<(usize, u32)> = slots.iter().map(|slot| (*slot, 0)).collect();
+            assert!(fused.step(&one_more).is_err(), "the cache is full");
+            fused.read(&[0], &prompt[..1]).unwrap();
+            assert_eq!(fused.len(0), 1);
         }
     }
 }

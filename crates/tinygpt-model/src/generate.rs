@@ -1,33 +1,19 @@
-//! Generation: samples of one prompt, token by token, for as long as is asked.
+//! Generation: samples of one prompt, all of them, however many there are.
 //!
-//! All samples are decoded together: they share the prompt's pass, and every weight that a step
-//! reads serves all of them. A sample is the same whether it is drawn alone or beside others. The
-//! cache of keys and values is bound to absolute positions, so a text longer than `block_size`
-//! slides: when the cache is full, the last three quarters of a block are read again. Text is not
-//! known here; ids come in and go out.
+//! The [`Engine`] does it; here is who waits for whom. All samples are decoded together as far as
+//! memory reaches, and the others take the place of those that have ended.
 
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
 use crate::config::ModelConfig;
-use crate::decoder::Decoder;
-use crate::error::{ModelError, Result};
+use crate::engine::{Engine, Event, StopReason, Ticket};
+use crate::error::Result;
 use crate::gpt::Gpt;
-use crate::logits::{Sampler, SamplingParams};
+use crate::logits::SamplingParams;
 
-/// How much memory the caches of samples that are decoded together may take, in bytes; what does
-/// not fit is decoded afterwards.
+/// How much memory the caches of sequences that are decoded together may take, in bytes.
 const CACHE_BYTES: usize = 1 << 30;
-
-/// Why a sample ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopReason {
-    /// The model ended the document.
-    Eos,
-    /// `max_new_tokens` were made.
-    Length,
-    /// The caller broke off.
-    Caller,
-}
 
 /// One sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +24,10 @@ pub struct Generated {
     pub stop: StopReason,
 }
 
-/// What happens to a sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The model made a token.
-    Token(u32),
-    /// The sample is complete.
-    End,
+/// How many sequences of this model to decode together at most: their caches fit into 1 GiB.
+pub fn most_at_once(config: &ModelConfig) -> usize {
+    let per_token = 2 * size_of::<f32>() * config.n_layer * config.n_embd;
+    (CACHE_BYTES / per_token.saturating_mul(config.block_size).max(1)).max(1)
 }
 
 /// Continues `prompt` once for each number in `samples` and tells `on_event` of each token as it
@@ -60,8 +43,7 @@ pub enum Event {
 /// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
 ///     dropout: 0.0, bias: true };
 /// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
-/// let params = SamplingParams { temperature: 0.8, top_k: Some(5), max_new_tokens: 20, seed: 1,
-///     eos: None, vocab_used: 11 };
+/// let params = SamplingParams { temperature: 0.8, top_k: Some(5), ..SamplingParams::new(20, 11) };
 /// let go_on = &mut |_, _| ControlFlow::Continue(());
 /// let samples = generate(&gpt, &[1, 2, 3], &params, 0..2, go_on)?;
 /// assert_eq!(samples[1].tokens.len(), 20);
@@ -78,140 +60,56 @@ pub fn generate(
     samples: Range<u64>,
     on_event: &mut dyn FnMut(u64, Event) -> ControlFlow<()>,
 ) -> Result<Vec<Generated>> {
-    let config = gpt.config();
-    params.validate(config.vocab_size)?;
-    if prompt.is_empty() {
-        let message = "the prompt is empty, expected at least one token: start with the token \
-                       that ends documents";
-        return Err(ModelError::request(message));
+    let n_samples = samples.end.saturating_sub(samples.start) as usize;
+    let mut made: Vec<Option<Generated>> = vec![None; n_samples];
+    if n_samples == 0 {
+        return Ok(Vec::new());
     }
-    let at_once = (CACHE_BYTES / cache_bytes(config)).max(1) as u64;
-    let mut made = Vec::new();
-    let mut start = samples.start;
-    while start < samples.end {
-        let end = samples.end.min(start.saturating_add(at_once));
-        made.extend(together(gpt, prompt, params, start..end, on_event)?);
-        start = end;
-    }
-    Ok(made)
-}
-
-/// What one sequence's keys and values take.
-fn cache_bytes(config: &ModelConfig) -> usize {
-    let per_token = 2 * size_of::<f32>() * config.n_layer * config.n_embd;
-    per_token.saturating_mul(config.block_size).max(1)
-}
-
-/// A sample that is being made.
-struct Writer<'a> {
-    sample_idx: u64,
-    sampler: Sampler<'a>,
-    /// The prompt and what was made.
-    text: Vec<u32>,
-}
-
-/// The samples of one decoder.
-fn together(
-    gpt: &Gpt,
-    prompt: &[u32],
-    params: &SamplingParams,
-    samples: Range<u64>,
-    on_event: &mut dyn FnMut(u64, Event) -> ControlFlow<()>,
-) -> Result<Vec<Generated>> {
-    let block_size = gpt.config().block_size;
-    let first = samples.start;
-    let mut made: Vec<Option<Generated>> = samples.clone().map(|_| None).collect();
-    let mut decoder = gpt.decoder(made.len())?;
-    let new_writer = |sample_idx| Writer {
-        sample_idx,
-        sampler: Sampler::new(params, sample_idx),
-        text: prompt.to_vec(),
-    };
-    let mut writers: Vec<Writer<'_>> = samples.map(new_writer).collect();
-    let (mut ids, mut kept) = (Vec::new(), Vec::new());
-    decoder.prefill(end_of(prompt, block_size))?;
-    for n_made in 0.. {
-        ids.clear();
-        kept.clear();
-        for (row, writer) in writers.iter_mut().enumerate() {
-            match writer.write(&decoder, row, n_made, params, on_event)? {
-                ControlFlow::Continue(id) => {
-                    ids.push(id);
-                    kept.push(row);
+    let mut engine = Engine::new(gpt, most_at_once(gpt.config()).min(n_samples))?;
+    let mut writing: BTreeMap<Ticket, (u64, Vec<u32>)> = BTreeMap::new();
+    let mut next = samples.start;
+    while next < samples.end || !engine.is_idle() {
+        let end = samples.end.min(next.saturating_add(engine.room() as u64));
+        if next < end {
+            let tickets = engine.admit(prompt, params, next..end)?;
+            writing.extend(tickets.into_iter().zip((next..end).map(|i| (i, Vec::new()))));
+            next = end;
+        }
+        let mut failure = None;
+        engine.step(&mut |ticket, event| {
+            let Some((sample_idx, tokens)) = writing.get_mut(&ticket) else {
+                return ControlFlow::Break(());
+            };
+            match event {
+                Event::Token { id, .. } => tokens.push(id),
+                Event::End(stop) => {
+                    let tokens = std::mem::take(tokens);
+                    let place = (*sample_idx - samples.start) as usize;
+                    made[place] = Some(Generated { tokens, stop });
                 }
-                ControlFlow::Break(stop) => {
-                    let tokens = writer.text[prompt.len()..].to_vec();
-                    made[(writer.sample_idx - first) as usize] = Some(Generated { tokens, stop });
-                    // There is nothing left to break off.
-                    let _ = on_event(writer.sample_idx, Event::End);
+                Event::Failed(error) => {
+                    failure = Some(error);
+                    return ControlFlow::Break(());
                 }
             }
-        }
-        if kept.is_empty() {
-            break;
-        }
-        if kept.len() < writers.len() {
-            decoder.keep(&kept)?;
-            let mut row = 0..;
-            writers.retain(|_| row.next().is_some_and(|row| kept.binary_search(&row).is_ok()));
-        }
-        if decoder.len() < block_size {
-            decoder.step(&ids)?;
-        } else {
-            let texts = writers.iter().map(|w| end_of(&w.text, kept_on_slide(block_size)));
-            decoder.refill(&texts.collect::<Vec<_>>())?;
+            on_event(*sample_idx, event)
+        })?;
+        if let Some(error) = failure {
+            return Err(error);
         }
     }
     Ok(made.into_iter().flatten().collect())
 }
 
-impl Writer<'_> {
-    /// Writes token number `n_made` of the sample, after the logits of `row`; what ended the
-    /// sample if there is no more to come.
-    fn write(
-        &mut self,
-        decoder: &Decoder<'_>,
-        row: usize,
-        n_made: usize,
-        params: &SamplingParams,
-        on_event: &mut dyn FnMut(u64, Event) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<StopReason, u32>> {
-        if n_made == params.max_new_tokens {
-            return Ok(ControlFlow::Break(StopReason::Length));
-        }
-        let id = self.sampler.choose(decoder.logits(row), n_made as u64)?;
-        if params.eos == Some(id) {
-            return Ok(ControlFlow::Break(StopReason::Eos));
-        }
-        self.text.push(id);
-        if on_event(self.sample_idx, Event::Token(id)).is_break() {
-            return Ok(ControlFlow::Break(StopReason::Caller));
-        }
-        // The last token needs no logits after it.
-        if n_made + 1 == params.max_new_tokens {
-            return Ok(ControlFlow::Break(StopReason::Length));
-        }
-        Ok(ControlFlow::Continue(id))
-    }
-}
-
-/// How many tokens are read again when the cache is full.
-fn kept_on_slide(block_size: usize) -> usize {
-    (block_size - block_size / 4).min(block_size - 1).max(1)
-}
-
-fn end_of(text: &[u32], n_tokens: usize) -> &[u32] {
-    &text[text.len().saturating_sub(n_tokens)..]
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::{ModelConfig, host};
+    use crate::engine::kept_on_slide;
+    use crate::{Sampler, host};
     use candle_core::Device;
 
-    fn gpt(block_size: usize) -> Gpt {
+    pub(crate) fn gpt(block_size: usize) -> Gpt {
         let config = ModelConfig {
             vocab_size: 13,
             block_size,
@@ -230,14 +128,7 @@ mod tests {
     }
 
     fn params(max_new_tokens: usize) -> SamplingParams {
-        SamplingParams {
-            temperature: 1.0,
-            top_k: None,
-            max_new_tokens,
-            seed: 2,
-            eos: None,
-            vocab_used: 13,
-        }
+        SamplingParams { seed: 2, ..SamplingParams::new(max_new_tokens, 13) }
     }
 
     fn run(gpt: &Gpt, prompt: &[u32], params: &SamplingParams) -> Result<Generated> {
@@ -296,7 +187,7 @@ mod tests {
         let gpt = gpt(8);
         let mut seen = Vec::new();
         let samples = generate(&gpt, &[1], &params(30), 0..1, &mut |_, event| {
-            let Event::Token(id) = event else { return ControlFlow::Continue(()) };
+            let Event::Token { id, .. } = event else { return ControlFlow::Continue(()) };
             seen.push(id);
             if seen.len() == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -335,14 +226,17 @@ mod tests {
     fn every_sample_tells_its_tokens_and_then_its_end() {
         let gpt = gpt(8);
         let ends = SamplingParams { eos: Some(3), ..params(20) };
-        let mut told: Vec<Vec<Event>> = vec![Vec::new(); 5];
+        let mut told: Vec<Vec<Option<u32>>> = vec![Vec::new(); 5];
         let made = generate(&gpt, &[1], &ends, 10..15, &mut |sample_idx, event| {
-            told[sample_idx as usize - 10].push(event);
+            told[sample_idx as usize - 10].push(match event {
+                Event::Token { id, .. } => Some(id),
+                _ => None,
+            });
             ControlFlow::Continue(())
         });
         for (told, made) in told.iter().zip(made.unwrap()) {
-            let tokens = made.tokens.into_iter().map(Event::Token);
-            assert_eq!(*told, tokens.chain([Event::End]).collect::<Vec<_>>());
+            let tokens = made.tokens.into_iter().map(Some);
+            assert_eq!(*told, tokens.chain([None]).collect::<Vec<_>>());
         }
     }
 

@@ -183,14 +183,14 @@ impl Gpt {
         self.workers.logits(&self.params, self.n_threads, ids, (batch_size, seq_len))
     }
 
-    /// A decoder with room for `n_seqs` sequences of `block_size` tokens each.
+    /// A decoder with slots for `n_slots` sequences of `block_size` tokens each.
     ///
     /// # Errors
-    /// [`ModelError::Request`] if `n_seqs` is 0, [`ModelError::Tensor`] if the device refuses.
-    pub fn decoder(&self, n_seqs: usize) -> Result<Decoder<'_>> {
+    /// [`ModelError::Request`] if `n_slots` is 0, [`ModelError::Tensor`] if the device refuses.
+    pub fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>> {
         if self.composed {
-            return Decoder::composed(&self.params, self.compute, n_seqs);
+            return Decoder::composed(&self.params, self.compute, n_slots);
         }
-        Decoder::fused(&self.params, self.n_threads, n_seqs)
+        Decoder::fused(&self.params, self.n_threads, n_slots)
     }
 }

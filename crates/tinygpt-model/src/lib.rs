@@ -24,9 +24,11 @@
 //! ```
 
 mod batch;
+mod candidates;
 mod composed;
 mod config;
 mod decoder;
+mod engine;
 mod error;
 mod fused;
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub mod host;
 mod init;
 mod layers;
 mod logits;
+mod logprobs;
 pub mod memory;
 mod params;
 mod rng;
@@ -48,13 +51,15 @@ mod workspace;
 pub use batch::TokenBatch;
 pub use config::ModelConfig;
 pub use decoder::Decoder;
+pub use engine::{Engine, Event, OnEvent, StopReason, Ticket};
 pub use error::{ErrorKind, ModelError, Result};
-pub use generate::{Event, Generated, StopReason, generate};
+pub use generate::{Generated, generate, most_at_once};
 pub use gpt::Gpt;
 pub use grads::Grads;
 pub use init::init_params;
 pub use layers::dropout::DropoutKey;
 pub use logits::{Sampler, SamplingParams};
+pub use logprobs::Logprobs;
 pub use params::{
     Affine, BlockParts, Init, ModelParts, ParamSpec, Params, block_range, param_specs,
 };

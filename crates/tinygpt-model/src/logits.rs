@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use tinygpt_kernels::softmax::{self, RUN};
 
+use crate::candidates::{Candidate, keep_top_k};
 use crate::error::{ModelError, Result};
 use crate::rng;
 
@@ -16,7 +17,7 @@ use crate::rng;
 pub struct SamplingParams {
     /// Divides the logits; 0 always takes the largest.
     pub temperature: f32,
-    /// Only the `k` largest logits take part; `None` for all.
+    /// Only the `k` largest logits take part, and what equals the last of them; `None` for all.
     pub top_k: Option<usize>,
     /// At most this many tokens are made.
     pub max_new_tokens: usize,
@@ -26,9 +27,24 @@ pub struct SamplingParams {
     pub eos: Option<u32>,
     /// How many rows of the vocabulary the tokenizer knows; rows above are padding.
     pub vocab_used: usize,
+    /// Whether to tell each token's probability, and those of how many of the likeliest.
+    pub logprobs: Option<usize>,
 }
 
 impl SamplingParams {
+    /// Draws from the model's own probabilities, with seed 0, until the length is reached.
+    pub fn new(max_new_tokens: usize, vocab_used: usize) -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: None,
+            max_new_tokens,
+            seed: 0,
+            eos: None,
+            vocab_used,
+            logprobs: None,
+        }
+    }
+
     /// Checks ranges against a model with `vocab_size` rows.
     ///
     /// # Errors
@@ -53,23 +69,39 @@ impl SamplingParams {
 
 /// Chooses the tokens of one sample.
 #[derive(Debug)]
-pub struct Sampler<'a> {
-    params: &'a SamplingParams,
+pub struct Sampler {
+    params: SamplingParams,
     rng: ChaCha8Rng,
-    /// With top-k, `(logit, id)` of those that take part; reused from token to token.
-    candidates: Vec<(f32, u32)>,
+    /// With top-k, those that take part; reused from token to token.
+    candidates: Vec<Candidate>,
     /// Softmax weights of the candidates, or of all tokens; reused.
     weights: Vec<f32>,
     /// The largest logit of each run; reused.
     maxima: Vec<f32>,
 }
 
-impl<'a> Sampler<'a> {
+impl Sampler {
     /// A sampler for sample number `sample_idx`.
-    pub fn new(params: &'a SamplingParams, sample_idx: u64) -> Self {
+    pub fn new(params: &SamplingParams, sample_idx: u64) -> Self {
         let mut rng = rng::keyed(params.seed, "sample");
         rng.set_stream(sample_idx);
-        Self { params, rng, candidates: Vec::new(), weights: Vec::new(), maxima: Vec::new() }
+        Self {
+            params: params.clone(),
+            rng,
+            candidates: Vec::new(),
+            weights: Vec::new(),
+            maxima: Vec::new(),
+        }
+    }
+
+    /// How it chooses.
+    pub fn params(&self) -> &SamplingParams {
+        &self.params
+    }
+
+    /// The logits of tokens that the tokenizer knows.
+    pub(crate) fn used<'l>(&self, logits: &'l [f32]) -> &'l [f32] {
+        logits.get(..self.params.vocab_used).unwrap_or(logits)
     }
 
     /// The token at `position`, counted from the first new one.
@@ -80,7 +112,7 @@ impl<'a> Sampler<'a> {
     /// # Errors
     /// [`ModelError::NonFinite`] if a logit is infinite or not a number.
     pub fn choose(&mut self, logits: &[f32], position: u64) -> Result<u32> {
-        let used = logits.get(..self.params.vocab_used).unwrap_or(logits);
+        let used = self.used(logits);
         self.maxima.resize(used.len().div_ceil(RUN), 0.0);
         let finite = softmax::survey(used, &mut self.maxima);
         let largest = largest_of(&self.maxima);
@@ -94,54 +126,21 @@ impl<'a> Sampler<'a> {
         self.weights.clear();
         let k = self.params.top_k.filter(|k| *k < used.len());
         if let Some(k) = k {
-            self.keep_top_k(used, k);
-            self.weights.extend(self.candidates.iter().map(|(logit, _)| *logit));
+            keep_top_k(used, &self.maxima, k, &mut self.candidates);
+            self.weights.extend(self.candidates.iter().map(|candidate| candidate.logit));
         } else {
             self.weights.extend_from_slice(used);
         }
         softmax::weigh(&mut self.weights, max, self.params.temperature);
         let drawn = self.draw(position);
-        Ok(if k.is_some() { self.candidates[drawn].1 } else { drawn as u32 })
-    }
-
-    /// Finds the k largest logits, in order of their ids; of equal ones the first are kept.
-    ///
-    /// One pass with a bar that only larger logits jump over: whenever twice as many as wanted have
-    /// gathered, the better half is kept and the bar is laid at the worst of them. Most runs of
-    /// logits have none that jumps.
-    fn keep_top_k(&mut self, logits: &[f32], k: usize) {
-        let best_first = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        let found = &mut self.candidates;
-        found.clear();
-        let mut bar = f32::NEG_INFINITY;
-        for ((run, logits), max) in logits.chunks(RUN).enumerate().zip(&self.maxima) {
-            if *max <= bar {
-                continue;
-            }
-            for (i, logit) in logits.iter().enumerate().filter(|(_, logit)| **logit > bar) {
-                // Adding zero makes a zero of a negative zero, for which `>` knows no order.
-                found.push((logit + 0.0, (run * RUN + i) as u32));
-            }
-            if found.len() >= 2 * k {
-                let (_, worst, _) = found.select_nth_unstable_by(k - 1, best_first);
-                bar = worst.0;
-                found.truncate(k);
-            }
-        }
-        if found.len() > k {
-            found.select_nth_unstable_by(k - 1, best_first);
-            found.truncate(k);
-        }
-        // So that the result does not depend on how the selection shuffles.
-        found.sort_unstable_by_key(|(_, id)| *id);
+        Ok(if k.is_some() { self.candidates[drawn].id } else { drawn as u32 })
     }
 
     /// Draws an index with the probabilities of the weights.
     fn draw(&mut self, position: u64) -> usize {
         self.rng.set_word_pos(2 * u128::from(position));
         let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let total: f64 = self.weights.chunks(RUN).map(sum).sum();
-        let mut left = uniform * total;
+        let mut left = uniform * sum_of_runs(&self.weights);
         let mut start = 0;
         while start + RUN < self.weights.len() {
             let of_run = sum(&self.weights[start..start + RUN]);
@@ -168,6 +167,11 @@ fn largest_of(values: &[f32]) -> Option<(usize, f32)> {
     places.reduce(|best, next| if next.1 > best.1 { next } else { best })
 }
 
+/// The sum of all weights.
+pub(crate) fn sum_of_runs(weights: &[f32]) -> f64 {
+    weights.chunks(RUN).map(sum).sum()
+}
+
 fn sum(weights: &[f32]) -> f64 {
     let mut sums = [0.0; 4];
     for weights in weights.chunks(4) {
@@ -185,7 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn params(temperature: f32, top_k: Option<usize>, vocab_used: usize) -> SamplingParams {
-        SamplingParams { temperature, top_k, max_new_tokens: 0, seed: 5, eos: None, vocab_used }
+        SamplingParams { temperature, top_k, seed: 5, ..SamplingParams::new(0, vocab_used) }
     }
 
     #[test]
@@ -251,7 +255,10 @@ mod tests {
     fn naive(logits: &[f32], params: &SamplingParams, sample_idx: u64, position: u64) -> usize {
         let mut ids: Vec<usize> = (0..logits.len()).collect();
         ids.sort_by(|a, b| logits[*b].partial_cmp(&logits[*a]).unwrap().then(a.cmp(b)));
-        ids.truncate(params.top_k.unwrap_or(logits.len()));
+        if let Some(k) = params.top_k.filter(|k| *k < ids.len()) {
+            let bar = logits[ids[k - 1]];
+            ids.retain(|id| logits[*id] >= bar);
+        }
         let max = logits[ids[0]];
         ids.sort_unstable();
         let weight =
@@ -288,7 +295,7 @@ mod tests {
         }
 
         #[test]
-        fn only_the_k_largest_are_ever_chosen(
+        fn what_is_chosen_has_fewer_than_k_above_it(
             logits in proptest::collection::vec(-5i8..5, 1..40),
             k in 1usize..50,
             position in 0u64..1000,
@@ -296,10 +303,7 @@ mod tests {
             let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();
             let params = params(2.0, Some(k), logits.len());
             let id = Sampler::new(&params, 0).choose(&logits, position).unwrap() as usize;
-            let before = logits.iter().enumerate()
-                .filter(|(i, z)| **z > logits[id] || (**z == logits[id] && *i < id))
-                .count();
-            prop_assert!(before < k);
+            prop_assert!(logits.iter().filter(|z| **z > logits[id]).count() < k);
         }
     }
 }

@@ -110,14 +110,14 @@ impl Telling<'_> {
         }
         let sample = &mut self.samples[place];
         match event {
-            Event::Token(id) => {
+            Event::Token { id, .. } => {
                 self.n_tokens += 1;
                 // Only a model that never saw a document end can get here with it.
                 if id != tokenizer.eot_id() {
                     sample.pending.push_str(&sample.stream.push(id)?);
                 }
             }
-            Event::End => {
+            Event::End(_) | Event::Failed(_) => {
                 sample.pending.push_str(&sample.stream.finish());
                 sample.pending.push('\n');
                 sample.is_complete = true;

@@ -111,10 +111,9 @@ impl SampleSettings {
         SamplingParams {
             temperature: self.temperature,
             top_k: self.top_k,
-            max_new_tokens: self.max_new_tokens,
             seed: self.seed,
             eos,
-            vocab_used: tokenizer.vocab_size(),
+            ..SamplingParams::new(self.max_new_tokens, tokenizer.vocab_size())
         }
     }
 }

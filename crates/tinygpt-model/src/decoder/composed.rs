@@ -1,127 +1,154 @@
 //! The decoder out of candle ops: for CUDA and Metal, and as the oracle of the other one.
 //!
-//! The cache grows by concatenation; nothing is written in place.
+//! The cache grows by concatenation; nothing is written in place. Sequences of different lengths
+//! share one tensor in which each ends at the right edge: positions are counted by the embedding,
+//! so only a mask has to know what is left of a sequence's beginning.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, IndexOp as _, Tensor};
 
-use crate::batch::{check_ids, ids_tensor};
-use crate::error::{ModelError, Result};
+use super::Row;
+use crate::batch::ids_tensor;
+use crate::error::Result;
 use crate::layers::attention::causal_mask;
 use crate::layers::{block, embedding, head, layer_norm};
 use crate::params::{ModelParts, Params};
 
-/// Keys and values so far, `[B, H, S, D]` each.
+/// Keys and values of one block, `[N, H, S, D]` each.
 #[derive(Debug)]
 struct KeyValues {
     k: Tensor,
     v: Tensor,
 }
 
-/// Weights, cache and the logits after the last tokens.
+impl KeyValues {
+    fn map(&self, change: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Self> {
+        Ok(Self { k: change(&self.k)?, v: change(&self.v)? })
+    }
+}
+
+/// Weights and cache.
 #[derive(Debug)]
 pub(super) struct ComposedDecoder<'a> {
     params: &'a Params,
     parts: ModelParts<Tensor>,
     compute: DType,
-    /// Sequences that there is room for.
-    room: usize,
-    /// Sequences that go on.
-    n_seqs: usize,
-    n_cached: usize,
+    /// Slot and length of each of the N sequences.
+    held: Vec<(usize, usize)>,
+    /// One for each block; none as long as nothing is held.
     cache: Vec<KeyValues>,
-    logits: Vec<f32>,
 }
 
 impl<'a> ComposedDecoder<'a> {
-    pub(super) fn new(params: &'a Params, compute: DType, n_seqs: usize) -> Result<Self> {
-        if n_seqs == 0 {
-            return Err(ModelError::request("a decoder needs at least one sequence"));
-        }
+    pub(super) fn new(params: &'a Params, compute: DType) -> Result<Self> {
         let parts = params.detached()?;
-        let (cache, logits) = (Vec::new(), Vec::new());
-        Ok(Self { params, parts, compute, room: n_seqs, n_seqs: 0, n_cached: 0, cache, logits })
+        Ok(Self { params, parts, compute, held: Vec::new(), cache: Vec::new() })
     }
 
-    pub(super) fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
-        check_ids(self.params.config(), prompt, 1, prompt.len())?;
-        self.n_seqs = self.room;
-        self.refill(&vec![prompt; self.room])
+    /// The longest sequence, S.
+    fn longest(&self) -> usize {
+        self.held.iter().map(|(_, len)| *len).max().unwrap_or(0)
     }
 
-    pub(super) fn refill(&mut self, texts: &[&[u32]]) -> Result<()> {
-        let t = texts.first().map_or(0, |text| text.len());
-        let ids = texts.concat();
-        check_ids(self.params.config(), &ids, texts.len(), t)?;
-        self.cache.clear();
-        self.n_cached = 0;
-        self.advance(&ids, t)
-    }
-
-    pub(super) fn keep(&mut self, seqs: &[usize]) -> Result<()> {
-        let index: Vec<u32> = seqs.iter().map(|seq| *seq as u32).collect();
-        let index = Tensor::new(index, self.params.device())?;
-        for KeyValues { k, v } in &mut self.cache {
-            *k = k.index_select(&index, 0)?;
-            *v = v.index_select(&index, 0)?;
+    /// Reads `text` into `slots`, which are free, and leaves its `logits` `[V]`.
+    pub(super) fn read(&mut self, slots: &[usize], text: &[u32], logits: &mut [f32]) -> Result<()> {
+        let t = text.len();
+        let ids = ids_tensor(text, 1, t, self.params.device())?;
+        let x = embedding::composed(&ids, &self.parts.wte, &self.parts.wpe, 0)?;
+        let mask = causal_mask(t, t, self.params.device())?;
+        let (read, out) = self.advance(x, &mask, &[])?;
+        let (n, s) = (slots.len(), self.longest());
+        let fit = |tensor: &Tensor, len: usize| tensor.pad_with_zeros(2, s.max(t) - len, 0);
+        let mut cache = Vec::new();
+        for (layer, read) in read.iter().enumerate() {
+            let read = read.map(|tensor| fit(tensor, t)?.repeat((n, 1, 1, 1)))?;
+            cache.push(match self.cache.get(layer) {
+                Some(held) => KeyValues {
+                    k: Tensor::cat(&[&fit(&held.k, s)?, &read.k], 0)?,
+                    v: Tensor::cat(&[&fit(&held.v, s)?, &read.v], 0)?,
+                },
+                None => read,
+            });
         }
-        self.n_seqs = seqs.len();
-        self.logits.clear();
+        self.cache = cache;
+        self.held.extend(slots.iter().map(|slot| (*slot, t)));
+        logits.copy_from_slice(&out.i(0)?.to_vec1::<f32>()?);
         Ok(())
     }
 
-    pub(super) fn n_seqs(&self) -> usize {
-        self.n_seqs
-    }
-
-    pub(super) fn step(&mut self, ids: &[u32]) -> Result<()> {
-        let config = self.params.config();
-        check_ids(config, ids, self.n_seqs, 1)?;
-        if self.n_cached == 0 || self.n_cached >= config.block_size {
-            return Err(ModelError::request(format!(
-                "the cache holds {} of {} tokens: call prefill first",
-                self.n_cached, config.block_size
-            )));
-        }
-        self.advance(ids, 1)
-    }
-
-    pub(super) fn logits(&self, seq_idx: usize) -> &[f32] {
+    /// Appends the rows, one for each sequence, and leaves their logits at their slots, `[slots, V]`.
+    pub(super) fn step(&mut self, rows: &[Row], logits: &mut [f32]) -> Result<()> {
+        let (device, s) = (self.params.device(), self.longest());
+        let of_slot = |slot| rows.iter().find(|row| row.slot == slot);
+        let in_order: Vec<&Row> = self.held.iter().filter_map(|(slot, _)| of_slot(*slot)).collect();
+        let n = in_order.len();
+        let list = |value: fn(&Row) -> u32| {
+            Tensor::from_iter(in_order.iter().map(|row| value(row)), device)
+        };
+        let (ids, positions) = (list(|row| row.id)?, list(|row| row.position as u32)?);
+        let (wte, wpe) = (&self.parts.wte, &self.parts.wpe);
+        let x = (wte.index_select(&ids, 0)? + wpe.index_select(&positions, 0)?)?.unsqueeze(1)?;
+        let visible = |row: &&Row, j: usize| j + row.position >= s;
+        let mask: Vec<f32> = in_order
+            .iter()
+            .flat_map(|row| {
+                (0..=s).map(move |j| if visible(row, j) { 0.0 } else { f32::NEG_INFINITY })
+            })
+            .collect();
+        let mask = Tensor::from_vec(mask, (n, 1, 1, s + 1), device)?;
+        let (grown, out) = self.advance(x, &mask, &self.cache)?;
+        self.cache = grown;
+        self.held.iter_mut().for_each(|(_, len)| *len += 1);
         let v = self.params.config().vocab_size;
-        self.logits.get(seq_idx * v..(seq_idx + 1) * v).unwrap_or(&[])
+        let out = out.flatten_all()?.to_vec1::<f32>()?;
+        for ((slot, _), row) in self.held.iter().zip(out.chunks_exact(v)) {
+            logits[slot * v..(slot + 1) * v].copy_from_slice(row);
+        }
+        Ok(())
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.n_cached
+    /// Forgets the sequence in `slot`, and the positions that only it had.
+    pub(super) fn release(&mut self, slot: usize) -> Result<()> {
+        let before = self.longest();
+        let others = (0..).zip(&self.held).filter(|(_, held)| held.0 != slot);
+        let (index, held): (Vec<u32>, Vec<_>) = others.unzip();
+        self.held = held;
+        if index.is_empty() {
+            self.cache.clear();
+            return Ok(());
+        }
+        let index = Tensor::new(index, self.params.device())?;
+        let s = self.longest();
+        for cached in &mut self.cache {
+            *cached = cached.map(|tensor| {
+                tensor.index_select(&index, 0)?.narrow(2, before - s, s)?.contiguous()
+            })?;
+        }
+        Ok(())
     }
 
-    /// Runs `t` more positions of each sequence; `ids` `[n_seqs, t]`.
-    fn advance(&mut self, ids: &[u32], t: usize) -> Result<()> {
-        let config = self.params.config();
-        let device = self.params.device();
-        let mask = causal_mask(t, self.n_cached + t, device)?;
-        let ids = ids_tensor(ids, self.n_seqs, t, device)?;
-        let mut x = embedding::composed(&ids, &self.parts.wte, &self.parts.wpe, self.n_cached)?;
+    /// Runs T more positions `x` `[N, T, C]` after those in `cache`; that with them, and the logits
+    /// after the last, `[N, V]`.
+    fn advance(
+        &self,
+        mut x: Tensor,
+        mask: &Tensor,
+        cache: &[KeyValues],
+    ) -> Result<(Vec<KeyValues>, Tensor)> {
+        let mut grown = Vec::new();
         for (layer, weights) in self.parts.blocks.iter().enumerate() {
-            let attention = block::attention(weights, config.n_head, layer);
+            let attention = block::attention(weights, self.params.config().n_head, layer);
             let normed = layer_norm::composed(&x, &weights.ln_1)?;
             let [q, k, v] = attention.heads(&normed, self.compute)?;
-            let (k, v) = match self.cache.get(layer) {
+            let (k, v) = match cache.get(layer) {
                 Some(past) => (Tensor::cat(&[&past.k, &k], 2)?, Tensor::cat(&[&past.v, &v], 2)?),
                 None => (k, v),
             };
-            x = (x + attention.attend(&q, &k, &v, &mask, None, self.compute)?)?;
+            x = (x + attention.attend(&q, &k, &v, mask, None, self.compute)?)?;
             x = block::composed_mlp(&x, weights, layer, None, self.compute)?;
-            let grown = KeyValues { k, v };
-            match self.cache.get_mut(layer) {
-                Some(past) => *past = grown,
-                None => self.cache.push(grown),
-            }
+            grown.push(KeyValues { k, v });
         }
-        let last = x.narrow(1, t - 1, 1)?.squeeze(1)?; // [B, C]
+        let last = x.narrow(1, x.dim(1)? - 1, 1)?.squeeze(1)?; // [N, C]
         let last = layer_norm::composed(&last, &self.parts.ln_f)?;
-        let logits = head::composed_logits(&last, &self.parts.wte, self.compute)?; // [B, V]
-        self.logits = logits.flatten_all()?.to_vec1()?;
-        self.n_cached += t;
-        Ok(())
+        Ok((grown, head::composed_logits(&last, &self.parts.wte, self.compute)?))
     }
 }

@@ -1,8 +1,10 @@
 //! Decoding token by token with a cache of keys and values, so that a step costs one position
 //! instead of the whole sequence.
 //!
-//! All sequences of a decoder have the same length; those that are finished can leave. Here is what callers see; the two paths are
-//! beside it. What is done with the logits is [`crate::generate()`]'s business.
+//! A decoder has slots, each of which holds one sequence or none. Sequences have lengths of their
+//! own; they come and go while others go on, and what is in one slot changes nothing in another.
+//! Here is what callers see; the two paths are beside it. What is done with the logits is
+//! [`crate::Engine`]'s business.
 
 mod composed;
 mod crew;
@@ -13,12 +15,21 @@ use candle_core::DType;
 
 use self::composed::ComposedDecoder;
 use self::fused::FusedDecoder;
+use crate::batch::check_ids;
+use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::params::Params;
 
-/// A cache over `n_seqs` sequences and the logits after their last tokens.
+/// Slots for sequences, a cache for each, and the logits after their last tokens.
 #[derive(Debug)]
-pub struct Decoder<'a>(Path<'a>);
+pub struct Decoder<'a> {
+    path: Path<'a>,
+    config: &'a ModelConfig,
+    /// Tokens in the cache of each slot; 0 where it is free.
+    lens: Vec<usize>,
+    /// `[slots, V]`.
+    logits: Vec<f32>,
+}
 
 #[derive(Debug)]
 enum Path<'a> {
@@ -28,104 +39,122 @@ enum Path<'a> {
     Fused(Box<FusedDecoder<'a>>),
 }
 
+/// One position more in one sequence.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    slot: usize,
+    id: u32,
+    /// Tokens in the cache before.
+    position: usize,
+}
+
 impl<'a> Decoder<'a> {
-    pub(crate) fn composed(params: &'a Params, compute: DType, n_seqs: usize) -> Result<Self> {
-        let decoder = ComposedDecoder::new(params, compute, n_seqs)?;
-        Ok(Self(Path::Composed(Box::new(decoder))))
+    pub(crate) fn composed(params: &'a Params, compute: DType, n_slots: usize) -> Result<Self> {
+        let decoder = ComposedDecoder::new(params, compute)?;
+        Self::new(Path::Composed(Box::new(decoder)), params.config(), n_slots)
     }
 
-    pub(crate) fn fused(params: &'a Params, threads: usize, n_seqs: usize) -> Result<Self> {
-        let decoder = FusedDecoder::new(params, threads, n_seqs)?;
-        Ok(Self(Path::Fused(Box::new(decoder))))
+    pub(crate) fn fused(params: &'a Params, threads: usize, n_slots: usize) -> Result<Self> {
+        let decoder = FusedDecoder::new(params, threads, n_slots)?;
+        Self::new(Path::Fused(Box::new(decoder)), params.config(), n_slots)
     }
 
-    /// Forgets everything and reads `prompt` into each sequence; those that left are back.
-    ///
-    /// # Errors
-    /// [`crate::ModelError::Request`] if the prompt is empty, longer than `block_size` or has ids
-    /// outside the vocabulary; [`crate::ModelError::Tensor`] if the device refuses.
-    pub fn prefill(&mut self, prompt: &[u32]) -> Result<()> {
-        match &mut self.0 {
-            Path::Composed(decoder) => decoder.prefill(prompt),
-            Path::Fused(decoder) => decoder.prefill(prompt),
+    fn new(path: Path<'a>, config: &'a ModelConfig, n_slots: usize) -> Result<Self> {
+        if n_slots == 0 {
+            return Err(ModelError::request("a decoder needs at least one slot"));
         }
+        let logits = vec![0.0; n_slots * config.vocab_size];
+        Ok(Self { path, config, lens: vec![0; n_slots], logits })
     }
 
-    /// Forgets what each sequence has read and reads its text instead; all have one length.
-    ///
-    /// # Errors
-    /// As [`Decoder::prefill`], and [`crate::ModelError::Request`] unless there is one text of the
-    /// same length for each sequence.
-    pub fn refill(&mut self, texts: &[&[u32]]) -> Result<()> {
-        if texts.len() != self.n_seqs() || texts.iter().any(|text| text.len() != texts[0].len()) {
-            let n = self.n_seqs();
-            return Err(ModelError::request(format!("expected {n} texts of one length")));
-        }
-        match &mut self.0 {
-            Path::Composed(decoder) => decoder.refill(texts),
-            Path::Fused(decoder) => decoder.refill(texts),
-        }
+    /// How many sequences it can hold.
+    pub fn n_slots(&self) -> usize {
+        self.lens.len()
     }
 
-    /// Appends one token to each sequence.
-    ///
-    /// # Errors
-    /// [`crate::ModelError::Request`] if the cache is full or the ids do not fit;
-    /// [`crate::ModelError::Tensor`] if the device refuses.
-    pub fn step(&mut self, ids: &[u32]) -> Result<()> {
-        match &mut self.0 {
-            Path::Composed(decoder) => decoder.step(ids),
-            Path::Fused(decoder) => decoder.step(ids),
-        }
+    /// Tokens in the cache of a slot, at most `block_size`; 0 if it is free.
+    pub fn len(&self, slot: usize) -> usize {
+        self.lens.get(slot).copied().unwrap_or(0)
     }
 
-    /// Lets only these sequences go on, in this order; from the next step on they are numbered by
-    /// it, and there are no logits until then.
-    ///
-    /// # Errors
-    /// [`crate::ModelError::Request`] if there is no such sequence or none is left;
-    /// [`crate::ModelError::Tensor`] if the device refuses.
-    pub fn keep(&mut self, seqs: &[usize]) -> Result<()> {
-        if seqs.is_empty() || seqs.iter().any(|seq| *seq >= self.n_seqs()) {
-            let n = self.n_seqs();
-            return Err(ModelError::request(format!("cannot keep {seqs:?} of {n} sequences")));
-        }
-        match &mut self.0 {
-            Path::Composed(decoder) => decoder.keep(seqs),
-            Path::Fused(decoder) => {
-                decoder.keep(seqs);
-                Ok(())
-            }
-        }
-    }
-
-    /// The logits after the last token of sequence `seq_idx`, `[V]`; empty before
-    /// [`Decoder::prefill`] or for an index out of range.
-    pub fn logits(&self, seq_idx: usize) -> &[f32] {
-        match &self.0 {
-            Path::Composed(decoder) => decoder.logits(seq_idx),
-            Path::Fused(decoder) => decoder.logits(seq_idx),
-        }
-    }
-
-    /// Sequences that go on; none before [`Decoder::prefill`].
-    pub fn n_seqs(&self) -> usize {
-        match &self.0 {
-            Path::Composed(decoder) => decoder.n_seqs(),
-            Path::Fused(decoder) => decoder.n_seqs(),
-        }
-    }
-
-    /// Tokens in the cache, the same for each sequence; at most `block_size`.
-    pub fn len(&self) -> usize {
-        match &self.0 {
-            Path::Composed(decoder) => decoder.len(),
-            Path::Fused(decoder) => decoder.len(),
-        }
-    }
-
-    /// Whether nothing has been read yet.
+    /// Whether all slots are free.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.lens.iter().all(|len| *len == 0)
+    }
+
+    /// The logits after the last token in `slot`, `[V]`; empty where it is free.
+    pub fn logits(&self, slot: usize) -> &[f32] {
+        let v = self.config.vocab_size;
+        if self.len(slot) == 0 { &[] } else { &self.logits[slot * v..(slot + 1) * v] }
+    }
+
+    /// Reads `text` into each of these slots, in one pass for all; what they held is forgotten.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if the text is empty, longer than `block_size` or has ids outside
+    /// the vocabulary, or if there is no such slot; [`ModelError::Tensor`] if the device refuses.
+    pub fn read(&mut self, slots: &[usize], text: &[u32]) -> Result<()> {
+        check_ids(self.config, text, 1, text.len())?;
+        let n = self.n_slots();
+        let Some((&first, others)) = slots.split_first().filter(|_| slots.iter().all(|s| *s < n))
+        else {
+            return Err(ModelError::request(format!("cannot read into {slots:?} of {n} slots")));
+        };
+        slots.iter().try_for_each(|slot| self.release(*slot))?;
+        let v = self.config.vocab_size;
+        let logits = &mut self.logits[first * v..(first + 1) * v];
+        match &mut self.path {
+            Path::Composed(decoder) => decoder.read(slots, text, logits)?,
+            Path::Fused(decoder) => decoder.read(slots, text, logits)?,
+        }
+        for &slot in others {
+            self.logits.copy_within(first * v..(first + 1) * v, slot * v);
+        }
+        slots.iter().for_each(|slot| self.lens[*slot] = text.len());
+        Ok(())
+    }
+
+    /// Appends one token to each sequence: `(slot, id)` for every slot that is not free, in order.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if the slots are others than those, if one is full, or an id is
+    /// outside the vocabulary; [`ModelError::Tensor`] if the device refuses.
+    pub fn step(&mut self, tokens: &[(usize, u32)]) -> Result<()> {
+        let held = (0..self.n_slots()).filter(|slot| self.lens[*slot] > 0);
+        if tokens.is_empty() || !held.eq(tokens.iter().map(|(slot, _)| *slot)) {
+            let message = "a step needs a token for each slot that holds a sequence, in order";
+            return Err(ModelError::request(message));
+        }
+        let ids: Vec<u32> = tokens.iter().map(|(_, id)| *id).collect();
+        check_ids(self.config, &ids, ids.len(), 1)?;
+        let block_size = self.config.block_size;
+        if let Some((slot, _)) = tokens.iter().find(|(slot, _)| self.lens[*slot] >= block_size) {
+            return Err(ModelError::request(format!(
+                "slot {slot} is full with {block_size} tokens: read the end of its text again"
+            )));
+        }
+        let row = |&(slot, id)| Row { slot, id, position: self.lens[slot] };
+        let rows: Vec<Row> = tokens.iter().map(row).collect();
+        match &mut self.path {
+            Path::Composed(decoder) => decoder.step(&rows, &mut self.logits)?,
+            Path::Fused(decoder) => decoder.step(rows, &mut self.logits)?,
+        }
+        tokens.iter().for_each(|(slot, _)| self.lens[*slot] += 1);
+        Ok(())
+    }
+
+    /// Forgets the sequence in `slot`, if there is one; the slot is free.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] if the device refuses.
+    pub fn release(&mut self, slot: usize) -> Result<()> {
+        let is_held = self.len(slot) > 0;
+        if let (Path::Composed(decoder), true) = (&mut self.path, is_held) {
+            decoder.release(slot)?;
+        }
+        if let Some(len) = self.lens.get_mut(slot) {
+            *len = 0;
+        }
+        Ok(())
     }
 }

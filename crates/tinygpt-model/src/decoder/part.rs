@@ -14,6 +14,7 @@ use std::sync::{PoisonError, RwLock};
 use tinygpt_kernels::decode::{self, Strided};
 use tinygpt_kernels::{accumulate, bias, embedding, gelu, layer_norm, residual};
 
+use super::Row;
 use super::crew::Meeting;
 use crate::config::ModelConfig;
 use crate::params::{Affine, BlockParts, ModelParts};
@@ -21,24 +22,13 @@ use crate::params::{Affine, BlockParts, ModelParts};
 /// What the threads of a decoder show each other.
 #[derive(Debug)]
 pub(super) struct Board {
-    /// The step that is being made.
-    pub(super) step: RwLock<Step>,
+    /// The step that is being made: one position more in each of N sequences.
+    pub(super) step: RwLock<Vec<Row>>,
     /// Each thread's summands of a product, rows at [`decode::stride_of`]. Two sets take turns: who
     /// writes one knows that everybody has read the other.
     summands: [Vec<RwLock<Vec<f32>>>; 2],
     /// Each thread's logits, `[N, its share of V]`.
     pub(super) logits: Vec<RwLock<Vec<f32>>>,
-}
-
-/// One position more in each of N sequences.
-#[derive(Debug, Default)]
-pub(super) struct Step {
-    /// `[N]`.
-    pub(super) ids: Vec<u32>,
-    /// Whose cache each row continues, `[N]`.
-    pub(super) slots: Vec<usize>,
-    /// Tokens in the cache before.
-    pub(super) position: usize,
 }
 
 impl Board {
@@ -66,7 +56,7 @@ pub(super) struct Part {
     round: u64,
 }
 
-/// Keys and values of one block, `[n_seqs, heads of this part, block_size, D]` each: what one head
+/// Keys and values of one block, `[slots, heads of this part, block_size, D]` each: what one head
 /// looks at lies together.
 #[derive(Debug)]
 struct KeyValues {
@@ -121,11 +111,16 @@ fn share(len: usize, unit: usize, index: usize, n: usize) -> Range<usize> {
 }
 
 impl Part {
-    /// The part of thread `index`; its cache has room for `n_seqs` sequences.
-    pub(super) fn new(config: &ModelConfig, index: usize, n_threads: usize, n_seqs: usize) -> Self {
+    /// The part of thread `index`; its cache has `n_slots` slots.
+    pub(super) fn new(
+        config: &ModelConfig,
+        index: usize,
+        n_threads: usize,
+        n_slots: usize,
+    ) -> Self {
         let c = config.n_embd;
         let heads = share(config.n_head, 1, index, n_threads);
-        let len = n_seqs * heads.len() * config.block_size * config.head_dim();
+        let len = n_slots * heads.len() * config.block_size * config.head_dim();
         let empty = || KeyValues { keys: vec![0.0; len], values: vec![0.0; len] };
         Self {
             index,
@@ -158,15 +153,16 @@ impl Part {
         self.put(layer, slot, position, key, value);
     }
 
-    /// Copies the first `n_tokens` positions of the first cache slot to all others.
-    pub(super) fn share_first(&mut self, n_seqs: usize, n_tokens: usize) {
+    /// Copies the first `n_tokens` positions of slot `from` to slot `to`.
+    pub(super) fn copy(&mut self, from: usize, to: usize, n_tokens: usize) {
         let per_head = self.config.block_size * self.config.head_dim();
         let (n_heads, used) = (self.heads.len(), n_tokens * self.config.head_dim());
         for KeyValues { keys, values } in &mut self.cache {
-            for to in n_heads..n_seqs * n_heads {
-                let from = to % n_heads * per_head;
-                keys.copy_within(from..from + used, to * per_head);
-                values.copy_within(from..from + used, to * per_head);
+            for head in 0..n_heads {
+                let first = (from * n_heads + head) * per_head;
+                for cached in [&mut *keys, values] {
+                    cached.copy_within(first..first + used, (to * n_heads + head) * per_head);
+                }
             }
         }
     }
@@ -189,10 +185,12 @@ impl Part {
         W: Deref<Target = [f32]>,
     {
         let step = board.step.read().unwrap_or_else(PoisonError::into_inner);
-        let (n, c) = (step.ids.len(), self.config.n_embd);
+        let (n, c) = (step.len(), self.config.n_embd);
         self.rows.fit(n, c, &self.channels(), &self.hidden);
-        let wpe = &weights.wpe[step.position * c..][..c];
-        embedding::forward(&step.ids, (&weights.wte, wpe), (1, c), None, &mut self.rows.x);
+        for (row, x) in step.iter().zip(self.rows.x.chunks_exact_mut(c)) {
+            let wpe = &weights.wpe[row.position * c..][..c];
+            embedding::forward(&[row.id], (&weights.wte, wpe), (1, c), None, x);
+        }
         for (layer, block) in weights.blocks.iter().enumerate() {
             let meets =
                 self.attend(layer, block, &step, board, meet) && self.think(block, n, board, meet);
@@ -215,14 +213,14 @@ impl Part {
         &mut self,
         layer: usize,
         block: &BlockParts<W>,
-        step: &Step,
+        step: &[Row],
         board: &Board,
         meet: &Meeting,
     ) -> bool
     where
         W: Deref<Target = [f32]>,
     {
-        let (n, c, channels) = (step.ids.len(), self.config.n_embd, self.channels());
+        let (n, c, channels) = (step.len(), self.config.n_embd, self.channels());
         self.rows.norm(&block.ln_1);
         let normed = Strided { data: &self.rows.normed[self.inputs.start..], stride: c };
         let w = &block.c_attn.weight[self.inputs.start * 3 * c..self.inputs.end * 3 * c];
@@ -249,19 +247,19 @@ impl Part {
     }
 
     /// Stores the new keys and values and lets each head look at all so far.
-    fn look_back(&mut self, layer: usize, step: &Step) {
+    fn look_back(&mut self, layer: usize, step: &[Row]) {
         let (d, block_size) = (self.config.head_dim(), self.config.block_size);
         let width = self.heads.len() * d;
         let [q, k, v] = std::mem::take(&mut self.rows.qkv);
-        for (row, &slot) in step.slots.iter().enumerate() {
+        for (row, &Row { slot, position, .. }) in step.iter().enumerate() {
             let own = row * width..(row + 1) * width;
-            self.put(layer, slot, step.position, &k[own.clone()], &v[own.clone()]);
-            let scores = &mut self.rows.scores[..=step.position];
+            self.put(layer, slot, position, &k[own.clone()], &v[own.clone()]);
+            let scores = &mut self.rows.scores[..=position];
             let heads = q[own.clone()].chunks_exact(d).zip(self.rows.att[own].chunks_exact_mut(d));
             let KeyValues { keys, values } = &self.cache[layer];
             for (head, (q, out)) in heads.enumerate() {
                 let first = (slot * self.heads.len() + head) * block_size * d;
-                let seen = first..first + (step.position + 1) * d;
+                let seen = first..first + (position + 1) * d;
                 decode::attend(q, &keys[seen.clone()], &values[seen], scores, out);
             }
         }

@@ -75,30 +75,75 @@ fn the_cache_of_the_decoder_changes_nothing() {
             let mut decoder = gpt.decoder(2).unwrap();
             assert!(decoder.is_empty());
             for round in 0..2 {
-                decoder.prefill(&first[..4]).unwrap();
+                decoder.read(&[0, 1], &first[..4]).unwrap();
                 for position in 4..=t {
-                    for (seq_idx, expected) in expected.iter().enumerate() {
+                    for (slot, expected) in expected.iter().enumerate() {
                         let expected = &expected[(position - 1) * v..position * v];
                         let what = format!("{name} {path:?} {round} {position}");
-                        assert_close(decoder.logits(seq_idx), expected, 2e-6, &what);
+                        assert_close(decoder.logits(slot), expected, 2e-6, &what);
                     }
                     if position < t {
-                        decoder.step(&[first[position], second[position]]).unwrap();
+                        decoder.step(&[(0, first[position]), (1, second[position])]).unwrap();
                     }
                 }
-                assert_eq!(decoder.len(), t);
-                assert!(decoder.step(&[0, 0]).is_err());
-            }
-            // The second goes on alone, after both have read again.
-            decoder.refill(&[&first[..2], &second[..2]]).unwrap();
-            decoder.keep(&[1]).unwrap();
-            assert!(decoder.keep(&[1]).is_err() && decoder.refill(&[&first, &second]).is_err());
-            for position in 2..t {
-                decoder.step(&second[position..=position]).unwrap();
-                let expected = &expected[1][position * v..(position + 1) * v];
-                assert_close(decoder.logits(0), expected, 2e-6, &format!("{name} {path:?} alone"));
+                assert_eq!((decoder.len(0), decoder.len(1)), (t, t));
+                assert!(decoder.step(&[(0, 0), (1, 0)]).is_err(), "full");
             }
         }
+    }
+}
+
+#[test]
+fn sequences_of_any_length_come_and_go_beside_each_other() {
+    for path in Path::BOTH {
+        let mut gpt = golden_gpt("odd", path);
+        let (t, v) = (gpt.config().block_size, gpt.config().vocab_size);
+        let texts: Vec<Vec<u32>> = (0..5).map(|i| ids(t as u32, 50, 10 + i)).collect();
+        let expected: Vec<Vec<f32>> =
+            texts.iter().map(|text| gpt.logits(text, 1, t).unwrap()).collect();
+        let mut decoder = gpt.decoder(3).unwrap();
+        // Which text each slot holds. A text enters with another length each time, into another
+        // slot, and leaves when it is full or when its time has come.
+        let mut held: [Option<usize>; 3] = [None; 3];
+        for round in 0..40 {
+            let (slot, text) = (round * 5 % 3, round % 5);
+            if round % 3 == 0 && held[slot].is_none() {
+                decoder.read(&[slot], &texts[text][..1 + round * 7 % (t - 1)]).unwrap();
+                held[slot] = Some(text);
+            }
+            for (slot, text) in held.iter_mut().enumerate() {
+                let Some(of) = *text else { continue };
+                let last = decoder.len(slot) - 1;
+                let what = format!("{path:?} round {round} slot {slot}");
+                assert_close(decoder.logits(slot), &expected[of][last * v..][..v], 2e-6, &what);
+                if last + 1 == t || (round % 7 == 6 && slot == round % 3) {
+                    decoder.release(slot).unwrap();
+                    assert!(decoder.len(slot) == 0 && decoder.logits(slot).is_empty());
+                    *text = None;
+                }
+            }
+            let next = |slot: usize| held[slot].map(|of| (slot, texts[of][decoder.len(slot)]));
+            let tokens: Vec<(usize, u32)> = (0..3).filter_map(next).collect();
+            assert_eq!(decoder.step(&tokens).is_ok(), !tokens.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_decoder_refuses_what_does_not_fit() {
+    for path in Path::BOTH {
+        let gpt = golden_gpt("odd", path);
+        assert!(gpt.decoder(0).is_err());
+        let mut decoder = gpt.decoder(2).unwrap();
+        decoder.read(&[1], &[3, 4]).unwrap();
+        for tokens in [&[][..], &[(0, 1)], &[(0, 1), (1, 1)], &[(1, 1), (1, 1)], &[(1, 56)]] {
+            assert!(decoder.step(tokens).is_err(), "{tokens:?}");
+        }
+        for (slots, text) in [(&[2][..], &[1][..]), (&[], &[1]), (&[0], &[]), (&[0], &[56])] {
+            assert!(decoder.read(slots, text).is_err(), "{slots:?} {text:?}");
+        }
+        assert_eq!(decoder.len(1), 2);
+        decoder.step(&[(1, 5)]).unwrap();
     }
 }
 

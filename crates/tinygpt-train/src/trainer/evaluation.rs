@@ -105,16 +105,15 @@ impl Trainer {
         let params = SamplingParams {
             temperature: 0.8,
             top_k: Some(200),
-            max_new_tokens: SAMPLE_TOKENS,
             seed: self.config.seed,
             eos: self.special.eos,
-            vocab_used: self.prepared.tokenizer.vocab_size(),
+            ..SamplingParams::new(SAMPLE_TOKENS, self.prepared.tokenizer.vocab_size())
         };
         let eot = self.prepared.tokenizer.eot_id();
         let mut ids = Vec::with_capacity(SAMPLE_TOKENS);
         let mut keep = |_, event| {
             ids.extend(match event {
-                Event::Token(id) if id != eot => Some(id),
+                Event::Token { id, .. } if id != eot => Some(id),
                 _ => None,
             });
             if stop.signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -1,0 +1,406 @@
+//! The engine: many samples of many prompts, one token of each at a time.
+//!
+//! Requests come and go while others are being written, each with settings and a seed of its own;
+//! copies of one prompt share its pass, and every weight that a step reads serves all sequences. A
+//! sample is a function of model, prompt, settings and its number: it is the same alone and beside
+//! others. The cache of keys and values is bound to absolute positions, so a text longer than
+//! `block_size` slides: when its slot is full, the last three quarters of a block are read again.
+//! Text is not known here; ids come in and go out. Who waits for a free slot is the caller's
+//! business.
+
+use std::ops::{ControlFlow, Range};
+
+use crate::config::ModelConfig;
+use crate::decoder::Decoder;
+use crate::error::{ModelError, Result};
+use crate::gpt::Gpt;
+use crate::logits::{Sampler, SamplingParams};
+use crate::logprobs::{Logprobs, logprobs};
+
+/// Why a sample ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The model ended the document.
+    Eos,
+    /// `max_new_tokens` were made.
+    Length,
+    /// The caller broke off.
+    Caller,
+}
+
+/// What happens to a sample.
+#[derive(Debug)]
+pub enum Event {
+    /// The model made a token.
+    Token {
+        /// Its id.
+        id: u32,
+        /// How likely it was, if the request asks for that.
+        logprobs: Option<Logprobs>,
+    },
+    /// The sample is complete.
+    End(StopReason),
+    /// The sample cannot go on.
+    Failed(ModelError),
+}
+
+/// Names one sample of an [`Engine`]; no two samples of an engine have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// Hears what happens to samples; a sample of which it breaks off ends.
+pub type OnEvent<'a> = dyn FnMut(Ticket, Event) -> ControlFlow<()> + 'a;
+
+/// Writes samples of one model side by side.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use candle_core::Device;
+/// use tinygpt_model::{Engine, Event, Gpt, ModelConfig, SamplingParams};
+/// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
+///     dropout: 0.0, bias: true };
+/// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
+/// let mut engine = Engine::new(&gpt, 4)?;
+/// let params = SamplingParams::new(20, 11);
+/// engine.admit(&[1, 2, 3], &params, 0..2)?;
+/// let mut n_tokens = 0;
+/// while !engine.is_idle() {
+///     engine.step(&mut |_ticket, event| {
+///         n_tokens += usize::from(matches!(event, Event::Token { .. }));
+///         ControlFlow::Continue(())
+///     })?;
+///     if n_tokens == 10 {
+///         engine.admit(&[4], &params, 0..1)?; // Joins the others.
+///     }
+/// }
+/// assert_eq!(n_tokens, 60);
+/// # Ok::<(), tinygpt_model::ModelError>(())
+/// ```
+#[derive(Debug)]
+pub struct Engine<'a> {
+    decoder: Decoder<'a>,
+    config: &'a ModelConfig,
+    /// By the decoder's slots.
+    writers: Vec<Option<Writer>>,
+    n_admitted: u64,
+}
+
+/// A sample that is being made.
+#[derive(Debug)]
+struct Writer {
+    ticket: Ticket,
+    sampler: Sampler,
+    /// The prompt and what was made.
+    text: Vec<u32>,
+    n_made: usize,
+}
+
+impl<'a> Engine<'a> {
+    /// An engine for at most `capacity` samples at a time.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if `capacity` is 0, [`ModelError::Tensor`] if the device refuses.
+    pub fn new(gpt: &'a Gpt, capacity: usize) -> Result<Self> {
+        let writers = (0..capacity).map(|_| None).collect();
+        Ok(Self { decoder: gpt.decoder(capacity)?, config: gpt.config(), writers, n_admitted: 0 })
+    }
+
+    /// How many more samples can be admitted now.
+    pub fn room(&self) -> usize {
+        self.writers.iter().filter(|writer| writer.is_none()).count()
+    }
+
+    /// Whether no sample is being made.
+    pub fn is_idle(&self) -> bool {
+        self.writers.iter().all(Option::is_none)
+    }
+
+    /// Reads `prompt` and begins the given samples of it; their tickets come in that order. Of a
+    /// prompt longer than `block_size` the model sees the end.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] for settings out of range, [`ModelError::Request`] for an empty
+    /// prompt, ids outside the vocabulary, or more samples than there is [`Engine::room`] for.
+    pub fn admit(
+        &mut self,
+        prompt: &[u32],
+        params: &SamplingParams,
+        samples: Range<u64>,
+    ) -> Result<Vec<Ticket>> {
+        params.validate(self.config.vocab_size)?;
+        if prompt.is_empty() {
+            let message = "the prompt is empty, expected at least one token: start with the token \
+                           that ends documents";
+            return Err(ModelError::request(message));
+        }
+        let free = (0..self.writers.len()).filter(|slot| self.writers[*slot].is_none());
+        let wanted = samples.end.saturating_sub(samples.start);
+        let slots: Vec<usize> = (0..wanted).zip(free).map(|(_, slot)| slot).collect();
+        if slots.is_empty() || (slots.len() as u64) < wanted {
+            return Err(ModelError::request(format!(
+                "{wanted} samples were asked for, expected 1 to {}, for which there is room",
+                self.room()
+            )));
+        }
+        self.decoder.read(&slots, end_of(prompt, self.config.block_size))?;
+        let mut tickets = Vec::new();
+        for (slot, sample_idx) in slots.into_iter().zip(samples) {
+            let ticket = Ticket(self.n_admitted);
+            self.n_admitted += 1;
+            tickets.push(ticket);
+            let sampler = Sampler::new(params, sample_idx);
+            let text = prompt.to_vec();
+            self.writers[slot] = Some(Writer { ticket, sampler, text, n_made: 0 });
+        }
+        Ok(tickets)
+    }
+
+    /// Makes one token of each sample and tells of it, and of each sample that ends with it or
+    /// has ended before.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] if the device refuses: the engine cannot go on.
+    pub fn step(&mut self, on_event: &mut OnEvent<'_>) -> Result<()> {
+        let (mut tokens, mut full) = (Vec::new(), Vec::new());
+        for slot in 0..self.writers.len() {
+            let Some(writer) = &mut self.writers[slot] else { continue };
+            match writer.write(self.decoder.logits(slot), on_event) {
+                ControlFlow::Continue(id) if self.decoder.len(slot) < self.config.block_size => {
+                    tokens.push((slot, id));
+                }
+                ControlFlow::Continue(_) => full.push(slot),
+                ControlFlow::Break(end) => {
+                    let ticket = writer.ticket;
+                    self.free(slot)?;
+                    // There is nothing left to break off.
+                    let _ = on_event(ticket, end);
+                }
+            }
+        }
+        full.iter().try_for_each(|slot| self.decoder.release(*slot))?;
+        if !tokens.is_empty() {
+            self.decoder.step(&tokens)?;
+        }
+        for slot in full {
+            if let Some(writer) = &self.writers[slot] {
+                let kept = kept_on_slide(self.config.block_size);
+                self.decoder.read(&[slot], end_of(&writer.text, kept))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a sample without a word; nothing if it has ended.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] if the device refuses.
+    pub fn release(&mut self, ticket: Ticket) -> Result<()> {
+        let is_it = |writer: &Option<Writer>| writer.as_ref().is_some_and(|w| w.ticket == ticket);
+        match self.writers.iter().position(is_it) {
+            Some(slot) => self.free(slot),
+            None => Ok(()),
+        }
+    }
+
+    fn free(&mut self, slot: usize) -> Result<()> {
+        self.writers[slot] = None;
+        self.decoder.release(slot)
+    }
+}
+
+impl Writer {
+    /// Writes the next token of the sample; what ended it if there is no more to come.
+    fn write(&mut self, logits: &[f32], on_event: &mut OnEvent<'_>) -> ControlFlow<Event, u32> {
+        let end = |reason| ControlFlow::Break(Event::End(reason));
+        let SamplingParams { max_new_tokens, eos, logprobs: n_alternatives, .. } =
+            *self.sampler.params();
+        if self.n_made == max_new_tokens {
+            return end(StopReason::Length);
+        }
+        let id = match self.sampler.choose(logits, self.n_made as u64) {
+            Ok(id) => id,
+            Err(error) => return ControlFlow::Break(Event::Failed(error)),
+        };
+        if eos == Some(id) {
+            return end(StopReason::Eos);
+        }
+        self.text.push(id);
+        self.n_made += 1;
+        let logprobs = n_alternatives.map(|n| logprobs(self.sampler.used(logits), id, n));
+        if on_event(self.ticket, Event::Token { id, logprobs }).is_break() {
+            return end(StopReason::Caller);
+        }
+        // The last token needs no logits after it.
+        if self.n_made == max_new_tokens {
+            return end(StopReason::Length);
+        }
+        ControlFlow::Continue(id)
+    }
+}
+
+/// How many tokens are read again when a slot is full.
+pub(crate) fn kept_on_slide(block_size: usize) -> usize {
+    (block_size - block_size / 4).min(block_size - 1).max(1)
+}
+
+fn end_of(text: &[u32], n_tokens: usize) -> &[u32] {
+    &text[text.len().saturating_sub(n_tokens)..]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::generate::tests::gpt;
+
+    #[derive(Default)]
+    struct Heard {
+        tokens: BTreeMap<Ticket, Vec<u32>>,
+        ends: BTreeMap<Ticket, String>,
+    }
+
+    impl Heard {
+        fn hear(&mut self, ticket: Ticket, event: Event) -> ControlFlow<()> {
+            assert!(!self.ends.contains_key(&ticket), "{ticket:?} goes on after its end");
+            match event {
+                Event::Token { id, .. } => self.tokens.entry(ticket).or_default().push(id),
+                Event::End(reason) => _ = self.ends.insert(ticket, format!("{reason:?}")),
+                Event::Failed(error) => _ = self.ends.insert(ticket, error.to_string()),
+            }
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// Prompt, settings and sample number of request `i`: all differ, some slide, some end early.
+    fn request(i: u64) -> (Vec<u32>, SamplingParams, u64) {
+        let params = SamplingParams {
+            temperature: 0.5 + 0.1 * i as f32,
+            top_k: Some(5 + i as usize),
+            seed: i / 2,
+            eos: Some(3).filter(|_| i.is_multiple_of(2)),
+            ..SamplingParams::new(10 + 7 * i as usize, 13)
+        };
+        ((0..1 + 2 * i as u32).map(|j| j * 5 % 13).collect(), params, i % 3)
+    }
+
+    fn alone(gpt: &Gpt, i: u64) -> Vec<u32> {
+        let (prompt, params, sample_idx) = request(i);
+        let mut engine = Engine::new(gpt, 1).unwrap();
+        let mut heard = Heard::default();
+        engine.admit(&prompt, &params, sample_idx..sample_idx + 1).unwrap();
+        while !engine.is_idle() {
+            engine.step(&mut |ticket, event| heard.hear(ticket, event)).unwrap();
+        }
+        heard.tokens.into_values().next().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_sample_is_the_same_alone_and_beside_requests_that_come_and_go() {
+        for composed in [false, true] {
+            let mut gpt = gpt(8);
+            gpt.set_threads(2);
+            if composed {
+                gpt.use_composed_path();
+            }
+            let mut engine = Engine::new(&gpt, 3).unwrap();
+            let mut heard = Heard::default();
+            let mut tickets = Vec::new();
+            let mut n_steps = 0;
+            while tickets.len() < 9 || !engine.is_idle() {
+                // One newcomer every other step, if there is room.
+                if tickets.len() < 9 && engine.room() > 0 && n_steps % 2 == 1 {
+                    let (prompt, params, sample_idx) = request(tickets.len() as u64);
+                    tickets.extend(
+                        engine.admit(&prompt, &params, sample_idx..sample_idx + 1).unwrap(),
+                    );
+                }
+                engine.step(&mut |ticket, event| heard.hear(ticket, event)).unwrap();
+                n_steps += 1;
+            }
+            let mut n_long = 0;
+            for (i, ticket) in (0..).zip(&tickets) {
+                let tokens = heard.tokens.remove(ticket).unwrap_or_default();
+                assert_eq!(tokens, alone(&gpt, i), "request {i}, composed: {composed}");
+                n_long += usize::from(tokens.len() > 16);
+            }
+            assert!(n_long > 1 && heard.ends.values().any(|end| end == "Eos"));
+        }
+    }
+
+    #[test]
+    fn a_released_sample_is_heard_no_more_and_leaves_room() {
+        let gpt = gpt(8);
+        let mut engine = Engine::new(&gpt, 2).unwrap();
+        let tickets = engine.admit(&[1], &SamplingParams::new(50, 13), 0..2).unwrap();
+        let mut heard = Heard::default();
+        engine.step(&mut |ticket, event| heard.hear(ticket, event)).unwrap();
+        engine.release(tickets[0]).unwrap();
+        engine.release(tickets[0]).unwrap();
+        assert_eq!(engine.room(), 1);
+        engine.step(&mut |ticket, event| heard.hear(ticket, event)).unwrap();
+        assert_eq!((heard.tokens[&tickets[0]].len(), heard.tokens[&tickets[1]].len()), (1, 2));
+        assert!(heard.ends.is_empty());
+    }
+
+    #[test]
+    fn broken_logits_end_only_their_own_sample() {
+        let gpt = gpt(8);
+        // Token 7's embedding is broken: whoever reads it has no finite logits.
+        let mut params = SamplingParams::new(20, 13);
+        let (_, wte) = gpt.params().iter().next().unwrap();
+        crate::host::write(wte, |wte| wte[7 * 8] = f32::NAN).unwrap();
+        params.vocab_used = 7;
+        let mut engine = Engine::new(&gpt, 2).unwrap();
+        let broken = engine.admit(&[7], &params, 0..1).unwrap()[0];
+        let whole = engine.admit(&[2], &params, 0..1).unwrap()[0];
+        let mut heard = Heard::default();
+        while !engine.is_idle() {
+            engine.step(&mut |ticket, event| heard.hear(ticket, event)).unwrap();
+        }
+        assert!(heard.ends[&broken].contains("not finite"), "{:?}", heard.ends);
+        assert_eq!((heard.ends[&whole].as_str(), heard.tokens[&whole].len()), ("Length", 20));
+    }
+
+    #[test]
+    fn what_cannot_be_admitted_is_refused() {
+        let gpt = gpt(8);
+        assert!(Engine::new(&gpt, 0).is_err());
+        let mut engine = Engine::new(&gpt, 2).unwrap();
+        let params = SamplingParams::new(5, 13);
+        for (prompt, samples) in [(&[][..], 0..1), (&[13], 0..1), (&[1], 0..3), (&[1], 4..4)] {
+            assert!(engine.admit(prompt, &params, samples).is_err(), "{prompt:?}");
+        }
+        assert!(engine.is_idle() && engine.room() == 2);
+        engine.admit(&[1], &params, 0..1).unwrap();
+        let message = engine.admit(&[1], &params, 0..2).unwrap_err().to_string();
+        assert!(message.contains("2 samples") && message.contains("1 to 1"), "{message}");
+    }
+
+    #[test]
+    fn logprobs_come_with_each_token_when_asked_for() {
+        let gpt = gpt(8);
+        let mut engine = Engine::new(&gpt, 1).unwrap();
+        let params =
+            SamplingParams { temperature: 0.0, logprobs: Some(2), ..SamplingParams::new(20, 13) };
+        engine.admit(&[1], &params, 0..1).unwrap();
+        let mut n = 0;
+        while !engine.is_idle() {
+            engine
+                .step(&mut |_, event| {
+                    if let Event::Token { id, logprobs } = event {
+                        let logprobs = logprobs.unwrap();
+                        assert_eq!(
+                            (logprobs.top[0], logprobs.top.len()),
+                            ((id, logprobs.chosen), 2)
+                        );
+                        n += 1;
+                    }
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+        }
+        assert_eq!(n, 20);
+    }
+}
