@@ -14,8 +14,8 @@ use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::gpt::Gpt;
-use crate::logits::{Sampler, SamplingParams};
 use crate::logprobs::{Logprobs, logprobs};
+use crate::sampling::{Sampler, SamplingParams};
 
 /// Why a sample ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +148,8 @@ impl<'a> Engine<'a> {
             let ticket = Ticket(self.n_admitted);
             self.n_admitted += 1;
             tickets.push(ticket);
-            let sampler = Sampler::new(params, sample_idx);
+            let mut sampler = Sampler::new(params, sample_idx);
+            sampler.see(prompt);
             let text = prompt.to_vec();
             self.writers[slot] = Some(Writer { ticket, sampler, text, n_made: 0 });
         }
@@ -225,6 +226,7 @@ impl Writer {
             return end(StopReason::Eos);
         }
         self.text.push(id);
+        self.sampler.see(&[id]);
         self.n_made += 1;
         let logprobs = n_alternatives.map(|n| logprobs(self.sampler.used(logits), id, n));
         if on_event(self.ticket, Event::Token { id, logprobs }).is_break() {

@@ -10,7 +10,7 @@ use crate::config::ModelConfig;
 use crate::engine::{Engine, Event, StopReason, Ticket};
 use crate::error::Result;
 use crate::gpt::Gpt;
-use crate::logits::SamplingParams;
+use crate::sampling::SamplingParams;
 
 /// How much memory the caches of sequences that are decoded together may take, in bytes.
 const CACHE_BYTES: usize = 1 << 30;

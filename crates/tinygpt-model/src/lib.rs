@@ -24,7 +24,6 @@
 //! ```
 
 mod batch;
-mod candidates;
 mod composed;
 mod config;
 mod decoder;
@@ -40,11 +39,13 @@ pub mod hf;
 pub mod host;
 mod init;
 mod layers;
-mod logits;
 mod logprobs;
 pub mod memory;
 mod params;
+mod repetition;
 mod rng;
+mod sampling;
+mod shortlist;
 mod workers;
 mod workspace;
 
@@ -58,9 +59,9 @@ pub use gpt::Gpt;
 pub use grads::Grads;
 pub use init::init_params;
 pub use layers::dropout::DropoutKey;
-pub use logits::{Sampler, SamplingParams};
 pub use logprobs::Logprobs;
 pub use params::{
     Affine, BlockParts, Init, ModelParts, ParamSpec, Params, block_range, param_specs,
 };
+pub use sampling::{Sampler, SamplingParams};
 pub use tinygpt_kernels::Store;

@@ -3,8 +3,7 @@
 
 use tinygpt_kernels::softmax::{self, RUN};
 
-use crate::candidates::{Candidate, keep_top_k};
-use crate::logits::sum_of_runs;
+use crate::shortlist::{Candidate, keep_top_k, sum};
 
 /// Log-probabilities at one position, in nats; all are finite and at most 0.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +21,7 @@ pub(crate) fn logprobs(logits: &[f32], id: u32, n_top: usize) -> Logprobs {
     let max = maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut weights = logits.to_vec();
     softmax::weigh(&mut weights, max, 1.0);
-    let log_sum = f64::from(max) + sum_of_runs(&weights).ln();
+    let log_sum = f64::from(max) + sum(&weights).ln();
     let of = |logit: f32| (f64::from(logit) - log_sum).min(0.0) as f32;
     let mut top = Vec::new();
     if n_top > 0 {
@@ -32,7 +31,7 @@ pub(crate) fn logprobs(logits: &[f32], id: u32, n_top: usize) -> Logprobs {
     }
     Logprobs {
         chosen: logits.get(id as usize).map_or(0.0, |logit| of(*logit)),
-        top: top.into_iter().map(|Candidate { id, logit }| (id, of(logit))).collect(),
+        top: top.into_iter().map(|Candidate { id, score }| (id, of(score))).collect(),
     }
 }
 

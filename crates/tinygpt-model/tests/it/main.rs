@@ -5,3 +5,4 @@ mod fixture;
 mod golden;
 mod hf;
 mod laws;
+mod sampling;

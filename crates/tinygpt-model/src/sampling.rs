@@ -1,16 +1,17 @@
-//! From logits to a token: temperature, top-k, and a draw that depends on (seed, sample, position)
-//! alone.
+//! From logits to a token: the processors of `transformers` in its order (repetition penalty,
+//! temperature, top-k, top-p, min-p), and a draw that depends on (seed, sample, position) alone.
 //!
-//! Rows of a padded vocabulary are masked. The vocabulary is never sorted as a whole. When to stop
-//! is [`crate::generate`]'s business.
+//! Rows of a padded vocabulary are masked. Who survives is `shortlist.rs`; when to stop is
+//! [`crate::Engine`]'s business.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use tinygpt_kernels::softmax::{self, RUN};
 
-use crate::candidates::{Candidate, keep_top_k};
 use crate::error::{ModelError, Result};
+use crate::repetition::Repetition;
 use crate::rng;
+use crate::shortlist::{Shortlist, sum, sum_of_run};
 
 /// How tokens are chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,14 @@ pub struct SamplingParams {
     pub temperature: f32,
     /// Only the `k` largest logits take part, and what equals the last of them; `None` for all.
     pub top_k: Option<usize>,
+    /// Only the likeliest tokens take part, as many as it needs to hold this share of all
+    /// probability, and at least one; 1 for all.
+    pub top_p: f32,
+    /// Only tokens at least this times as likely as the likeliest take part; 0 for all.
+    pub min_p: f32,
+    /// What stands in the text already has its logit divided by this, or multiplied where it is
+    /// negative; 1 changes nothing.
+    pub repetition_penalty: f32,
     /// At most this many tokens are made.
     pub max_new_tokens: usize,
     /// Seed of the draws.
@@ -37,6 +46,9 @@ impl SamplingParams {
         Self {
             temperature: 1.0,
             top_k: None,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
             max_new_tokens,
             seed: 0,
             eos: None,
@@ -57,6 +69,15 @@ impl SamplingParams {
         if self.top_k == Some(0) {
             faults.push("top_k is 0, expected 1 or more, or null for no limit".to_owned());
         }
+        for (name, share) in [("top_p", self.top_p), ("min_p", self.min_p)] {
+            if !(0.0..=1.0).contains(&share) {
+                faults.push(format!("{name} is {share}, expected 0 to 1"));
+            }
+        }
+        let penalty = self.repetition_penalty;
+        if !(penalty.is_finite() && penalty > 0.0) {
+            faults.push(format!("repetition_penalty is {penalty}, expected more than 0"));
+        }
         if self.vocab_used == 0 || self.vocab_used > vocab_size {
             faults.push(format!(
                 "the tokenizer has {} tokens, expected 1 to the model's vocab_size of {vocab_size}",
@@ -72,12 +93,15 @@ impl SamplingParams {
 pub struct Sampler {
     params: SamplingParams,
     rng: ChaCha8Rng,
-    /// With top-k, those that take part; reused from token to token.
-    candidates: Vec<Candidate>,
-    /// Softmax weights of the candidates, or of all tokens; reused.
-    weights: Vec<f32>,
-    /// The largest logit of each run; reused.
+    repetition: Repetition,
+    shortlist: Shortlist,
+    /// The largest score of each run; reused.
     maxima: Vec<f32>,
+}
+
+/// The logits of tokens that the tokenizer knows.
+fn used<'l>(params: &SamplingParams, logits: &'l [f32]) -> &'l [f32] {
+    logits.get(..params.vocab_used).unwrap_or(logits)
 }
 
 impl Sampler {
@@ -88,8 +112,8 @@ impl Sampler {
         Self {
             params: params.clone(),
             rng,
-            candidates: Vec::new(),
-            weights: Vec::new(),
+            repetition: Repetition::new(params.repetition_penalty),
+            shortlist: Shortlist::default(),
             maxima: Vec::new(),
         }
     }
@@ -99,9 +123,10 @@ impl Sampler {
         &self.params
     }
 
-    /// The logits of tokens that the tokenizer knows.
-    pub(crate) fn used<'l>(&self, logits: &'l [f32]) -> &'l [f32] {
-        logits.get(..self.params.vocab_used).unwrap_or(logits)
+    /// The text goes on with `ids`: the prompt, and each token that was chosen. Only the repetition
+    /// penalty asks for it.
+    pub fn see(&mut self, ids: &[u32]) {
+        self.repetition.see(ids);
     }
 
     /// The token at `position`, counted from the first new one.
@@ -112,52 +137,69 @@ impl Sampler {
     /// # Errors
     /// [`ModelError::NonFinite`] if a logit is infinite or not a number.
     pub fn choose(&mut self, logits: &[f32], position: u64) -> Result<u32> {
-        let used = self.used(logits);
-        self.maxima.resize(used.len().div_ceil(RUN), 0.0);
-        let finite = softmax::survey(used, &mut self.maxima);
-        let largest = largest_of(&self.maxima);
-        let (Some((run, max)), true) = (largest, finite) else {
+        match self.shape(logits)? {
+            Some(likeliest) => Ok(likeliest),
+            None => Ok(self.draw(position)),
+        }
+    }
+
+    /// The tokens that [`Sampler::choose`] draws from, in rising order, with their probabilities.
+    ///
+    /// # Errors
+    /// As [`Sampler::choose`].
+    pub fn probabilities(&mut self, logits: &[f32]) -> Result<Vec<(u32, f32)>> {
+        if let Some(likeliest) = self.shape(logits)? {
+            return Ok(vec![(likeliest, 1.0)]);
+        }
+        let total = sum(self.shortlist.weights());
+        let share = |weight: f32| (f64::from(weight) / total) as f32;
+        Ok(self.shortlist.entries().map(|(id, weight)| (id, share(weight))).collect())
+    }
+
+    /// The logits of tokens that the tokenizer knows.
+    pub(crate) fn used<'l>(&self, logits: &'l [f32]) -> &'l [f32] {
+        used(&self.params, logits)
+    }
+
+    /// Fills the short list; at temperature 0 there is none, but the likeliest token.
+    fn shape(&mut self, logits: &[f32]) -> Result<Option<u32>> {
+        let scores = self.repetition.apply(used(&self.params, logits));
+        self.maxima.resize(scores.len().div_ceil(RUN), 0.0);
+        let finite = softmax::survey(scores, &mut self.maxima);
+        let (Some((run, max)), true) = (largest_of(&self.maxima), finite) else {
             return Err(ModelError::NonFinite { what: "a logit".to_owned() });
         };
         if self.params.temperature == 0.0 {
-            let of_run = used[run * RUN..].iter().position(|logit| *logit == max);
-            return Ok((run * RUN + of_run.unwrap_or_default()) as u32);
+            let of_run = scores[run * RUN..].iter().position(|score| *score == max);
+            return Ok(Some((run * RUN + of_run.unwrap_or_default()) as u32));
         }
-        self.weights.clear();
-        let k = self.params.top_k.filter(|k| *k < used.len());
-        if let Some(k) = k {
-            keep_top_k(used, &self.maxima, k, &mut self.candidates);
-            self.weights.extend(self.candidates.iter().map(|candidate| candidate.logit));
-        } else {
-            self.weights.extend_from_slice(used);
-        }
-        softmax::weigh(&mut self.weights, max, self.params.temperature);
-        let drawn = self.draw(position);
-        Ok(if k.is_some() { self.candidates[drawn].id } else { drawn as u32 })
+        self.shortlist.fill(scores, (&self.maxima, max), &self.params);
+        Ok(None)
     }
 
-    /// Draws an index with the probabilities of the weights.
-    fn draw(&mut self, position: u64) -> usize {
+    /// Draws from the short list with the probabilities of its weights.
+    fn draw(&mut self, position: u64) -> u32 {
         self.rng.set_word_pos(2 * u128::from(position));
         let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let mut left = uniform * sum_of_runs(&self.weights);
+        let weights = self.shortlist.weights();
+        let mut left = uniform * sum(weights);
         let mut start = 0;
-        while start + RUN < self.weights.len() {
-            let of_run = sum(&self.weights[start..start + RUN]);
+        while start + RUN < weights.len() {
+            let of_run = sum_of_run(&weights[start..start + RUN]);
             if left < of_run {
                 break;
             }
             left -= of_run;
             start += RUN;
         }
-        for drawn in start..self.weights.len() {
-            left -= f64::from(self.weights[drawn]);
+        for (place, weight) in weights.iter().enumerate().skip(start) {
+            left -= f64::from(*weight);
             if left < 0.0 {
-                return drawn;
+                return self.shortlist.id(place);
             }
         }
         // Rounding may leave a rest after the last one: then it is that one.
-        self.weights.len() - 1
+        self.shortlist.id(weights.len() - 1)
     }
 }
 
@@ -165,21 +207,6 @@ impl Sampler {
 fn largest_of(values: &[f32]) -> Option<(usize, f32)> {
     let places = values.iter().copied().enumerate();
     places.reduce(|best, next| if next.1 > best.1 { next } else { best })
-}
-
-/// The sum of all weights.
-pub(crate) fn sum_of_runs(weights: &[f32]) -> f64 {
-    weights.chunks(RUN).map(sum).sum()
-}
-
-fn sum(weights: &[f32]) -> f64 {
-    let mut sums = [0.0; 4];
-    for weights in weights.chunks(4) {
-        for (sum, weight) in sums.iter_mut().zip(weights) {
-            *sum += f64::from(*weight);
-        }
-    }
-    (sums[0] + sums[1]) + (sums[2] + sums[3])
 }
 
 #[cfg(test)]
@@ -244,8 +271,16 @@ mod tests {
 
     #[test]
     fn bad_settings_are_listed() {
-        let message = params(-1.0, Some(0), 9).validate(8).unwrap_err().to_string();
-        for part in ["temperature", "top_k", "vocab_size of 8"] {
+        let bad = SamplingParams {
+            top_p: 1.5,
+            min_p: f32::NAN,
+            repetition_penalty: 0.0,
+            ..params(-1.0, Some(0), 9)
+        };
+        let message = bad.validate(8).unwrap_err().to_string();
+        for part in
+            ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "vocab_size of 8"]
+        {
             assert!(message.contains(part), "{message}");
         }
         assert!(params(f32::NAN, None, 8).validate(8).is_err());
@@ -260,9 +295,17 @@ mod tests {
             ids.retain(|id| logits[*id] >= bar);
         }
         let max = logits[ids[0]];
-        ids.sort_unstable();
         let weight =
             |id: &usize| (f64::from(logits[*id] - max) / f64::from(params.temperature)).exp();
+        let wanted = f64::from(params.top_p) * ids.iter().map(weight).sum::<f64>();
+        let mut above = 0.0;
+        ids.retain(|id| {
+            let is_in = above < wanted;
+            above += weight(id);
+            is_in
+        });
+        ids.retain(|id| weight(id) >= f64::from(params.min_p));
+        ids.sort_unstable();
         let mut rng = rng::keyed(params.seed, "sample");
         rng.set_stream(sample_idx);
         rng.set_word_pos(2 * u128::from(position));
@@ -284,11 +327,16 @@ mod tests {
             k in 1usize..300,
             temperature in 0.1f32..3.0,
             position in 0u64..50,
+            top_p in 0.01f32..1.0,
         ) {
             // Few distinct values: many ties.
             let logits: Vec<f32> = logits.into_iter().map(|z| f32::from(z) / 8.0).collect();
-            for top_k in [Some(k), None] {
-                let params = params(temperature, top_k, logits.len());
+            for (top_k, top_p) in [(Some(k), 1.0), (None, 1.0), (None, top_p), (Some(k), top_p)] {
+                let params = SamplingParams {
+                    top_p,
+                    min_p: 0.013 * (position % 3) as f32,
+                    ..params(temperature, top_k, logits.len())
+                };
                 let id = Sampler::new(&params, 3).choose(&logits, position).unwrap();
                 prop_assert_eq!(id as usize, naive(&logits, &params, 3, position));
             }

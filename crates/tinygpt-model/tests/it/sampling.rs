@@ -1,0 +1,136 @@
+//! Against `transformers`: which tokens survive its logits processors and with what probabilities,
+//! and greedy texts with a repetition penalty. The numbers come from `tests/golden/sampling.py`.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::ops::ControlFlow;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tinygpt_model::{Engine, Event, Sampler, SamplingParams, generate};
+
+use crate::fixture::{Path, golden_dir, golden_gpt};
+
+#[derive(Deserialize)]
+struct Expected {
+    sets: Vec<LogitSet>,
+    cases: Vec<Case>,
+    greedy: Vec<Greedy>,
+}
+
+#[derive(Deserialize)]
+struct LogitSet {
+    name: String,
+    logits: Vec<f32>,
+    text: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    logits: String,
+    settings: Map<String, Value>,
+    ids: Vec<u32>,
+    probabilities: Vec<f32>,
+    ties: bool,
+}
+
+#[derive(Deserialize)]
+struct Greedy {
+    prompt: Vec<u32>,
+    repetition_penalty: f32,
+    tokens: Vec<u32>,
+}
+
+fn expected() -> Expected {
+    let text = fs::read(golden_dir("sampling.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+fn params(settings: &Map<String, Value>, vocab_used: usize) -> SamplingParams {
+    let mut params = SamplingParams::new(1, vocab_used);
+    for (key, value) in settings {
+        let number = value.as_f64().unwrap() as f32;
+        match key.as_str() {
+            "temperature" => params.temperature = number,
+            "top_k" => params.top_k = Some(number as usize),
+            "top_p" => params.top_p = number,
+            "min_p" => params.min_p = number,
+            "repetition_penalty" => params.repetition_penalty = number,
+            other => panic!("what is {other}?"),
+        }
+    }
+    params
+}
+
+#[test]
+fn processed_logits_are_those_of_transformers() {
+    let expected = expected();
+    assert!(expected.cases.len() > 100);
+    for case in &expected.cases {
+        let set = expected.sets.iter().find(|set| set.name == case.logits).unwrap();
+        let mut sampler = Sampler::new(&params(&case.settings, set.logits.len()), 0);
+        sampler.see(&set.text);
+        let what = format!("{} {:?}", case.logits, case.settings);
+        let (ids, mut got): (Vec<u32>, Vec<f32>) =
+            sampler.probabilities(&set.logits).unwrap().into_iter().unzip();
+        let mut wanted = case.probabilities.clone();
+        if case.ties {
+            got.sort_by(f32::total_cmp);
+            wanted.sort_by(f32::total_cmp);
+        } else {
+            assert_eq!(ids, case.ids, "{what}");
+        }
+        assert_eq!(got.len(), wanted.len(), "{what}");
+        for (got, wanted) in got.iter().zip(&wanted) {
+            assert!((got - wanted).abs() <= 2e-6 * wanted + 1e-8, "{what}: {got} {wanted}");
+        }
+    }
+}
+
+#[test]
+fn greedy_texts_are_those_of_transformers() {
+    for path in Path::BOTH {
+        let gpt = golden_gpt("plain", path);
+        for Greedy { prompt, repetition_penalty, tokens } in expected().greedy {
+            let params = SamplingParams {
+                temperature: 0.0,
+                repetition_penalty,
+                ..SamplingParams::new(tokens.len(), 65)
+            };
+            let go_on = &mut |_, _| ControlFlow::Continue(());
+            let made = generate(&gpt, &prompt, &params, 0..1, go_on).unwrap().remove(0);
+            assert_eq!(made.tokens, tokens, "{path:?} {prompt:?} {repetition_penalty}");
+        }
+    }
+}
+
+#[test]
+fn logprobs_are_the_log_softmax_of_what_the_model_says() {
+    let mut gpt = golden_gpt("plain", Path::Fused);
+    let logits = gpt.logits(&[1, 2, 3], 1, 3).unwrap()[2 * 65..].to_vec();
+    let log_sum = logits.iter().map(|z| f64::from(*z).exp()).sum::<f64>().ln();
+    let params = SamplingParams {
+        temperature: 0.3,
+        top_k: Some(3),
+        repetition_penalty: 2.0,
+        logprobs: Some(5),
+        ..SamplingParams::new(1, 65)
+    };
+    let mut engine = Engine::new(&gpt, 1).unwrap();
+    engine.admit(&[1, 2, 3], &params, 0..1).unwrap();
+    engine
+        .step(&mut |_, event| {
+            if let Event::Token { id, logprobs } = event {
+                let logprobs = logprobs.unwrap();
+                let of = |id: u32| f64::from(logits[id as usize]) - log_sum;
+                assert!((f64::from(logprobs.chosen) - of(id)).abs() < 1e-5);
+                for (id, logprob) in &logprobs.top {
+                    assert!((f64::from(*logprob) - of(*id)).abs() < 1e-5);
+                }
+                assert_eq!(logprobs.top.len(), 5);
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+}
