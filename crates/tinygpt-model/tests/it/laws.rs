@@ -106,7 +106,7 @@ fn sequences_of_any_length_come_and_go_beside_each_other() {
         // slot, and leaves when it is full or when its time has come.
         let mut held: [Option<usize>; 3] = [None; 3];
         for round in 0..40 {
-            let (slot, text) = (round * 5 % 3, round % 5);
+            let (slot, text) = (round / 3 % 3, round % 5);
             if round % 3 == 0 && held[slot].is_none() {
                 decoder.read(&[slot], &texts[text][..1 + round * 7 % (t - 1)]).unwrap();
                 held[slot] = Some(text);
