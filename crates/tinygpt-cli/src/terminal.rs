@@ -58,6 +58,12 @@ impl Output {
     }
 }
 
+/// Whether text for a person may be coloured there.
+pub fn wants_colour(out: &Output) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    out.is_terminal() && !refused && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
 /// `text` with all control characters but newline and tab written as `\u{1b}`.
 pub fn escape_controls(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());

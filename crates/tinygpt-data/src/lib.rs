@@ -45,5 +45,7 @@ pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, Sourc
 pub use report::{FrequentToken, Lengths, Report, SplitReport};
 pub use shard::{ShardInfo, TokenStream};
 pub use source::{DECODER_THREAD, Source, Tally};
-pub use tokenizer::{CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, StreamDecoder, Tokenizer};
+pub use tokenizer::{
+    CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, Piece, StopStream, StreamDecoder, Tokenizer,
+};
 pub use windows::{Windows, eval_windows};

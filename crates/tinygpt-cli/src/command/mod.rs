@@ -2,6 +2,7 @@
 
 mod prepare;
 mod prepare_report;
+mod rendering;
 mod sample;
 mod story;
 mod train;

@@ -11,11 +11,12 @@ use tinygpt_model::hf::{self, SpecialTokens};
 use tinygpt_train::TrainError;
 use tinygpt_train::checkpoint::{self, BEST, LAST, Which};
 
+use super::rendering::Form;
 use super::story::Storyteller;
 use crate::exit::Ended;
 use crate::layer::Layered;
 use crate::options::{Options as _, SampleOptions, SampleSettings, Start};
-use crate::terminal::{Output, grouped, say, spoken};
+use crate::terminal::{Output, grouped, say, spoken, wants_colour};
 use crate::usage::UsageError;
 
 /// Does what `sample` was asked to do.
@@ -33,7 +34,8 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     let params = settings.params(&tokenizer, special.eos);
     let mut out = Output::lock();
     let since = Instant::now();
-    let n_tokens = teller.tell(&params, settings.num_samples, &mut out)?;
+    let form = form(&settings, &out);
+    let n_tokens = teller.tell(&params, settings.num_samples, (form, &settings.stop), &mut out)?;
     if out.is_closed() {
         return Ok(Ended::Done);
     }
@@ -73,6 +75,15 @@ fn read(dir: &Path, device: &Device) -> Result<Opened> {
     check_vocabulary(&gpt, &tokenizer, dir)?;
     let special = special_tokens(dir, &tokenizer)?;
     Ok(Opened { tokenizer, gpt, special })
+}
+
+/// How the samples are written.
+fn form(settings: &SampleSettings, out: &Output) -> Form {
+    match settings {
+        SampleSettings { json: true, seed, .. } => Form::Json { seed: *seed },
+        SampleSettings { show_probs: Some(_), .. } => Form::Table { colour: wants_colour(out) },
+        _ => Form::Text,
+    }
 }
 
 /// The checkpoint's directory; without one, says how to make it.

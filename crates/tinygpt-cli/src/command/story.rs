@@ -1,15 +1,17 @@
 //! Lets a model write to standard output: while it thinks if a person watches, else when done.
 //!
 //! Samples are made all at once and shown one after the other: the first as it comes, the next
-//! with what there is of it when its turn has come, and so on.
+//! with what there is of it when its turn has come, and so on. What is written for a sample is
+//! `rendering.rs`'s business.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use anyhow::Result;
-use tinygpt_data::{StreamDecoder, Tokenizer};
+use tinygpt_data::Tokenizer;
 use tinygpt_model::{Event, Gpt, SamplingParams, generate};
 
+use super::rendering::{Form, Rendering};
 use crate::terminal::Output;
 
 /// Between two samples.
@@ -42,15 +44,19 @@ impl<'a> Storyteller<'a> {
         self.prompt.len()
     }
 
-    /// Writes samples 0 to `n_samples` in order and returns how many tokens the model made.
+    /// Writes samples 0 to `n_samples` in order, each up to one of `stops`, and returns how many
+    /// tokens the model made.
     pub(super) fn tell(
         &self,
         params: &SamplingParams,
         n_samples: u64,
+        (form, stops): (Form, &[String]),
         out: &mut Output,
     ) -> Result<usize> {
         let mut telling = Telling {
             teller: self,
+            form,
+            stops,
             out,
             n_samples,
             told: 0,
@@ -71,6 +77,8 @@ impl<'a> Storyteller<'a> {
 /// Samples on their way from the model to the reader.
 struct Telling<'a> {
     teller: &'a Storyteller<'a>,
+    form: Form,
+    stops: &'a [String],
     out: &'a mut Output,
     n_samples: u64,
     /// Samples that are written to the end.
@@ -83,7 +91,7 @@ struct Telling<'a> {
 }
 
 struct Sample<'a> {
-    stream: StreamDecoder<'a>,
+    rendering: Rendering<'a>,
     /// Text that is not written yet.
     pending: String,
     is_complete: bool,
@@ -91,39 +99,41 @@ struct Sample<'a> {
 
 impl Telling<'_> {
     fn hear(&mut self, sample_idx: u64, event: Event) -> ControlFlow<()> {
-        if self.failure.is_none() {
-            self.failure = self.take(sample_idx, event).and_then(|()| self.show()).err();
+        let taken = self.take(sample_idx, event);
+        let shown = taken.and_then(|goes_on| self.show().map(|()| goes_on));
+        match shown {
+            Ok(true) if !self.out.is_closed() => ControlFlow::Continue(()),
+            Ok(_) => ControlFlow::Break(()),
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                ControlFlow::Break(())
+            }
         }
-        if self.failure.is_some() || self.out.is_closed() {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
     }
 
-    /// Puts what was heard to the text of its sample.
-    fn take(&mut self, sample_idx: u64, event: Event) -> Result<()> {
-        let (tokenizer, opening) = (self.teller.tokenizer, &self.teller.opening);
+    /// Puts what was heard to the text of its sample, and says whether that goes on.
+    fn take(&mut self, sample_idx: u64, event: Event) -> Result<bool> {
+        let teller = self.teller;
         let place = (sample_idx - self.told) as usize;
         while self.samples.len() <= place {
-            let stream = StreamDecoder::new(tokenizer);
-            self.samples.push_back(Sample { stream, pending: opening.clone(), is_complete: false });
+            let rendering = Rendering::new(self.form, teller.tokenizer, self.stops);
+            let pending = rendering.open(&teller.opening);
+            self.samples.push_back(Sample { rendering, pending, is_complete: false });
         }
         let sample = &mut self.samples[place];
         match event {
-            Event::Token { id, .. } => {
+            Event::Token { id, logprobs } => {
                 self.n_tokens += 1;
-                // Only a model that never saw a document end can get here with it.
-                if id != tokenizer.eot_id() {
-                    sample.pending.push_str(&sample.stream.push(id)?);
-                }
+                sample.pending.push_str(&sample.rendering.push(id, logprobs)?);
             }
-            Event::End(_) | Event::Failed(_) => {
-                sample.pending.push_str(&sample.stream.finish());
-                sample.pending.push('\n');
+            Event::End(reason) => {
+                let end = sample.rendering.end(sample_idx, &teller.opening, reason)?;
+                sample.pending.push_str(&end);
                 sample.is_complete = true;
             }
+            Event::Failed(error) => return Err(error.into()),
         }
-        Ok(())
+        Ok(!sample.rendering.is_stopped())
     }
 
     /// Writes what can be written by now.
@@ -131,17 +141,26 @@ impl Telling<'_> {
         while let Some(sample) = self.samples.front_mut() {
             if !sample.pending.is_empty() && (sample.is_complete || self.out.is_terminal()) {
                 let text = std::mem::take(&mut sample.pending);
-                self.out.print_model_text(&text)?;
+                write(&text, self.form, self.out)?;
             }
             if !sample.is_complete {
                 break;
             }
             self.told += 1;
             self.samples.pop_front();
-            if self.told < self.n_samples {
+            if self.told < self.n_samples && !matches!(self.form, Form::Json { .. }) {
                 self.out.print(SEPARATOR)?;
             }
         }
         Ok(())
     }
+}
+
+/// Writes what was rendered; only plain text still has control characters of the model's.
+pub(super) fn write(text: &str, form: Form, out: &mut Output) -> Result<()> {
+    match form {
+        Form::Text => out.print_model_text(text)?,
+        Form::Table { .. } | Form::Json { .. } => out.print(text)?,
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ use tinygpt_train::checkpoint::BEST;
 use tinygpt_train::{Outcome, Report, Silent, StopFlag, TrainConfig, TrainError, Trainer};
 
 use super::prepare::closing_summary;
+use super::rendering::Form;
 use super::story::Storyteller;
 use super::verify_resume::verify_resume;
 use crate::exit::Ended;
@@ -182,7 +183,8 @@ fn conclude(config: &TrainConfig, trainer: &Trainer, outcome: Outcome) -> Result
     say(if special.eos.is_some() { "a story by the model:\n" } else { "a text by the model:\n" });
     let flags = SampleOptions { seed: Some(config.seed), ..SampleOptions::default() };
     let settings = Layered::new(&flags, None)?.resolve()?;
-    teller.tell(&settings.params(tokenizer, special.eos), 1, &mut Output::lock())?;
+    let params = settings.params(tokenizer, special.eos);
+    teller.tell(&params, 1, (Form::Text, &[]), &mut Output::lock())?;
     say(&format!("\nmore of them: cargo run --bin sample -- --out-dir {out_dir}"));
     Ok(Ended::Done)
 }

@@ -11,6 +11,9 @@ use super::{Options, finite};
 use crate::device::DeviceChoice;
 use crate::layer::{Faults, Layered};
 
+/// The most alternatives of a token that are told.
+const MAX_ALTERNATIVES: usize = 20;
+
 /// Flags of `sample`, which are also the keys of its config file.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,9 +40,30 @@ pub struct SampleOptions {
     /// Choose among this many likeliest tokens only; 0 means all
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub top_k: Option<usize>,
+    /// Choose among the likeliest tokens that together hold this share of all probability; 1 is off
+    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    pub top_p: Option<f64>,
+    /// Choose among tokens at least this times as likely as the likeliest; 0 is off
+    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    pub min_p: Option<f64>,
+    /// Above 1, what stands in the text already becomes less likely; 1 is off
+    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    pub repetition_penalty: Option<f64>,
+    /// End a sample before this text; may be given several times [default: none]
+    #[arg(long, help_heading = "Text", value_name = "TEXT", allow_hyphen_values = true)]
+    pub stop: Option<Vec<String>>,
     /// Seed of the choices; the same seed gives the same text
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub seed: Option<u64>,
+
+    /// Write a line for each token: how likely it was, and the N likeliest in its place
+    /// [default: off; 5 where no N follows]
+    #[arg(long, help_heading = "Output", value_name = "N", num_args = 0..=1,
+          default_missing_value = "5")]
+    pub show_probs: Option<usize>,
+    /// Write a JSON object for each sample, one a line
+    #[arg(long, help_heading = "Output")]
+    pub json: Option<bool>,
 
     /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal)
     #[arg(long, help_heading = "Machine")]
@@ -62,7 +86,13 @@ impl Options for SampleOptions {
             max_new_tokens: Some(500),
             temperature: Some(0.8),
             top_k: Some(200),
+            top_p: Some(1.0),
+            min_p: Some(0.0),
+            repetition_penalty: Some(1.0),
+            stop: None,
             seed: Some(1337),
+            show_probs: None,
+            json: Some(false),
             device: Some("cpu".to_owned()),
             threads: None,
         }
@@ -97,8 +127,20 @@ pub struct SampleSettings {
     pub temperature: f32,
     /// `None` is all tokens.
     pub top_k: Option<usize>,
+    /// 1 is all tokens.
+    pub top_p: f32,
+    /// 0 is all tokens.
+    pub min_p: f32,
+    /// 1 is none.
+    pub repetition_penalty: f32,
+    /// Texts that end a sample; none is empty.
+    pub stop: Vec<String>,
     /// Seed of the choices.
     pub seed: u64,
+    /// Whether to tell each token's probability, and that of how many alternatives.
+    pub show_probs: Option<usize>,
+    /// Whether to write objects.
+    pub json: bool,
     /// Where to compute.
     pub device: DeviceChoice,
     /// CPU threads, `None` all.
@@ -111,6 +153,10 @@ impl SampleSettings {
         SamplingParams {
             temperature: self.temperature,
             top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            logprobs: self.show_probs,
             seed: self.seed,
             eos,
             ..SamplingParams::new(self.max_new_tokens, tokenizer.vocab_size())
@@ -135,6 +181,21 @@ impl Layered<SampleOptions> {
             "temperature",
             "0 (greedy) to 100; 0.8 is a good start",
         );
+        for (key, share) in [("top_p", options.top_p), ("min_p", options.min_p)] {
+            faults.unless(share.is_none_or(|p| (0.0..=1.0).contains(&p)), key, "0 to 1");
+        }
+        faults.unless(
+            options.repetition_penalty.is_none_or(|x| x > 0.0 && x <= 100.0),
+            "repetition_penalty",
+            "more than 0, at most 100; 1 is off, 1.1 is a good start",
+        );
+        let stop = options.stop.unwrap_or_default();
+        faults.unless(stop.iter().all(|text| !text.is_empty()), "stop", "no empty text");
+        faults.unless(
+            options.show_probs.is_none_or(|n| (1..=MAX_ALTERNATIVES).contains(&n)),
+            "show_probs",
+            "1 to 20",
+        );
         let start = match options.start {
             None => Start::Document,
             Some(text) if text.is_empty() => Start::Document,
@@ -152,7 +213,13 @@ impl Layered<SampleOptions> {
             max_new_tokens: options.max_new_tokens.unwrap_or_default(),
             temperature: options.temperature.unwrap_or_default() as f32,
             top_k: options.top_k.filter(|&k| k > 0),
+            top_p: options.top_p.unwrap_or(1.0) as f32,
+            min_p: options.min_p.unwrap_or_default() as f32,
+            repetition_penalty: options.repetition_penalty.unwrap_or(1.0) as f32,
+            stop,
             seed: options.seed.unwrap_or_default(),
+            show_probs: options.show_probs,
+            json: options.json.unwrap_or_default(),
             device,
             threads: options.threads,
         })

@@ -88,18 +88,25 @@ fn a_short_run_warms_up_no_longer_than_it_is() {
 #[test]
 fn show_config_of_sample_looks_like_this() {
     let dir = tempfile::tempdir().unwrap();
-    let ran = run("sample", dir.path(), "--show-config --top-k 0 --start=\"Hi\"").ok();
+    let args = "--show-config --top-k 0 --start=\"Hi\" --stop a --show-probs --stop b";
+    let ran = run("sample", dir.path(), args).ok();
     let expected = r#"{
-  "out_dir":        { "value": "out-tiny-stories", "origin": "default" },
-  "checkpoint":     { "value": "best", "origin": "default" },
-  "start":          { "value": "\"Hi\"", "origin": "flag" },
-  "num_samples":    { "value": 10, "origin": "default" },
-  "max_new_tokens": { "value": 500, "origin": "default" },
-  "temperature":    { "value": 0.8, "origin": "default" },
-  "top_k":          { "value": 0, "origin": "flag" },
-  "seed":           { "value": 1337, "origin": "default" },
-  "device":         { "value": "cpu", "origin": "default" },
-  "threads":        { "value": null, "origin": "default" }
+  "out_dir":            { "value": "out-tiny-stories", "origin": "default" },
+  "checkpoint":         { "value": "best", "origin": "default" },
+  "start":              { "value": "\"Hi\"", "origin": "flag" },
+  "num_samples":        { "value": 10, "origin": "default" },
+  "max_new_tokens":     { "value": 500, "origin": "default" },
+  "temperature":        { "value": 0.8, "origin": "default" },
+  "top_k":              { "value": 0, "origin": "flag" },
+  "top_p":              { "value": 1.0, "origin": "default" },
+  "min_p":              { "value": 0.0, "origin": "default" },
+  "repetition_penalty": { "value": 1.0, "origin": "default" },
+  "stop":               { "value": ["a","b"], "origin": "flag" },
+  "seed":               { "value": 1337, "origin": "default" },
+  "show_probs":         { "value": 5, "origin": "flag" },
+  "json":               { "value": false, "origin": "default" },
+  "device":             { "value": "cpu", "origin": "default" },
+  "threads":            { "value": null, "origin": "default" }
 }
 "#;
     assert_eq!(ran.stdout, expected);

@@ -17,3 +17,4 @@ mod limits;
 mod looks;
 mod program;
 mod road;
+mod samples;

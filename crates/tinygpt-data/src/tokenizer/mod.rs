@@ -18,6 +18,7 @@ mod learn;
 mod merges;
 mod pieces;
 mod splitter;
+mod stop;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use sha2::{Digest, Sha256};
 pub(crate) use bpe::check_vocab_size as check_bpe_vocab_size;
 pub(crate) use char_level::{CharSet, CharTable};
 pub(crate) use counts::{Dropped, WordCounts};
+pub use stop::{Piece, StopStream};
 pub use stream::StreamDecoder;
 
 use cache::WordCache;
@@ -241,8 +243,11 @@ impl Tokenizer {
         lengths
     }
 
-    /// The bytes that token `id` stands for.
-    fn bytes_of(&self, id: u32) -> Result<&[u8], DataError> {
+    /// The bytes that token `id` stands for; they need not be whole characters.
+    ///
+    /// # Errors
+    /// [`DataError::Usage`] for an id outside the vocabulary.
+    pub fn bytes_of(&self, id: u32) -> Result<&[u8], DataError> {
         let bytes = usize::try_from(id).ok().and_then(|id| self.token_bytes.get(id));
         bytes.map(AsRef::as_ref).ok_or_else(|| {
             DataError::usage(

@@ -1,0 +1,278 @@
+//! One sample on its way to standard output: as text, as a table of its tokens with their
+//! probabilities, or as a JSON object.
+//!
+//! Where it is written, and when, is `story.rs`'s business.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tinygpt_data::{DataError, END_OF_TEXT, Piece, StopStream, Tokenizer};
+use tinygpt_model::{Logprobs, StopReason};
+
+/// How samples are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The prompt and what follows it.
+    Text,
+    /// A line for each token, coloured or not.
+    Table {
+        /// Whether to colour probabilities.
+        colour: bool,
+    },
+    /// An object with all that is known of a sample.
+    Json {
+        /// The seed to put into it.
+        seed: u64,
+    },
+}
+
+/// A token and how likely it was.
+#[derive(Debug)]
+struct Told {
+    id: u32,
+    logprobs: Option<Logprobs>,
+}
+
+/// A sample that is being written.
+#[derive(Debug)]
+pub(super) struct Rendering<'a> {
+    form: Form,
+    tokenizer: &'a Tokenizer,
+    stream: StopStream<'a>,
+    /// Tokens whose text is not certain yet.
+    waiting: VecDeque<Told>,
+    /// Those before them.
+    told: Vec<Told>,
+    text: String,
+    is_stopped: bool,
+    since: Instant,
+    n_made: usize,
+}
+
+impl<'a> Rendering<'a> {
+    /// A sample that ends before any of `stops`.
+    pub(super) fn new(form: Form, tokenizer: &'a Tokenizer, stops: &[String]) -> Self {
+        Self {
+            form,
+            tokenizer,
+            stream: StopStream::new(tokenizer, stops),
+            waiting: VecDeque::new(),
+            told: Vec::new(),
+            text: String::new(),
+            is_stopped: false,
+            since: Instant::now(),
+            n_made: 0,
+        }
+    }
+
+    /// What is written before the first token; `opening` is the prompt.
+    pub(super) fn open(&self, opening: &str) -> String {
+        match self.form {
+            Form::Text => opening.to_owned(),
+            Form::Table { .. } if opening.is_empty() => String::new(),
+            Form::Table { .. } => format!("{opening:?}\n"),
+            Form::Json { .. } => String::new(),
+        }
+    }
+
+    /// Whether a stop text has come: there is nothing more to write.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// The tokens that were told.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.told.iter().map(|told| told.id)
+    }
+
+    /// Takes the next token; what is written for it.
+    pub(super) fn push(
+        &mut self,
+        id: u32,
+        logprobs: Option<Logprobs>,
+    ) -> Result<String, DataError> {
+        self.n_made += 1;
+        self.waiting.push_back(Told { id, logprobs });
+        let piece = self.stream.push(id)?;
+        self.is_stopped = piece.is_stopped;
+        self.tell(piece)
+    }
+
+    /// Ends the sample number `index` after `opening`; what is written for that.
+    pub(super) fn end(
+        &mut self,
+        index: u64,
+        opening: &str,
+        reason: StopReason,
+    ) -> Result<String, DataError> {
+        let rest = if self.is_stopped { Piece::default() } else { self.stream.finish() };
+        let mut text = self.tell(rest)?;
+        match self.form {
+            Form::Text => text.push('\n'),
+            Form::Table { .. } => {}
+            Form::Json { seed } => {
+                let object = self.object(index, opening, seed, reason)?;
+                text = escape_rest(&object.to_string());
+                text.push('\n');
+            }
+        }
+        Ok(text)
+    }
+
+    fn tell(&mut self, piece: Piece) -> Result<String, DataError> {
+        let first = self.told.len();
+        self.told.extend(self.waiting.drain(..piece.n_tokens));
+        match self.form {
+            Form::Text => Ok(piece.text),
+            Form::Table { colour } => {
+                self.told[first..].iter().map(|told| line(self.tokenizer, told, colour)).collect()
+            }
+            Form::Json { .. } => {
+                self.text.push_str(&piece.text);
+                Ok(String::new())
+            }
+        }
+    }
+
+    fn object(
+        &self,
+        index: u64,
+        opening: &str,
+        seed: u64,
+        reason: StopReason,
+    ) -> Result<Value, DataError> {
+        let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
+        let mut object = json!({
+            "index": index,
+            "seed": seed,
+            "prompt": opening,
+            "text": self.text,
+            "finish_reason": if reason == StopReason::Length { "length" } else { "stop" },
+            "n_tokens": self.told.len(),
+            "tokens": self.ids().collect::<Vec<_>>(),
+            "tokens_per_second": (self.n_made as f64 / seconds * 10.0).round() / 10.0,
+        });
+        let named = |id: u32, logprob: f32| -> Result<Value, DataError> {
+            Ok(json!({ "token": name(self.tokenizer, id)?, "id": id, "logprob": logprob }))
+        };
+        let mut all = Vec::new();
+        for (told, logprobs) in self.told.iter().filter_map(|t| Some((t, t.logprobs.as_ref()?))) {
+            let mut entry = named(told.id, logprobs.chosen)?;
+            let top: Result<Vec<_>, _> =
+                logprobs.top.iter().map(|(id, p)| named(*id, *p)).collect();
+            entry["top"] = Value::from(top?);
+            all.push(entry);
+        }
+        if !all.is_empty() {
+            object["logprobs"] = Value::from(all);
+        }
+        Ok(object)
+    }
+}
+
+/// A token's text; bytes that are no whole character become U+FFFD.
+fn name(tokenizer: &Tokenizer, id: u32) -> Result<String, DataError> {
+    if id == tokenizer.eot_id() {
+        return Ok(END_OF_TEXT.to_owned());
+    }
+    Ok(String::from_utf8_lossy(tokenizer.bytes_of(id)?).into_owned())
+}
+
+/// A line of the table: the token with its probability, then the others that were likely.
+fn line(tokenizer: &Tokenizer, told: &Told, colour: bool) -> Result<String, DataError> {
+    let Some(logprobs) = &told.logprobs else { return Ok(String::new()) };
+    let quoted = |id: u32| name(tokenizer, id).map(|name| format!("{name:?}"));
+    let share = logprobs.chosen.exp();
+    let (on, off) = match share {
+        _ if !colour => ("", ""),
+        0.5.. => ("\u{1b}[32m", "\u{1b}[0m"),
+        0.1.. => ("\u{1b}[33m", "\u{1b}[0m"),
+        _ => ("\u{1b}[31m", "\u{1b}[0m"),
+    };
+    let mut line = format!("{on}{:>5.1} %{off}  {:<16}", 100.0 * share, quoted(told.id)?);
+    for (id, logprob) in logprobs.top.iter().filter(|(id, _)| *id != told.id) {
+        line.push_str(&format!("  {:.1} % {}", 100.0 * logprob.exp(), quoted(*id)?));
+    }
+    Ok(line.trim_end().to_owned() + "\n")
+}
+
+/// Escapes the control characters above ASCII, which JSON may hold as they are and a terminal obeys.
+fn escape_rest(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use tinygpt_data::Encoding;
+
+    fn logprobs(shares: &[(u32, f32)]) -> Option<Logprobs> {
+        let top: Vec<(u32, f32)> = shares.iter().map(|(id, share)| (*id, share.ln())).collect();
+        Some(Logprobs { chosen: top[0].1, top })
+    }
+
+    /// What is written for "ab\u{9b}\n" with stop text "c", and at its end.
+    fn written(form: Form) -> (Vec<String>, String) {
+        let tokenizer = Tokenizer::learn(Encoding::Simple, &["abc\u{9b}\n"], 0).unwrap();
+        let ids = tokenizer.encode("ab\u{9b}\nc").unwrap();
+        let mut rendering = Rendering::new(form, &tokenizer, &["c".to_owned()]);
+        let mut texts = vec![rendering.open("Oh \"")];
+        for id in &ids {
+            let told = logprobs(&[(*id, 0.25), (ids[0], 0.04)]);
+            texts.push(rendering.push(*id, told).unwrap());
+        }
+        assert!(rendering.is_stopped());
+        assert_eq!(rendering.ids().collect::<Vec<_>>(), ids[..4]);
+        (texts, rendering.end(3, "Oh \"", StopReason::Caller).unwrap())
+    }
+
+    #[test]
+    fn text_is_written_as_it_comes() {
+        let (texts, end) = written(Form::Text);
+        assert_eq!(texts, ["Oh \"", "a", "b", "\u{9b}", "\n", ""]);
+        assert_eq!(end, "\n");
+    }
+
+    #[test]
+    fn a_table_has_a_line_for_each_token_and_cannot_move_the_cursor() {
+        let (texts, end) = written(Form::Table { colour: false });
+        let expected = [
+            "\"Oh \\\"\"\n",
+            " 25.0 %  \"a\"\n",
+            " 25.0 %  \"b\"               4.0 % \"a\"\n",
+            " 25.0 %  \"\\u{9b}\"          4.0 % \"a\"\n",
+            " 25.0 %  \"\\n\"              4.0 % \"a\"\n",
+            "",
+        ];
+        assert_eq!(texts, expected);
+        assert_eq!(end, "");
+        let (texts, _) = written(Form::Table { colour: true });
+        assert!(texts[1].starts_with("\u{1b}[33m 25.0 %\u{1b}[0m"), "{texts:?}");
+    }
+
+    #[test]
+    fn an_object_is_one_line_of_plain_json() {
+        let (texts, end) = written(Form::Json { seed: 7 });
+        assert!(texts.iter().all(String::is_empty), "{texts:?}");
+        assert!(end.ends_with("}\n") && end.chars().filter(|c| c.is_control()).count() == 1);
+        let object: Value = serde_json::from_str(&end).unwrap();
+        assert_eq!(object["text"], "ab\u{9b}\n");
+        assert_eq!((&object["index"], &object["seed"]), (&json!(3), &json!(7)));
+        assert_eq!((&object["finish_reason"], &object["n_tokens"]), (&json!("stop"), &json!(4)));
+        assert_eq!(object["prompt"], "Oh \"");
+        assert!(object["tokens_per_second"].as_f64().unwrap() > 0.0);
+        let second = &object["logprobs"][1];
+        assert_eq!((&second["token"], &second["top"][1]["token"]), (&json!("b"), &json!("a")));
+        assert!((second["logprob"].as_f64().unwrap().exp() - 0.25).abs() < 1e-6);
+    }
+}
