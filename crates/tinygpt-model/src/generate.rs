@@ -51,8 +51,9 @@ pub fn most_at_once(config: &ModelConfig) -> usize {
 /// ```
 ///
 /// # Errors
-/// [`ModelError::Config`] for settings out of range, [`ModelError::Request`] for an empty prompt
-/// or ids outside the vocabulary, [`ModelError::NonFinite`] if the model's weights are broken.
+/// [`crate::ModelError::Config`] for settings out of range, [`crate::ModelError::Request`] for an
+/// empty prompt or ids outside the vocabulary, [`crate::ModelError::NonFinite`] if the model's
+/// weights are broken.
 pub fn generate(
     gpt: &Gpt,
     prompt: &[u32],
