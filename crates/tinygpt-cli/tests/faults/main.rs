@@ -28,6 +28,8 @@ mod crash_states;
 #[cfg(unix)]
 mod disk;
 #[cfg(unix)]
+mod full_disks;
+#[cfg(unix)]
 mod places;
 #[cfg(unix)]
 mod power_cuts;
