@@ -11,6 +11,7 @@ pub mod device;
 pub mod exit;
 pub mod hub_environment;
 pub mod layer;
+pub mod line;
 pub mod memory;
 pub mod options;
 pub mod progress;

@@ -11,6 +11,7 @@ use tinygpt_model::hf::{self, SpecialTokens};
 use tinygpt_train::TrainError;
 use tinygpt_train::checkpoint::{self, BEST, LAST, Which};
 
+use super::interactive::interact;
 use super::rendering::Form;
 use super::story::Storyteller;
 use crate::exit::Ended;
@@ -30,7 +31,11 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     if let Some(threads) = settings.threads {
         gpt.set_threads(threads);
     }
-    let teller = storyteller(&settings.start, &gpt, &tokenizer, special.bos)?;
+    let start = opening(&settings.start)?;
+    if settings.interactive {
+        return interact((&gpt, &tokenizer, special), layered, start, Output::lock());
+    }
+    let teller = storyteller(start, &gpt, &tokenizer, special.bos)?;
     let params = settings.params(&tokenizer, special.eos);
     let mut out = Output::lock();
     let since = Instant::now();
@@ -78,7 +83,7 @@ fn read(dir: &Path, device: &Device) -> Result<Opened> {
 }
 
 /// How the samples are written.
-fn form(settings: &SampleSettings, out: &Output) -> Form {
+pub(super) fn form(settings: &SampleSettings, out: &Output) -> Form {
     match settings {
         SampleSettings { json: true, seed, .. } => Form::Json { seed: *seed },
         SampleSettings { show_probs: Some(_), .. } => Form::Table { colour: wants_colour(out) },
@@ -165,21 +170,24 @@ fn special_tokens(dir: &Path, tokenizer: &Tokenizer) -> Result<SpecialTokens> {
     Ok(said.filter(is_known).unwrap_or(SpecialTokens { bos: eot, eos: Some(eot) }))
 }
 
-fn storyteller<'a>(
-    start: &Start,
-    gpt: &'a Gpt,
-    tokenizer: &'a Tokenizer,
-    bos: u32,
-) -> Result<Storyteller<'a>> {
+/// The text that samples go on from, if not from nothing.
+fn opening(start: &Start) -> Result<Option<String>> {
     let text = match start {
-        Start::Document => return Ok(Storyteller::from_scratch(gpt, tokenizer, bos)),
+        Start::Document => return Ok(None),
         Start::Text(text) => text.clone(),
         Start::File(path) => std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the prompt FILE:{}", path.display()))?,
     };
-    if text.is_empty() {
-        return Ok(Storyteller::from_scratch(gpt, tokenizer, bos));
-    }
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+fn storyteller<'a>(
+    start: Option<String>,
+    gpt: &'a Gpt,
+    tokenizer: &'a Tokenizer,
+    bos: u32,
+) -> Result<Storyteller<'a>> {
+    let Some(text) = start else { return Ok(Storyteller::from_scratch(gpt, tokenizer, bos)) };
     let teller = Storyteller::from_text(gpt, tokenizer, &text)?;
     let block_size = gpt.config().block_size;
     if teller.prompt_len() > block_size {

@@ -64,6 +64,9 @@ pub struct SampleOptions {
     /// Write a JSON object for each sample, one a line
     #[arg(long, help_heading = "Output")]
     pub json: Option<bool>,
+    /// Take turns with the model: type beginnings, go on, try again, change settings
+    #[arg(long, help_heading = "Output")]
+    pub interactive: Option<bool>,
 
     /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal)
     #[arg(long, help_heading = "Machine")]
@@ -93,6 +96,7 @@ impl Options for SampleOptions {
             seed: Some(1337),
             show_probs: None,
             json: Some(false),
+            interactive: Some(false),
             device: Some("cpu".to_owned()),
             threads: None,
         }
@@ -141,6 +145,8 @@ pub struct SampleSettings {
     pub show_probs: Option<usize>,
     /// Whether to write objects.
     pub json: bool,
+    /// Whether to take turns with a person.
+    pub interactive: bool,
     /// Where to compute.
     pub device: DeviceChoice,
     /// CPU threads, `None` all.
@@ -196,6 +202,9 @@ impl Layered<SampleOptions> {
             "show_probs",
             "1 to 20",
         );
+        let json = options.json.unwrap_or_default();
+        let interactive = options.interactive.unwrap_or_default();
+        faults.unless(!(interactive && json), "interactive", "false where `json` is true");
         let start = match options.start {
             None => Start::Document,
             Some(text) if text.is_empty() => Start::Document,
@@ -219,7 +228,8 @@ impl Layered<SampleOptions> {
             stop,
             seed: options.seed.unwrap_or_default(),
             show_probs: options.show_probs,
-            json: options.json.unwrap_or_default(),
+            json,
+            interactive,
             device,
             threads: options.threads,
         })

@@ -105,6 +105,7 @@ fn show_config_of_sample_looks_like_this() {
   "seed":               { "value": 1337, "origin": "default" },
   "show_probs":         { "value": 5, "origin": "flag" },
   "json":               { "value": false, "origin": "default" },
+  "interactive":        { "value": false, "origin": "default" },
   "device":             { "value": "cpu", "origin": "default" },
   "threads":            { "value": null, "origin": "default" }
 }

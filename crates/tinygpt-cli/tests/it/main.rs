@@ -12,6 +12,7 @@ mod bad_train;
 mod fake_hub;
 mod flags;
 mod hub;
+mod interactive;
 mod interrupted;
 mod limits;
 mod looks;

@@ -1,0 +1,73 @@
+//! `sample --interactive` with lines from a pipe: texts on standard output, all else on standard
+//! error.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::program::{Ran, command, run, trained};
+
+const ARGS: &str = "--out-dir out --max-new-tokens 20 --threads 1 --interactive";
+
+fn interact(dir: &Path, args: &str, lines: &str) -> Ran {
+    let mut command = command("sample", dir);
+    command.args(ARGS.split_whitespace()).args(args.split_whitespace());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap_or(-1);
+    Ran { code, stdout: text(output.stdout), stderr: text(output.stderr) }.ok()
+}
+
+#[test]
+fn a_text_is_begun_gone_on_with_and_tried_again() {
+    let dir = trained();
+    let single = "--out-dir out --max-new-tokens 20 --threads 1 --num-samples 1 --start Line";
+    let first = run("sample", dir.path(), single).ok().stdout;
+    let ran = interact(dir.path(), "", "Line\n\n/retry\n");
+    assert!(ran.stdout.starts_with(&first), "{}", ran.stdout);
+    let rest = &ran.stdout[first.len()..];
+    assert!(!rest.starts_with("Line") && rest.chars().count() == 42, "two more parts: {rest:?}");
+    assert_eq!(interact(dir.path(), "", "Line\n\n/retry\n").stdout, ran.stdout, "same seed");
+    assert_eq!(interact(dir.path(), "--start Line", "").stdout, first);
+    assert!(ran.stderr.is_empty(), "nobody is greeted: {}", ran.stderr);
+}
+
+#[test]
+fn what_was_written_is_what_is_gone_on_with() {
+    let dir = trained();
+    // The likeliest tokens, and no more than the model sees: in one piece or two, they are the same.
+    let whole = interact(dir.path(), "--temperature 0 --max-new-tokens 10", "Line\n").stdout;
+    let parts = interact(dir.path(), "--temperature 0 --max-new-tokens 5", "Line\n\n").stdout;
+    let joined: String = parts.split('\n').collect();
+    assert_eq!(joined, whole.split('\n').collect::<String>());
+}
+
+#[test]
+fn settings_change_between_two_texts() {
+    let dir = trained();
+    let lines = "/temperature 0\nLine\n/retry\n/max-new-tokens 3\n/retry\n/stop x\n/settings\n";
+    let ran = interact(dir.path(), "", lines);
+    let texts: Vec<&str> = ran.stdout.split("Line").collect();
+    assert_eq!((texts.len(), texts[1]), (4, texts[2]), "greedy: {}", ran.stdout);
+    assert_eq!(texts[3].trim_end_matches('\n'), &texts[1][..3]);
+    for part in ["temperature is 0", "max_new_tokens is 3", "stop is [\"x\"]", "top_k"] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn wrong_commands_are_told_and_change_nothing() {
+    let dir = trained();
+    let lines = "/temperature 1000\n/temperature warm\n/nonsense\n/help\n/quit\nnever\n";
+    let ran = interact(dir.path(), "", lines);
+    assert!(ran.stdout.is_empty(), "{}", ran.stdout);
+    for part in ["`temperature` is 1000", "temperature cannot be warm", "/nonsense", "/retry"] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+    let refused = run("sample", dir.path(), "--out-dir out --interactive --json");
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("`interactive` is true"), "{}", refused.stderr);
+}
