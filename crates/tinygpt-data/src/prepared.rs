@@ -125,6 +125,14 @@ impl Meta {
         tokenizer::hex(&hash.finalize()[..16])
     }
 
+    /// What is said of the preparation of `dataset_name` that has this [`Meta::fingerprint`], if it
+    /// is still there. The shards are not looked at.
+    pub fn find(data_dir: &Path, dataset_name: &str, fingerprint: &str) -> Option<Self> {
+        let dirs = Encoding::ALL.map(|it| data_dir.join(dataset_name).join(it.as_str()));
+        let metas = dirs.iter().filter_map(|dir| Self::read(dir, "").ok());
+        metas.into_iter().find(|meta| meta.fingerprint() == fingerprint)
+    }
+
     /// Reads `dir/meta.json`.
     pub(crate) fn read(dir: &Path, fix: &str) -> Result<Self, DataError> {
         let path = dir.join(META_FILE_NAME);

@@ -39,6 +39,9 @@ pub struct Recipe {
     /// One line about the dataset.
     #[serde(default)]
     pub description: String,
+    /// The licence of the text, if it is known.
+    #[serde(default)]
+    pub license: Option<String>,
     /// Where the text comes from.
     pub source: SourceSpec,
     /// The column that holds the text, for parquet and JSON lines.
@@ -176,6 +179,7 @@ impl Recipe {
         Ok(Self {
             name: name.to_owned(),
             description: String::new(),
+            license: None,
             source: SourceSpec::Given,
             text_column: default_text_column(),
             val_fraction: default_val_fraction(),

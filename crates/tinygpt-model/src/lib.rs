@@ -33,6 +33,7 @@ mod fused;
 #[cfg(test)]
 mod fused_tests;
 mod generate;
+pub mod gguf;
 mod gpt;
 mod grads;
 pub mod hf;

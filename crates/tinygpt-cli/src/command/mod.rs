@@ -1,5 +1,6 @@
 //! What each binary does between its command line and its exit code, in the order it happens.
 
+mod export;
 mod interactive;
 mod prepare;
 mod prepare_report;

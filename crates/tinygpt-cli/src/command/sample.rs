@@ -1,6 +1,7 @@
-//! `sample`: finds the checkpoint, opens its model and tokenizer, and lets it write.
+//! `sample`: finds the checkpoint, opens its model and tokenizer, and lets it write, or writes it for
+//! other programs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -11,6 +12,7 @@ use tinygpt_model::hf::{self, SpecialTokens};
 use tinygpt_train::TrainError;
 use tinygpt_train::checkpoint::{self, BEST, LAST, Which};
 
+use super::export;
 use super::interactive::interact;
 use super::rendering::Form;
 use super::story::Storyteller;
@@ -26,11 +28,18 @@ use crate::usage::UsageError;
 /// Wrong options, no or a damaged checkpoint, an unreadable prompt, a device that is not there.
 pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     let settings = layered.resolve()?;
-    let device = settings.device.open(SampleOptions::BINARY)?;
-    let Opened { tokenizer, mut gpt, special } = open(&settings, &device)?;
-    if let Some(threads) = settings.threads {
-        gpt.set_threads(threads);
+    if let Some(wanted) = &settings.export {
+        export::check_path(wanted)?;
     }
+    let device = settings.device.open(SampleOptions::BINARY)?;
+    let mut opened = open(&settings, &device)?;
+    if let Some(wanted) = &settings.export {
+        return export::write(wanted, &opened);
+    }
+    if let Some(threads) = settings.threads {
+        opened.gpt.set_threads(threads);
+    }
+    let Opened { tokenizer, gpt, special, .. } = opened;
     let start = opening(&settings.start)?;
     if settings.interactive {
         return interact((&gpt, &tokenizer, special), layered, start, Output::lock());
@@ -51,10 +60,12 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
 }
 
 /// What a checkpoint holds for us.
-struct Opened {
-    tokenizer: Tokenizer,
-    gpt: Gpt,
-    special: SpecialTokens,
+pub(super) struct Opened {
+    /// Where it was read from.
+    pub(super) dir: PathBuf,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) gpt: Gpt,
+    pub(super) special: SpecialTokens,
 }
 
 /// Reads the checkpoint; the one in its place if a trainer has removed it meanwhile.
@@ -79,7 +90,7 @@ fn read(dir: &Path, device: &Device) -> Result<Opened> {
     let gpt = hf::read_dir(dir, device)?;
     check_vocabulary(&gpt, &tokenizer, dir)?;
     let special = special_tokens(dir, &tokenizer)?;
-    Ok(Opened { tokenizer, gpt, special })
+    Ok(Opened { dir: dir.to_owned(), tokenizer, gpt, special })
 }
 
 /// How the samples are written.
@@ -92,7 +103,7 @@ pub(super) fn form(settings: &SampleSettings, out: &Output) -> Form {
 }
 
 /// The checkpoint's directory; without one, says how to make it.
-fn find(settings: &SampleSettings) -> Result<std::path::PathBuf> {
+fn find(settings: &SampleSettings) -> Result<PathBuf> {
     let which = match settings.checkpoint.parse::<Which>() {
         Ok(Which::Dir(dir)) if !dir.join("config.json").is_file() => {
             return Err(no_model(&dir).into());

@@ -4,10 +4,12 @@
 //! The structs only hold what was typed. [`crate::layer`] puts flags over file over defaults; the
 //! `resolve` of each struct then says what it means. Nothing here touches the disk.
 
+mod export;
 mod prepare;
 mod sample;
 mod train;
 
+pub use export::{Export, ExportFormat, GgufType};
 pub use prepare::PrepareOptions;
 pub use sample::{SampleOptions, SampleSettings, Start};
 pub use train::{Dtype, NonFiniteChoice, TrainOptions};

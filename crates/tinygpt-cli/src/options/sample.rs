@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 use tinygpt_data::Tokenizer;
 use tinygpt_model::SamplingParams;
 
+use super::export::{Export, GgufType};
 use super::{Options, finite};
 use crate::device::DeviceChoice;
 use crate::layer::{Faults, Layered};
@@ -74,6 +75,18 @@ pub struct SampleOptions {
     /// CPU threads [default: all cores]
     #[arg(long, help_heading = "Machine", value_name = "N")]
     pub threads: Option<usize>,
+
+    /// Write the model for other programs instead of a text: `gguf FILE` for llama.cpp, `hf DIR` for
+    /// transformers [default: none]
+    #[arg(long, help_heading = "Export", num_args = 2, value_names = ["FORMAT", "PATH"],
+          action = ArgAction::Set)]
+    pub export: Option<Vec<String>>,
+    /// How a GGUF file stores matrices: as they are, rounded, or as 8-bit numbers with a scale
+    #[arg(long, help_heading = "Export")]
+    pub r#type: Option<GgufType>,
+    /// Let `export` replace what it made at PATH before
+    #[arg(long, help_heading = "Export")]
+    pub overwrite: Option<bool>,
 }
 
 impl Options for SampleOptions {
@@ -99,6 +112,9 @@ impl Options for SampleOptions {
             interactive: Some(false),
             device: Some("cpu".to_owned()),
             threads: None,
+            export: None,
+            r#type: Some(GgufType::F32),
+            overwrite: Some(false),
         }
     }
 }
@@ -151,6 +167,8 @@ pub struct SampleSettings {
     pub device: DeviceChoice,
     /// CPU threads, `None` all.
     pub threads: Option<usize>,
+    /// What to write in place of samples.
+    pub export: Option<Export>,
 }
 
 impl SampleSettings {
@@ -213,6 +231,7 @@ impl Layered<SampleOptions> {
                 None => Start::Text(text),
             },
         };
+        let export = Export::of(self, &mut faults);
         faults.into_result()?;
         Ok(SampleSettings {
             out_dir: options.out_dir.unwrap_or_default(),
@@ -232,6 +251,7 @@ impl Layered<SampleOptions> {
             interactive,
             device,
             threads: options.threads,
+            export,
         })
     }
 }

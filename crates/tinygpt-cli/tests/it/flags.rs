@@ -107,7 +107,10 @@ fn show_config_of_sample_looks_like_this() {
   "json":               { "value": false, "origin": "default" },
   "interactive":        { "value": false, "origin": "default" },
   "device":             { "value": "cpu", "origin": "default" },
-  "threads":            { "value": null, "origin": "default" }
+  "threads":            { "value": null, "origin": "default" },
+  "export":             { "value": null, "origin": "default" },
+  "type":               { "value": "f32", "origin": "default" },
+  "overwrite":          { "value": false, "origin": "default" }
 }
 "#;
     assert_eq!(ran.stdout, expected);

@@ -7,6 +7,7 @@ mod bad_sample;
 mod bad_shards;
 mod bad_texts;
 mod bad_train;
+mod export;
 #[path = "../../../tinygpt-data/tests/it/fake_hub.rs"]
 #[allow(dead_code, reason = "its faults are for the data crate's tests")]
 mod fake_hub;

@@ -23,6 +23,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod trainer;
+mod vocabulary;
 mod word;
 
 use std::fs;
@@ -36,6 +37,7 @@ pub(crate) use char_level::{CharSet, CharTable};
 pub(crate) use counts::{Dropped, WordCounts};
 pub use stop::{Piece, StopStream};
 pub use stream::StreamDecoder;
+pub use vocabulary::{TokenKind, Vocabulary};
 
 use cache::WordCache;
 use encoder::BpeEncoder;

@@ -2,6 +2,7 @@
 //! directories exchanged with `transformers`.
 
 mod fixture;
+mod gguf;
 mod golden;
 mod hf;
 mod laws;

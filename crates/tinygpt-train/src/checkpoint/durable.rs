@@ -9,7 +9,10 @@ use std::path::Path;
 use crate::error::TrainError;
 
 /// Syncs the contents of a file that has been written and closed.
-pub(super) fn sync_file(path: &Path) -> Result<(), TrainError> {
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub fn sync_file(path: &Path) -> Result<(), TrainError> {
     // Opened for writing because Windows syncs no other handles.
     File::options()
         .write(true)
@@ -19,19 +22,28 @@ pub(super) fn sync_file(path: &Path) -> Result<(), TrainError> {
 }
 
 /// Syncs the names in a directory.
+///
+/// # Errors
+/// [`TrainError::Io`].
 #[cfg(unix)]
-pub(super) fn sync_dir(path: &Path) -> Result<(), TrainError> {
+pub fn sync_dir(path: &Path) -> Result<(), TrainError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(TrainError::io("sync", path))
 }
 
 /// Elsewhere directories cannot be opened as files; NTFS journals its renames.
+///
+/// # Errors
+/// None.
 #[cfg(not(unix))]
-pub(super) fn sync_dir(_path: &Path) -> Result<(), TrainError> {
+pub fn sync_dir(_path: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
 /// Creates `dir` with its parents and makes each of the new names durable.
-pub(super) fn create_dir(dir: &Path) -> Result<(), TrainError> {
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub fn create_dir(dir: &Path) -> Result<(), TrainError> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -65,7 +77,7 @@ pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> Result<(), TrainError
 }
 
 /// The name under which `path` is prepared, in the same directory.
-pub(super) fn part_of(path: &Path) -> std::path::PathBuf {
+pub fn part_of(path: &Path) -> std::path::PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".part");

@@ -19,7 +19,7 @@
 //!
 //! What is saved, and when, is the [`Trainer`](crate::Trainer)'s business.
 
-mod durable;
+pub mod durable;
 mod lock;
 mod manifest;
 mod moments;
@@ -38,7 +38,7 @@ pub(crate) use lock::OutDirLock;
 pub(crate) use moments::{read_moments, write_moments};
 pub(crate) use pointer::point;
 pub(crate) use read::{Found, newest_good, open, why};
-pub use read::{Which, locate};
+pub use read::{Which, locate, state_of};
 pub(crate) use state::OLDEST_VERSION;
 pub use state::{Best, FORMAT_VERSION, Skipped, State};
 pub(crate) use write::{Keep, clean_leftovers, prune, remove_all, save};

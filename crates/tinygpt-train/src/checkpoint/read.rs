@@ -94,6 +94,15 @@ fn named(out_dir: &Path, name: &str) -> Result<PathBuf, TrainError> {
     found.map(|(_, dir)| dir).ok_or_else(|| TrainError::NothingToResume(out_dir.to_path_buf()))
 }
 
+/// The state beside a model that [`locate`] found; `None` where the model is somebody else's.
+///
+/// # Errors
+/// [`TrainError::Corrupt`] or [`TrainError::Io`] if there is one and it cannot be read.
+pub fn state_of(dir: &Path) -> Result<Option<State>, TrainError> {
+    let path = dir.join(STATE_FILE);
+    if path.exists() { State::read(&path).map(Some) } else { Ok(None) }
+}
+
 /// Verifies a checkpoint and reads its state.
 pub(crate) fn open(dir: &Path) -> Result<State, TrainError> {
     manifest::verify(dir)?;

@@ -1,0 +1,237 @@
+//! The model card: what is known of the model, from the files of its run. What they do not say, the
+//! card does not say either.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use tinygpt_data::{Meta, Recipe, SourceSpec};
+use tinygpt_train::checkpoint::{self, State};
+use tinygpt_train::metrics::{self, Line};
+use tinygpt_train::{EvalRecord, InitFrom, TrainConfig};
+
+use super::Opened;
+use crate::terminal::grouped;
+
+/// Name of the card in a model's directory.
+pub(super) const FILE_NAME: &str = "README.md";
+
+/// What is known.
+pub(super) struct Card {
+    /// What the model is called: its dataset's name, else its directory's.
+    pub(super) name: String,
+    shape: String,
+    /// The rest is known of checkpoints of our own only.
+    state: Option<State>,
+    meta: Option<Meta>,
+    recipe: Option<Recipe>,
+    eval: Option<EvalRecord>,
+}
+
+impl Card {
+    /// Collects what is beside the model.
+    pub(super) fn of(opened: &Opened) -> Result<Self> {
+        let state = checkpoint::state_of(&opened.dir)?;
+        let config = state.as_ref().map(|state| &state.config);
+        let meta = state.as_ref().and_then(|state| {
+            let config = &state.config;
+            Meta::find(&config.data_dir, &config.dataset_name, &state.data_fingerprint)
+        });
+        let recipe = meta.as_ref().zip(config).and_then(|(meta, config)| recipe_of(meta, config));
+        let eval = state.as_ref().and_then(|state| evaluation(&opened.dir, state));
+        let last = || opened.dir.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = config.map(|config| config.dataset_name.clone()).or_else(last);
+        let name = name.unwrap_or_else(|| "model".to_owned());
+        Ok(Self { name, shape: shape(opened), state, meta, recipe, eval })
+    }
+
+    /// The whole file.
+    pub(super) fn text(&self) -> String {
+        let mut text = self.front_matter();
+        let version = env!("CARGO_PKG_VERSION");
+        text += &format!(
+            "\n# {}\n\nA GPT-2 written by TinyGPT {version}.\n\n{}\n{}",
+            self.name, self.shape, USE
+        );
+        if let Some(state) = &self.state {
+            text += &self.data(state);
+            text += &training(state);
+            text += &self.loss(state);
+        } else {
+            text += "\n## Data and training\n\nNot known: the directory that this was read from holds \
+                     a model only.\n";
+        }
+        text += "\n## Licence\n\nNone is stated for the weights: whoever trained them decides.";
+        if let Some(license) = self.license() {
+            text += &format!(" The text they were trained on is under {license}.");
+        }
+        text + "\n"
+    }
+
+    /// What the hub reads.
+    fn front_matter(&self) -> String {
+        let mut text = "---\nlibrary_name: transformers\npipeline_tag: text-generation\n\
+                        tags:\n- gpt2\n- tinygpt\n"
+            .to_owned();
+        if let Some(SourceSpec::Hub(hub)) = self.recipe.as_ref().map(|recipe| &recipe.source) {
+            text += &format!("datasets:\n- {}\n", hub.repository);
+        }
+        text + "---\n"
+    }
+
+    fn license(&self) -> Option<&str> {
+        self.recipe.as_ref()?.license.as_deref()
+    }
+
+    fn data(&self, state: &State) -> String {
+        let mut text = format!("\n## Data\n\nDataset `{}`", state.config.dataset_name);
+        match &self.recipe {
+            Some(recipe) if !recipe.description.is_empty() => {
+                text += &format!(": {}.\n", recipe.description);
+            }
+            _ => text += ".\n",
+        }
+        let Some(meta) = &self.meta else {
+            return text + "Its preparation is no longer there, so nothing more is known of it.\n";
+        };
+        text += &format!("\n- source: {}\n", meta.settings.source);
+        if let Some(commit) = &meta.source_commit {
+            text += &format!("- commit of the source: {commit}\n");
+        }
+        for (what, split) in [("training", &meta.train), ("validation", &meta.val)] {
+            text += &format!(
+                "- {what}: {} documents, {} tokens, {:.2} bytes a token\n",
+                grouped(split.n_documents),
+                grouped(split.n_tokens),
+                split.bytes_per_token()
+            );
+        }
+        text
+    }
+
+    fn loss(&self, state: &State) -> String {
+        let mut text = "\n## Loss\n\n".to_owned();
+        match (&self.eval, &state.best) {
+            (Some(eval), _) => {
+                text += &format!(
+                    "After {} updates, over fixed windows of each split:\n\n\
+                     | | nats a token | bits a byte |\n|---|---|---|\n\
+                     | training | {:.4} | |\n| validation | {:.4} | {:.4} |\n",
+                    grouped(eval.iter),
+                    eval.train_loss,
+                    eval.val_loss,
+                    eval.val_bits_per_byte
+                );
+            }
+            (None, Some(best)) if best.step == state.step => {
+                text += &format!("Validation: {:.4} nats a token.\n", best.val_loss);
+            }
+            _ => text += "Not measured at this checkpoint.\n",
+        }
+        text
+    }
+}
+
+/// The recipe that the text came from, unless another text was given under its name.
+fn recipe_of(meta: &Meta, config: &TrainConfig) -> Option<Recipe> {
+    let recipe = Recipe::find(&config.dataset_name, &config.data_dir).ok()?;
+    let source = &meta.settings.source;
+    let is_its_own = match &recipe.source {
+        SourceSpec::Hub(hub) => source.starts_with(&format!("hub:{}@", hub.repository)),
+        SourceSpec::BuiltIn(_) => source.starts_with("built in"),
+        _ => false,
+    };
+    is_its_own.then_some(recipe)
+}
+
+/// The evaluation of these very weights, from the run's metrics.
+fn evaluation(dir: &Path, state: &State) -> Option<EvalRecord> {
+    let dir = dir.canonicalize().ok()?;
+    let run = dir.parent()?.parent()?;
+    let lines = metrics::read(&run.join(metrics::FILE_NAME)).ok()?;
+    lines.into_iter().rev().find_map(|line| match line {
+        Line::Eval(eval) if eval.iter == state.step => Some(eval),
+        _ => None,
+    })
+}
+
+fn shape(opened: &Opened) -> String {
+    let config = opened.gpt.config();
+    let tokenizer = &opened.tokenizer;
+    format!(
+        "| parameters | layers | heads | width | context | vocabulary | tokenizer |\n\
+         |---|---|---|---|---|---|---|\n\
+         | {} | {} | {} | {} | {} tokens | {} | {} |\n",
+        grouped(config.num_params() as u64),
+        config.n_layer,
+        config.n_head,
+        config.n_embd,
+        grouped(config.block_size as u64),
+        grouped(tokenizer.vocab_size() as u64),
+        match tokenizer.encoding() {
+            tinygpt_data::Encoding::Simple => "characters",
+            tinygpt_data::Encoding::Bpe => "byte-level BPE",
+        }
+    )
+}
+
+const USE: &str = "
+```python
+from transformers import AutoTokenizer, GPT2LMHeadModel
+
+model = GPT2LMHeadModel.from_pretrained(\".\")
+tokenizer = AutoTokenizer.from_pretrained(\".\")
+inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")
+ids = model.generate(inputs[\"input_ids\"], max_new_tokens=200, do_sample=True, temperature=0.8)
+print(tokenizer.decode(ids[0]))
+```
+";
+
+fn training(state: &State) -> String {
+    let config = &state.config;
+    let per_update = config.batch_size * config.block_size * config.gradient_accumulation_steps;
+    let mut text = "\n## Training\n\n".to_owned();
+    let mut line = |what: &str, value: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "- {what}: {value}");
+    };
+    line("updates", format!("{} of {} planned", grouped(state.step), grouped(config.max_iters)));
+    line(
+        "tokens",
+        format!(
+            "{} an update, {} in all",
+            grouped(per_update as u64),
+            grouped(per_update as u64 * state.step)
+        ),
+    );
+    line(
+        "AdamW",
+        format!(
+            "beta1 {}, beta2 {}, weight decay {}, gradients clipped at {}",
+            config.beta1, config.beta2, config.weight_decay, config.grad_clip
+        ),
+    );
+    let rate = config.learning_rate;
+    let after = if config.decay_lr {
+        format!(
+            "{rate} after {} updates, then a cosine down to {} at update {}",
+            grouped(config.warmup_iters),
+            config.min_lr,
+            grouped(config.lr_decay_iters)
+        )
+    } else {
+        format!("{rate}, constant")
+    };
+    line("learning rate", after);
+    line("dropout", config.dropout.to_string());
+    line("seed", state.seed.to_string());
+    if let InitFrom::Dir(_) = &config.init_from {
+        line("started from", config.init_from.to_string());
+    }
+    line(
+        "machine",
+        format!("{}, {}, {} threads", state.device, state.instruction_set, state.threads),
+    );
+    line("program", format!("TinyGPT {}", state.crate_version));
+    text
+}

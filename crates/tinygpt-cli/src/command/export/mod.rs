@@ -1,0 +1,174 @@
+//! `sample --export`: the model for other programs, whole at its path or not there at all.
+//!
+//! What is written goes to a temporary name beside PATH, is synced, and only then gets its name; what
+//! stood there before stays until then. How each format tells of the tokenizer and of the training is
+//! said beside this file.
+
+mod card;
+mod vocabulary;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use tinygpt_data::{CONFIG_FILE_NAME, FILE_NAME};
+use tinygpt_model::ModelConfig;
+use tinygpt_model::gguf::{self, Metadata, Value, WeightType};
+use tinygpt_model::hf;
+use tinygpt_train::checkpoint::durable;
+
+use super::sample::Opened;
+use crate::exit::Ended;
+use crate::options::{Export, ExportFormat};
+use crate::terminal::say;
+use crate::usage::UsageError;
+
+/// Every file of a directory for transformers.
+const HF_FILES: [&str; 6] = [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    FILE_NAME,
+    CONFIG_FILE_NAME,
+    card::FILE_NAME,
+];
+
+/// Refuses a path that must not be written, before any work.
+///
+/// # Errors
+/// [`UsageError`] if there is something already, or a directory where a file is meant.
+pub(super) fn check_path(export: &Export) -> Result<()> {
+    let (path, shown) = (&export.path, export.path.display());
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("cannot look at {shown}")),
+    };
+    let refuse = |what: String, hint: &str| Err(UsageError::new(what).hint(hint).into());
+    match export.format {
+        ExportFormat::Gguf(_) if metadata.is_dir() => {
+            return refuse(format!("{shown} is a directory"), "name a file, such as model.gguf");
+        }
+        ExportFormat::Hf if !metadata.is_dir() => {
+            return refuse(format!("{shown} is a file"), "name a directory");
+        }
+        _ => {}
+    }
+    let names = if metadata.is_dir() { names_in(path)? } else { vec![String::new()] };
+    if names.is_empty() {
+        return Ok(());
+    }
+    if !export.overwrite {
+        return refuse(format!("{shown} exists already"), "--overwrite replaces it");
+    }
+    let stranger =
+        names.iter().find(|name| metadata.is_dir() && !HF_FILES.contains(&name.as_str()));
+    match stranger {
+        None => Ok(()),
+        Some(name) => refuse(
+            format!("{shown} holds {name}, which no export made: it is not replaced"),
+            "name another directory",
+        ),
+    }
+}
+
+fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    names.collect::<std::io::Result<_>>().with_context(|| format!("cannot list {}", dir.display()))
+}
+
+/// Writes the model and says how to use it.
+///
+/// # Errors
+/// A tokenizer that the format cannot express, a disk that refuses.
+pub(super) fn write(export: &Export, opened: &Opened) -> Result<Ended> {
+    let path = &export.path;
+    let part = durable::part_of(path);
+    remove(&part)?;
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    durable::create_dir(parent)?;
+    let written = match export.format {
+        ExportFormat::Gguf(weights) => write_gguf(opened, weights, &part),
+        ExportFormat::Hf => write_hf(opened, &part),
+    };
+    if let Err(error) = written.and_then(|()| publish(&part, path, parent)) {
+        // The export has failed already; that its leftovers stay is not worth a second error.
+        let _ = remove(&part);
+        return Err(error).with_context(|| format!("cannot write {}", path.display()));
+    }
+    say(&format!("written: {}", path.display()));
+    say(&next(export, opened.gpt.config()));
+    Ok(Ended::Done)
+}
+
+/// Gives what is at `part` the name `path`.
+fn publish(part: &Path, path: &Path, parent: &Path) -> Result<()> {
+    if !part.is_dir() {
+        durable::sync_file(part)?;
+        fs::rename(part, path).context("cannot rename")?;
+        return Ok(durable::sync_dir(parent)?);
+    }
+    for name in names_in(part)? {
+        durable::sync_file(&part.join(name))?;
+    }
+    durable::sync_dir(part)?;
+    // A directory that is not empty cannot be replaced in one step: it makes way first.
+    let old = aside(path);
+    remove(&old)?;
+    if path.is_dir() {
+        fs::rename(path, &old).context("cannot move what stood there")?;
+    }
+    fs::rename(part, path).context("cannot rename")?;
+    durable::sync_dir(parent)?;
+    remove(&old)
+}
+
+/// Where a directory goes that is being replaced.
+fn aside(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".old");
+    path.with_file_name(name)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.with_context(|| format!("cannot remove {}", path.display())),
+    }
+}
+
+fn write_gguf(opened: &Opened, weights: WeightType, part: &Path) -> Result<()> {
+    let Opened { gpt, tokenizer, special, .. } = opened;
+    let name = card::Card::of(opened)?.name;
+    let mut metadata: Metadata = vec![("general.name".to_owned(), Value::String(name))];
+    metadata.extend(vocabulary::metadata(&tokenizer.vocabulary()?, *special)?);
+    Ok(gguf::write_file(gpt, tokenizer.vocab_size(), weights, metadata, part)?)
+}
+
+fn write_hf(opened: &Opened, part: &Path) -> Result<()> {
+    fs::create_dir(part).with_context(|| format!("cannot create {}", part.display()))?;
+    hf::write_dir(&opened.gpt, part, &opened.special)?;
+    opened.tokenizer.save(part)?;
+    let text = card::Card::of(opened)?.text();
+    fs::write(part.join(card::FILE_NAME), text).context("cannot write the model card")
+}
+
+/// How the other program takes it.
+fn next(export: &Export, config: &ModelConfig) -> String {
+    let path = export.path.display();
+    match export.format {
+        ExportFormat::Gguf(_) => format!(
+            "run it: llama-completion -m {path} -c {} -no-cnv -p \"Once upon a time\" -n 200",
+            config.block_size
+        ),
+        ExportFormat::Hf => {
+            format!("load it: GPT2LMHeadModel.from_pretrained(\"{path}\"); README.md is its card")
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! GGUF, the file of llama.cpp: a GPT-2 with its tokenizer in one file.
+//!
+//! Here are the tensors and the keys `gpt2.*`; how they lie in the file is in `write.rs`. What the
+//! tokenizer's keys say is the caller's business: this crate knows no tokenizer. Nothing is read.
+//!
+//! GGUF has matrices as `[out, in]`, so GPT-2's are turned around; the head is the token table, which
+//! is there once. Tables of rows that no token has are cut off, since llama.cpp would not mask them
+//! when it samples. Vectors and positions stay f32 whatever the type, as llama.cpp's own converter
+//! leaves them.
+
+mod write;
+
+use std::path::Path;
+
+use candle_core::Tensor;
+
+use crate::error::{ModelError, Result};
+use crate::gpt::Gpt;
+use crate::layers::layer_norm;
+use write::{Entry, Writer};
+
+/// How matrices are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightType {
+    /// As they are.
+    F32,
+    /// Rounded to half precision.
+    F16,
+    /// Whole numbers of 8 bits and a scale for each 32 of them.
+    Q8_0,
+}
+
+/// A value of the file's metadata.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A count or an id.
+    U32(u32),
+    /// A number.
+    F32(f32),
+    /// Yes or no.
+    Bool(bool),
+    /// A text.
+    String(String),
+    /// Texts in order.
+    Strings(Vec<String>),
+    /// Numbers in order.
+    I32s(Vec<i32>),
+}
+
+/// Keys of the metadata with their values.
+pub type Metadata = Vec<(String, Value)>;
+
+/// Writes `gpt` with the first `n_tokens` rows of its token table to a new file at `path`.
+///
+/// `metadata` is what the model does not know of itself: its name and its tokenizer. Making the file
+/// durable and giving it its last name is the caller's business, too.
+///
+/// # Errors
+/// [`ModelError::Request`] if the table has fewer rows or a weight is too large for `weights`,
+/// [`ModelError::Io`] if the file cannot be written, [`ModelError::Tensor`] if the device refuses.
+pub fn write_file(
+    gpt: &Gpt,
+    n_tokens: usize,
+    weights: WeightType,
+    metadata: Metadata,
+    path: &Path,
+) -> Result<()> {
+    let config = gpt.config();
+    if n_tokens > config.vocab_size {
+        let rows = config.vocab_size;
+        let message = format!("{n_tokens} tokens, but the model has {rows} rows");
+        return Err(ModelError::request(message));
+    }
+    let mut keys = own_metadata(gpt, weights)?;
+    keys.extend(metadata);
+    let entries = entries(gpt, n_tokens, weights)?;
+    let mut writer = Writer::create(path, &keys, &entries)?;
+    for entry in &entries {
+        writer.tensor(entry, &entry.values(gpt, n_tokens)?)?;
+    }
+    writer.finish()
+}
+
+/// What the file says of the model.
+fn own_metadata(gpt: &Gpt, weights: WeightType) -> Result<Metadata> {
+    let config = gpt.config();
+    let text = |value: &str| Value::String(value.to_owned());
+    let count = |key: &str, n: usize| -> Result<(String, Value)> {
+        let n = u32::try_from(n)
+            .map_err(|_| ModelError::request(format!("{key} is {n}, too large for GGUF")))?;
+        Ok((key.to_owned(), Value::U32(n)))
+    };
+    // llama.cpp's numbers for "all of this type" and "mostly of this type".
+    let file_type = match weights {
+        WeightType::F32 => 0,
+        WeightType::F16 => 1,
+        WeightType::Q8_0 => 7,
+    };
+    Ok(vec![
+        ("general.architecture".to_owned(), text("gpt2")),
+        ("general.type".to_owned(), text("model")),
+        count("general.file_type", file_type)?,
+        count("general.quantization_version", 2)?,
+        count("gpt2.context_length", config.block_size)?,
+        count("gpt2.embedding_length", config.n_embd)?,
+        count("gpt2.feed_forward_length", 4 * config.n_embd)?,
+        count("gpt2.block_count", config.n_layer)?,
+        count("gpt2.attention.head_count", config.n_head)?,
+        ("gpt2.attention.layer_norm_epsilon".to_owned(), Value::F32(layer_norm::EPS)),
+    ])
+}
+
+/// GPT-2's names of the parts of a block and GGUF's.
+const PARTS: [(&str, &str); 6] = [
+    ("ln_1", "attn_norm"),
+    ("attn.c_attn", "attn_qkv"),
+    ("attn.c_proj", "attn_output"),
+    ("ln_2", "ffn_norm"),
+    ("mlp.c_fc", "ffn_up"),
+    ("mlp.c_proj", "ffn_down"),
+];
+
+/// All tensors in the order of the file. Biases are there even where the model has none: llama.cpp
+/// asks for them.
+fn entries(gpt: &Gpt, n_tokens: usize, weights: WeightType) -> Result<Vec<Entry>> {
+    let config = gpt.config();
+    let c = config.n_embd;
+    let mut entries = vec![
+        Entry::new("token_embd.weight", "wte.weight", &[n_tokens, c], weights),
+        Entry::new("position_embd.weight", "wpe.weight", &[config.block_size, c], WeightType::F32),
+    ];
+    let mut affine = |to: &str, from: &str, shape: &[usize]| {
+        let vector = &shape[..1];
+        let [weight, bias] =
+            ["weight", "bias"].map(|end| (format!("{to}.{end}"), format!("{from}.{end}")));
+        entries.push(Entry::new(&weight.0, &weight.1, shape, weights));
+        entries.push(Entry::new(&bias.0, &bias.1, vector, weights));
+    };
+    for i in 0..config.n_layer {
+        for ((from, to), shape) in
+            PARTS.into_iter().zip([&[c][..], &[3 * c, c], &[c, c], &[c], &[4 * c, c], &[c, 4 * c]])
+        {
+            affine(&format!("blk.{i}.{to}"), &format!("h.{i}.{from}"), shape);
+        }
+    }
+    affine("output_norm", "ln_f", &[c]);
+    Ok(entries)
+}
+
+impl Entry {
+    /// The values, row by row as the file has them.
+    fn values(&self, gpt: &Gpt, n_tokens: usize) -> Result<Vec<f32>> {
+        let Some(tensor) = gpt.params().get(&self.from) else {
+            return Ok(vec![0.0; self.shape.iter().product()]);
+        };
+        let tensor = match self.from.as_str() {
+            "wte.weight" => tensor.narrow(0, 0, n_tokens)?,
+            "wpe.weight" => tensor.clone(),
+            _ if self.shape.len() == 2 => tensor.t()?,
+            _ => tensor.clone(),
+        };
+        Ok(flat(&tensor)?)
+    }
+}
+
+fn flat(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
+    tensor.detach().flatten_all()?.to_vec1()
+}
