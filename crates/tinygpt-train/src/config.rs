@@ -28,7 +28,17 @@ pub enum InitFrom {
     Auto,
     /// A Hugging Face GPT-2 directory, to fine-tune. One named like a keyword is written `./auto`.
     Dir(PathBuf),
+    /// A GPT-2 on the Hugging Face hub, to fine-tune.
+    Hub {
+        /// `hub:owner/name`, with `@revision` behind it or not.
+        name: String,
+        /// Where it was brought to, by whoever can download; empty until then.
+        dir: PathBuf,
+    },
 }
+
+/// What a model on the hub begins with.
+const HUB_PREFIX: &str = "hub:";
 
 impl FromStr for InitFrom {
     type Err = String;
@@ -38,7 +48,10 @@ impl FromStr for InitFrom {
             "scratch" => Ok(Self::Scratch),
             "resume" => Ok(Self::Resume),
             "auto" => Ok(Self::Auto),
-            "" => Err("expected scratch, resume, auto or a directory".to_string()),
+            "" => Err("expected scratch, resume, auto, a directory or hub:owner/name".to_string()),
+            name if name.starts_with(HUB_PREFIX) => {
+                Ok(Self::Hub { name: name.to_string(), dir: PathBuf::new() })
+            }
             dir => Ok(Self::Dir(PathBuf::from(dir))),
         }
     }
@@ -51,6 +64,7 @@ impl fmt::Display for InitFrom {
             Self::Resume => f.write_str("resume"),
             Self::Auto => f.write_str("auto"),
             Self::Dir(dir) => write!(f, "{}", dir.display()),
+            Self::Hub { name, .. } => f.write_str(name),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::adamw::AdamW;
 use crate::checkpoint::{self, BEST, Best, Found, LAST, OPTIMIZER_FILE, State};
 use crate::config::TrainConfig;
 use crate::error::{Rejected, TrainError};
-use crate::start::{Progress, Start, check_tokenizer, device_name, instruction_set};
+use crate::start::{Named, Progress, Start, check_tokenizer, device_name, instruction_set};
 
 /// Loads the newest good checkpoint of `config.out_dir`.
 ///
@@ -86,7 +86,7 @@ fn check_same_run(
             return mismatch(key, saved, now, cure);
         }
     }
-    check_tokenizer(dir, &state.tokenizer_sha256, prepared, dir)?;
+    check_tokenizer(&Named { dir, name: dir }, &state.tokenizer_sha256, prepared)?;
     let now = prepared.meta.fingerprint();
     if state.data_fingerprint != now {
         let cure = format!(

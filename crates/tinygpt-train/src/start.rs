@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use candle_core::Device;
-use tinygpt_data::{Prepared, Tokenizer};
+use tinygpt_data::{FILE_SETS, Prepared, Tokenizer};
 use tinygpt_model::{Gpt, hf};
 
 use crate::adamw::AdamW;
@@ -62,7 +62,10 @@ pub(crate) fn start(
             init_from: config.init_from.to_string(),
         }),
         InitFrom::Scratch | InitFrom::Auto => scratch(config, prepared, device),
-        InitFrom::Dir(dir) => fine_tune(config, dir, prepared, device),
+        InitFrom::Dir(dir) => fine_tune(config, &Named { dir, name: dir }, prepared, device),
+        InitFrom::Hub { name, dir } => {
+            fine_tune(config, &Named { dir, name: name.as_ref() }, prepared, device)
+        }
     }
 }
 
@@ -89,53 +92,60 @@ fn vocab_size(config: &TrainConfig, prepared: &Prepared) -> Result<usize, TrainE
     }
 }
 
+/// A model's directory, and what the user calls it.
+pub(crate) struct Named<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) name: &'a Path,
+}
+
 /// A model of any origin in the form of GPT-2 on the hub; its shape and its tokenizer rule.
 fn fine_tune(
     config: &TrainConfig,
-    dir: &Path,
+    model: &Named<'_>,
     prepared: &Prepared,
     device: &Device,
 ) -> Result<Start, TrainError> {
-    check_is_model(dir)?;
+    let Named { dir, name } = *model;
+    check_is_model(model)?;
     let mut gpt = hf::read_dir(dir, device)?;
     gpt.set_dropout(config.dropout)?;
     let mut notices = Vec::new();
-    if dir.join("tokenizer.json").is_file() {
-        let theirs = Tokenizer::from_dir(dir)?;
-        check_tokenizer(dir, theirs.sha256(), prepared, dir)?;
+    let has_all = |names: &&[&str]| names.iter().all(|name| dir.join(name).is_file());
+    if FILE_SETS.iter().any(has_all) {
+        let theirs = Tokenizer::from_path(dir)?;
+        check_tokenizer(model, theirs.sha256(), prepared)?;
     } else {
         notices.push(format!(
-            "{} holds no tokenizer.json: that the data was prepared with its tokenizer cannot be \
-             checked",
-            dir.display()
+            "{} holds no tokenizer: that the data was prepared with its tokenizer cannot be checked",
+            name.display()
         ));
     }
     let (rows, needed) = (gpt.config().vocab_size, prepared.tokenizer.vocab_size());
     if rows < needed {
         return Err(TrainError::Mismatch {
-            checkpoint: dir.to_path_buf(),
+            checkpoint: name.to_path_buf(),
             key: "vocab_size",
             saved: rows.to_string(),
             now: format!("{needed} in the prepared data"),
-            cure: prepare_with(prepared, dir),
+            cure: prepare_with(prepared, name),
         });
     }
     notices.extend(other_shape(config, &gpt));
-    begin(config, gpt, format!("the model in {}", dir.display()), notices)
+    begin(config, gpt, format!("the model in {}", name.display()), notices)
 }
 
 /// Refuses a word that is neither a keyword nor a directory with a model, before it is read as one.
-fn check_is_model(dir: &Path) -> Result<(), TrainError> {
+fn check_is_model(&Named { dir, name }: &Named<'_>) -> Result<(), TrainError> {
     if dir.join("config.json").is_file() {
         return Ok(());
     }
-    let mut expected = "scratch, resume, auto or a directory with config.json and \
-                        model.safetensors"
+    let mut expected = "scratch, resume, auto, hub:owner/name, or a directory with config.json \
+                        and model.safetensors"
         .to_string();
     if dir.join(checkpoint::BEST).exists() {
         expected += &format!("; {} is a run: name {0}/best", dir.display());
     }
-    Err(TrainError::Config(vec![Fault::new("init_from", dir.display(), expected)]))
+    Err(TrainError::Config(vec![Fault::new("init_from", name.display(), expected)]))
 }
 
 fn other_shape(config: &TrainConfig, gpt: &Gpt) -> Option<String> {
@@ -164,29 +174,28 @@ fn begin(
     Ok(Start { gpt, optimizer, progress: Progress::default(), from, notices })
 }
 
-/// Refuses data that another tokenizer made; `tokenizer_dir` is where the right one is.
+/// Refuses data that another tokenizer made than that of `model`.
 pub(crate) fn check_tokenizer(
-    checkpoint: &Path,
+    model: &Named<'_>,
     sha256: &str,
     prepared: &Prepared,
-    tokenizer_dir: &Path,
 ) -> Result<(), TrainError> {
     let now = prepared.tokenizer.sha256();
     if sha256 == now {
         return Ok(());
     }
     Err(TrainError::Mismatch {
-        checkpoint: checkpoint.to_path_buf(),
+        checkpoint: model.name.to_path_buf(),
         key: "the tokenizer's SHA-256",
         saved: format!("{sha256:.12}…"),
         now: format!("{now:.12}…"),
-        cure: other_encoding(prepared, tokenizer_dir) + &prepare_with(prepared, tokenizer_dir),
+        cure: other_encoding(prepared, model.dir) + &prepare_with(prepared, model.name),
     })
 }
 
 /// The shorter way where the data is read in the other encoding.
 fn other_encoding(prepared: &Prepared, tokenizer_dir: &Path) -> String {
-    match Tokenizer::from_dir(tokenizer_dir).map(|tokenizer| tokenizer.encoding()) {
+    match Tokenizer::from_path(tokenizer_dir).map(|tokenizer| tokenizer.encoding()) {
         Ok(theirs) if theirs != prepared.meta.encoding => {
             format!("choose its encoding with `--encoding-type {theirs}`, or ")
         }
@@ -194,11 +203,11 @@ fn other_encoding(prepared: &Prepared, tokenizer_dir: &Path) -> String {
     }
 }
 
-fn prepare_with(prepared: &Prepared, tokenizer_dir: &Path) -> String {
+fn prepare_with(prepared: &Prepared, tokenizer: &Path) -> String {
     format!(
         "prepare the data with its tokenizer: `prepare --dataset-name {} --tokenizer {}`",
         prepared.meta.dataset,
-        tokenizer_dir.display()
+        tokenizer.display()
     )
 }
 

@@ -4,6 +4,7 @@ mod export;
 mod interactive;
 mod prepare;
 mod prepare_report;
+mod pretrained;
 mod rendering;
 mod sample;
 mod story;

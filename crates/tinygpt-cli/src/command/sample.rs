@@ -14,6 +14,7 @@ use tinygpt_train::checkpoint::{self, BEST, LAST, Which};
 
 use super::export;
 use super::interactive::interact;
+use super::pretrained;
 use super::rendering::Form;
 use super::story::Storyteller;
 use crate::exit::Ended;
@@ -86,7 +87,7 @@ fn open(settings: &SampleSettings, device: &Device) -> Result<Opened> {
 }
 
 fn read(dir: &Path, device: &Device) -> Result<Opened> {
-    let tokenizer = Tokenizer::from_dir(dir)?;
+    let tokenizer = Tokenizer::from_path(dir)?;
     let gpt = hf::read_dir(dir, device)?;
     check_vocabulary(&gpt, &tokenizer, dir)?;
     let special = special_tokens(dir, &tokenizer)?;
@@ -104,6 +105,9 @@ pub(super) fn form(settings: &SampleSettings, out: &Output) -> Form {
 
 /// The checkpoint's directory; without one, says how to make it.
 fn find(settings: &SampleSettings) -> Result<PathBuf> {
+    if pretrained::is_on_hub(&settings.checkpoint) {
+        return pretrained::fetch(&settings.checkpoint);
+    }
     let which = match settings.checkpoint.parse::<Which>() {
         Ok(Which::Dir(dir)) if !dir.join("config.json").is_file() => {
             return Err(no_model(&dir).into());
@@ -130,8 +134,8 @@ fn find(settings: &SampleSettings) -> Result<PathBuf> {
 /// `checkpoint` names something else than a model; perhaps the directory of a run.
 fn no_model(dir: &Path) -> UsageError {
     let shown = dir.display();
-    let expected = "expected best, last or a directory with config.json, model.safetensors and \
-                    tokenizer.json";
+    let expected = "expected best, last, hub:owner/name, or a directory with config.json, \
+                    model.safetensors and tokenizer.json";
     let error = UsageError::new(format!("`checkpoint` is {shown}, {expected}"));
     if [BEST, LAST].iter().any(|name| dir.join(name).exists()) {
         return error.hint(format!("{shown} is the directory of a run: use --out-dir {shown}"));

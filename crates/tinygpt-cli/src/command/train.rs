@@ -4,9 +4,12 @@ use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 use tinygpt_data::{DataError, PrepareRequest, Prepared, Recipe, SourceSpec};
 use tinygpt_train::checkpoint::BEST;
-use tinygpt_train::{Outcome, Report, Silent, StopFlag, TrainConfig, TrainError, Trainer};
+use tinygpt_train::{
+    InitFrom, Outcome, Report, Silent, StopFlag, TrainConfig, TrainError, Trainer,
+};
 
 use super::prepare::closing_summary;
+use super::pretrained;
 use super::rendering::Form;
 use super::story::Storyteller;
 use super::verify_resume::verify_resume;
@@ -25,7 +28,7 @@ use crate::usage::UsageError;
 /// Wrong options, data or checkpoints that cannot be used, a device that is not there, numbers
 /// that stop being finite.
 pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
-    let (config, device) = layered.resolve()?;
+    let (mut config, device) = layered.resolve()?;
     let device = device.open(TrainOptions::BINARY)?;
     use_threads(&config)?;
     let stop = StopFlag::new();
@@ -33,6 +36,9 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let prepared = open_or_prepare(&config)?;
     if device.is_cpu() {
         memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
+    }
+    if let InitFrom::Hub { name, dir } = &mut config.init_from {
+        *dir = pretrained::fetch(name)?;
     }
     if let Some(n) = config.verify_resume {
         let set_up = |trainer: &mut Trainer| set_dtype(layered, trainer, &device, &mut Silent);

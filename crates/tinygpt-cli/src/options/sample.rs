@@ -22,7 +22,8 @@ pub struct SampleOptions {
     /// The out_dir of a training run; it holds all that is needed
     #[arg(long, help_heading = "Model", value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
-    /// Which checkpoint: `best`, `last`, or any Hugging Face GPT-2 directory with a tokenizer.json
+    /// Which checkpoint: `best`, `last`, any Hugging Face GPT-2 directory with a tokenizer, or
+    /// `hub:owner/name[@revision]`
     #[arg(long, help_heading = "Model", value_name = "WHICH")]
     pub checkpoint: Option<String>,
 

@@ -21,7 +21,8 @@ pub struct TrainOptions {
     #[arg(long, help_heading = "Run", value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
     /// Where to start: `scratch` (new weights), `resume` (the last checkpoint of out_dir), `auto`
-    /// (resume if there is one, else scratch), or a Hugging Face GPT-2 directory to fine-tune
+    /// (resume if there is one, else scratch), or to fine-tune a Hugging Face GPT-2 directory or
+    /// `hub:owner/name`
     #[arg(long, help_heading = "Run", value_name = "HOW")]
     pub init_from: Option<String>,
     /// Let `scratch` replace the run that out_dir already holds

@@ -17,6 +17,7 @@ mod interactive;
 mod interrupted;
 mod limits;
 mod looks;
+mod pretrained;
 mod program;
 mod road;
 mod samples;

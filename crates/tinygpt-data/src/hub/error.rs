@@ -11,8 +11,8 @@ use crate::error::ErrorKind;
 
 /// The ways on that hold for every hub failure; the end of each network message.
 const WAYS_ON: &str = "ways on: `prepare --source PATH` with text of your own, `prepare \
-     --dataset-name tiny_tales` (built in, no download), HF_ENDPOINT for a mirror, HTTPS_PROXY \
-     where the network asks for a proxy";
+     --dataset-name tiny_tales` (built in, no download), a model's directory in place of `hub:`, \
+     HF_ENDPOINT for a mirror, HTTPS_PROXY where the network asks for a proxy";
 
 /// A failure of the hub download.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +131,7 @@ pub enum HubError {
     /// Offline was asked for and the cache does not hold the whole dataset.
     #[error(
         "offline (HF_HUB_OFFLINE), and {} does not hold {repository} at revision {revision}: \
-         {reason}; unset HF_HUB_OFFLINE once to download it, or use `--source PATH` or \
+         {reason}; unset HF_HUB_OFFLINE once to download it, or use text or a model of your own, or \
          `--dataset-name tiny_tales`", .cache_dir.display()
     )]
     NotCached {
@@ -211,14 +211,14 @@ impl HubError {
 fn advice(status: u16) -> &'static str {
     match status {
         401 => {
-            "the dataset does not exist, or is private or gated: check its name, or set HF_TOKEN \
+            "the repository does not exist, or is private or gated: check its name, or set HF_TOKEN \
              to a token that may read it"
         }
         403 => {
-            "access refused: accept the dataset's terms on its page, or set HF_TOKEN to a token \
+            "access refused: accept the repository's terms on its page, or set HF_TOKEN to a token \
              that may read it"
         }
-        404 => "no such dataset, revision or file: check the recipe's repository and revision",
+        404 => "no such repository, revision or file: check repository and revision",
         407 => "the proxy asks for a login: put it into HTTPS_PROXY",
         429 => "too many requests: wait a little and run the same command again, or set HF_TOKEN",
         500..=599 => {

@@ -1,4 +1,4 @@
-//! Datasets from the Hugging Face hub: list, download with checks, find again in the cache.
+//! Datasets and models of the Hugging Face hub: list, download with checks, find again in the cache.
 //!
 //! `hf-hub` names the addresses and the places of the standard cache, so that a dataset which
 //! Python downloaded is found here and the other way round. The transfer is ours (`transfer.rs`

@@ -27,8 +27,8 @@ pub(super) fn check_repository(id: &str) -> Result<(), HubError> {
     Err(HubError::Invalid {
         what: "repository",
         value: id.to_owned(),
-        reason: "a dataset's id is `owner/name` of letters, digits, `-`, `_` and `.`, such as \
-                 `roneneldan/TinyStories`"
+        reason: "an id is `owner/name` of letters, digits, `-`, `_` and `.`, such as \
+                 `roneneldan/TinyStories` or `openai-community/gpt2`"
             .to_owned(),
     })
 }

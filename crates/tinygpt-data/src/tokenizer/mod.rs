@@ -52,8 +52,7 @@ pub const END_OF_TEXT: &str = "<|endoftext|>";
 pub const FILE_NAME: &str = "tokenizer.json";
 
 /// The sets of files that are a tokenizer, the first of a repository to be taken first.
-pub(crate) const FILE_SETS: [&[&str]; 3] =
-    [&[FILE_NAME], &gpt2_files::PAIRS[0], &gpt2_files::PAIRS[1]];
+pub const FILE_SETS: [&[&str]; 3] = [&[FILE_NAME], &gpt2_files::PAIRS[0], &gpt2_files::PAIRS[1]];
 
 /// The file that tells `transformers` how to load [`FILE_NAME`].
 pub const CONFIG_FILE_NAME: &str = "tokenizer_config.json";

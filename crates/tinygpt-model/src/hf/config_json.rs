@@ -130,25 +130,27 @@ impl Read {
         let activation = self.activation_function.as_deref().unwrap_or("gelu_new");
         let epsilon = self.layer_norm_epsilon.unwrap_or(1e-5);
         let inner = self.n_embd.unwrap_or(768).checked_mul(4);
-        let differs = |key: &str, got: &dyn std::fmt::Debug, expected: &str| {
-            Some(format!("{key} is {got:?}, expected {expected}: this is not a plain GPT-2"))
+        let differs = |key: &str, got: String, expected: &str| {
+            Some(format!("{key} is {got}, expected {expected}: this is not a plain GPT-2"))
         };
+        let model = self.model_type.as_deref().map_or("null".to_owned(), |it| format!("{it:?}"));
+        let inner_or_none = self.n_inner.filter(|found| Some(*found) != inner);
         if self.model_type.as_deref() != Some("gpt2") {
-            differs("model_type", &self.model_type, "\"gpt2\"")
+            differs("model_type", model, "\"gpt2\"")
         } else if !["gelu_new", "gelu_pytorch_tanh"].contains(&activation) {
-            differs("activation_function", &activation, "\"gelu_new\"")
+            differs("activation_function", format!("{activation:?}"), "\"gelu_new\"")
         } else if (epsilon - f64::from(layer_norm::EPS)).abs() > 1e-9 {
-            differs("layer_norm_epsilon", &epsilon, "1e-5")
-        } else if self.n_inner.is_some() && self.n_inner != inner {
-            differs("n_inner", &self.n_inner, "null, for 4 n_embd")
+            differs("layer_norm_epsilon", epsilon.to_string(), "1e-5")
+        } else if let Some(found) = inner_or_none {
+            differs("n_inner", found.to_string(), "null, for 4 n_embd")
         } else if self.scale_attn_weights == Some(false) {
-            differs("scale_attn_weights", &false, "true")
+            differs("scale_attn_weights", "false".to_owned(), "true")
         } else if self.scale_attn_by_inverse_layer_idx == Some(true) {
-            differs("scale_attn_by_inverse_layer_idx", &true, "false")
+            differs("scale_attn_by_inverse_layer_idx", "true".to_owned(), "false")
         } else if self.add_cross_attention == Some(true) {
-            differs("add_cross_attention", &true, "false")
+            differs("add_cross_attention", "true".to_owned(), "false")
         } else if self.tie_word_embeddings == Some(false) {
-            differs("tie_word_embeddings", &false, "true")
+            differs("tie_word_embeddings", "false".to_owned(), "true")
         } else {
             None
         }

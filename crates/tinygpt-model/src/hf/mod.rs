@@ -9,11 +9,14 @@ mod read;
 mod write;
 
 pub use config_json::{SpecialTokens, read_config, read_special_tokens};
-pub use read::read_dir;
+pub use read::{read_dir, shard_names};
 pub use write::write_dir;
 
-/// Names of the files.
-const CONFIG: &str = "config.json";
-const GENERATION_CONFIG: &str = "generation_config.json";
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// The file with the model's shape.
+pub const CONFIG: &str = "config.json";
+/// The file with the tokens that begin and end a text.
+pub const GENERATION_CONFIG: &str = "generation_config.json";
+/// The file with the weights.
+pub const WEIGHTS: &str = "model.safetensors";
+/// The file that names several with the weights.
+pub const INDEX: &str = "model.safetensors.index.json";

@@ -50,7 +50,7 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![single]);
     }
     if index.exists() {
-        return shard_files(dir, &index);
+        return Ok(shard_names(dir)?.iter().map(|name| dir.join(name)).collect());
     }
     let message = if dir.join("pytorch_model.bin").exists() {
         "there is only pytorch_model.bin, which is pickle and can run code: save the model again \
@@ -66,8 +66,13 @@ struct Index {
     weight_map: HashMap<String, String>,
 }
 
-/// The shards that an index names, each once.
-fn shard_files(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+/// The files in `dir` that its [`INDEX`] names, each once; they need not be there yet.
+///
+/// # Errors
+/// [`ModelError::Io`] if the index cannot be read, [`ModelError::File`] if it is none or names what
+/// is not a file beside it.
+pub fn shard_names(dir: &Path) -> Result<Vec<String>> {
+    let index = &dir.join(INDEX);
     let text = fs::read_to_string(index).map_err(|e| ModelError::io("read", index, e))?;
     let parsed: Index = serde_json::from_str(&text)
         .map_err(|e| ModelError::file(index, format!("is not an index of shards: {e}")))?;
@@ -80,7 +85,7 @@ fn shard_files(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
         let message = format!("names the shard `{name}`, expected a file in the same directory");
         return Err(ModelError::file(index, message));
     }
-    Ok(names.iter().map(|name| dir.join(name)).collect())
+    Ok(names.into_iter().collect())
 }
 
 /// Tensors found so far, by GPT-2's names without a prefix.

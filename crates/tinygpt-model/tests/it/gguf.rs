@@ -1,5 +1,7 @@
 //! GGUF files, read back by candle's reader, which shares no code with our writer.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;

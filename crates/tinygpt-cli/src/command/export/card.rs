@@ -225,7 +225,7 @@ fn training(state: &State) -> String {
     line("learning rate", after);
     line("dropout", config.dropout.to_string());
     line("seed", state.seed.to_string());
-    if let InitFrom::Dir(_) = &config.init_from {
+    if let InitFrom::Dir(_) | InitFrom::Hub { .. } = &config.init_from {
         line("started from", config.init_from.to_string());
     }
     line(

@@ -120,8 +120,8 @@ fn a_dead_host_does_not_matter_when_the_copy_is_whole() {
 fn refusals_are_final_and_say_what_to_do() {
     for (status, cure) in [
         (401, "HF_TOKEN"),
-        (403, "accept the dataset's terms"),
-        (404, "no such dataset"),
+        (403, "accept the repository's terms"),
+        (404, "no such repository"),
         (410, "HF_ENDPOINT"),
     ] {
         for ask in [Ask::Listing, Ask::Description, Ask::Bytes] {

@@ -31,8 +31,8 @@ fn statuses() -> Vec<Row> {
     vec![
         ("401", status(Listing, EVER, 401), Fails(&["401", "HF_TOKEN"])),
         ("401 for the bytes", status(Bytes, EVER, 401), Fails(&["401", "HF_TOKEN"])),
-        ("403", status(Bytes, EVER, 403), Fails(&["403", "accept the dataset's terms"])),
-        ("404", status(Listing, EVER, 404), Fails(&["404", "check the recipe's repository"])),
+        ("403", status(Bytes, EVER, 403), Fails(&["403", "accept the repository's terms"])),
+        ("404", status(Listing, EVER, 404), Fails(&["404", "no such repository"])),
         ("404 for a listed file", status(Description, EVER, 404), Fails(&["404", "file"])),
         ("407", status(Listing, EVER, 407), Fails(&["407", "HTTPS_PROXY"])),
         ("408 once", status(Bytes, 1, 408), Recovers("408")),
