@@ -82,19 +82,31 @@ def agreement(ours, theirs, folder, context):
     return f"all {len(ours['ids'])} the same"
 
 
-def one_at_a_time(name, example, context):
+def in_bytes(name, sample, context):
+    """The same weights as 8-bit numbers for llama.cpp, by our own export."""
+    path = model(name, context) / "model-q8_0.gguf"
+    if not path.exists():
+        command = [sample, "--checkpoint", path.parent, "--export", "gguf", path, "--type", "q8_0"]
+        subprocess.run(command, check=True)
+    return path
+
+
+def one_at_a_time(name, example, context, gguf=None):
+    """One sample in f32, or, with a GGUF file in q8_0, from 8-bit weights on both sides."""
     (shape, n_tokens, _), folder = SHAPES[name], model(name, context)
+    gguf, quantize = gguf or folder / "model.gguf", gguf is not None
 
     def ours(threads):
-        return Program([example, json.dumps(dict(prompt=PROMPT, samples=1, threads=threads)), folder])
+        given = dict(prompt=PROMPT, samples=1, threads=threads, quantize=quantize)
+        return Program([example, json.dumps(given), folder])
 
     def llama(threads):
         given = dict(prompt=PROMPT, block_size=shape["block_size"], threads=threads)
-        return Program([context.python, HERE / "decode_llama.py", json.dumps(given), folder / "model.gguf"])
+        return Program([context.python, HERE / "decode_llama.py", json.dumps(given), gguf])
 
     sides = [at_best_threads(start, n_tokens, context.args.threads) for start in (ours, llama)]
-    agree = agreement(sides[0].ask(n_tokens), sides[1].ask(n_tokens), folder, context)
-    return f"| {name} | {compare(name, sides, n_tokens, 1, context.args.turns)} | {agree} |"
+    agree = "" if quantize else f" {agreement(*(side.ask(n_tokens) for side in sides), folder, context)} |"
+    return f"| {name} | {compare(name, sides, n_tokens, 1, context.args.turns)} |{agree}"
 
 
 def several_at_once(name, example, context):
@@ -142,11 +154,14 @@ def run(context):
     lines = [context.machine(), "", "One sample, greedy, against llama.cpp:", ""]
     lines += [head.format(peer="llama.cpp") + " greedy ids |", "|---" * 7 + "|"]
     lines += [one_at_a_time(name, example, context) for name in names]
+    sample = context.build("sample", kind="bin")
+    lines += ["", "The same from 8-bit weights (`q8_0`) on both sides:", ""]
+    lines += [head.format(peer="llama.cpp"), "|---" * 6 + "|"]
+    lines += [one_at_a_time(name, example, context, in_bytes(name, sample, context)) for name in names]
     lines += ["", f"{N_SAMPLES} samples at once, with the prompt's pass, against `generate` of transformers:", ""]
     lines += [head.format(peer="transformers"), "|---" * 6 + "|"]
     lines += [several_at_once(name, example, context) for name in names]
     if os.name != "nt":
-        sample = context.build("sample", kind="bin")
         lines += ["", "From the start of `sample` to the first text on a terminal, ten samples on their way:", ""]
         lines += ["| model | seconds, median | range |", "|---|---|---|"]
         lines += [first_token(name, sample, context) for name in names]

@@ -133,6 +133,17 @@ impl Meta {
         metas.into_iter().find(|meta| meta.fingerprint() == fingerprint)
     }
 
+    /// Opens the validation tokens of this preparation in `data_dir`; those to train on are not
+    /// looked at.
+    ///
+    /// # Errors
+    /// [`DataError::Corrupt`] if they are not what is said of them, [`DataError::Io`].
+    pub fn open_val(&self, data_dir: &Path) -> Result<TokenStream, DataError> {
+        let dir = data_dir.join(&self.dataset).join(self.encoding.as_str());
+        let fix = format!("run `prepare --dataset-name {} --force` to make it again", self.dataset);
+        TokenStream::open(&dir, &self.val.shards, self.vocab_size, &self.tokenizer_sha256, &fix)
+    }
+
     /// Reads `dir/meta.json`.
     pub(crate) fn read(dir: &Path, fix: &str) -> Result<Self, DataError> {
         let path = dir.join(META_FILE_NAME);

@@ -40,6 +40,7 @@ pub mod norm;
 mod parallel;
 pub mod peak;
 pub mod profile;
+pub mod quantized;
 pub mod residual;
 mod scratch;
 pub mod simd;

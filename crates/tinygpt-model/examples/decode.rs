@@ -29,6 +29,9 @@ struct Given {
     prompt: Vec<u32>,
     samples: u64,
     threads: usize,
+    /// Whether the weights are rounded to 8 bits.
+    #[serde(default)]
+    quantize: bool,
 }
 
 /// One greedy sample, through the decoder itself, for the logits.
@@ -72,6 +75,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let given: Given = serde_json::from_str(&env::args().nth(1).ok_or(usage)?)?;
     let mut gpt = hf::read_dir(Path::new(&env::args().nth(2).ok_or(usage)?), &Device::Cpu)?;
     gpt.set_threads(given.threads);
+    if given.quantize {
+        gpt.quantize()?;
+    }
     for line in stdin().lines() {
         let params = SamplingParams {
             temperature: 0.0,

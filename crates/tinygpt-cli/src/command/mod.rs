@@ -5,6 +5,7 @@ mod interactive;
 mod prepare;
 mod prepare_report;
 mod pretrained;
+mod quantize;
 mod rendering;
 mod sample;
 mod story;

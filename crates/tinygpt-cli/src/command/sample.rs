@@ -15,11 +15,12 @@ use tinygpt_train::checkpoint::{self, BEST, LAST, Which};
 use super::export;
 use super::interactive::interact;
 use super::pretrained;
+use super::quantize;
 use super::rendering::Form;
 use super::story::Storyteller;
 use crate::exit::Ended;
 use crate::layer::Layered;
-use crate::options::{Options as _, SampleOptions, SampleSettings, Start};
+use crate::options::{Options as _, Quantization, SampleOptions, SampleSettings, Start};
 use crate::terminal::{Output, grouped, say, spoken, wants_colour};
 use crate::usage::UsageError;
 
@@ -39,6 +40,9 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     }
     if let Some(threads) = settings.threads {
         opened.gpt.set_threads(threads);
+    }
+    if settings.quantize == Some(Quantization::Q8_0) {
+        quantize::quantize(&mut opened)?;
     }
     let Opened { tokenizer, gpt, special, .. } = opened;
     let start = opening(&settings.start)?;

@@ -11,7 +11,7 @@ mod train;
 
 pub use export::{Export, ExportFormat, GgufType};
 pub use prepare::PrepareOptions;
-pub use sample::{SampleOptions, SampleSettings, Start};
+pub use sample::{Quantization, SampleOptions, SampleSettings, Start};
 pub use train::{Dtype, NonFiniteChoice, TrainOptions};
 
 use clap::ValueEnum;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tinygpt_data::Tokenizer;
 use tinygpt_model::SamplingParams;
@@ -26,6 +26,10 @@ pub struct SampleOptions {
     /// `hub:owner/name[@revision]`
     #[arg(long, help_heading = "Model", value_name = "WHICH")]
     pub checkpoint: Option<String>,
+    /// Round the weights to 8-bit numbers when they are loaded: text comes faster, and a little worse,
+    /// which is measured where the validation data is at hand; on a CPU [default: none]
+    #[arg(long, help_heading = "Model")]
+    pub quantize: Option<Quantization>,
 
     /// Text to go on from, or FILE:path to read it from a file [default: the start of a document]
     #[arg(long, help_heading = "Text", value_name = "TEXT", allow_hyphen_values = true)]
@@ -98,6 +102,7 @@ impl Options for SampleOptions {
         Self {
             out_dir: Some("out-tiny-stories".into()),
             checkpoint: Some("best".to_owned()),
+            quantize: None,
             start: None,
             num_samples: Some(10),
             max_new_tokens: Some(500),
@@ -120,6 +125,15 @@ impl Options for SampleOptions {
     }
 }
 
+/// How weights are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Quantization {
+    /// 8-bit whole numbers, a scale for each 32 inputs of an output.
+    Q8_0,
+}
+
 /// What a sample goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -138,6 +152,8 @@ pub struct SampleSettings {
     pub out_dir: PathBuf,
     /// `best`, `last` or a directory.
     pub checkpoint: String,
+    /// How the weights are rounded, if they are.
+    pub quantize: Option<Quantization>,
     /// What the samples go on from.
     pub start: Start,
     /// How many samples.
@@ -233,10 +249,21 @@ impl Layered<SampleOptions> {
             },
         };
         let export = Export::of(self, &mut faults);
+        faults.unless(
+            options.quantize.is_none() || device == DeviceChoice::Cpu,
+            "quantize",
+            "nothing but with --device cpu",
+        );
+        faults.unless(
+            options.quantize.is_none() || export.is_none(),
+            "quantize",
+            "nothing with --export: `--type q8_0` rounds the weights of a GGUF file",
+        );
         faults.into_result()?;
         Ok(SampleSettings {
             out_dir: options.out_dir.unwrap_or_default(),
             checkpoint: options.checkpoint.unwrap_or_default(),
+            quantize: options.quantize,
             start,
             num_samples: options.num_samples.unwrap_or_default(),
             max_new_tokens: options.max_new_tokens.unwrap_or_default(),

@@ -93,6 +93,7 @@ fn show_config_of_sample_looks_like_this() {
     let expected = r#"{
   "out_dir":            { "value": "out-tiny-stories", "origin": "default" },
   "checkpoint":         { "value": "best", "origin": "default" },
+  "quantize":           { "value": null, "origin": "default" },
   "start":              { "value": "\"Hi\"", "origin": "flag" },
   "num_samples":        { "value": 10, "origin": "default" },
   "max_new_tokens":     { "value": 500, "origin": "default" },

@@ -19,5 +19,6 @@ mod limits;
 mod looks;
 mod pretrained;
 mod program;
+mod quantize;
 mod road;
 mod samples;

@@ -8,6 +8,7 @@
 //! What is not here: any kernel. This module and the matrix product are the only places of this
 //! crate with `unsafe`.
 
+mod bytes;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -16,6 +17,7 @@ use std::ops::{Add, Div, Mul, Sub};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+pub(crate) use bytes::FromBytes;
 pub(crate) use portable::F32xPortable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{F32x8, F32x16};

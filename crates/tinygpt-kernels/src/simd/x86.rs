@@ -11,13 +11,13 @@ use std::ops::{Add, Div, Mul, Sub};
 
 /// 16 `f32` lanes (AVX-512).
 #[derive(Clone, Copy)]
-pub(crate) struct F32x16(__m512);
+pub(crate) struct F32x16(pub(super) __m512);
 /// 16 `u32` lanes (AVX-512).
 #[derive(Clone, Copy)]
 pub(crate) struct U32x16(__m512i);
 /// 8 `f32` lanes (AVX2).
 #[derive(Clone, Copy)]
-pub(crate) struct F32x8(__m256);
+pub(crate) struct F32x8(pub(super) __m256);
 /// 8 `u32` lanes (AVX2).
 #[derive(Clone, Copy)]
 pub(crate) struct U32x8(__m256i);

@@ -10,7 +10,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
-use tinygpt_kernels::decode;
+use rayon::prelude::*;
+use tinygpt_kernels::{decode, quantized};
 
 use super::Row;
 use super::crew::{Crew, Meeting};
@@ -70,10 +71,25 @@ fn help(
 }
 
 impl<'a> FusedDecoder<'a> {
-    pub(super) fn new(params: &'a Params, threads: usize, n_slots: usize) -> Result<Self> {
+    /// `in_bytes` lets the threads read 8-bit weights, which they make of the others now.
+    pub(super) fn new(
+        params: &'a Params,
+        threads: usize,
+        n_slots: usize,
+        in_bytes: bool,
+    ) -> Result<Self> {
         let config = params.config();
-        let parts = (0..threads).map(|i| Mutex::new(Part::new(config, i, threads, n_slots)));
-        let shared = Arc::new(Shared { board: Board::new(threads), parts: parts.collect() });
+        let weights = params.read()?;
+        // Whole blocks, so that the rounding is the same on any number of threads; or cache lines.
+        let unit = if in_bytes { quantized::BLOCK } else { 16 };
+        let mut parts: Vec<Part> =
+            (0..threads).map(|i| Part::new(config, (i, threads), n_slots, unit)).collect();
+        if in_bytes {
+            let slices = weights.slices();
+            parts.par_iter_mut().for_each(|part| part.quantize(&slices));
+        }
+        let parts = parts.into_iter().map(Mutex::new).collect();
+        let shared = Arc::new(Shared { board: Board::new(threads), parts });
         let helped = Arc::new((
             Arc::clone(&shared),
             config.clone(),
@@ -93,7 +109,7 @@ impl<'a> FusedDecoder<'a> {
         };
         Ok(Self {
             params,
-            weights: params.read()?,
+            weights,
             crew: crew.map_err(refused)?,
             shared,
             workspace: Workspace::default(),

@@ -10,6 +10,8 @@ mod composed;
 mod crew;
 mod fused;
 mod part;
+mod product;
+mod weights;
 
 use candle_core::DType;
 
@@ -54,8 +56,13 @@ impl<'a> Decoder<'a> {
         Self::new(Path::Composed(Box::new(decoder)), params.config(), n_slots)
     }
 
-    pub(crate) fn fused(params: &'a Params, threads: usize, n_slots: usize) -> Result<Self> {
-        let decoder = FusedDecoder::new(params, threads, n_slots)?;
+    pub(crate) fn fused(
+        params: &'a Params,
+        threads: usize,
+        n_slots: usize,
+        in_bytes: bool,
+    ) -> Result<Self> {
+        let decoder = FusedDecoder::new(params, threads, n_slots, in_bytes)?;
         Self::new(Path::Fused(Box::new(decoder)), params.config(), n_slots)
     }
 

@@ -12,10 +12,12 @@ use std::ops::{Deref, Range};
 use std::sync::{PoisonError, RwLock};
 
 use tinygpt_kernels::decode::{self, Strided};
-use tinygpt_kernels::{accumulate, bias, embedding, gelu, layer_norm, residual};
+use tinygpt_kernels::{embedding, gelu, layer_norm, quantized, residual};
 
 use super::Row;
 use super::crew::Meeting;
+use super::product::{Product, Weights};
+use super::weights::{Bytes, Share};
 use crate::config::ModelConfig;
 use crate::params::{Affine, BlockParts, ModelParts};
 
@@ -26,7 +28,7 @@ pub(super) struct Board {
     pub(super) step: RwLock<Vec<Row>>,
     /// Each thread's summands of a product, rows at [`decode::stride_of`]. Two sets take turns: who
     /// writes one knows that everybody has read the other.
-    summands: [Vec<RwLock<Vec<f32>>>; 2],
+    pub(super) summands: [Vec<RwLock<Vec<f32>>>; 2],
     /// Each thread's logits, `[N, its share of V]`.
     pub(super) logits: Vec<RwLock<Vec<f32>>>,
 }
@@ -51,6 +53,8 @@ pub(super) struct Part {
     pub(super) vocab: Range<usize>,
     /// One for each block.
     cache: Vec<KeyValues>,
+    /// Its share of the weights as 8-bit numbers, if the model is quantised.
+    bytes: Option<Bytes>,
     rows: Rows,
     /// Meetings so far.
     round: u64,
@@ -111,12 +115,13 @@ fn share(len: usize, unit: usize, index: usize, n: usize) -> Range<usize> {
 }
 
 impl Part {
-    /// The part of thread `index`; its cache has `n_slots` slots.
+    /// The part of thread `index`, which gets its channels in lots of `unit`; its cache has `n_slots`
+    /// slots.
     pub(super) fn new(
         config: &ModelConfig,
-        index: usize,
-        n_threads: usize,
+        (index, n_threads): (usize, usize),
         n_slots: usize,
+        unit: usize,
     ) -> Self {
         let c = config.n_embd;
         let heads = share(config.n_head, 1, index, n_threads);
@@ -126,11 +131,12 @@ impl Part {
             index,
             config: config.clone(),
             heads,
+            inputs: share(c, unit, index, n_threads),
+            hidden: share(4 * c, unit, index, n_threads),
             // Whole cache lines.
-            inputs: share(c, 16, index, n_threads),
-            hidden: share(4 * c, 16, index, n_threads),
             vocab: share(config.vocab_size, 16, index, n_threads),
             cache: (0..config.n_layer).map(|_| empty()).collect(),
+            bytes: None,
             rows: Rows {
                 scores: vec![0.0; config.block_size],
                 no_bias: vec![0.0; 4 * c],
@@ -138,6 +144,17 @@ impl Part {
             },
             round: 0,
         }
+    }
+
+    /// Rounds what this part reads of the weights to 8 bits and reads that from now on.
+    pub(super) fn quantize(&mut self, weights: &ModelParts<&[f32]>) {
+        let share = Share {
+            inputs: self.inputs.clone(),
+            channels: self.channels(),
+            hidden: self.hidden.clone(),
+            vocab: self.vocab.clone(),
+        };
+        self.bytes = Some(Bytes::of(weights, self.config.n_embd, &share));
     }
 
     /// The channels of this part's heads.
@@ -192,8 +209,8 @@ impl Part {
             embedding::forward(&[row.id], (&weights.wte, wpe), (1, c), None, x);
         }
         for (layer, block) in weights.blocks.iter().enumerate() {
-            let meets =
-                self.attend(layer, block, &step, board, meet) && self.think(block, n, board, meet);
+            let meets = self.attend(layer, block, &step, board, meet)
+                && self.think(layer, block, n, board, meet);
             if !meets {
                 return false;
             }
@@ -201,8 +218,16 @@ impl Part {
         self.rows.norm(&weights.ln_f);
         let mut logits = board.logits[self.index].write().unwrap_or_else(PoisonError::into_inner);
         logits.resize(n * self.vocab.len(), 0.0);
-        let table = &weights.wte[self.vocab.start * c..self.vocab.end * c];
-        decode::times_table(&self.rows.normed, n, table, &mut logits);
+        match &self.bytes {
+            Some(Bytes { table, .. }) => {
+                let normed = Strided { data: &self.rows.normed, stride: c };
+                quantized::times(n, normed, table, (&mut logits, self.vocab.len()));
+            }
+            None => {
+                let table = &weights.wte[self.vocab.start * c..self.vocab.end * c];
+                decode::times_table(&self.rows.normed, n, table, &mut logits);
+            }
+        }
         drop(logits);
         self.round += 1;
         meet.meet(self.round)
@@ -223,7 +248,9 @@ impl Part {
         let (n, c, channels) = (step.len(), self.config.n_embd, self.channels());
         self.rows.norm(&block.ln_1);
         let normed = Strided { data: &self.rows.normed[self.inputs.start..], stride: c };
+        let bytes = self.bytes.as_ref().map(|bytes| &bytes.blocks[layer]);
         let w = &block.c_attn.weight[self.inputs.start * 3 * c..self.inputs.end * 3 * c];
+        let w = Weights::of(bytes.map(|bytes| &bytes.c_attn), w);
         let product = Product { n, m: 3 * c, set: self.round % 2 };
         self.round += 1;
         if !product.post(normed, w, (board, self.index), meet, self.round) {
@@ -235,7 +262,9 @@ impl Part {
         }
         self.look_back(layer, step);
         let att = Strided { data: &self.rows.att, stride: channels.len() };
+        let bytes = self.bytes.as_ref().map(|bytes| &bytes.blocks[layer].attn_c_proj);
         let w = &block.attn_c_proj.weight[channels.start * c..channels.end * c];
+        let w = Weights::of(bytes, w);
         let product = Product { n, m: c, set: self.round % 2 };
         self.round += 1;
         if !product.post(att, w, (board, self.index), meet, self.round) {
@@ -267,14 +296,23 @@ impl Part {
     }
 
     /// `x ← x + mlp(norm(x))`; false if another thread has ended.
-    fn think<W>(&mut self, block: &BlockParts<W>, n: usize, board: &Board, meet: &Meeting) -> bool
+    fn think<W>(
+        &mut self,
+        layer: usize,
+        block: &BlockParts<W>,
+        n: usize,
+        board: &Board,
+        meet: &Meeting,
+    ) -> bool
     where
         W: Deref<Target = [f32]>,
     {
         let (c, own) = (self.config.n_embd, self.hidden.clone());
         self.rows.norm(&block.ln_2);
         let normed = Strided { data: &self.rows.normed[self.inputs.start..], stride: c };
+        let bytes = self.bytes.as_ref().map(|bytes| &bytes.blocks[layer]);
         let w = &block.c_fc.weight[self.inputs.start * 4 * c..self.inputs.end * 4 * c];
+        let w = Weights::of(bytes.map(|bytes| &bytes.c_fc), w);
         let product = Product { n, m: 4 * c, set: self.round % 2 };
         self.round += 1;
         if !product.post(normed, w, (board, self.index), meet, self.round) {
@@ -287,6 +325,7 @@ impl Part {
             gelu::forward(hidden, &bias[own.clone()], active, 1);
         }
         let w = &block.mlp_c_proj.weight[own.start * c..own.end * c];
+        let w = Weights::of(bytes.map(|bytes| &bytes.mlp_c_proj), w);
         let product = Product { n, m: c, set: self.round % 2 };
         self.round += 1;
         let active = Strided { data: active, stride: own.len() };
@@ -296,58 +335,6 @@ impl Part {
         product.collect(board, 0..c, None, branch);
         self.rows.add_branch(block.mlp_c_proj.bias.as_deref());
         true
-    }
-}
-
-/// A product `[N, M]` whose summands the threads compute.
-struct Product {
-    n: usize,
-    m: usize,
-    /// Which set of lists on the board it uses.
-    set: u64,
-}
-
-impl Product {
-    fn lists<'a>(&self, board: &'a Board) -> &'a [RwLock<Vec<f32>>] {
-        &board.summands[self.set as usize]
-    }
-
-    /// Posts the summand of one thread and waits for the others; false if one has ended.
-    fn post(
-        &self,
-        x: Strided<'_>,
-        w: &[f32],
-        (board, index): (&Board, usize),
-        meet: &Meeting,
-        round: u64,
-    ) -> bool {
-        let stride = decode::stride_of(self.m);
-        let mut own = self.lists(board)[index].write().unwrap_or_else(PoisonError::into_inner);
-        let len = own.len().max(self.n * stride);
-        own.resize(len, 0.0);
-        decode::times_matrix(self.n, x, (w, self.m), (&mut own, stride));
-        drop(own);
-        meet.meet(round)
-    }
-
-    /// `out ←` the given columns, with their bias.
-    fn collect(&self, board: &Board, columns: Range<usize>, bias: Option<&[f32]>, out: &mut [f32]) {
-        if columns.is_empty() {
-            return;
-        }
-        let stride = decode::stride_of(self.m);
-        for (i, list) in self.lists(board).iter().enumerate() {
-            let list = list.read().unwrap_or_else(PoisonError::into_inner);
-            for (out, row) in out.chunks_exact_mut(columns.len()).zip(list.chunks_exact(stride)) {
-                match i {
-                    0 => out.copy_from_slice(&row[columns.clone()]),
-                    _ => accumulate::add(out, &row[columns.clone()], 1),
-                }
-            }
-        }
-        if let Some(bias) = bias {
-            bias::forward(out, &bias[columns], 1);
-        }
     }
 }
 
