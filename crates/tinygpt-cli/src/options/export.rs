@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tinygpt_model::gguf::WeightType;
 
 use super::SampleOptions;
-use crate::layer::{Faults, Layered, Origin};
+use crate::layer::{Faults, Layered};
 
 /// How a GGUF file stores matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -72,8 +72,8 @@ impl Export {
             }
         };
         if !matches!(format, Some(ExportFormat::Gguf(_))) {
-            let is_said = layered.origin("type") == Origin::Flag;
-            faults.unless(!is_said, "type", "nothing but with --export gguf FILE");
+            let expected = "nothing but with --export gguf FILE";
+            faults.unless(options.r#type.is_none(), "type", expected);
         }
         let path = options.export.as_ref()?.get(1)?;
         Some(Self {

@@ -87,6 +87,7 @@ pub struct SampleOptions {
           action = ArgAction::Set)]
     pub export: Option<Vec<String>>,
     /// How a GGUF file stores matrices: as they are, rounded, or as 8-bit numbers with a scale
+    /// [default: f32]
     #[arg(long, help_heading = "Export")]
     pub r#type: Option<GgufType>,
     /// Let `export` replace what it made at PATH before
@@ -119,7 +120,7 @@ impl Options for SampleOptions {
             device: Some("cpu".to_owned()),
             threads: None,
             export: None,
-            r#type: Some(GgufType::F32),
+            r#type: None,
             overwrite: Some(false),
         }
     }

@@ -110,7 +110,7 @@ fn show_config_of_sample_looks_like_this() {
   "device":             { "value": "cpu", "origin": "default" },
   "threads":            { "value": null, "origin": "default" },
   "export":             { "value": null, "origin": "default" },
-  "type":               { "value": "f32", "origin": "default" },
+  "type":               { "value": null, "origin": "default" },
   "overwrite":          { "value": false, "origin": "default" }
 }
 "#;
