@@ -98,6 +98,8 @@ impl<O: Options> Layered<O> {
                 Origin::File => "file",
                 Origin::Flag => "flag",
             };
+            let hidden = O::SECRETS.contains(&key.as_str()) && !value.is_null();
+            let value = if hidden { Value::from("(hidden)") } else { value };
             let key = format!("\"{key}\":");
             lines
                 .push(format!("  {key:width$} {{ \"value\": {value}, \"origin\": \"{origin}\" }}"));

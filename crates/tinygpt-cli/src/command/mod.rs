@@ -2,12 +2,14 @@
 
 mod export;
 mod interactive;
+mod model_card;
 mod prepare;
 mod prepare_report;
 mod pretrained;
 mod quantize;
 mod rendering;
 mod sample;
+mod serve;
 mod story;
 mod train;
 mod verify_resume;

@@ -17,6 +17,7 @@ use super::interactive::interact;
 use super::pretrained;
 use super::quantize;
 use super::rendering::Form;
+use super::serve;
 use super::story::Storyteller;
 use crate::exit::Ended;
 use crate::layer::Layered;
@@ -34,6 +35,8 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
         export::check_path(wanted)?;
     }
     let device = settings.device.open(SampleOptions::BINARY)?;
+    // Before anything that takes time.
+    let server = settings.serve.as_ref().map(serve::listen).transpose()?;
     let mut opened = open(&settings, &device)?;
     if let Some(wanted) = &settings.export {
         return export::write(wanted, &opened);
@@ -44,7 +47,10 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     if settings.quantize == Some(Quantization::Q8_0) {
         quantize::quantize(&mut opened)?;
     }
-    let Opened { tokenizer, gpt, special, .. } = opened;
+    let Opened { dir, tokenizer, gpt, special } = opened;
+    if let Some(server) = server {
+        return serve::serve(server, layered, &settings, &dir, (gpt, tokenizer, special));
+    }
     let start = opening(&settings.start)?;
     if settings.interactive {
         return interact((&gpt, &tokenizer, special), layered, start, Output::lock());

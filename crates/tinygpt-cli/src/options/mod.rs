@@ -7,11 +7,13 @@
 mod export;
 mod prepare;
 mod sample;
+mod serve;
 mod train;
 
 pub use export::{Export, ExportFormat, GgufType};
 pub use prepare::PrepareOptions;
 pub use sample::{Quantization, SampleOptions, SampleSettings, Start};
+pub use serve::ServeSettings;
 pub use train::{Dtype, NonFiniteChoice, TrainOptions};
 
 use clap::ValueEnum;
@@ -24,6 +26,9 @@ pub trait Options: clap::Args + Serialize + DeserializeOwned {
     const BINARY: &'static str;
     /// What the binary does, for the head of `--help`.
     const ABOUT: &'static str;
+
+    /// Keys whose values `--show-config` does not print.
+    const SECRETS: &'static [&'static str] = &[];
 
     /// The value of every key that nobody has said anything about.
     ///

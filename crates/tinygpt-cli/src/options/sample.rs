@@ -8,6 +8,7 @@ use tinygpt_data::Tokenizer;
 use tinygpt_model::SamplingParams;
 
 use super::export::{Export, GgufType};
+use super::serve::{self, ServeSettings};
 use super::{Options, finite};
 use crate::device::DeviceChoice;
 use crate::layer::{Faults, Layered};
@@ -74,6 +75,16 @@ pub struct SampleOptions {
     #[arg(long, help_heading = "Output")]
     pub interactive: Option<bool>,
 
+    /// Serve a page and OpenAI's API at ADDR instead of writing [default: off; 127.0.0.1:8080
+    /// where no ADDR follows]
+    #[arg(long, help_heading = "Server", value_name = "ADDR", num_args = 0..=1,
+          default_missing_value = super::serve::DEFAULT_ADDRESS)]
+    pub serve: Option<String>,
+    /// Key that clients of the server have to send; needed where other machines can reach it
+    /// [default: the variable TINYGPT_API_KEY]
+    #[arg(long, help_heading = "Server", value_name = "KEY")]
+    pub api_key: Option<String>,
+
     /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal)
     #[arg(long, help_heading = "Machine")]
     pub device: Option<String>,
@@ -98,6 +109,7 @@ pub struct SampleOptions {
 impl Options for SampleOptions {
     const BINARY: &'static str = "sample";
     const ABOUT: &'static str = "Let a trained model write.";
+    const SECRETS: &'static [&'static str] = &["api_key"];
 
     fn defaults() -> Self {
         Self {
@@ -117,6 +129,8 @@ impl Options for SampleOptions {
             show_probs: None,
             json: Some(false),
             interactive: Some(false),
+            serve: None,
+            api_key: None,
             device: Some("cpu".to_owned()),
             threads: None,
             export: None,
@@ -181,6 +195,8 @@ pub struct SampleSettings {
     pub json: bool,
     /// Whether to take turns with a person.
     pub interactive: bool,
+    /// Where to serve, if not to write.
+    pub serve: Option<ServeSettings>,
     /// Where to compute.
     pub device: DeviceChoice,
     /// CPU threads, `None` all.
@@ -260,8 +276,17 @@ impl Layered<SampleOptions> {
             "quantize",
             "nothing with --export: `--type q8_0` rounds the weights of a GGUF file",
         );
+        let address = options.serve.as_deref().map(|text| {
+            serve::address(text).or_else(|| {
+                faults.add("serve", serve::EXPECTED);
+                None
+            })
+        });
         faults.into_result()?;
+        let api_key = options.api_key;
+        let serve = address.flatten().map(|address| ServeSettings { address, api_key });
         Ok(SampleSettings {
+            serve,
             out_dir: options.out_dir.unwrap_or_default(),
             checkpoint: options.checkpoint.unwrap_or_default(),
             quantize: options.quantize,

@@ -107,6 +107,8 @@ fn show_config_of_sample_looks_like_this() {
   "show_probs":         { "value": 5, "origin": "flag" },
   "json":               { "value": false, "origin": "default" },
   "interactive":        { "value": false, "origin": "default" },
+  "serve":              { "value": null, "origin": "default" },
+  "api_key":            { "value": null, "origin": "default" },
   "device":             { "value": "cpu", "origin": "default" },
   "threads":            { "value": null, "origin": "default" },
   "export":             { "value": null, "origin": "default" },

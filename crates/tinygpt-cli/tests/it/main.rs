@@ -22,3 +22,4 @@ mod program;
 mod quantize;
 mod road;
 mod samples;
+mod serve;

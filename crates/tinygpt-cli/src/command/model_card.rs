@@ -1,0 +1,101 @@
+//! What a server tells of its model, from the files of the checkpoint and of its run.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use tinygpt_data::{Encoding, Tokenizer};
+use tinygpt_model::Gpt;
+use tinygpt_serve::{Card, Curve, Defaults};
+use tinygpt_train::checkpoint::State;
+use tinygpt_train::metrics::{self, Line};
+
+use crate::layer::{Layered, Origin};
+use crate::options::{SampleOptions, SampleSettings, Start};
+
+/// The most points of a curve that a page draws.
+const MAX_POINTS: usize = 240;
+
+/// The card of the model in `dir`.
+///
+/// # Errors
+/// A prompt's file that cannot be read. A run without state or metrics only has less to tell.
+pub(super) fn model_card(
+    layered: &Layered<SampleOptions>,
+    settings: &SampleSettings,
+    dir: &Path,
+    gpt: &Gpt,
+    tokenizer: &Tokenizer,
+) -> Result<Card> {
+    let config = gpt.config();
+    let own = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (dir, out_dir) = (own(dir), own(&settings.out_dir));
+    let is_of_run = dir.starts_with(&out_dir);
+    let named = if is_of_run { &out_dir } else { &dir };
+    let name = named.file_name().map(|name| name.to_string_lossy().into_owned());
+    let state: Option<State> = std::fs::read(dir.join("state.json"))
+        .ok()
+        .and_then(|json| serde_json::from_slice(&json).ok());
+    let lines = is_of_run.then(|| metrics::read(&out_dir.join(metrics::FILE_NAME)).ok()).flatten();
+    Ok(Card {
+        name: name.unwrap_or_else(|| "tinygpt".to_owned()),
+        dataset: state.as_ref().map(|state| state.config.dataset_name.clone()),
+        tokens: match tokenizer.encoding() {
+            Encoding::Simple => "characters".to_owned(),
+            Encoding::Bpe => "byte pairs".to_owned(),
+        },
+        n_params: config.num_params(),
+        n_layer: config.n_layer,
+        n_head: config.n_head,
+        n_embd: config.n_embd,
+        block_size: config.block_size,
+        vocab_size: tokenizer.vocab_size(),
+        n_iters: state.map(|state| state.step),
+        curve: curve(&lines.unwrap_or_default()),
+        defaults: defaults(layered, settings)?,
+    })
+}
+
+/// What was said on the command line; where nothing was, what suits a page.
+fn defaults(layered: &Layered<SampleOptions>, settings: &SampleSettings) -> Result<Defaults> {
+    let said = |key| layered.origin(key) != Origin::Default;
+    let prompt = match &settings.start {
+        Start::Document => String::new(),
+        Start::Text(text) => text.clone(),
+        Start::File(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the prompt FILE:{}", path.display()))?,
+    };
+    Ok(Defaults {
+        prompt,
+        temperature: settings.temperature,
+        top_k: settings.top_k.unwrap_or(0),
+        top_p: settings.top_p,
+        min_p: settings.min_p,
+        repetition_penalty: settings.repetition_penalty,
+        max_tokens: if said("max_new_tokens") { settings.max_new_tokens } else { 200 },
+        n: if said("num_samples") { settings.num_samples } else { 2 },
+    })
+}
+
+/// The losses of a run; those of training are means over equal stretches of it.
+fn curve(lines: &[Line]) -> Curve {
+    let steps: Vec<_> = lines
+        .iter()
+        .filter_map(|line| match line {
+            Line::Step(record) => Some((record.iter, record.loss)),
+            _ => None,
+        })
+        .collect();
+    let train = steps.chunks(steps.len().div_ceil(MAX_POINTS).max(1)).map(|stretch| {
+        let mean = stretch.iter().map(|(_, loss)| loss).sum::<f32>() / stretch.len() as f32;
+        (stretch[stretch.len() / 2].0, mean)
+    });
+    let evals: Vec<_> = lines
+        .iter()
+        .filter_map(|line| match line {
+            Line::Eval(record) => Some((record.iter, record.val_loss)),
+            _ => None,
+        })
+        .collect();
+    let every = evals.len().div_ceil(MAX_POINTS).max(1);
+    Curve { train: train.collect(), val: evals.into_iter().step_by(every).collect() }
+}

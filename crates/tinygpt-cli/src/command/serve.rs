@@ -1,0 +1,64 @@
+//! `sample --serve`: puts a model behind an address until a signal ends it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use tinygpt_data::Tokenizer;
+use tinygpt_model::Gpt;
+use tinygpt_model::hf::SpecialTokens;
+use tinygpt_serve::{Limits, ServeError, Served, Server};
+use tinygpt_train::StopFlag;
+
+use super::model_card::model_card;
+use crate::exit::Ended;
+use crate::layer::Layered;
+use crate::options::{SampleOptions, SampleSettings, ServeSettings};
+use crate::signals::Signals;
+use crate::terminal::say;
+use crate::usage::UsageError;
+
+/// The variable that holds the key, where no flag does.
+pub(super) const KEY_VARIABLE: &str = "TINYGPT_API_KEY";
+
+/// Listens as the settings say.
+///
+/// # Errors
+/// An address that others can reach without a key, or one that cannot be had.
+pub(super) fn listen(settings: &ServeSettings) -> Result<Server> {
+    let from_variable = || std::env::var(KEY_VARIABLE).ok().filter(|key| !key.is_empty());
+    let key = settings.api_key.clone().or_else(from_variable);
+    Server::listen(settings.address, key, Limits::default()).map_err(|error| match &error {
+        ServeError::KeyNeeded { .. } => UsageError::new(error.to_string())
+            .hint(format!("set {KEY_VARIABLE} (or --api-key) to a long random text"))
+            .into(),
+        ServeError::BadKey => UsageError::new(error.to_string()).into(),
+        ServeError::Listen { .. } => {
+            anyhow::Error::from(error).context("choose another address with --serve ADDR")
+        }
+        _ => error.into(),
+    })
+}
+
+/// Serves the model of `dir` until a signal.
+///
+/// # Errors
+/// A model that cannot write, or a system that refuses threads.
+pub(super) fn serve(
+    server: Server,
+    layered: &Layered<SampleOptions>,
+    settings: &SampleSettings,
+    dir: &Path,
+    model: (Gpt, Tokenizer, SpecialTokens),
+) -> Result<Ended> {
+    let (gpt, tokenizer, special) = model;
+    let card = model_card(layered, settings, dir, &gpt, &tokenizer)?;
+    let stop = StopFlag::new();
+    let signals = Signals::install(&stop).context("cannot listen for signals")?;
+    signals.ask_first();
+    let address = server.address();
+    say(&format!("{} is at http://{address}/ and speaks OpenAI's API below /v1", card.name));
+    say("Ctrl-C ends it");
+    let served = Served { gpt, tokenizer, bos: special.bos, eos: special.eos, card };
+    server.run(served, &|| stop.signal().is_some())?;
+    Ok(stop.signal().map_or(Ended::Done, Ended::Stopped))
+}

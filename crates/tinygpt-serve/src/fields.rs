@@ -1,0 +1,99 @@
+//! Reading the fields of a JSON object, one by one, with errors that name the field.
+//!
+//! A field that is absent and one that is `null` are the same, as in OpenAI's API. What the fields
+//! mean is `request.rs`'s business.
+
+use axum::http::StatusCode;
+use serde_json::{Map, Value};
+
+use crate::error::ApiError;
+
+/// The object of a request.
+#[derive(Debug)]
+pub(crate) struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// The fields of `body`.
+    ///
+    /// # Errors
+    /// 400 if it is no JSON object.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let bad = |what: String| {
+            ApiError::refused(
+                StatusCode::BAD_REQUEST,
+                format!("the body is {what}, expected a JSON object such as {{\"prompt\": \"…\"}}"),
+            )
+        };
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(map)) => Ok(Self(map)),
+            Ok(other) => Err(bad(format!("JSON, but {}", kind(&other)))),
+            Err(error) => Err(bad(format!("no JSON ({error})"))),
+        }
+    }
+
+    /// The value of a field, unless it is `null`.
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A number within `range`, which `expected` puts into words.
+    pub(crate) fn number(
+        &self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<f64>,
+        expected: &str,
+    ) -> Result<Option<f64>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        match value.as_f64().filter(|number| range.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => Err(wrong(name, value, expected)),
+        }
+    }
+
+    /// A whole number within `range`, which `expected` puts into words.
+    pub(crate) fn whole(
+        &self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<i64>,
+        expected: &str,
+    ) -> Result<Option<i64>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        match value.as_i64().filter(|number| range.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => Err(wrong(name, value, expected)),
+        }
+    }
+
+    /// `true` or `false`, which is also what an absent field means.
+    pub(crate) fn flag(&self, name: &'static str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(wrong(name, other, "true or false")),
+        }
+    }
+
+    /// A text.
+    pub(crate) fn text(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(wrong(name, other, "a string")),
+        }
+    }
+}
+
+/// That a field is not what was expected.
+pub(crate) fn wrong(name: &'static str, got: &Value, expected: &str) -> ApiError {
+    ApiError::field(name, format!("`{name}` is {}, expected {expected}", kind(got)))
+}
+
+/// A value in few words: itself if it is short.
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("a list of {}", items.len()),
+        Value::Object(_) => "an object".to_owned(),
+        Value::String(text) if text.chars().count() > 40 => "a long string".to_owned(),
+        short => short.to_string(),
+    }
+}

@@ -1,0 +1,324 @@
+//! What a body of `POST /v1/completions` asks for: OpenAI's fields, and a few that small models
+//! like (`top_k`, `min_p`, `repetition_penalty`).
+//!
+//! Unknown fields are ignored, since clients send many; a known field with a value that cannot be
+//! is refused, and so is what the server would otherwise silently leave out.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
+use axum::http::StatusCode;
+use serde_json::Value;
+use tinygpt_model::SamplingParams;
+
+use crate::error::ApiError;
+use crate::fields::{Fields, wrong};
+use crate::queue::Prompt;
+
+/// As OpenAI's API has it.
+const DEFAULT_MAX_TOKENS: i64 = 16;
+
+/// The longest text, in tokens.
+pub(crate) const MAX_TOKENS: i64 = 4096;
+
+/// The most alternatives of a token that are told.
+const MAX_LOGPROBS: i64 = 5;
+
+/// The most stop texts, and the longest, in bytes.
+const MAX_STOPS: usize = 16;
+const MAX_STOP_BYTES: usize = 256;
+
+/// What the model of this server can be asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Possible {
+    /// The model's name.
+    pub(crate) model: String,
+    /// Tokens that the tokenizer knows.
+    pub(crate) vocab_used: usize,
+    /// The token that ends a document.
+    pub(crate) eos: Option<u32>,
+    /// The most texts of one request.
+    pub(crate) choices: usize,
+}
+
+/// A checked request.
+#[derive(Debug)]
+pub(crate) struct CompletionRequest {
+    pub(crate) prompts: Vec<Prompt>,
+    pub(crate) n: usize,
+    pub(crate) params: SamplingParams,
+    pub(crate) stop: Vec<String>,
+    pub(crate) stream: bool,
+    pub(crate) include_usage: bool,
+}
+
+impl CompletionRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// 400 with the field that is wrong, 404 for another model.
+    pub(crate) fn parse(body: &[u8], possible: &Possible) -> Result<Self, ApiError> {
+        let fields = Fields::parse(body)?;
+        if let Some(model) = fields.text("model")? {
+            check_model(model, possible)?;
+        }
+        refuse_unsupported(&fields)?;
+        let prompts = prompts(&fields, possible)?;
+        let most = possible.choices as i64;
+        let n = fields.whole("n", 1..=most, &format!("a whole number from 1 to {most}"))?;
+        let n = n.unwrap_or(1) as usize;
+        if let Some(best_of) =
+            fields.get("best_of").filter(|value| value.as_u64() != Some(n as u64))
+        {
+            return Err(wrong("best_of", best_of, "nothing, or the same as `n`"));
+        }
+        if prompts.len() * n > possible.choices {
+            let asked = format!("{} prompts with {n} texts each", prompts.len());
+            return Err(ApiError::field("n", format!("{asked}, expected at most {most} in all")));
+        }
+        let stream = fields.flag("stream")?;
+        Ok(Self {
+            prompts,
+            n,
+            params: params(&fields, possible)?,
+            stop: stop(&fields)?,
+            stream,
+            include_usage: include_usage(&fields, stream)?,
+        })
+    }
+}
+
+/// Refuses the name of another model.
+///
+/// # Errors
+/// 404.
+pub(crate) fn check_model(name: &str, possible: &Possible) -> Result<(), ApiError> {
+    if name == possible.model {
+        return Ok(());
+    }
+    let message =
+        format!("the model `{name}` is not here, expected `{}` or no `model`", possible.model);
+    Err(ApiError::refused(StatusCode::NOT_FOUND, message).code("model_not_found"))
+}
+
+/// Fields of OpenAI's API that would change the text, unless they say what is done anyway.
+fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
+    if fields.flag("echo")? {
+        let message = "`echo` is not supported: put the prompt before the text yourself";
+        return Err(ApiError::field("echo", message));
+    }
+    let penalty = "nothing or 0: there is `repetition_penalty` instead";
+    fields.number("presence_penalty", 0.0..=0.0, penalty)?;
+    fields.number("frequency_penalty", 0.0..=0.0, penalty)?;
+    let empty = |value: &&Value| match value {
+        Value::Object(map) => map.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    };
+    for name in ["logit_bias", "suffix"] {
+        if let Some(value) = fields.get(name).filter(|value| !empty(value)) {
+            return Err(wrong(name, value, "nothing: it is not supported"));
+        }
+    }
+    Ok(())
+}
+
+/// One prompt or several, each a text or token ids; without one, the beginning of a document.
+fn prompts(fields: &Fields, possible: &Possible) -> Result<Vec<Prompt>, ApiError> {
+    let Some(value) = fields.get("prompt") else { return Ok(vec![Prompt::Ids(Vec::new())]) };
+    let expected = "a string, a list of strings, a list of token ids, or a list of such lists";
+    let bad = || wrong("prompt", value, expected);
+    let prompts: Vec<Prompt> = match value {
+        Value::String(text) => vec![Prompt::Text(text.clone())],
+        Value::Array(items) => match items.first() {
+            Some(Value::String(_)) => {
+                let text = |item: &Value| item.as_str().map(|text| Prompt::Text(text.to_owned()));
+                items.iter().map(text).collect::<Option<_>>().ok_or_else(bad)?
+            }
+            Some(Value::Array(_)) => {
+                let of = |item: &Value| ids(item.as_array().ok_or_else(bad)?, possible);
+                items.iter().map(of).collect::<Result<_, _>>()?
+            }
+            Some(Value::Number(_)) => vec![ids(items, possible)?],
+            _ => return Err(bad()),
+        },
+        _ => return Err(bad()),
+    };
+    let most = possible.choices;
+    if prompts.len() > most {
+        let message = format!("`prompt` is a list of {}, expected at most {most}", prompts.len());
+        return Err(ApiError::field("prompt", message));
+    }
+    Ok(prompts)
+}
+
+/// A list of token ids.
+fn ids(items: &[Value], possible: &Possible) -> Result<Prompt, ApiError> {
+    let most = possible.vocab_used - 1;
+    let id = |item: &Value| {
+        let id = item.as_u64().filter(|id| *id <= most as u64);
+        id.and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| wrong("prompt", item, &format!("token ids from 0 to {most}")))
+    };
+    items.iter().map(id).collect::<Result<_, _>>().map(Prompt::Ids)
+}
+
+fn params(fields: &Fields, possible: &Possible) -> Result<SamplingParams, ApiError> {
+    let max_tokens = fields.whole(
+        "max_tokens",
+        0..=MAX_TOKENS,
+        &format!("a whole number from 0 to {MAX_TOKENS}"),
+    )?;
+    let max_tokens = max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize;
+    let temperature = fields.number("temperature", 0.0..=2.0, "a number from 0 to 2")?;
+    // -1 is what other servers take for no limit.
+    let top_k =
+        fields.whole("top_k", -1..=i64::MAX, "a whole number; 0 and -1 stand for no limit")?;
+    let top_p = fields.number("top_p", 0.0..=1.0, "a number from 0 to 1")?;
+    let min_p = fields.number("min_p", 0.0..=1.0, "a number from 0 to 1")?;
+    let penalty = fields.number(
+        "repetition_penalty",
+        0.1..=10.0,
+        "a number from 0.1 to 10; 1 does nothing",
+    )?;
+    let seed = fields.whole("seed", i64::MIN..=i64::MAX, "a whole number")?;
+    let logprobs = fields.whole(
+        "logprobs",
+        0..=MAX_LOGPROBS,
+        &format!("a whole number from 0 to {MAX_LOGPROBS}"),
+    )?;
+    Ok(SamplingParams {
+        temperature: temperature.unwrap_or(1.0) as f32,
+        top_k: top_k.filter(|k| *k > 0).map(|k| k as usize),
+        top_p: top_p.unwrap_or(1.0) as f32,
+        min_p: min_p.unwrap_or(0.0) as f32,
+        repetition_penalty: penalty.unwrap_or(1.0) as f32,
+        seed: seed.map_or_else(any_seed, i64::cast_unsigned),
+        eos: possible.eos,
+        logprobs: logprobs.map(|n| n as usize),
+        ..SamplingParams::new(max_tokens, possible.vocab_used)
+    })
+}
+
+/// A seed for whom any will do. The standard library's keys are the only randomness at hand that
+/// needs neither a clock nor a further crate.
+pub(crate) fn any_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// One stop text or several.
+fn stop(fields: &Fields) -> Result<Vec<String>, ApiError> {
+    let Some(value) = fields.get("stop") else { return Ok(Vec::new()) };
+    let expected = format!(
+        "a string or a list of at most {MAX_STOPS} strings, none of them empty or longer than \
+         {MAX_STOP_BYTES} bytes"
+    );
+    let bad = || wrong("stop", value, &expected);
+    let texts: Vec<String> = match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(items) => {
+            let text = |item: &Value| item.as_str().map(str::to_owned);
+            items.iter().map(text).collect::<Option<_>>().ok_or_else(bad)?
+        }
+        _ => return Err(bad()),
+    };
+    let possible = |text: &String| (1..=MAX_STOP_BYTES).contains(&text.len());
+    if texts.len() > MAX_STOPS || !texts.iter().all(possible) {
+        return Err(bad());
+    }
+    Ok(texts)
+}
+
+/// Whether a stream ends with the counts of tokens.
+fn include_usage(fields: &Fields, stream: bool) -> Result<bool, ApiError> {
+    const NAME: &str = "stream_options";
+    let Some(value) = fields.get(NAME) else { return Ok(false) };
+    let expected = "{\"include_usage\": true}, together with \"stream\": true";
+    match value {
+        Value::Object(options) if stream => match options.get("include_usage") {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(wrong(NAME, value, expected)),
+        },
+        _ => Err(wrong(NAME, value, expected)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn parse(body: &str) -> Result<CompletionRequest, ApiError> {
+        let possible =
+            Possible { model: "tiny".to_owned(), vocab_used: 10, eos: Some(0), choices: 8 };
+        CompletionRequest::parse(body.as_bytes(), &possible)
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_openai_has_it() {
+        let request = parse("{}").unwrap();
+        assert_eq!(request.prompts, [Prompt::Ids(Vec::new())]);
+        assert_eq!((request.n, request.stream, request.stop.len()), (1, false, 0));
+        let SamplingParams { temperature, max_new_tokens, top_k, logprobs, .. } = request.params;
+        assert_eq!((temperature, max_new_tokens, top_k, logprobs), (1.0, 16, None, None));
+        let nulls = r#"{"prompt": null, "max_tokens": null, "n": null, "stop": null, "seed": null,
+            "logit_bias": {}, "suffix": null, "user": "x", "unheard_of": [1]}"#;
+        assert!(parse(nulls).is_ok());
+        assert_ne!(parse("{}").unwrap().params.seed, parse("{}").unwrap().params.seed);
+    }
+
+    #[test]
+    fn prompts_come_in_four_forms() {
+        let prompts = |prompt: &str| parse(&format!("{{\"prompt\": {prompt}}}")).unwrap().prompts;
+        let text = |text: &str| Prompt::Text(text.to_owned());
+        assert_eq!(prompts("\"a\""), [text("a")]);
+        assert_eq!(prompts("[\"a\", \"b\"]"), [text("a"), text("b")]);
+        assert_eq!(prompts("[1, 9]"), [Prompt::Ids(vec![1, 9])]);
+        assert_eq!(prompts("[[1], []]"), [Prompt::Ids(vec![1]), Prompt::Ids(vec![])]);
+    }
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        let table = [
+            ("prompt", r#"{"prompt": 3}"#),
+            ("prompt", r#"{"prompt": []}"#),
+            ("prompt", r#"{"prompt": [1, "a"]}"#),
+            ("prompt", r#"{"prompt": ["a", 1]}"#),
+            ("prompt", r#"{"prompt": [10]}"#),
+            ("prompt", r#"{"prompt": [-1]}"#),
+            ("prompt", r#"{"prompt": ["","","","","","","","",""]}"#),
+            ("max_tokens", r#"{"max_tokens": 4097}"#),
+            ("max_tokens", r#"{"max_tokens": 1.5}"#),
+            ("temperature", r#"{"temperature": "hot"}"#),
+            ("temperature", r#"{"temperature": -0.1}"#),
+            ("top_k", r#"{"top_k": -2}"#),
+            ("top_p", r#"{"top_p": 1.1}"#),
+            ("min_p", r#"{"min_p": -0.1}"#),
+            ("repetition_penalty", r#"{"repetition_penalty": 0}"#),
+            ("n", r#"{"n": 0}"#),
+            ("n", r#"{"n": 9}"#),
+            ("n", r#"{"n": 5, "prompt": ["a", "b"]}"#),
+            ("best_of", r#"{"best_of": 2}"#),
+            ("stream", r#"{"stream": "yes"}"#),
+            ("stream_options", r#"{"stream_options": {"include_usage": true}}"#),
+            ("stream_options", r#"{"stream": true, "stream_options": {"include_usage": 1}}"#),
+            ("stop", r#"{"stop": ""}"#),
+            ("stop", r#"{"stop": [1]}"#),
+            ("seed", r#"{"seed": "x"}"#),
+            ("logprobs", r#"{"logprobs": 6}"#),
+            ("logprobs", r#"{"logprobs": true}"#),
+            ("echo", r#"{"echo": true}"#),
+            ("suffix", r#"{"suffix": "x"}"#),
+            ("logit_bias", r#"{"logit_bias": {"5": 1}}"#),
+            ("presence_penalty", r#"{"presence_penalty": 1}"#),
+            ("frequency_penalty", r#"{"frequency_penalty": 0.5}"#),
+        ];
+        for (field, body) in table {
+            let error = parse(body).unwrap_err();
+            assert_eq!(error.status, StatusCode::BAD_REQUEST, "{body}");
+            assert_eq!(error.json()["error"]["param"], field, "{body}");
+        }
+        assert_eq!(parse(r#"{"model": "big"}"#).unwrap_err().status, StatusCode::NOT_FOUND);
+        assert!(parse(r#"{"model": "tiny"}"#).is_ok());
+    }
+}

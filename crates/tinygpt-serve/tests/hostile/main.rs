@@ -1,0 +1,156 @@
+//! Everything that a server may meet, over raw connections: each gets the right status in OpenAI's
+//! error shape, others are served meanwhile, and nothing is left behind.
+//!
+//! In a program of its own, since it counts the threads and descriptors of the process.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "figures to look at with --nocapture")]
+
+mod clients;
+mod table;
+#[path = "../it/world.rs"]
+#[allow(dead_code, reason = "some of it is for the other tests")]
+mod world;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tinygpt_serve::Limits;
+
+use world::{Answer, World};
+
+/// Short times, so that the test is short.
+fn limits() -> Limits {
+    Limits {
+        connections: 280,
+        waiting: 4,
+        header_time: Duration::from_millis(1500),
+        body_time: Duration::from_millis(700),
+        stall_time: Duration::from_millis(700),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn hostile_clients_are_refused_and_others_served() {
+    let world = World::new(limits(), None);
+    let keyed = World::new(limits(), Some("open-sesame"));
+    // Once to reach the size of a server at work, once to see that it stays there.
+    let mut n_cases = round(&world, &keyed);
+    let before = settled();
+    n_cases += round(&world, &keyed);
+    let after = settled();
+    println!("{n_cases} cases; before and after the second half: {before:?} {after:?}");
+    assert!(n_cases >= 2 * 40, "{n_cases} cases");
+    assert!(after.threads <= before.threads, "threads are left behind");
+    assert!(after.descriptors <= before.descriptors, "descriptors are left behind");
+    let grown = after.kib.saturating_sub(before.kib);
+    assert!(grown < 16 << 10, "memory has grown by {grown} KiB");
+    world.end().unwrap();
+    keyed.end().unwrap();
+}
+
+/// Every case once, while texts are written and `/health` is asked; how many there were.
+fn round(world: &World, keyed: &World) -> usize {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let health = scope.spawn(|| ask_for_health(world, &over));
+        let writing = scope.spawn(|| keep_writing(world, &over));
+        let n_cases = {
+            let _over = RaisedAtEnd(&over);
+            table::run(world, keyed) + clients::run(world, keyed)
+        };
+        let mut times: Vec<Duration> = health.join().unwrap();
+        assert!(writing.join().unwrap() > 0, "nothing was written meanwhile");
+        times.sort_unstable();
+        let (median, last) = (times[times.len() / 2], times[times.len() - 1]);
+        println!("/health {} times: median {median:?}, slowest {last:?}", times.len());
+        // The median, since the machine may be busy with other things than this test.
+        assert!(median < Duration::from_millis(100), "median {median:?}");
+        n_cases
+    })
+}
+
+/// Raises the flag also where a case panics.
+struct RaisedAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for RaisedAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How long each answer took.
+fn ask_for_health(world: &World, over: &AtomicBool) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let since = Instant::now();
+        assert_eq!(world.get("/health").status, 200);
+        times.push(since.elapsed());
+        thread::sleep(Duration::from_millis(10));
+    }
+    times
+}
+
+/// Lets the model write all the time; how many texts came through.
+fn keep_writing(world: &World, over: &AtomicBool) -> usize {
+    let mut n_texts = 0;
+    while !over.load(Ordering::Relaxed) {
+        let answer = world.complete(&json!({"max_tokens": 300, "n": 2}));
+        assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+        n_texts += usize::from(answer.status == 200);
+    }
+    n_texts
+}
+
+/// What a server could leak. Zeros where the system does not tell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Resources {
+    threads: usize,
+    descriptors: usize,
+    kib: usize,
+}
+
+fn resources() -> Resources {
+    let entries = |path: &str| std::fs::read_dir(path).map_or(0, Iterator::count);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = resident.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    Resources {
+        threads: entries("/proc/self/task"),
+        descriptors: entries("/proc/self/fd"),
+        kib: kib.unwrap_or(0),
+    }
+}
+
+/// The resources once they stay the same for a while, or after some patience.
+fn settled() -> Resources {
+    let count = |resources: Resources| (resources.threads, resources.descriptors);
+    let (mut last, mut n_same) = (resources(), 0);
+    for _ in 0..200 {
+        thread::sleep(Duration::from_millis(50));
+        let now = resources();
+        n_same = if count(now) == count(last) { n_same + 1 } else { 0 };
+        last = now;
+        if n_same == 8 {
+            break;
+        }
+    }
+    last
+}
+
+/// Holds an answer to OpenAI's error shape.
+#[track_caller]
+fn assert_is_error(name: &str, answer: &Answer) {
+    let error = &answer.json()["error"];
+    assert!(error["message"].as_str().is_some_and(|text| text.len() > 10), "{name}: {answer:?}");
+    let kind = error["type"].as_str();
+    assert!(matches!(kind, Some("invalid_request_error" | "server_error")), "{name}: {answer:?}");
+    for key in ["param", "code"] {
+        let value = error.get(key);
+        assert!(value.is_some_and(|v| v.is_null() || v.is_string()), "{name}: {answer:?}");
+    }
+    assert_eq!(answer.header("content-type"), Some("application/json"), "{name}");
+    assert_eq!(answer.header("access-control-allow-origin"), None, "{name}");
+}
