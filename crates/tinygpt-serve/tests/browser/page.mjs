@@ -1,0 +1,143 @@
+// Uses the page as people do: types, reads along, stops, looks at what else might have come, by
+// mouse, by keyboard and on a phone; shares a link; and lets axe-core look for barriers.
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const [sample, outDir, shots] = process.argv.slice(2);
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const executablePath = process.env.CHROMIUM
+  || ["/usr/bin/chromium", "/usr/bin/google-chrome"].find((path) => existsSync(path));
+
+function check(holds, what) {
+  if (!holds) throw new Error(`not so: ${what}`);
+  console.log(`  ok: ${what}`);
+}
+
+/** Starts the server on a free port; its address is on its first line. */
+function serve() {
+  const server = spawn(sample, ["--out-dir", outDir, "--serve", "127.0.0.1:0"]);
+  return new Promise((resolve, reject) => {
+    let said = "";
+    server.stderr.on("data", (data) => {
+      said += data;
+      const found = /http:\/\/[\d.:]+/.exec(said);
+      if (found) resolve({ server, origin: found[0] });
+    });
+    server.on("exit", () => reject(new Error(said)));
+  });
+}
+
+const tokens = (page) => page.locator(".token").count();
+const texts = (page) => page.locator(".text .body").allTextContents();
+const status = (page, word) => page.locator("#status", { hasText: word }).waitFor();
+
+async function set(page, id, value) {
+  await page.locator(`#${id}`).evaluate((input, value) => {
+    input.value = value;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  }, String(value));
+}
+
+async function writeAll(page, values) {
+  for (const [id, value] of Object.entries(values)) await set(page, id, value);
+  await page.getByRole("button", { name: "Write" }).click();
+  await status(page, "Done.");
+}
+
+async function barriers(page, where) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => axe.run());
+  for (const { id, impact, nodes } of violations) console.log(`  axe: ${impact} ${id}`, nodes[0].html);
+  const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
+  check(serious.length === 0, `axe-core finds no serious fault ${where} (${violations.length} lesser)`);
+}
+
+/** Opens a page that may not complain, nor ask anyone else. */
+async function open(browser, origin, options, path = "/") {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  page.faults = [];
+  page.on("console", (message) => message.type() === "error" && page.faults.push(message.text()));
+  page.on("pageerror", (error) => page.faults.push(String(error)));
+  page.on("request", (request) => {
+    if (!request.url().startsWith(origin)) page.faults.push(`asked ${request.url()}`);
+  });
+  await page.goto(origin + path);
+  await page.locator("#card").waitFor();
+  return page;
+}
+
+async function visit(browser, origin, name, options) {
+  console.log(name);
+  const page = await open(browser, origin, options);
+  await barriers(page, "at first");
+
+  await page.locator("#prompt").fill("One day, a fox");
+  // So wild that no text ends by itself.
+  const wild = { max_tokens: 1000, n: 6, temperature: 2, top_k: 0 };
+  for (const [id, value] of Object.entries(wild)) await set(page, id, value);
+  await page.evaluate(() => {
+    window.counts = new Set();
+    const count = () => window.counts.add(document.querySelectorAll(".token").length);
+    new MutationObserver(count).observe(document.getElementById("texts"), { childList: true, subtree: true });
+  });
+  await page.keyboard.press("Control+Enter");
+  await page.locator(".token").nth(12).waitFor();
+  await page.getByRole("button", { name: "Stop" }).click();
+  await status(page, "Stopped.");
+  const stopped = await tokens(page);
+  await page.waitForTimeout(300);
+  check(await tokens(page) === stopped && stopped < 6000, `it stops (after ${stopped} tokens)`);
+  const steps = await page.evaluate(() => window.counts.size);
+  check(steps > 5, `text is streamed (it grew ${steps} times)`);
+
+  await writeAll(page, { max_tokens: 110, n: 2, seed: 7, temperature: 0.8 });
+  const written = await texts(page);
+  check(written.length === 2 && written.every((text) => text.startsWith("One day, a fox")),
+    "two texts stand side by side");
+
+  const token = page.locator(".token.l2, .token.l3, .token.l4").first();
+  if (options.hasTouch) await token.tap(); else await token.hover();
+  await page.locator("#tip").waitFor();
+  const rows = await page.locator("#tip tr").count();
+  check(rows >= 5, `${rows} alternatives are shown at a token`);
+  const box = await page.locator("#tip").boundingBox();
+  check(box.x >= 0 && box.x + box.width <= options.viewport.width, "the alternatives are in view");
+  await page.screenshot({ path: `${shots}/${name}.png`, fullPage: options.viewport.width < 600 });
+  await barriers(page, "with texts and alternatives");
+
+  await page.locator(".text .token").first().focus();
+  const first = await page.locator("#tip p").textContent();
+  await page.keyboard.press("ArrowRight");
+  check(await page.locator("#tip p").textContent() !== first, "the arrow keys walk through tokens");
+  await page.keyboard.press("Escape");
+  check(await page.locator("#tip").isHidden(), "Escape closes the alternatives");
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  check(wide <= 0, "nothing is wider than the screen");
+
+  const shared = await open(browser, origin, options, new URL(page.url()).hash.replace(/^/, "/"));
+  await shared.getByRole("button", { name: "Write" }).click();
+  await status(shared, "Done.");
+  check(JSON.stringify(await texts(shared)) === JSON.stringify(written), "a link gives the same texts");
+  for (const visited of [page, shared]) {
+    check(visited.faults.length === 0, `nothing went wrong on the page ${visited.faults}`);
+    await visited.context().close();
+  }
+}
+
+const { server, origin } = await serve();
+process.on("exit", () => server.kill("SIGINT"));
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+try {
+  const desktop = { viewport: { width: 1200, height: 860 } };
+  const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
+  await visit(browser, origin, "desktop-light", { ...desktop, colorScheme: "light" });
+  await visit(browser, origin, "desktop-dark", { ...desktop, colorScheme: "dark" });
+  await visit(browser, origin, "phone-light", { ...phone, colorScheme: "light" });
+  await visit(browser, origin, "phone-dark", { ...phone, colorScheme: "dark" });
+} finally {
+  await browser.close();
+}
+console.log("all as it should be");
