@@ -7,7 +7,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
-use tinygpt_data::{DECODER_THREAD, DataError, ErrorKind as DataKind};
+use tinygpt_data::{DataError, ErrorKind as DataKind, FOREIGN_THREAD};
 use tinygpt_model::{ErrorKind as ModelKind, ModelError};
 use tinygpt_train::{ErrorKind as TrainKind, TrainError};
 
@@ -38,8 +38,8 @@ pub enum Ended {
 /// The whole `main` of a binary: parses its command line, does `work`, reports how it ended.
 pub fn run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) -> ExitCode {
     panic::set_hook(Box::new(|panic| {
-        // A broken parquet file: what becomes of the thread is an error with a message of its own.
-        if std::thread::current().name() == Some(DECODER_THREAD) {
+        // A broken file in a library's hands: what becomes of the thread is an error with a message of its own.
+        if std::thread::current().name() == Some(FOREIGN_THREAD) {
             return;
         }
         say(&format!("error: a bug in TinyGPT {}: {panic}", env!("CARGO_PKG_VERSION")));

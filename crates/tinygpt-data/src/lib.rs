@@ -18,6 +18,7 @@ mod batches;
 mod clock;
 mod encoding;
 mod error;
+mod foreign;
 pub mod hub;
 mod json;
 mod prepare;
@@ -36,6 +37,7 @@ mod windows;
 pub use batches::{fill_batch, target_bytes};
 pub use encoding::Encoding;
 pub use error::{DataError, ErrorKind};
+pub use foreign::FOREIGN_THREAD;
 pub use prepare::{
     DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, dry_run, prepare,
 };
@@ -44,7 +46,7 @@ pub use progress::{NoProgress, PrepareProgress, Stage};
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
 pub use report::{FrequentToken, Lengths, Report, SplitReport};
 pub use shard::{ShardInfo, TokenStream};
-pub use source::{DECODER_THREAD, Source, Tally};
+pub use source::{Source, Tally};
 pub use tokenizer::{
     CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, FILE_SETS, Piece, StopStream, StreamDecoder,
     TokenKind, Tokenizer, Vocabulary,

@@ -21,7 +21,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::parquet::DECODER_THREAD;
 pub use given::Source;
 pub(crate) use identity::identify;
 pub(crate) use paths::expand;

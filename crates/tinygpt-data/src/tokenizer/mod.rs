@@ -44,6 +44,7 @@ use encoder::BpeEncoder;
 
 use crate::encoding::Encoding;
 use crate::error::DataError;
+use crate::foreign;
 
 /// The token between documents. In any text it is one token, as in GPT-2.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -116,9 +117,11 @@ impl Tokenizer {
     /// Builds a tokenizer from the text of a `tokenizer.json`; `path` is for messages.
     pub(crate) fn from_json(json: String, path: &Path) -> Result<Self, DataError> {
         let corrupt = |what: String| DataError::corrupt(path, what, KINDS);
-        let inner = tokenizers::Tokenizer::from_bytes(&json)
-            .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
         let value: Value = serde_json::from_str(&json)
+            .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
+        let inner = foreign::run(|| tokenizers::Tokenizer::from_bytes(&json))
+            .map_err(DataError::io("start a thread for", path))?
+            .ok_or_else(|| corrupt("not a tokenizer.json (its reader gave up)".to_owned()))?
             .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
         let (token_bytes, char_table) = bytes::of_tokens(&inner, &value).map_err(&corrupt)?;
         let eot_id = inner

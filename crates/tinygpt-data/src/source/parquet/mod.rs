@@ -4,8 +4,7 @@
 //! through a short queue of its own; the reader empties the queues in turn. So at most a few
 //! megabytes wait, however large a row group is. Only the one column's pages are read.
 //!
-//! The decoders are threads of a known name ([`DECODER_THREAD`]): the parquet library may answer
-//! a broken file with a panic, which ends there and is an error here.
+//! The parquet library may answer a broken file with a panic: see [`crate::foreign`].
 
 mod column;
 mod guard;
@@ -14,14 +13,12 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use super::{Documents, Piece, ReadAs, Tally};
 use crate::error::DataError;
+use crate::foreign::spawn;
 use column::{Batch, Column};
-
-/// The name of the threads whose panics are a broken file's and no bug of ours.
-pub const DECODER_THREAD: &str = "parquet decoder";
 
 /// How many batches wait for the reader in the queue of one decoder.
 const QUEUE_BATCHES: usize = 2;
@@ -139,10 +136,4 @@ impl Drop for Parquet {
             drop(decoder.join());
         }
     }
-}
-
-fn spawn<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> std::io::Result<JoinHandle<T>> {
-    thread::Builder::new().name(DECODER_THREAD.to_owned()).spawn(work)
 }
