@@ -98,11 +98,12 @@ fn files_can_be_read_in_one_sitting() {
 }
 
 /// Where `unsafe` stands, and how often: to add one is a decision that shows in this table.
-const UNSAFE: [(&str, usize); 7] = [
+const UNSAFE: [(&str, usize); 8] = [
     ("crates/tinygpt-data/src/shard/map.rs", 1),
     ("crates/tinygpt-kernels/src/gemm/elsewhere.rs", 1),
     ("crates/tinygpt-kernels/src/gemm/mod.rs", 1),
     ("crates/tinygpt-kernels/src/gemm/tile.rs", 4),
+    ("crates/tinygpt-kernels/src/simd/bytes.rs", 2),
     ("crates/tinygpt-kernels/src/simd/mod.rs", 3),
     ("crates/tinygpt-kernels/src/simd/portable.rs", 2),
     ("crates/tinygpt-kernels/src/simd/x86.rs", 48),

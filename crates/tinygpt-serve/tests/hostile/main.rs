@@ -36,17 +36,24 @@ fn limits() -> Limits {
 fn hostile_clients_are_refused_and_others_served() {
     let world = World::new(limits(), None);
     let keyed = World::new(limits(), Some("open-sesame"));
-    // Once to reach the size of a server at work, once to see that it stays there.
+    // Once to reach the size of a server at work, then to see that it stays there. A leak grows in
+    // every round; what the allocator keeps for the threads of the clients grows in some.
     let mut n_cases = round(&world, &keyed);
-    let before = settled();
-    n_cases += round(&world, &keyed);
-    let after = settled();
-    println!("{n_cases} cases; before and after the second half: {before:?} {after:?}");
+    let mut grown = usize::MAX;
+    for _ in 0..3 {
+        let before = settled();
+        n_cases += round(&world, &keyed);
+        let after = settled();
+        println!("{n_cases} cases; before and after the last round: {before:?} {after:?}");
+        assert!(after.threads <= before.threads, "threads are left behind");
+        assert!(after.descriptors <= before.descriptors, "descriptors are left behind");
+        grown = grown.min(after.kib.saturating_sub(before.kib));
+        if grown < 4 << 10 {
+            break;
+        }
+    }
     assert!(n_cases >= 2 * 40, "{n_cases} cases");
-    assert!(after.threads <= before.threads, "threads are left behind");
-    assert!(after.descriptors <= before.descriptors, "descriptors are left behind");
-    let grown = after.kib.saturating_sub(before.kib);
-    assert!(grown < 16 << 10, "memory has grown by {grown} KiB");
+    assert!(grown < 4 << 10, "memory grows by {grown} KiB and more in every round");
     world.end().unwrap();
     keyed.end().unwrap();
 }

@@ -46,7 +46,7 @@ fn a_word_that_is_no_model_is_refused_with_the_words_there_are() {
     let run_dir = world.config("out");
     world.run(run_dir.clone()).unwrap();
     for (dir, expected) in [
-        (world.out_dir("resum"), "scratch, resume, auto or a directory"),
+        (world.out_dir("resum"), "scratch, resume, auto, hub:owner/name, or a directory"),
         (run_dir.out_dir.clone(), "out/best"),
     ] {
         let init_from = InitFrom::Dir(dir);
