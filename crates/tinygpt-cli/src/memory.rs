@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use indicatif::HumanBytes;
 use tinygpt_model::memory::{MemoryEstimate, training_bytes};
 use tinygpt_model::{ModelConfig, hf};
-use tinygpt_train::{InitFrom, TrainConfig};
+use tinygpt_train::TrainConfig;
 
 use crate::usage::UsageError;
 
@@ -43,10 +43,7 @@ fn check_fits_in(config: &TrainConfig, vocab_size: usize, limit: &Limit) -> Resu
 
 /// The model to be trained; one that is fine-tuned brings its own shape.
 fn shape(config: &TrainConfig, vocab_size: usize) -> ModelConfig {
-    let theirs = match &config.init_from {
-        InitFrom::Dir(dir) => hf::read_config(dir).ok(),
-        _ => None,
-    };
+    let theirs = config.init_from.model_dir().and_then(|dir| hf::read_config(dir).ok());
     let rows = config.vocab_size.unwrap_or(0).max(vocab_size);
     theirs.unwrap_or_else(|| config.model_config(rows))
 }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use tinygpt_data::Tokenizer;
 use tinygpt_model::{
-    Engine, Event, Gpt, ModelConfig, ModelError, SamplingParams, StopReason, Ticket,
+    Engine, Event, Gpt, ModelConfig, ModelError, SamplingParams, StopReason, Ticket, most_at_once,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -20,14 +20,9 @@ use crate::queue::{Finish, Job, Prompt, Queue, Update};
 /// The most texts that are written side by side.
 const MAX_SLOTS: usize = 16;
 
-/// How much memory the caches of keys and values may take, in bytes.
-const CACHE_BYTES: usize = 1 << 30;
-
 /// How many texts of a model of this shape are written side by side.
 pub(crate) fn slots(config: &ModelConfig) -> usize {
-    let per_token = 2 * size_of::<f32>() * config.n_layer * config.n_embd;
-    let per_text = per_token.saturating_mul(config.block_size).max(1);
-    (CACHE_BYTES / per_text).clamp(1, MAX_SLOTS)
+    most_at_once(config).min(MAX_SLOTS)
 }
 
 /// Serves the queue until it is closed and empty, or abandoned.

@@ -6,7 +6,7 @@
 mod check;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -39,6 +39,16 @@ pub enum InitFrom {
 
 /// What a model on the hub begins with.
 const HUB_PREFIX: &str = "hub:";
+
+impl InitFrom {
+    /// The directory of the model to fine-tune, if one is; empty until one of the hub was brought.
+    pub fn model_dir(&self) -> Option<&Path> {
+        match self {
+            Self::Dir(dir) | Self::Hub { dir, .. } => Some(dir),
+            Self::Scratch | Self::Resume | Self::Auto => None,
+        }
+    }
+}
 
 impl FromStr for InitFrom {
     type Err = String;

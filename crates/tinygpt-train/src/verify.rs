@@ -72,7 +72,7 @@ pub fn verify_resume(
 fn short(config: &TrainConfig, n: u64, out_dir: &Path, is_resumed: bool) -> TrainConfig {
     let init_from = match &config.init_from {
         _ if is_resumed => InitFrom::Resume,
-        InitFrom::Dir(dir) => InitFrom::Dir(dir.clone()),
+        model if model.model_dir().is_some() => model.clone(),
         _ => InitFrom::Scratch,
     };
     TrainConfig {

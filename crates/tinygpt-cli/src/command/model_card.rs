@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tinygpt_data::{Encoding, Tokenizer};
 use tinygpt_model::Gpt;
 use tinygpt_serve::{Card, Curve, Defaults};
-use tinygpt_train::checkpoint::State;
+use tinygpt_train::checkpoint;
 use tinygpt_train::metrics::{self, Line};
 
+use super::sample::opening;
 use crate::layer::{Layered, Origin};
-use crate::options::{SampleOptions, SampleSettings, Start};
+use crate::options::{SampleOptions, SampleSettings};
 
 /// The most points of a curve that a page draws.
 const MAX_POINTS: usize = 240;
@@ -32,9 +33,7 @@ pub(super) fn model_card(
     let is_of_run = dir.starts_with(&out_dir);
     let named = if is_of_run { &out_dir } else { &dir };
     let name = named.file_name().map(|name| name.to_string_lossy().into_owned());
-    let state: Option<State> = std::fs::read(dir.join("state.json"))
-        .ok()
-        .and_then(|json| serde_json::from_slice(&json).ok());
+    let state = checkpoint::state_of(&dir).ok().flatten();
     let lines = is_of_run.then(|| metrics::read(&out_dir.join(metrics::FILE_NAME)).ok()).flatten();
     Ok(Card {
         name: name.unwrap_or_else(|| "tinygpt".to_owned()),
@@ -58,14 +57,8 @@ pub(super) fn model_card(
 /// What was said on the command line; where nothing was, what suits a page.
 fn defaults(layered: &Layered<SampleOptions>, settings: &SampleSettings) -> Result<Defaults> {
     let said = |key| layered.origin(key) != Origin::Default;
-    let prompt = match &settings.start {
-        Start::Document => String::new(),
-        Start::Text(text) => text.clone(),
-        Start::File(path) => std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the prompt FILE:{}", path.display()))?,
-    };
     Ok(Defaults {
-        prompt,
+        prompt: opening(&settings.start)?.unwrap_or_default(),
         temperature: settings.temperature,
         top_k: settings.top_k.unwrap_or(0),
         top_p: settings.top_p,

@@ -196,7 +196,7 @@ fn special_tokens(dir: &Path, tokenizer: &Tokenizer) -> Result<SpecialTokens> {
 }
 
 /// The text that samples go on from, if not from nothing.
-fn opening(start: &Start) -> Result<Option<String>> {
+pub(super) fn opening(start: &Start) -> Result<Option<String>> {
     let text = match start {
         Start::Document => return Ok(None),
         Start::Text(text) => text.clone(),

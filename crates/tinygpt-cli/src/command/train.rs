@@ -34,11 +34,12 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let stop = StopFlag::new();
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
     let prepared = open_or_prepare(&config)?;
-    if device.is_cpu() {
-        memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
-    }
+    // Before the memory is looked at: the model brings its own shape.
     if let InitFrom::Hub { name, dir } = &mut config.init_from {
         *dir = pretrained::fetch(name)?;
+    }
+    if device.is_cpu() {
+        memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
     }
     if let Some(n) = config.verify_resume {
         let set_up = |trainer: &mut Trainer| set_dtype(layered, trainer, &device, &mut Silent);

@@ -276,6 +276,16 @@ impl Layered<SampleOptions> {
             "quantize",
             "nothing with --export: `--type q8_0` rounds the weights of a GGUF file",
         );
+        faults.unless(
+            options.serve.is_none() || export.is_none(),
+            "serve",
+            "nothing with --export: the one writes a file and ends, the other stays",
+        );
+        faults.unless(
+            !interactive || (options.serve.is_none() && export.is_none()),
+            "interactive",
+            "false where `serve` or `export` is said",
+        );
         let address = options.serve.as_deref().map(|text| {
             serve::address(text).or_else(|| {
                 faults.add("serve", serve::EXPECTED);
