@@ -144,6 +144,27 @@ fn decoding_equals_the_composed_decoder_and_the_whole_pass() {
     }
 }
 
+#[test]
+fn short_and_long_texts_are_read_alike() {
+    let text = tokens(50, 3);
+    for threads in 1..=3 {
+        let mut gpt = model(&ModelConfig { block_size: 50, ..config(true, 0.0) });
+        gpt.set_threads(threads);
+        let whole = gpt.logits(&text, 1, 50).unwrap();
+        let mut decoder = gpt.decoder(3).unwrap();
+        for t in [1, 31, 32, 33, 47] {
+            decoder.read(&[2, 0], &text[..t]).unwrap();
+            for len in t..t + 3 {
+                for slot in [0, 2] {
+                    let what = format!("{t} tokens read, {len} held in {slot}, {threads} threads");
+                    assert_logits(decoder.logits(slot), &whole[(len - 1) * 37..len * 37], &what);
+                }
+                decoder.step(&[(0, text[len]), (2, text[len])]).unwrap();
+            }
+        }
+    }
+}
+
 fn assert_logits(got: &[f32], expected: &[f32], what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));

@@ -49,7 +49,8 @@ impl<'a> ComposedDecoder<'a> {
         self.held.iter().map(|(_, len)| *len).max().unwrap_or(0)
     }
 
-    /// Reads `text` into `slots`, which are free, and leaves its `logits` `[V]`.
+    /// Reads `text` into `slots`, which are free, and leaves the `logits` after it, `[slots, V]`, at
+    /// the first of them.
     pub(super) fn read(&mut self, slots: &[usize], text: &[u32], logits: &mut [f32]) -> Result<()> {
         let t = text.len();
         let ids = ids_tensor(text, 1, t, self.params.device())?;
@@ -71,7 +72,8 @@ impl<'a> ComposedDecoder<'a> {
         }
         self.cache = cache;
         self.held.extend(slots.iter().map(|slot| (*slot, t)));
-        logits.copy_from_slice(&out.i(0)?.to_vec1::<f32>()?);
+        let v = self.params.config().vocab_size;
+        logits[slots[0] * v..][..v].copy_from_slice(&out.i(0)?.to_vec1::<f32>()?);
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use tinygpt_kernels::{decode, quantized};
 
 use super::Row;
 use super::crew::{Crew, Meeting};
-use super::part::{Board, Part};
+use super::part::{Board, Part, Step};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::fused::Pass;
@@ -32,6 +32,10 @@ pub(super) struct FusedDecoder<'a> {
     /// The pass over a text; its memory is freed with the decoder.
     workspace: Workspace,
 }
+
+/// Up to so many tokens a text is read by the kernels of decoding: to lay a matrix out for blocked
+/// products would take longer than the products do.
+const SHORT: usize = 32;
 
 /// What the threads reach.
 struct Shared {
@@ -116,8 +120,24 @@ impl<'a> FusedDecoder<'a> {
         })
     }
 
-    /// Reads `text` into the caches of `slots` and leaves its `logits` `[V]`.
+    /// Reads `text` into the caches of `slots` and leaves the `logits` after it, `[slots, V]`, at the
+    /// first of them.
     pub(super) fn read(&mut self, slots: &[usize], text: &[u32], logits: &mut [f32]) -> Result<()> {
+        if text.len() <= SHORT {
+            let row = |(position, &id)| Row { slot: slots[0], id, position };
+            self.make(Step { rows: text.iter().enumerate().map(row).collect(), n_logits: 1 })?;
+            self.gather_logits(logits);
+        } else {
+            self.pass(slots[0], text, logits);
+        }
+        for mut part in self.shared.parts() {
+            slots[1..].iter().for_each(|slot| part.copy(slots[0], *slot, text.len()));
+        }
+        Ok(())
+    }
+
+    /// Reads a long `text` in one pass of blocked products.
+    fn pass(&mut self, slot: usize, text: &[u32], logits: &mut [f32]) {
         let config = self.params.config();
         let (t, c) = (text.len(), config.n_embd);
         let dims = Dims::new(config, 1, t, self.shared.parts.len());
@@ -127,35 +147,38 @@ impl<'a> FusedDecoder<'a> {
         pass.forward(&weights, &mut self.workspace, |layer, qkv| {
             for mut part in self.shared.parts() {
                 for (position, row) in qkv.chunks_exact(3 * c).enumerate() {
-                    part.put_packed(layer, slots[0], position, row);
+                    part.put_packed(layer, slot, position, row);
                 }
             }
         });
-        for mut part in self.shared.parts() {
-            slots[1..].iter().for_each(|slot| part.copy(slots[0], *slot, t));
-        }
-        let last = &self.workspace.norm_f.out[(t - 1) * c..];
-        decode::times_table(last, 1, weights.wte, logits);
-        Ok(())
+        let (last, v) = (&self.workspace.norm_f.out[(t - 1) * c..], config.vocab_size);
+        decode::times_table(last, 1, weights.wte, &mut logits[slot * v..(slot + 1) * v]);
     }
 
     /// Appends the rows to their sequences and leaves each row's logits at its slot, `[slots, V]`.
     pub(super) fn step(&mut self, rows: Vec<Row>, logits: &mut [f32]) -> Result<()> {
+        self.make(Step { n_logits: rows.len(), rows })?;
+        self.gather_logits(logits);
+        Ok(())
+    }
+
+    /// Lets all threads make a step.
+    fn make(&self, step: Step) -> Result<()> {
         let board = &self.shared.board;
-        *board.step.write().unwrap_or_else(PoisonError::into_inner) = rows;
+        *board.step.write().unwrap_or_else(PoisonError::into_inner) = step;
         self.crew.begin_step();
         if !self.shared.part(0).step(&self.weights, board, self.crew.meeting()) {
             let message = "a decoding thread ended early, which is a bug".to_owned();
             return Err(candle_core::Error::Msg(message).into());
         }
-        self.gather_logits(logits);
         Ok(())
     }
 
     /// Brings the logits of all threads together.
     fn gather_logits(&self, all: &mut [f32]) {
         let v = self.params.config().vocab_size;
-        let rows = self.shared.board.step.read().unwrap_or_else(PoisonError::into_inner);
+        let step = self.shared.board.step.read().unwrap_or_else(PoisonError::into_inner);
+        let rows = &step.rows[step.rows.len() - step.n_logits..];
         for (part, logits) in self.shared.parts().zip(&self.shared.board.logits) {
             let own = part.vocab.clone();
             let logits = logits.read().unwrap_or_else(PoisonError::into_inner);

@@ -108,12 +108,11 @@ impl<'a> Decoder<'a> {
             return Err(ModelError::request(format!("cannot read into {slots:?} of {n} slots")));
         };
         slots.iter().try_for_each(|slot| self.release(*slot))?;
-        let v = self.config.vocab_size;
-        let logits = &mut self.logits[first * v..(first + 1) * v];
         match &mut self.path {
-            Path::Composed(decoder) => decoder.read(slots, text, logits)?,
-            Path::Fused(decoder) => decoder.read(slots, text, logits)?,
+            Path::Composed(decoder) => decoder.read(slots, text, &mut self.logits)?,
+            Path::Fused(decoder) => decoder.read(slots, text, &mut self.logits)?,
         }
+        let v = self.config.vocab_size;
         for &slot in others {
             self.logits.copy_within(first * v..(first + 1) * v, slot * v);
         }

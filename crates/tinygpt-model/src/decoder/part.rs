@@ -24,13 +24,21 @@ use crate::params::{Affine, BlockParts, ModelParts};
 /// What the threads of a decoder show each other.
 #[derive(Debug)]
 pub(super) struct Board {
-    /// The step that is being made: one position more in each of N sequences.
-    pub(super) step: RwLock<Vec<Row>>,
+    /// What is being made.
+    pub(super) step: RwLock<Step>,
     /// Each thread's summands of a product, rows at [`decode::stride_of`]. Two sets take turns: who
     /// writes one knows that everybody has read the other.
     pub(super) summands: [Vec<RwLock<Vec<f32>>>; 2],
     /// Each thread's logits, `[N, its share of V]`.
     pub(super) logits: Vec<RwLock<Vec<f32>>>,
+}
+
+/// N positions: one more in each of some sequences, or the next ones of a single sequence in order.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    pub(super) rows: Vec<Row>,
+    /// How many of the rows, counted from the last, need logits.
+    pub(super) n_logits: usize,
 }
 
 impl Board {
@@ -202,14 +210,14 @@ impl Part {
         W: Deref<Target = [f32]>,
     {
         let step = board.step.read().unwrap_or_else(PoisonError::into_inner);
-        let (n, c) = (step.len(), self.config.n_embd);
+        let (n, c) = (step.rows.len(), self.config.n_embd);
         self.rows.fit(n, c, &self.channels(), &self.hidden);
-        for (row, x) in step.iter().zip(self.rows.x.chunks_exact_mut(c)) {
+        for (row, x) in step.rows.iter().zip(self.rows.x.chunks_exact_mut(c)) {
             let wpe = &weights.wpe[row.position * c..][..c];
             embedding::forward(&[row.id], (&weights.wte, wpe), (1, c), None, x);
         }
         for (layer, block) in weights.blocks.iter().enumerate() {
-            let meets = self.attend(layer, block, &step, board, meet)
+            let meets = self.attend(layer, block, &step.rows, board, meet)
                 && self.think(layer, block, n, board, meet);
             if !meets {
                 return false;
@@ -217,15 +225,16 @@ impl Part {
         }
         self.rows.norm(&weights.ln_f);
         let mut logits = board.logits[self.index].write().unwrap_or_else(PoisonError::into_inner);
-        logits.resize(n * self.vocab.len(), 0.0);
+        logits.resize(step.n_logits * self.vocab.len(), 0.0);
+        let normed = &self.rows.normed[(n - step.n_logits) * c..];
         match &self.bytes {
             Some(Bytes { table, .. }) => {
-                let normed = Strided { data: &self.rows.normed, stride: c };
-                quantized::times(n, normed, table, (&mut logits, self.vocab.len()));
+                let normed = Strided { data: normed, stride: c };
+                quantized::times(step.n_logits, normed, table, (&mut logits, self.vocab.len()));
             }
             None => {
                 let table = &weights.wte[self.vocab.start * c..self.vocab.end * c];
-                decode::times_table(&self.rows.normed, n, table, &mut logits);
+                decode::times_table(normed, step.n_logits, table, &mut logits);
             }
         }
         drop(logits);
