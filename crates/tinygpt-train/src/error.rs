@@ -12,6 +12,7 @@ use tinygpt_data::DataError;
 use tinygpt_model::ModelError;
 
 use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
+use crate::report::short;
 
 /// One fault of a configuration: which key, what it holds and what it may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -332,7 +333,7 @@ fn circumstances(
 ) -> String {
     let mut text = format!("learning rate {learning_rate:e}");
     if last_grad_norm.is_finite() {
-        text += &format!(", gradient norm of the update before {last_grad_norm:.4}");
+        text += &format!(", gradient norm of the update before {}", short(last_grad_norm, 4));
     }
     if let Some(Range { start, end }) = windows {
         text += &format!(", batch of windows {start} to {}", end - 1);
@@ -354,5 +355,19 @@ fn way_on(last_good: Option<&Path>, may_skip: bool) -> String {
             dir.display()
         ),
         None => format!("No checkpoint was saved yet: try a lower `--learning-rate`{skip}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gradient_norm_is_told_in_few_digits() {
+        let text = |norm: f64| circumstances(1e-3, norm, None, &Skipped::default());
+        let norm = "learning rate 1e-3, gradient norm of the update before";
+        assert_eq!(text(0.84312), format!("{norm} 0.8431"));
+        assert_eq!(text(1e30), format!("{norm} 1.0000e30"));
+        assert_eq!(text(f64::NAN), "learning rate 1e-3");
     }
 }

@@ -38,7 +38,9 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use config::{InitFrom, OnNonFinite, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError};
 pub use evaluate::{EvalSet, SplitLoss};
-pub use report::{EvalRecord, Profile, Report, RunSummary, Saved, Silent, SkipRecord, StepRecord};
+pub use report::{
+    EvalRecord, Profile, Report, RunSummary, Saved, Silent, SkipRecord, StepRecord, short,
+};
 pub use stop::StopFlag;
 pub use tinygpt_kernels::profile::{Entry as ProfileEntry, Op as ProfileOp};
 pub use trainer::{Outcome, Trainer};

@@ -157,3 +157,13 @@ pub struct Saved {
     /// Wall time of the save in milliseconds, with its syncs.
     pub save_ms: f64,
 }
+
+/// `0.8431`, and from a million on `1.0000e30`: losses and norms of a run that explodes have dozens of
+/// digits before the point, of which the first few say all.
+pub fn short(number: f64, decimals: usize) -> String {
+    if number.abs() < 1e6 {
+        format!("{number:.decimals$}")
+    } else {
+        format!("{number:.decimals$e}")
+    }
+}

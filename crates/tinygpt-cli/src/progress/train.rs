@@ -4,7 +4,9 @@
 use std::io::{self, IsTerminal as _};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use tinygpt_train::{EvalRecord, Profile, Report, RunSummary, Saved, SkipRecord, StepRecord};
+use tinygpt_train::{
+    EvalRecord, Profile, Report, RunSummary, Saved, SkipRecord, StepRecord, short,
+};
 
 use super::profile::profile_lines;
 use crate::terminal::{clock, escape_controls, grouped, say};
@@ -143,8 +145,10 @@ fn step_line(record: &StepRecord, mean_ms: f64, max_iters: u64) -> String {
     let width = max_iters.to_string().len();
     let left = max_iters.saturating_sub(iter + 1);
     format!(
-        "iter {iter:width$}  loss {loss:.4}  lr {learning_rate:.2e}  norm {grad_norm:.2}  \
-         {mean_ms:.0} ms  {} tok/s{mfu}  ETA {}",
+        "iter {iter:width$}  loss {}  lr {learning_rate:.2e}  norm {}  {mean_ms:.0} ms  \
+         {} tok/s{mfu}  ETA {}",
+        short(f64::from(*loss), 4),
+        short(f64::from(*grad_norm), 2),
         grouped(tokens_per_second.round() as u64),
         clock(left as f64 * mean_ms / 1000.0)
     )
@@ -209,5 +213,20 @@ mod tests {
         );
         let elsewhere = StepRecord { mfu: None, ..record };
         assert!(step_line(&elsewhere, 400.0, 10_000).contains("41,000 tok/s  ETA"));
+    }
+
+    #[test]
+    fn a_step_line_of_a_run_that_explodes_stays_short() {
+        let record = StepRecord {
+            iter: 3,
+            loss: 2e20,
+            learning_rate: 1e3,
+            grad_norm: 1e30,
+            step_ms: 200.0,
+            tokens_per_second: 1000.0,
+            mfu: None,
+        };
+        let line = step_line(&record, 200.0, 5);
+        assert!(line.starts_with("iter 3  loss 2.0000e20  lr 1.00e3  norm 1.00e30  "), "{line}");
     }
 }
