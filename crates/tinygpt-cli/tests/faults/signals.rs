@@ -148,6 +148,30 @@ fn signals_at_random_moments_lose_nothing() {
 }
 
 #[test]
+fn a_signal_in_a_proof_of_going_on_leaves_nothing() {
+    let mut failures = Vec::new();
+    for (signal, code) in SIGNALS {
+        let dir = tempdir();
+        let temporary = dir.path().join("temporary");
+        std::fs::create_dir(&temporary).unwrap();
+        let mut proof = train(&dir.path().join("out"));
+        proof.args(["--verify-resume", "10000000"]).env("TMPDIR", &temporary);
+        let mut proof = proof.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let left = || std::fs::read_dir(&temporary).unwrap().count();
+        while left() == 0 {
+            assert!(proof.try_wait().unwrap().is_none(), "the proof has ended");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        send(&proof, signal);
+        let ended = proof.wait().unwrap().code();
+        if ended != Some(code) || left() > 0 {
+            failures.push(format!("{signal}: ended with {ended:?}, {} left", left()));
+        }
+    }
+    conclude("a signal in a proof of going on", SIGNALS.len(), &failures);
+}
+
+#[test]
 fn a_paused_run_goes_on() {
     undisturbed();
     let dir = tempdir();
