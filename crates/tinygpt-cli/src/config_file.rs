@@ -28,10 +28,8 @@ impl ConfigFile {
     /// the binary does not know.
     pub fn read<O: Options>(path: &Path) -> Result<Self, UsageError> {
         let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            UsageError::new(format!("{} is not UTF-8 text (byte {at})", path.display()))
-        })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| UsageError::not_utf8(path.display(), &error.utf8_error()))?;
         // Editors on Windows put a byte order mark in front.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let Entries(entries) = serde_json::from_str(text).map_err(|error| {

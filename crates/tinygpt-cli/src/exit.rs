@@ -87,13 +87,14 @@ fn print_refusal(error: &clap::Error) {
 fn report(error: &anyhow::Error) {
     say(&format!("error: {}", chain(error)));
     let hint = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
-    if let Some(hint) = hint.or_else(|| hint_of_disk(error)) {
+    if let Some(hint) = hint.or_else(|| hint_of_system(error)) {
         say(&format!("hint: {hint}"));
     }
 }
 
-/// The way on where the disk, or what this user may write to it, is used up.
-fn hint_of_disk(error: &anyhow::Error) -> Option<&'static str> {
+/// The way on where the system refused: the path is wrong, or the disk is used up, or what this user
+/// may write to it.
+fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
     let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     io_errors.map(io::Error::kind).find_map(|kind| match kind {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
@@ -104,6 +105,17 @@ fn hint_of_disk(error: &anyhow::Error) -> Option<&'static str> {
             "a limit on the size of files is in the way: see `ulimit -f`; all that was saved \
              before is whole, and `train` goes on from it with --init-from resume",
         ),
+        io::ErrorKind::NotFound => {
+            Some("the path is looked for from the current directory: check its spelling, or name another path")
+        }
+        io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::AlreadyExists => {
+            Some("a file stands where a directory should be, or a directory for a file: name another path")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Some("this user may not do that there: change who may, or name another path")
+        }
         _ => None,
     })
 }

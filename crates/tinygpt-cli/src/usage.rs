@@ -29,6 +29,12 @@ impl UsageError {
         }
     }
 
+    /// The file `name` should hold text, and does not.
+    pub fn not_utf8(name: impl fmt::Display, error: &std::str::Utf8Error) -> Self {
+        Self::new(format!("{name} is not UTF-8 text (byte {})", error.valid_up_to()))
+            .hint("convert the file, for example with `iconv -t UTF-8`")
+    }
+
     /// The way on, where one is known.
     pub fn way_on(&self) -> Option<&str> {
         self.hint.as_deref()

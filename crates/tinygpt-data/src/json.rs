@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 use crate::error::DataError;
 
@@ -12,9 +13,17 @@ use crate::error::DataError;
 /// # Errors
 /// [`DataError::Json`] with line, column and, for an unknown key, a suggestion.
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, DataError> {
-    serde_json::from_str(text).map_err(|error| DataError::Json {
-        path: path.to_path_buf(),
-        what: with_suggestion(&error.to_string()),
+    from_str(text).map_err(|what| DataError::Json { path: path.to_path_buf(), what })
+}
+
+/// Parses `text`, or says what is wrong with it and, where that helps, what was expected.
+pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Syntax | Category::Eof => format!(
+            "{error}; expected one JSON object, without comments and without a comma after the \
+             last key"
+        ),
+        Category::Data | Category::Io => with_suggestion(&error.to_string()),
     })
 }
 

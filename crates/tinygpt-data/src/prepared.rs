@@ -148,8 +148,8 @@ impl Meta {
     pub(crate) fn read(dir: &Path, fix: &str) -> Result<Self, DataError> {
         let path = dir.join(META_FILE_NAME);
         let text = fs::read_to_string(&path).map_err(DataError::io("read", &path))?;
-        let meta: Self = json::parse(&path, &text)
-            .map_err(|error| DataError::corrupt(&path, error.to_string(), fix))?;
+        let meta: Self =
+            json::from_str(&text).map_err(|what| DataError::corrupt(&path, what, fix))?;
         if !(OLDEST_META_FORMAT..=META_FORMAT).contains(&meta.format) {
             let what = format!("format {}, this program reads {META_FORMAT}", meta.format);
             return Err(DataError::corrupt(&path, what, fix));

@@ -200,8 +200,12 @@ pub(super) fn opening(start: &Start) -> Result<Option<String>> {
     let text = match start {
         Start::Document => return Ok(None),
         Start::Text(text) => text.clone(),
-        Start::File(path) => std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the prompt FILE:{}", path.display()))?,
+        Start::File(path) => {
+            let name = format!("the prompt FILE:{}", path.display());
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
+            String::from_utf8(bytes)
+                .map_err(|error| UsageError::not_utf8(name, &error.utf8_error()))?
+        }
     };
     Ok(Some(text).filter(|text| !text.is_empty()))
 }

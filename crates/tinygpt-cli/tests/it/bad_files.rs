@@ -61,7 +61,7 @@ fn a_damaged_checkpoint_is_not_used() {
         for step in fs::read_dir(dir.path().join("out/checkpoints")).unwrap() {
             damage(&step.unwrap().path().join(name));
         }
-        check_all("sample", dir.path(), &[("--out-dir out", 3, &[name])]);
+        check_all("sample", dir.path(), &[("--out-dir out", 3, &[name, "use another one"])]);
         let resume = format!("{SMALL} --init-from resume --max-iters 30");
         check_all("train", dir.path(), &[(&resume, 3, &[name, "--overwrite"])]);
     }
@@ -74,5 +74,9 @@ fn a_running_training_keeps_its_directory() {
     let held = OpenOptions::new().read(true).write(true).open(lock).unwrap();
     held.lock().unwrap();
     let resume = format!("{SMALL} --init-from resume --max-iters 30");
-    check_all("train", dir.path(), &[(&resume, 7, &["out", "another"])]);
+    check_all(
+        "train",
+        dir.path(),
+        &[(&resume, 7, &["out is in use", "choose another `--out-dir`"])],
+    );
 }

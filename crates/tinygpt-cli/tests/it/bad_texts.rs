@@ -180,8 +180,13 @@ fn broken_parquet_is_refused_by_name() {
     assert_eq!(table.len(), broken_parquet().len());
     let calls: Vec<String> =
         table.iter().map(|(name, ..)| format!("--source {name}.parquet")).collect();
-    let rows: Vec<Bad<'_>> =
-        calls.iter().zip(&table).map(|(call, (_, code, says))| (&**call, *code, *says)).collect();
+    let says: Vec<_> = table.iter().map(|(name, _, says)| [says, &[*name][..]].concat()).collect();
+    let rows: Vec<Bad<'_>> = calls
+        .iter()
+        .zip(&table)
+        .zip(&says)
+        .map(|((call, row), says)| (&**call, row.1, &**says))
+        .collect();
     check_all("prepare", dir.path(), &rows);
 }
 
@@ -226,29 +231,37 @@ fn broken_lines_and_texts_are_refused_by_place() {
         ("--source flag.jsonl", 3, &["line 1", "a boolean", "--text-column"]),
         ("--source column.jsonl", 2, &["line 1", "`story`", "--text-column"]),
         ("--source nothing.jsonl", 2, &["line 1", "none", "--text-column"]),
-        ("--source cut.jsonl", 3, &["line 2", "not a JSON object"]),
+        ("--source cut.jsonl", 3, &["line 2", "one JSON object on each line"]),
         ("--source array.jsonl", 3, &["line 1", "one JSON object on each line"]),
         ("--source string.jsonl", 3, &["line 1", "one JSON object on each line"]),
         ("--source two.jsonl", 3, &["line 1", "one JSON object on each line"]),
-        ("--source surrogate.jsonl", 3, &["line 1", "surrogate"]),
-        ("--source deep.jsonl", 3, &["line 1", "recursion limit"]),
+        (
+            "--source surrogate.jsonl",
+            3,
+            &["surrogate.jsonl: line 1", "one JSON object on each line"],
+        ),
+        ("--source deep.jsonl", 3, &["recursion limit", "one JSON object on each line"]),
         ("--source latin.jsonl", 3, &["byte 27", "iconv", "--lossy"]),
-        ("--source wide.jsonl", 3, &["byte 0", "UTF-8"]),
+        ("--source wide.jsonl", 3, &["byte 0", "iconv"]),
         ("--source null.jsonl", 2, &["0 characters", "give more"]),
         ("--source latin.txt", 3, &["byte 3", "iconv", "--lossy"]),
-        ("--source cut.txt", 3, &["byte 23", "UTF-8"]),
-        ("--source wide.txt", 3, &["byte 0", "UTF-8"]),
-        ("--source late.txt", 3, &["byte 1800000", "UTF-8"]),
+        ("--source cut.txt", 3, &["byte 23", "iconv"]),
+        ("--source wide.txt", 3, &["byte 0", "iconv"]),
+        ("--source late.txt", 3, &["byte 1800000", "iconv"]),
         ("--source separators.txt", 2, &["0 characters", "give more"]),
         ("--source blank.txt", 2, &["0 characters", "give more"]),
         ("--source packed.txt.gz", 2, &["packed.txt.gz", ".jsonl"]),
         ("--source noextension", 2, &["noextension", ".jsonl"]),
         ("--source folder", 2, &["folder", ".parquet"]),
-        ("--source nowhere.parquet", 4, &["nowhere.parquet"]),
+        ("--source nowhere.parquet", 4, &["nowhere.parquet", "its spelling"]),
         ("--source hub:../up", 2, &["repository", "owner/name"]),
         ("--source hub:o/n@../up", 2, &["revision", "main"]),
     ];
-    check_all("prepare", dir.path(), table);
+    let name = |args: &'static str| args.rsplit([' ', ':']).next().unwrap();
+    let says: Vec<_> = table.iter().map(|row| [row.2, &[name(row.0)]].concat()).collect();
+    let rows: Vec<Bad<'_>> =
+        table.iter().zip(&says).map(|(row, says)| (row.0, row.1, &**says)).collect();
+    check_all("prepare", dir.path(), &rows);
 }
 
 /// Under a limit of 1 GiB of addresses a forged count of 2 GiB would end the program.

@@ -8,7 +8,7 @@ use crate::program::{Bad, SMALL, check_all, run, trained};
 const CONFIGS: &[(&str, &[&str])] = &[
     ("{\"n_layr\": 6}", &["line 1", "`n_layr`", "did you mean `n_layer`?", "--help"]),
     ("{\n\n\"n-layer\": 6}", &["line 3", "`n-layer`", "did you mean `n_layer`?"]),
-    ("{\"colour\": 6}", &["unknown key `colour`"]),
+    ("{\"colour\": 6}", &["unknown key `colour`", "--help"]),
     ("{\"n_layer\": \"six\"}", &["`n_layer`", "\"six\"", "expected a whole number"]),
     ("{\"n_layer\": 6.5}", &["`n_layer`", "6.5", "expected a whole number"]),
     ("{\"n_layer\": -1}", &["`n_layer`", "-1", "expected a whole number"]),
@@ -19,7 +19,7 @@ const CONFIGS: &[(&str, &[&str])] = &[
     ("{\"device\": true}", &["`device`", "expected text in quotes"]),
     ("{\"encoding_type\": \"bytes\"}", &["`encoding_type`", "`simple`", "`bpe`"]),
     ("{\"dtype\": \"int8\"}", &["`dtype`", "`float32`", "`bfloat16`"]),
-    ("{\"n_layer\": 1, \"n_layer\": 2}", &["`n_layer` is set twice"]),
+    ("{\"n_layer\": 1, \"n_layer\": 2}", &["`n_layer` is set twice", "expected once"]),
     ("", &["not one JSON object", "line 1"]),
     ("[1, 2]", &["not one JSON object", "braces"]),
     ("{\"n_layer\": 6,\n}", &["not one JSON object", "line 2", "comma"]),
@@ -41,14 +41,14 @@ fn config_files_are_refused_with_line_and_cure() {
         table.push((format!("--config-file {name}"), says));
     }
     fs::write(dir.path().join("latin.json"), b"{\"out_dir\": \"\xe9\"}").unwrap();
-    table.push(("--config-file latin.json".into(), vec!["latin.json", "not UTF-8"]));
+    table.push(("--config-file latin.json".into(), vec!["latin.json", "byte 13", "iconv"]));
     let deep = format!("{{\"n_layer\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     fs::write(dir.path().join("deep.json"), deep).unwrap();
-    table.push(("--config-file deep.json".into(), vec!["deep.json", "recursion"]));
+    table.push(("--config-file deep.json".into(), vec!["deep.json", "recursion", "is an example"]));
     fs::create_dir(dir.path().join("config")).unwrap();
     fs::write(dir.path().join("config/mine.json"), "{}").unwrap();
     table.push(("--config-file no.json".into(), vec!["no.json", "config/mine.json"]));
-    table.push(("--config-file config".into(), vec!["config", "cannot read"]));
+    table.push(("--config-file config".into(), vec!["config", "cannot read", "one JSON object"]));
     let table: Vec<Bad<'_>> = table.iter().map(|(args, says)| (&args[..], 2, &says[..])).collect();
     check_all("train", dir.path(), &table);
 }
@@ -58,9 +58,9 @@ fn flags_are_refused_with_range_and_cure() {
     let base = "--dataset-name text --out-dir new";
     let table: &[Bad<'_>] = &[
         ("--n-layers 2", 2, &["--n-layers", "similar", "--n-layer"]),
-        ("--n-layer two", 2, &["two", "--n-layer"]),
+        ("--n-layer two", 2, &["two", "--n-layer", "a whole number"]),
         ("--learning-rate nan", 2, &["--learning-rate", "finite"]),
-        ("--bias perhaps", 2, &["perhaps", "--bias"]),
+        ("--bias perhaps", 2, &["perhaps", "--bias", "true, false"]),
         ("--n-embd 130 --n-head 4", 2, &["`n_embd` is 130 (--n-embd)", "multiple of `n_head` (4)"]),
         ("--dropout 1", 2, &["`dropout` is 1", "from 0"]),
         ("--dropout -0.1", 2, &["`dropout` is -0.1", "from 0"]),
@@ -73,7 +73,7 @@ fn flags_are_refused_with_range_and_cure() {
         ("--log-interval 0", 2, &["`log_interval` is 0", "at least 1"]),
         ("--max-iters 0", 2, &["`max_iters` is 0", "at least 1"]),
         ("--eval-iters 0", 2, &["`eval_iters` is 0", "at least 1"]),
-        ("--gradient-accumulation-steps 0", 2, &["`gradient_accumulation_steps` is 0"]),
+        ("--gradient-accumulation-steps 0", 2, &["`gradient_accumulation_steps` is 0", "1"]),
         ("--beta2 1", 2, &["`beta2` is 1", "not including 1"]),
         ("--weight-decay -1", 2, &["`weight_decay` is -1", "at least 0"]),
         ("--grad-clip -1", 2, &["`grad_clip` is -1", "at least 0"]),
@@ -85,8 +85,8 @@ fn flags_are_refused_with_range_and_cure() {
         ("--wandb-log true", 2, &["`wandb_log` is true", "metrics.jsonl"]),
         ("--dtype float16", 2, &["`dtype`", "float16", "loss scaling", "bfloat16"]),
         ("--device gpu", 2, &["`device`", "cpu, cuda, cuda:1, metal or mps"]),
-        ("--dataset-name ../text", 2, &["`dataset_name`", "../text"]),
-        ("--overwrite --init-from resume", 2, &["`overwrite`", "`init_from`"]),
+        ("--dataset-name ../text", 2, &["`dataset_name`", "../text", "without a path"]),
+        ("--overwrite --init-from resume", 2, &["`overwrite`", "expected false", "`init_from`"]),
     ];
     let dir = trained();
     let table: Vec<(String, i32, &[&str])> =
@@ -118,20 +118,24 @@ fn what_only_the_disk_can_tell_is_refused_before_the_first_step() {
             2,
             &["--dataset-name shakespeare_char --source PATH", "config/quickstart.json"],
         ),
-        ("--encoding-type bpe", 2, &["`text`", "--encoding-type bpe"]),
-        ("--data-dir elsewhere", 2, &["`text`", "elsewhere"]),
-        ("--vocab-size 70", 2, &["`vocab_size` is 70 (--vocab-size)", "tokenizer"]),
-        ("--n-embd 1099511627776", 2, &["of memory", "`n_embd`"]),
-        ("--batch-size 1099511627776", 2, &["of memory", "`batch_size`"]),
-        ("--block-size 100000", 2, &["`block_size` is 100000 (--block-size)", "tokens"]),
+        ("--encoding-type bpe", 2, &["`text`", "prepare it", "--encoding-type bpe"]),
+        ("--data-dir elsewhere", 2, &["`text`", "elsewhere", "--source"]),
+        ("--vocab-size 70", 2, &["`vocab_size` is 70 (--vocab-size)", "at least 287"]),
+        ("--n-embd 1099511627776", 2, &["of memory", "lower `n_layer`, `n_embd`"]),
+        ("--batch-size 1099511627776", 2, &["of memory", "lower `batch_size` to"]),
+        ("--block-size 100000", 2, &["`block_size` is 100000 (--block-size)", "at most 12986"]),
         ("--init-from resume", 2, &["new", "no checkpoint", "--init-from scratch"]),
         ("--n-layer x", 2, &["'x'", "--n-layer", "expected a whole number"]),
         ("--init-from resum", 2, &["`init_from` is resum", "scratch, resume, auto"]),
         ("--init-from out", 2, &["`init_from`", "out/best"]),
         ("--out-dir out", 2, &["out", "--init-from resume", "--overwrite"]),
-        ("--out-dir text.txt", 4, &["text.txt"]),
-        ("--out-dir text.txt/out", 4, &["text.txt/out"]),
-        ("--out-dir out --init-from resume --n-layer 3", 2, &["`n_layer`", "2", "3"]),
+        ("--out-dir text.txt", 4, &["text.txt", "name another path"]),
+        ("--out-dir text.txt/out", 4, &["text.txt/out", "name another path"]),
+        (
+            "--out-dir out --init-from resume --n-layer 3",
+            2,
+            &["is 3 now", "set `n_layer` to 2 again"],
+        ),
     ];
     let dir = trained();
     let table: Vec<_> =

@@ -128,15 +128,19 @@ fn nothing_is_replaced_unless_it_is_asked_for() {
         ("--out-dir out --export gguf model.gguf", 2, &["model.gguf exists", "--overwrite"]),
         ("--out-dir out --export hf exported", 2, &["exported exists", "--overwrite"]),
         ("--out-dir out --export gguf mine --overwrite", 2, &["mine is a directory", "a file"]),
-        ("--out-dir out --export hf model.gguf --overwrite", 2, &["model.gguf is a file"]),
+        (
+            "--out-dir out --export hf model.gguf --overwrite",
+            2,
+            &["model.gguf is a file", "name a directory"],
+        ),
         ("--out-dir out --export hf mine --overwrite", 2, &["diary.txt", "another directory"]),
         ("--out-dir out --export onnx x", 2, &["`export`", "onnx", "gguf and a file"]),
-        ("--out-dir out --export gguf", 2, &["--export", "2"]),
+        ("--out-dir out --export gguf", 2, &["2 values required", "--export <FORMAT> <PATH>"]),
         ("--out-dir out --type q8_0", 2, &["`type`", "--export gguf"]),
         ("--out-dir out --export hf x --type f16", 2, &["`type`", "--export gguf"]),
         ("--out-dir out --export gguf x --type q4_0", 2, &["--type", "q8_0"]),
-        ("--out-dir nowhere --export gguf x", 2, &["nowhere"]),
-        ("--out-dir out --export gguf text.txt/x", 4, &["text.txt"]),
+        ("--out-dir nowhere --export gguf x", 2, &["nowhere", "train it first"]),
+        ("--out-dir out --export gguf text.txt/x", 4, &["text.txt", "name another path"]),
     ];
     check_all("sample", path, table);
     let before = snapshot(path);
