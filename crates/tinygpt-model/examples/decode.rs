@@ -20,7 +20,7 @@ use std::time::Instant;
 use candle_core::Device;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tinygpt_model::{Gpt, Sampler, SamplingParams, generate, hf};
+use tinygpt_model::{Model, Sampler, SamplingParams, generate, hf};
 
 /// What is measured.
 #[derive(Deserialize)]
@@ -35,8 +35,8 @@ struct Given {
 }
 
 /// One greedy sample, through the decoder itself, for the logits.
-fn one(gpt: &Gpt, given: &Given, params: &SamplingParams) -> Result<Value, Box<dyn Error>> {
-    let mut decoder = gpt.decoder(1)?;
+fn one(model: &dyn Model, given: &Given, params: &SamplingParams) -> Result<Value, Box<dyn Error>> {
+    let mut decoder = model.decoder(1)?;
     let mut sampler = Sampler::new(params, 0);
     decoder.read(&[0], &given.prompt)?;
     let (mut seconds, mut ids, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
@@ -62,30 +62,42 @@ fn gap(logits: &[f32]) -> f32 {
     two[0] - two[1]
 }
 
-fn several(gpt: &Gpt, given: &Given, params: &SamplingParams) -> Result<Value, Box<dyn Error>> {
+fn several(
+    model: &dyn Model,
+    given: &Given,
+    params: &SamplingParams,
+) -> Result<Value, Box<dyn Error>> {
     let params = SamplingParams { temperature: 0.8, top_k: Some(200), ..params.clone() };
     let start = Instant::now();
     let go_on = &mut |_, _| ControlFlow::Continue(());
-    generate(gpt, &given.prompt, &params, 0..given.samples, go_on)?;
+    generate(model, &given.prompt, &params, 0..given.samples, go_on)?;
     Ok(json!({ "seconds": [start.elapsed().as_secs_f64() / params.max_new_tokens as f64] }))
+}
+
+fn open(dir: &Path, given: &Given) -> Result<Box<dyn Model>, Box<dyn Error>> {
+    if given.quantize {
+        let mut model = hf::read_quantized(dir)?;
+        model.set_threads(given.threads);
+        return Ok(Box::new(model));
+    }
+    let mut model = hf::read_dir(dir, &Device::Cpu)?;
+    model.set_threads(given.threads);
+    Ok(Box::new(model))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let usage = "expected what to do as JSON, then the checkpoint's directory";
     let given: Given = serde_json::from_str(&env::args().nth(1).ok_or(usage)?)?;
-    let mut gpt = hf::read_dir(Path::new(&env::args().nth(2).ok_or(usage)?), &Device::Cpu)?;
-    gpt.set_threads(given.threads);
-    if given.quantize {
-        gpt.quantize()?;
-    }
+    let dir = env::args().nth(2).ok_or(usage)?;
+    let model = open(Path::new(&dir), &given)?;
     for line in stdin().lines() {
         let params = SamplingParams {
             temperature: 0.0,
             seed: 1337,
-            ..SamplingParams::new(line?.trim().parse()?, gpt.config().vocab_size)
+            ..SamplingParams::new(line?.trim().parse()?, model.config().vocab_size)
         };
         let work = if given.samples == 1 { one } else { several };
-        println!("{}", work(&gpt, &given, &params)?);
+        println!("{}", work(&*model, &given, &params)?);
     }
     Ok(())
 }

@@ -13,8 +13,8 @@ use std::ops::{ControlFlow, Range};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
-use crate::gpt::Gpt;
 use crate::logprobs::{Logprobs, logprobs};
+use crate::model::Model;
 use crate::sampling::{Sampler, SamplingParams};
 
 /// Why a sample ended.
@@ -100,9 +100,10 @@ impl<'a> Engine<'a> {
     ///
     /// # Errors
     /// [`ModelError::Request`] if `capacity` is 0, [`ModelError::Tensor`] if the device refuses.
-    pub fn new(gpt: &'a Gpt, capacity: usize) -> Result<Self> {
+    pub fn new(model: &'a dyn Model, capacity: usize) -> Result<Self> {
         let writers = (0..capacity).map(|_| None).collect();
-        Ok(Self { decoder: gpt.decoder(capacity)?, config: gpt.config(), writers, n_admitted: 0 })
+        let (decoder, config) = (model.decoder(capacity)?, model.config());
+        Ok(Self { decoder, config, writers, n_admitted: 0 })
     }
 
     /// How many more samples can be admitted now.
@@ -256,6 +257,7 @@ mod tests {
 
     use super::*;
     use crate::generate::tests::gpt;
+    use crate::gpt::Gpt;
 
     #[derive(Default)]
     struct Heard {

@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 use crate::config::ModelConfig;
 use crate::engine::{Engine, Event, StopReason, Ticket};
 use crate::error::Result;
-use crate::gpt::Gpt;
+use crate::model::Model;
 use crate::sampling::SamplingParams;
 
 /// How much memory the caches of sequences that are decoded together may take, in bytes.
@@ -55,7 +55,7 @@ pub fn most_at_once(config: &ModelConfig) -> usize {
 /// empty prompt or ids outside the vocabulary, [`crate::ModelError::NonFinite`] if the model's
 /// weights are broken.
 pub fn generate(
-    gpt: &Gpt,
+    model: &dyn Model,
     prompt: &[u32],
     params: &SamplingParams,
     samples: Range<u64>,
@@ -66,7 +66,7 @@ pub fn generate(
     if n_samples == 0 {
         return Ok(Vec::new());
     }
-    let mut engine = Engine::new(gpt, most_at_once(gpt.config()).min(n_samples))?;
+    let mut engine = Engine::new(model, most_at_once(model.config()).min(n_samples))?;
     let mut writing: BTreeMap<Ticket, (u64, Vec<u32>)> = BTreeMap::new();
     let mut next = samples.start;
     while next < samples.end || !engine.is_idle() {
@@ -107,7 +107,7 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::engine::kept_on_slide;
-    use crate::{Sampler, host};
+    use crate::{Gpt, Sampler, host};
     use candle_core::Device;
 
     pub(crate) fn gpt(block_size: usize) -> Gpt {

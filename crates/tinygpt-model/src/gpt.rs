@@ -4,7 +4,7 @@
 //! and Metal. Updating the parameters is the optimiser's business, files are [`crate::hf`]'s.
 
 use candle_core::{DType, Device};
-use tinygpt_kernels::{Store, quantized};
+use tinygpt_kernels::Store;
 
 use crate::batch::TokenBatch;
 use crate::composed;
@@ -12,9 +12,9 @@ use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::grads::Grads;
-use crate::host;
 use crate::init::init_params;
 use crate::layers::dropout::DropoutKey;
+use crate::model::Model;
 use crate::params::Params;
 use crate::workers::Workers;
 
@@ -37,7 +37,6 @@ pub struct Gpt {
     /// The fused path's memory; unused on other devices.
     workers: Workers,
     composed: bool,
-    is_quantized: bool,
 }
 
 impl Gpt {
@@ -59,7 +58,7 @@ impl Gpt {
         let composed = !params.device().is_cpu();
         let workers = Workers::default();
         let compute = DType::F32;
-        Ok(Self { params, compute, n_threads: 1, workers, composed, is_quantized: false })
+        Ok(Self { params, compute, n_threads: 1, workers, composed })
     }
 
     /// Its shape.
@@ -116,34 +115,6 @@ impl Gpt {
             )));
         }
         self.compute = dtype;
-        Ok(())
-    }
-
-    /// Rounds all matrices and the token table to 8 bits, 32 weights to a scale (GGUF's `Q8_0`), for
-    /// good: decoders then read a quarter of the memory.
-    ///
-    /// The rounded values stay beside it in f32, for the pass over a prompt and for losses.
-    ///
-    /// # Errors
-    /// [`ModelError::Request`] on another device than the CPU, [`ModelError::Tensor`] if it refuses.
-    pub fn quantize(&mut self) -> Result<()> {
-        if self.composed {
-            return Err(ModelError::request("8-bit weights are for the CPU only"));
-        }
-        for (spec, tensor) in self.params.iter() {
-            match (spec.name.as_str(), spec.shape.as_slice()) {
-                ("wpe.weight", _) | (_, [_]) => {}
-                ("wte.weight", shape) => {
-                    let columns = shape[shape.len() - 1];
-                    host::write(tensor, |w| quantized::round_table(w, columns))?;
-                }
-                (_, shape) => {
-                    let columns = shape[shape.len() - 1];
-                    host::write(tensor, |w| quantized::round_matrix(w, columns))?;
-                }
-            }
-        }
-        self.is_quantized = true;
         Ok(())
     }
 
@@ -222,6 +193,16 @@ impl Gpt {
         if self.composed {
             return Decoder::composed(&self.params, self.compute, n_slots);
         }
-        Decoder::fused(&self.params, self.n_threads, n_slots, self.is_quantized)
+        Decoder::fused(&self.params, self.n_threads, n_slots)
+    }
+}
+
+impl Model for Gpt {
+    fn config(&self) -> &ModelConfig {
+        self.config()
+    }
+
+    fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>> {
+        self.decoder(n_slots)
     }
 }

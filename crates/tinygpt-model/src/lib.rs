@@ -42,7 +42,9 @@ mod init;
 mod layers;
 mod logprobs;
 pub mod memory;
+mod model;
 mod params;
+mod quantized;
 mod repetition;
 mod rng;
 mod sampling;
@@ -61,8 +63,10 @@ pub use grads::Grads;
 pub use init::init_params;
 pub use layers::dropout::DropoutKey;
 pub use logprobs::Logprobs;
+pub use model::Model;
 pub use params::{
     Affine, BlockParts, Init, ModelParts, ParamSpec, Params, block_range, param_specs,
 };
+pub use quantized::QuantizedGpt;
 pub use sampling::{Sampler, SamplingParams};
 pub use tinygpt_kernels::Store;

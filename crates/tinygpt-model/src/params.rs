@@ -123,6 +123,20 @@ impl<T> ModelParts<T> {
     }
 }
 
+impl<T> ModelParts<T> {
+    /// All values in canonical order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        fn affine<T>(it: &Affine<T>) -> impl Iterator<Item = &T> {
+            std::iter::once(&it.weight).chain(&it.bias)
+        }
+        let blocks = self.blocks.iter().flat_map(|block| {
+            let BlockParts { ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj } = block;
+            [ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj].into_iter().flat_map(affine)
+        });
+        [&self.wte, &self.wpe].into_iter().chain(blocks).chain(affine(&self.ln_f))
+    }
+}
+
 impl ModelParts<HostSlice<'_>> {
     /// The same values as plain slices, which threads can share.
     pub(crate) fn slices(&self) -> ModelParts<&[f32]> {

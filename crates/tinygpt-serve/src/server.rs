@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use tinygpt_data::Tokenizer;
-use tinygpt_model::{Gpt, ModelError};
+use tinygpt_model::{Model, ModelError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 
@@ -27,7 +27,7 @@ const BACKLOG: u32 = 1024;
 #[derive(Debug)]
 pub struct Served {
     /// The model.
-    pub gpt: Gpt,
+    pub model: Box<dyn Model>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
     /// The token that begins a document.
@@ -91,12 +91,12 @@ impl Server {
     /// [`ServeError::Model`] if the model cannot write any more, [`ServeError::Start`] if the
     /// system refuses a thread.
     pub fn run(self, served: Served, should_stop: &dyn Fn() -> bool) -> Result<(), ServeError> {
-        let Served { gpt, tokenizer, bos, eos, card } = served;
+        let Served { model, tokenizer, bos, eos, card } = served;
         let possible = Possible {
             model: card.name.clone(),
             vocab_used: tokenizer.vocab_size(),
             eos,
-            choices: writer::slots(gpt.config()),
+            choices: writer::slots(model.config()),
         };
         let queue = Arc::new(Queue::new(self.limits.waiting));
         let guard = Guard::new(self.address.ip(), self.key.as_deref());
@@ -105,7 +105,7 @@ impl Server {
         let lines = Arc::clone(&queue);
         let writer = thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || writer::write(&gpt, &tokenizer, bos, &lines))
+            .spawn(move || writer::write(&*model, &tokenizer, bos, &lines))
             .map_err(ServeError::Start)?;
         let is_done = || writer.is_finished();
         let stopped = || should_stop() || is_done();

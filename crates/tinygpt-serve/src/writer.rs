@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use tinygpt_data::Tokenizer;
 use tinygpt_model::{
-    Engine, Event, Gpt, ModelConfig, ModelError, SamplingParams, StopReason, Ticket, most_at_once,
+    Engine, Event, Model, ModelConfig, ModelError, SamplingParams, StopReason, Ticket, most_at_once,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -30,12 +30,12 @@ pub(crate) fn slots(config: &ModelConfig) -> usize {
 /// # Errors
 /// [`ModelError`] if the model cannot go on.
 pub(crate) fn write(
-    gpt: &Gpt,
+    model: &dyn Model,
     tokenizer: &Tokenizer,
     bos: u32,
     queue: &Queue,
 ) -> Result<(), ModelError> {
-    let engine = Engine::new(gpt, slots(gpt.config()))?;
+    let engine = Engine::new(model, slots(model.config()))?;
     let mut writer = Writer { engine, tokenizer, bos, front: VecDeque::new(), texts: Texts::new() };
     loop {
         while writer.engine.room() > 0 {

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tinygpt_data::Tokenizer;
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{Event, Gpt, generate};
+use tinygpt_model::{Event, Model, generate};
 use tinygpt_train::StopFlag;
 
 use super::rendering::Rendering;
@@ -103,7 +103,7 @@ struct Text {
 
 /// A model and a person's settings.
 struct Session<'a> {
-    gpt: &'a Gpt,
+    model: &'a dyn Model,
     tokenizer: &'a Tokenizer,
     special: SpecialTokens,
     layered: &'a Layered<SampleOptions>,
@@ -119,7 +119,7 @@ struct Session<'a> {
 /// # Errors
 /// An input that cannot be read, a model that is broken.
 pub(super) fn interact(
-    (gpt, tokenizer, special): (&Gpt, &Tokenizer, SpecialTokens),
+    (model, tokenizer, special): (&dyn Model, &Tokenizer, SpecialTokens),
     layered: &Layered<SampleOptions>,
     start: Option<String>,
     out: Output,
@@ -128,7 +128,7 @@ pub(super) fn interact(
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
     let (options, settings) = (layered.options.clone(), layered.resolve()?);
     let mut session =
-        Session { gpt, tokenizer, special, layered, options, settings, out, stop, signals };
+        Session { model, tokenizer, special, layered, options, settings, out, stop, signals };
     let mut lines = LineReader::new();
     if lines.has_person() {
         say(GREETING);
@@ -201,7 +201,7 @@ impl Session<'_> {
         let mut failure = None;
         let samples = text.sample_idx..text.sample_idx + 1;
         let (out, stop) = (&mut self.out, &self.stop);
-        generate(self.gpt, &text.before, &params, samples, &mut |index, event| {
+        generate(self.model, &text.before, &params, samples, &mut |index, event| {
             let rendered = match event {
                 Event::Token { id, logprobs } => rendering.push(id, logprobs),
                 Event::End(reason) => rendering.end(index, &text.opening, reason),

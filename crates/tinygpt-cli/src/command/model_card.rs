@@ -3,31 +3,30 @@
 use std::path::Path;
 
 use anyhow::Result;
-use tinygpt_data::{Encoding, Tokenizer};
-use tinygpt_model::Gpt;
+use tinygpt_data::Encoding;
+use tinygpt_model::Model;
 use tinygpt_serve::{Card, Curve, Defaults};
 use tinygpt_train::checkpoint;
 use tinygpt_train::metrics::{self, Line};
 
-use super::sample::opening;
+use super::sample::{Opened, opening};
 use crate::layer::{Layered, Origin};
 use crate::options::{SampleOptions, SampleSettings};
 
 /// The most points of a curve that a page draws.
 const MAX_POINTS: usize = 240;
 
-/// The card of the model in `dir`.
+/// The card of the model.
 ///
 /// # Errors
 /// A prompt's file that cannot be read. A run without state or metrics only has less to tell.
 pub(super) fn model_card(
     layered: &Layered<SampleOptions>,
     settings: &SampleSettings,
-    dir: &Path,
-    gpt: &Gpt,
-    tokenizer: &Tokenizer,
+    opened: &Opened<Box<dyn Model>>,
 ) -> Result<Card> {
-    let config = gpt.config();
+    let Opened { dir, tokenizer, model, .. } = opened;
+    let config = model.config();
     let own = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let (dir, out_dir) = (own(dir), own(&settings.out_dir));
     let is_of_run = dir.starts_with(&out_dir);

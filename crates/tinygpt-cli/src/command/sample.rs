@@ -7,8 +7,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 use tinygpt_data::Tokenizer;
-use tinygpt_model::Gpt;
 use tinygpt_model::hf::{self, SpecialTokens};
+use tinygpt_model::{Model, ModelConfig, ModelError};
 use tinygpt_train::TrainError;
 use tinygpt_train::checkpoint::{self, BEST, LAST, Which};
 
@@ -37,25 +37,23 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     let device = settings.device.open(SampleOptions::BINARY)?;
     // Before anything that takes time.
     let server = settings.serve.as_ref().map(serve::listen).transpose()?;
-    let mut opened = open(&settings, &device)?;
     if let Some(wanted) = &settings.export {
+        let opened = open(&settings, &|dir| hf::read_dir(dir, &device))?;
         return export::write(wanted, &opened);
     }
-    if let Some(threads) = settings.threads {
-        opened.gpt.set_threads(threads);
+    let opened = open(&settings, &|dir| model(dir, &settings, &device))?;
+    if settings.quantize.is_some() {
+        quantize::tell_cost(&opened, settings.threads.unwrap_or(1))?;
     }
-    if settings.quantize == Some(Quantization::Q8_0) {
-        quantize::quantize(&mut opened)?;
-    }
-    let Opened { dir, tokenizer, gpt, special } = opened;
     if let Some(server) = server {
-        return serve::serve(server, layered, &settings, &dir, (gpt, tokenizer, special));
+        return serve::serve(server, layered, &settings, opened);
     }
+    let Opened { tokenizer, model, special, .. } = opened;
     let start = opening(&settings.start)?;
     if settings.interactive {
-        return interact((&gpt, &tokenizer, special), layered, start, Output::lock());
+        return interact((&*model, &tokenizer, special), layered, start, Output::lock());
     }
-    let teller = storyteller(start, &gpt, &tokenizer, special.bos)?;
+    let teller = storyteller(start, &*model, &tokenizer, special.bos)?;
     let params = settings.params(&tokenizer, special.eos);
     let mut out = Output::lock();
     let since = Instant::now();
@@ -70,20 +68,44 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
+/// The model in `dir`, ready to write.
+fn model(
+    dir: &Path,
+    settings: &SampleSettings,
+    device: &Device,
+) -> Result<Box<dyn Model>, ModelError> {
+    let threads = settings.threads.unwrap_or(1);
+    match settings.quantize {
+        Some(Quantization::Q8_0) => {
+            let mut model = hf::read_quantized(dir)?;
+            model.set_threads(threads);
+            Ok(Box::new(model))
+        }
+        None => {
+            let mut gpt = hf::read_dir(dir, device)?;
+            gpt.set_threads(threads);
+            Ok(Box::new(gpt))
+        }
+    }
+}
+
 /// What a checkpoint holds for us.
-pub(super) struct Opened {
+pub(super) struct Opened<M> {
     /// Where it was read from.
     pub(super) dir: PathBuf,
     pub(super) tokenizer: Tokenizer,
-    pub(super) gpt: Gpt,
+    pub(super) model: M,
     pub(super) special: SpecialTokens,
 }
 
 /// Reads the checkpoint; the one in its place if a trainer has removed it meanwhile.
-fn open(settings: &SampleSettings, device: &Device) -> Result<Opened> {
+fn open<M: Model>(
+    settings: &SampleSettings,
+    read_model: &dyn Fn(&Path) -> Result<M, ModelError>,
+) -> Result<Opened<M>> {
     let mut dir = find(settings)?;
     loop {
-        match read(&dir, device) {
+        match read(&dir, read_model) {
             Ok(opened) => return Ok(opened),
             Err(error) => {
                 let now = find(settings)?;
@@ -96,12 +118,15 @@ fn open(settings: &SampleSettings, device: &Device) -> Result<Opened> {
     }
 }
 
-fn read(dir: &Path, device: &Device) -> Result<Opened> {
+fn read<M: Model>(
+    dir: &Path,
+    read_model: &dyn Fn(&Path) -> Result<M, ModelError>,
+) -> Result<Opened<M>> {
     let tokenizer = Tokenizer::from_path(dir)?;
-    let gpt = hf::read_dir(dir, device)?;
-    check_vocabulary(&gpt, &tokenizer, dir)?;
+    let model = read_model(dir)?;
+    check_vocabulary(model.config(), &tokenizer, dir)?;
     let special = special_tokens(dir, &tokenizer)?;
-    Ok(Opened { dir: dir.to_owned(), tokenizer, gpt, special })
+    Ok(Opened { dir: dir.to_owned(), tokenizer, model, special })
 }
 
 /// How the samples are written.
@@ -174,8 +199,8 @@ fn how_to_train(out_dir: &Path) -> String {
 }
 
 /// A tokenizer with more tokens than the model has rows belongs to another model.
-fn check_vocabulary(gpt: &Gpt, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
-    let (rows, tokens) = (gpt.config().vocab_size, tokenizer.vocab_size());
+fn check_vocabulary(config: &ModelConfig, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
+    let (rows, tokens) = (config.vocab_size, tokenizer.vocab_size());
     if tokens > rows {
         let message = format!(
             "{}: tokenizer.json has {tokens} tokens, but the model only {rows} rows: they do not \
@@ -212,13 +237,13 @@ pub(super) fn opening(start: &Start) -> Result<Option<String>> {
 
 fn storyteller<'a>(
     start: Option<String>,
-    gpt: &'a Gpt,
+    model: &'a dyn Model,
     tokenizer: &'a Tokenizer,
     bos: u32,
 ) -> Result<Storyteller<'a>> {
-    let Some(text) = start else { return Ok(Storyteller::from_scratch(gpt, tokenizer, bos)) };
-    let teller = Storyteller::from_text(gpt, tokenizer, &text)?;
-    let block_size = gpt.config().block_size;
+    let Some(text) = start else { return Ok(Storyteller::from_scratch(model, tokenizer, bos)) };
+    let teller = Storyteller::from_text(model, tokenizer, &text)?;
+    let block_size = model.config().block_size;
     if teller.prompt_len() > block_size {
         say(&format!(
             "note: the prompt has {} tokens, the model sees the last {block_size}",

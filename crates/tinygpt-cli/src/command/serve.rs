@@ -1,15 +1,12 @@
 //! `sample --serve`: puts a model behind an address until a signal ends it.
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result};
-use tinygpt_data::Tokenizer;
-use tinygpt_model::Gpt;
-use tinygpt_model::hf::SpecialTokens;
+use tinygpt_model::Model;
 use tinygpt_serve::{Limits, ServeError, Served, Server};
 use tinygpt_train::StopFlag;
 
 use super::model_card::model_card;
+use super::sample::Opened;
 use crate::exit::Ended;
 use crate::layer::Layered;
 use crate::options::{SampleOptions, SampleSettings, ServeSettings};
@@ -39,7 +36,7 @@ pub(super) fn listen(settings: &ServeSettings) -> Result<Server> {
     })
 }
 
-/// Serves the model of `dir` until a signal.
+/// Serves a model until a signal.
 ///
 /// # Errors
 /// A model that cannot write, or a system that refuses threads.
@@ -47,18 +44,17 @@ pub(super) fn serve(
     server: Server,
     layered: &Layered<SampleOptions>,
     settings: &SampleSettings,
-    dir: &Path,
-    model: (Gpt, Tokenizer, SpecialTokens),
+    opened: Opened<Box<dyn Model>>,
 ) -> Result<Ended> {
-    let (gpt, tokenizer, special) = model;
-    let card = model_card(layered, settings, dir, &gpt, &tokenizer)?;
+    let card = model_card(layered, settings, &opened)?;
+    let Opened { tokenizer, model, special, .. } = opened;
     let stop = StopFlag::new();
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
     signals.ask_first();
     let address = server.address();
     say(&format!("{} is at http://{address}/ and speaks OpenAI's API below /v1", card.name));
     say("Ctrl-C ends it");
-    let served = Served { gpt, tokenizer, bos: special.bos, eos: special.eos, card };
+    let served = Served { model, tokenizer, bos: special.bos, eos: special.eos, card };
     server.run(served, &|| stop.signal().is_some())?;
     Ok(stop.signal().map_or(Ended::Done, Ended::Stopped))
 }

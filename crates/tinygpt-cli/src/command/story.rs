@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 use tinygpt_data::Tokenizer;
-use tinygpt_model::{Event, Gpt, SamplingParams, generate};
+use tinygpt_model::{Event, Model, SamplingParams, generate};
 
 use super::rendering::{Form, Rendering};
 use crate::terminal::Output;
@@ -20,7 +20,7 @@ const SEPARATOR: &str = "----------------------------------------\n";
 /// A model, its tokenizer, and the text that every sample goes on from.
 #[derive(Debug)]
 pub(super) struct Storyteller<'a> {
-    gpt: &'a Gpt,
+    model: &'a dyn Model,
     tokenizer: &'a Tokenizer,
     prompt: Vec<u32>,
     /// What of the prompt is shown before the sample.
@@ -29,14 +29,18 @@ pub(super) struct Storyteller<'a> {
 
 impl<'a> Storyteller<'a> {
     /// Samples that begin a document, which the model does after the token `bos`.
-    pub(super) fn from_scratch(gpt: &'a Gpt, tokenizer: &'a Tokenizer, bos: u32) -> Self {
-        Self { gpt, tokenizer, prompt: vec![bos], opening: String::new() }
+    pub(super) fn from_scratch(model: &'a dyn Model, tokenizer: &'a Tokenizer, bos: u32) -> Self {
+        Self { model, tokenizer, prompt: vec![bos], opening: String::new() }
     }
 
     /// Samples that go on from `text`, which is not empty.
-    pub(super) fn from_text(gpt: &'a Gpt, tokenizer: &'a Tokenizer, text: &str) -> Result<Self> {
+    pub(super) fn from_text(
+        model: &'a dyn Model,
+        tokenizer: &'a Tokenizer,
+        text: &str,
+    ) -> Result<Self> {
         let prompt = tokenizer.encode(text)?;
-        Ok(Self { gpt, tokenizer, prompt, opening: text.to_owned() })
+        Ok(Self { model, tokenizer, prompt, opening: text.to_owned() })
     }
 
     /// Tokens of the prompt.
@@ -64,7 +68,7 @@ impl<'a> Storyteller<'a> {
             n_tokens: 0,
             failure: None,
         };
-        generate(self.gpt, &self.prompt, params, 0..n_samples, &mut |sample_idx, event| {
+        generate(self.model, &self.prompt, params, 0..n_samples, &mut |sample_idx, event| {
             telling.hear(sample_idx, event)
         })?;
         match telling.failure {

@@ -1,32 +1,31 @@
 //! Decoding on the CPU, over the kernels: weights are read where they lie, keys and values are
 //! written into the cache in place, and nothing is allocated per token.
 //!
-//! A text is read in one pass of the crate's `fused.rs` whatever its length and however many
-//! sequences continue it: the others get a copy of its keys and values. After that each step is one row per
-//! sequence, made by a few threads together: `part.rs` says what each of them does, `crew.rs` how
-//! they wait for each other.
+//! A text is read once, however many sequences continue it: the others get a copy of its keys and
+//! values. After that each step is one row per sequence, made by a few threads together: `part.rs` says
+//! what each of them does, `weights.rs` what of, `crew.rs` how they wait for each other.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::Tensor;
-use rayon::prelude::*;
-use tinygpt_kernels::{decode, quantized};
+use tinygpt_kernels::decode;
 
 use super::Row;
 use super::crew::{Crew, Meeting};
 use super::part::{Board, Part, Step};
+use super::weights::{Source, View};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::fused::Pass;
-use crate::host::{self, HostSlice};
+use crate::host::HostSlice;
 use crate::params::{ModelParts, Params};
+use crate::quantized::QuantizedParts;
 use crate::workspace::{Dims, Workspace};
 
 /// See [`crate::Decoder`].
 pub(super) struct FusedDecoder<'a> {
-    params: &'a Params,
-    weights: ModelParts<HostSlice<'a>>,
+    config: &'a ModelConfig,
+    view: View<'a>,
     crew: Crew,
     shared: Arc<Shared>,
     /// The pass over a text; its memory is freed with the decoder.
@@ -34,7 +33,8 @@ pub(super) struct FusedDecoder<'a> {
 }
 
 /// Up to so many tokens a text is read by the kernels of decoding: to lay a matrix out for blocked
-/// products would take longer than the products do.
+/// products would take longer than the products do. 8-bit weights, which only those kernels know, read
+/// a longer one in lots of so many.
 const SHORT: usize = 32;
 
 /// What the threads reach.
@@ -64,46 +64,46 @@ fn help(
     shared: &Shared,
     index: usize,
     meeting: &Meeting,
-    (config, tensors): (&ModelConfig, &[Tensor]),
+    source: &Source,
     next_step: &mut dyn FnMut() -> bool,
 ) {
-    let slices: Result<Vec<_>> = tensors.iter().map(host::read).collect();
-    let Ok(weights) = slices.and_then(|slices| ModelParts::from_ordered(config, slices)) else {
-        return;
-    };
-    while next_step() && shared.part(index).step(&weights, &shared.board, meeting) {}
+    let Ok(weights) = source.open() else { return };
+    while next_step() && weights.step(&mut shared.part(index), &shared.board, meeting) {}
 }
 
 impl<'a> FusedDecoder<'a> {
-    /// `in_bytes` lets the threads read 8-bit weights, which they make of the others now.
-    pub(super) fn new(
-        params: &'a Params,
+    /// Over the weights where they lie.
+    pub(super) fn of_params(params: &'a Params, threads: usize, n_slots: usize) -> Result<Self> {
+        let view = View::Params(params.read()?);
+        Self::new(params.config(), (view, Source::of(params)), threads, n_slots)
+    }
+
+    /// Over the weights of a quantised model.
+    pub(super) fn of_bytes(
+        config: &'a ModelConfig,
+        parts: &'a Arc<QuantizedParts>,
         threads: usize,
         n_slots: usize,
-        in_bytes: bool,
     ) -> Result<Self> {
-        let config = params.config();
-        let weights = params.read()?;
-        // Whole blocks, so that the rounding is the same on any number of threads; or cache lines.
-        let unit = if in_bytes { quantized::BLOCK } else { 16 };
-        let mut parts: Vec<Part> =
-            (0..threads).map(|i| Part::new(config, (i, threads), n_slots, unit)).collect();
-        if in_bytes {
-            let slices = weights.slices();
-            parts.par_iter_mut().for_each(|part| part.quantize(&slices));
-        }
-        let parts = parts.into_iter().map(Mutex::new).collect();
+        let weights = (View::Quantized(parts), Source::Quantized(Arc::clone(parts)));
+        Self::new(config, weights, threads, n_slots)
+    }
+
+    fn new(
+        config: &'a ModelConfig,
+        (view, source): (View<'a>, Source),
+        threads: usize,
+        n_slots: usize,
+    ) -> Result<Self> {
+        let unit = source.unit();
+        let part = |i| Mutex::new(Part::new(config, (i, threads), n_slots, unit));
+        let parts = (0..threads).map(part).collect();
         let shared = Arc::new(Shared { board: Board::new(threads), parts });
-        let helped = Arc::new((
-            Arc::clone(&shared),
-            config.clone(),
-            params.iter().map(|(_, tensor)| tensor.clone()).collect::<Vec<_>>(),
-        ));
+        let helped = (Arc::clone(&shared), source);
         let crew = Crew::start(threads, move |index, meeting| {
-            let helped = Arc::clone(&helped);
+            let (shared, source) = helped.clone();
             move |next_step: &mut dyn FnMut() -> bool| {
-                let (shared, config, tensors) = &*helped;
-                help(shared, index, &meeting, (config, tensors), next_step);
+                help(&shared, index, &meeting, &source, next_step);
             }
         });
         let refused = |error| {
@@ -111,24 +111,19 @@ impl<'a> FusedDecoder<'a> {
                 "the system refuses {threads} threads ({error}): ask for fewer"
             ))
         };
-        Ok(Self {
-            params,
-            weights,
-            crew: crew.map_err(refused)?,
-            shared,
-            workspace: Workspace::default(),
-        })
+        let crew = crew.map_err(refused)?;
+        Ok(Self { config, view, crew, shared, workspace: Workspace::default() })
     }
 
     /// Reads `text` into the caches of `slots` and leaves the `logits` after it, `[slots, V]`, at the
     /// first of them.
     pub(super) fn read(&mut self, slots: &[usize], text: &[u32], logits: &mut [f32]) -> Result<()> {
-        if text.len() <= SHORT {
-            let row = |(position, &id)| Row { slot: slots[0], id, position };
-            self.make(Step { rows: text.iter().enumerate().map(row).collect(), n_logits: 1 })?;
-            self.gather_logits(logits);
-        } else {
-            self.pass(slots[0], text, logits);
+        match &self.view {
+            View::Params(weights) if text.len() > SHORT => {
+                let workspace = &mut self.workspace;
+                pass(self.config, weights, &self.shared, workspace, (slots[0], text), logits);
+            }
+            _ => self.read_in_lots(slots[0], text, logits)?,
         }
         for mut part in self.shared.parts() {
             slots[1..].iter().for_each(|slot| part.copy(slots[0], *slot, text.len()));
@@ -136,23 +131,16 @@ impl<'a> FusedDecoder<'a> {
         Ok(())
     }
 
-    /// Reads a long `text` in one pass of blocked products.
-    fn pass(&mut self, slot: usize, text: &[u32], logits: &mut [f32]) {
-        let config = self.params.config();
-        let (t, c) = (text.len(), config.n_embd);
-        let dims = Dims::new(config, 1, t, self.shared.parts.len());
-        let weights = self.weights.slices();
-        self.workspace.fit(&dims, config.n_layer, false);
-        let pass = Pass::without_gradients(text, dims);
-        pass.forward(&weights, &mut self.workspace, |layer, qkv| {
-            for mut part in self.shared.parts() {
-                for (position, row) in qkv.chunks_exact(3 * c).enumerate() {
-                    part.put_packed(layer, slot, position, row);
-                }
-            }
-        });
-        let (last, v) = (&self.workspace.norm_f.out[(t - 1) * c..], config.vocab_size);
-        decode::times_table(last, 1, weights.wte, &mut logits[slot * v..(slot + 1) * v]);
+    /// Reads `text` by the kernels of decoding.
+    fn read_in_lots(&self, slot: usize, text: &[u32], logits: &mut [f32]) -> Result<()> {
+        let row = |(position, &id)| Row { slot, id, position };
+        let rows: Vec<Row> = text.iter().enumerate().map(row).collect();
+        for lot in rows.chunks(SHORT) {
+            let is_last = lot.last().is_some_and(|row| row.position + 1 == text.len());
+            self.make(Step { rows: lot.to_vec(), n_logits: usize::from(is_last) })?;
+        }
+        self.gather_logits(logits);
+        Ok(())
     }
 
     /// Appends the rows to their sequences and leaves each row's logits at its slot, `[slots, V]`.
@@ -167,7 +155,7 @@ impl<'a> FusedDecoder<'a> {
         let board = &self.shared.board;
         *board.step.write().unwrap_or_else(PoisonError::into_inner) = step;
         self.crew.begin_step();
-        if !self.shared.part(0).step(&self.weights, board, self.crew.meeting()) {
+        if !self.view.step(&mut self.shared.part(0), board, self.crew.meeting()) {
             let message = "a decoding thread ended early, which is a bug".to_owned();
             return Err(candle_core::Error::Msg(message).into());
         }
@@ -176,7 +164,7 @@ impl<'a> FusedDecoder<'a> {
 
     /// Brings the logits of all threads together.
     fn gather_logits(&self, all: &mut [f32]) {
-        let v = self.params.config().vocab_size;
+        let v = self.config.vocab_size;
         let step = self.shared.board.step.read().unwrap_or_else(PoisonError::into_inner);
         let rows = &step.rows[step.rows.len() - step.n_logits..];
         for (part, logits) in self.shared.parts().zip(&self.shared.board.logits) {
@@ -187,4 +175,28 @@ impl<'a> FusedDecoder<'a> {
             }
         }
     }
+}
+
+/// Reads a long `text` in one pass of blocked products.
+fn pass(
+    config: &ModelConfig,
+    weights: &ModelParts<HostSlice<'_>>,
+    shared: &Shared,
+    workspace: &mut Workspace,
+    (slot, text): (usize, &[u32]),
+    logits: &mut [f32],
+) {
+    let (t, c, weights) = (text.len(), config.n_embd, weights.slices());
+    let dims = Dims::new(config, 1, t, shared.parts.len());
+    workspace.fit(&dims, config.n_layer, false);
+    let pass = Pass::without_gradients(text, dims);
+    pass.forward(&weights, workspace, |layer, qkv| {
+        for mut part in shared.parts() {
+            for (position, row) in qkv.chunks_exact(3 * c).enumerate() {
+                part.put_packed(layer, slot, position, row);
+            }
+        }
+    });
+    let (last, v) = (&workspace.norm_f.out[(t - 1) * c..], config.vocab_size);
+    decode::times_table(last, 1, weights.wte, &mut logits[slot * v..(slot + 1) * v]);
 }

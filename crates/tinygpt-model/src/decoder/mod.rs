@@ -13,6 +13,8 @@ mod part;
 mod product;
 mod weights;
 
+use std::sync::Arc;
+
 use candle_core::DType;
 
 use self::composed::ComposedDecoder;
@@ -21,6 +23,7 @@ use crate::batch::check_ids;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::params::Params;
+use crate::quantized::QuantizedParts;
 
 /// Slots for sequences, a cache for each, and the logits after their last tokens.
 #[derive(Debug)]
@@ -56,14 +59,19 @@ impl<'a> Decoder<'a> {
         Self::new(Path::Composed(Box::new(decoder)), params.config(), n_slots)
     }
 
-    pub(crate) fn fused(
-        params: &'a Params,
+    pub(crate) fn fused(params: &'a Params, threads: usize, n_slots: usize) -> Result<Self> {
+        let decoder = FusedDecoder::of_params(params, threads, n_slots)?;
+        Self::new(Path::Fused(Box::new(decoder)), params.config(), n_slots)
+    }
+
+    pub(crate) fn quantized(
+        config: &'a ModelConfig,
+        parts: &'a Arc<QuantizedParts>,
         threads: usize,
         n_slots: usize,
-        in_bytes: bool,
     ) -> Result<Self> {
-        let decoder = FusedDecoder::new(params, threads, n_slots, in_bytes)?;
-        Self::new(Path::Fused(Box::new(decoder)), params.config(), n_slots)
+        let decoder = FusedDecoder::of_bytes(config, parts, threads, n_slots)?;
+        Self::new(Path::Fused(Box::new(decoder)), config, n_slots)
     }
 
     fn new(path: Path<'a>, config: &'a ModelConfig, n_slots: usize) -> Result<Self> {

@@ -8,16 +8,16 @@
 //! of its own heads, whose cache is its own, and its own channels of the MLP's hidden layer; the
 //! residual stream and what is linear in it, such as the layer norms, every thread has for itself.
 
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
 use tinygpt_kernels::decode::{self, Strided};
-use tinygpt_kernels::{embedding, gelu, layer_norm, quantized, residual};
+use tinygpt_kernels::{accumulate, gelu, layer_norm, residual};
 
 use super::Row;
 use super::crew::Meeting;
-use super::product::{Product, Weights};
-use super::weights::{Bytes, Share};
+use super::product::Product;
+use super::weights::Weight;
 use crate::config::ModelConfig;
 use crate::params::{Affine, BlockParts, ModelParts};
 
@@ -61,8 +61,6 @@ pub(super) struct Part {
     pub(super) vocab: Range<usize>,
     /// One for each block.
     cache: Vec<KeyValues>,
-    /// Its share of the weights as 8-bit numbers, if the model is quantised.
-    bytes: Option<Bytes>,
     rows: Rows,
     /// Meetings so far.
     round: u64,
@@ -141,10 +139,8 @@ impl Part {
             heads,
             inputs: share(c, unit, index, n_threads),
             hidden: share(4 * c, unit, index, n_threads),
-            // Whole cache lines.
-            vocab: share(config.vocab_size, 16, index, n_threads),
+            vocab: share(config.vocab_size, unit, index, n_threads),
             cache: (0..config.n_layer).map(|_| empty()).collect(),
-            bytes: None,
             rows: Rows {
                 scores: vec![0.0; config.block_size],
                 no_bias: vec![0.0; 4 * c],
@@ -152,17 +148,6 @@ impl Part {
             },
             round: 0,
         }
-    }
-
-    /// Rounds what this part reads of the weights to 8 bits and reads that from now on.
-    pub(super) fn quantize(&mut self, weights: &ModelParts<&[f32]>) {
-        let share = Share {
-            inputs: self.inputs.clone(),
-            channels: self.channels(),
-            hidden: self.hidden.clone(),
-            vocab: self.vocab.clone(),
-        };
-        self.bytes = Some(Bytes::of(weights, self.config.n_embd, &share));
     }
 
     /// The channels of this part's heads.
@@ -207,18 +192,18 @@ impl Part {
     /// Makes this part of the step on the board; false if another thread has ended.
     pub(super) fn step<W>(&mut self, weights: &ModelParts<W>, board: &Board, meet: &Meeting) -> bool
     where
-        W: Deref<Target = [f32]>,
+        W: Weight,
     {
         let step = board.step.read().unwrap_or_else(PoisonError::into_inner);
         let (n, c) = (step.rows.len(), self.config.n_embd);
         self.rows.fit(n, c, &self.channels(), &self.hidden);
         for (row, x) in step.rows.iter().zip(self.rows.x.chunks_exact_mut(c)) {
-            let wpe = &weights.wpe[row.position * c..][..c];
-            embedding::forward(&[row.id], (&weights.wte, wpe), (1, c), None, x);
+            weights.wte.row(row.id as usize, x);
+            accumulate::add(x, &weights.wpe.values()[row.position * c..][..c], 1);
         }
         for (layer, block) in weights.blocks.iter().enumerate() {
             let meets = self.attend(layer, block, &step.rows, board, meet)
-                && self.think(layer, block, n, board, meet);
+                && self.think(block, n, board, meet);
             if !meets {
                 return false;
             }
@@ -227,16 +212,7 @@ impl Part {
         let mut logits = board.logits[self.index].write().unwrap_or_else(PoisonError::into_inner);
         logits.resize(step.n_logits * self.vocab.len(), 0.0);
         let normed = &self.rows.normed[(n - step.n_logits) * c..];
-        match &self.bytes {
-            Some(Bytes { table, .. }) => {
-                let normed = Strided { data: normed, stride: c };
-                quantized::times(step.n_logits, normed, table, (&mut logits, self.vocab.len()));
-            }
-            None => {
-                let table = &weights.wte[self.vocab.start * c..self.vocab.end * c];
-                decode::times_table(normed, step.n_logits, table, &mut logits);
-            }
-        }
+        weights.wte.times_table(self.vocab.clone(), step.n_logits, normed, &mut logits);
         drop(logits);
         self.round += 1;
         meet.meet(self.round)
@@ -252,14 +228,12 @@ impl Part {
         meet: &Meeting,
     ) -> bool
     where
-        W: Deref<Target = [f32]>,
+        W: Weight,
     {
         let (n, c, channels) = (step.len(), self.config.n_embd, self.channels());
         self.rows.norm(&block.ln_1);
         let normed = Strided { data: &self.rows.normed[self.inputs.start..], stride: c };
-        let bytes = self.bytes.as_ref().map(|bytes| &bytes.blocks[layer]);
-        let w = &block.c_attn.weight[self.inputs.start * 3 * c..self.inputs.end * 3 * c];
-        let w = Weights::of(bytes.map(|bytes| &bytes.c_attn), w);
+        let w = (&block.c_attn.weight, self.inputs.clone());
         let product = Product { n, m: 3 * c, set: self.round % 2 };
         self.round += 1;
         if !product.post(normed, w, (board, self.index), meet, self.round) {
@@ -267,20 +241,18 @@ impl Part {
         }
         for (i, out) in self.rows.qkv.iter_mut().enumerate() {
             let columns = i * c + channels.start..i * c + channels.end;
-            product.collect(board, columns, block.c_attn.bias.as_deref(), out);
+            product.collect(board, columns, block.c_attn.bias.as_ref().map(Weight::values), out);
         }
         self.look_back(layer, step);
         let att = Strided { data: &self.rows.att, stride: channels.len() };
-        let bytes = self.bytes.as_ref().map(|bytes| &bytes.blocks[layer].attn_c_proj);
-        let w = &block.attn_c_proj.weight[channels.start * c..channels.end * c];
-        let w = Weights::of(bytes, w);
+        let w = (&block.attn_c_proj.weight, channels);
         let product = Product { n, m: c, set: self.round % 2 };
         self.round += 1;
         if !product.post(att, w, (board, self.index), meet, self.round) {
             return false;
         }
         product.collect(board, 0..c, None, &mut self.rows.branch);
-        self.rows.add_branch(block.attn_c_proj.bias.as_deref());
+        self.rows.add_branch(block.attn_c_proj.bias.as_ref().map(Weight::values));
         true
     }
 
@@ -305,23 +277,14 @@ impl Part {
     }
 
     /// `x ← x + mlp(norm(x))`; false if another thread has ended.
-    fn think<W>(
-        &mut self,
-        layer: usize,
-        block: &BlockParts<W>,
-        n: usize,
-        board: &Board,
-        meet: &Meeting,
-    ) -> bool
+    fn think<W>(&mut self, block: &BlockParts<W>, n: usize, board: &Board, meet: &Meeting) -> bool
     where
-        W: Deref<Target = [f32]>,
+        W: Weight,
     {
         let (c, own) = (self.config.n_embd, self.hidden.clone());
         self.rows.norm(&block.ln_2);
         let normed = Strided { data: &self.rows.normed[self.inputs.start..], stride: c };
-        let bytes = self.bytes.as_ref().map(|bytes| &bytes.blocks[layer]);
-        let w = &block.c_fc.weight[self.inputs.start * 4 * c..self.inputs.end * 4 * c];
-        let w = Weights::of(bytes.map(|bytes| &bytes.c_fc), w);
+        let w = (&block.c_fc.weight, self.inputs.clone());
         let product = Product { n, m: 4 * c, set: self.round % 2 };
         self.round += 1;
         if !product.post(normed, w, (board, self.index), meet, self.round) {
@@ -330,11 +293,10 @@ impl Part {
         let Rows { hidden, active, branch, no_bias, .. } = &mut self.rows;
         product.collect(board, own.clone(), None, hidden);
         if !own.is_empty() {
-            let bias = block.c_fc.bias.as_deref().unwrap_or(no_bias);
+            let bias = block.c_fc.bias.as_ref().map(Weight::values).unwrap_or(no_bias);
             gelu::forward(hidden, &bias[own.clone()], active, 1);
         }
-        let w = &block.mlp_c_proj.weight[own.start * c..own.end * c];
-        let w = Weights::of(bytes.map(|bytes| &bytes.mlp_c_proj), w);
+        let w = (&block.mlp_c_proj.weight, own.clone());
         let product = Product { n, m: c, set: self.round % 2 };
         self.round += 1;
         let active = Strided { data: active, stride: own.len() };
@@ -342,7 +304,7 @@ impl Part {
             return false;
         }
         product.collect(board, 0..c, None, branch);
-        self.rows.add_branch(block.mlp_c_proj.bias.as_deref());
+        self.rows.add_branch(block.mlp_c_proj.bias.as_ref().map(Weight::values));
         true
     }
 }
@@ -357,8 +319,9 @@ impl Rows {
     }
 
     /// `normed ← norm(x)`.
-    fn norm<W: Deref<Target = [f32]>>(&mut self, norm: &Affine<W>) {
-        let affine = layer_norm::Affine { weight: &norm.weight, bias: norm.bias.as_deref() };
+    fn norm<W: Weight>(&mut self, norm: &Affine<W>) {
+        let bias = norm.bias.as_ref().map(Weight::values);
+        let affine = layer_norm::Affine { weight: norm.weight.values(), bias };
         let stats = layer_norm::Stats { mean: &mut self.mean, rstd: &mut self.rstd };
         layer_norm::forward(&self.x, affine, &mut self.normed, stats, 1);
     }

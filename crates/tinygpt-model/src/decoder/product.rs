@@ -5,41 +5,11 @@ use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
 use tinygpt_kernels::decode::{self, Strided};
-use tinygpt_kernels::quantized::{self, ByteMatrix};
 use tinygpt_kernels::{accumulate, bias};
 
 use super::crew::Meeting;
 use super::part::Board;
-
-/// A matrix `[K, M]` that rows are multiplied with.
-#[derive(Clone, Copy)]
-pub(super) enum Weights<'a> {
-    /// As they are.
-    Full(&'a [f32]),
-    /// Rounded.
-    Bytes(&'a ByteMatrix),
-}
-
-impl<'a> Weights<'a> {
-    /// The rounded ones if there are any, else `full`.
-    pub(super) fn of(bytes: Option<&'a ByteMatrix>, full: &'a [f32]) -> Self {
-        bytes.map_or(Self::Full(full), Self::Bytes)
-    }
-
-    /// `out ← x · w` for `n` rows.
-    pub(super) fn times(
-        self,
-        n: usize,
-        x: Strided<'_>,
-        m: usize,
-        (out, stride): (&mut [f32], usize),
-    ) {
-        match self {
-            Self::Full(w) => decode::times_matrix(n, x, (w, m), (out, stride)),
-            Self::Bytes(w) => quantized::times(n, x, w, (out, stride)),
-        }
-    }
-}
+use super::weights::Weight;
 
 /// A product `[N, M]` whose summands the threads compute.
 pub(super) struct Product {
@@ -54,11 +24,11 @@ impl Product {
         &board.summands[self.set as usize]
     }
 
-    /// Posts the summand of one thread and waits for the others; false if one has ended.
-    pub(super) fn post(
+    /// Posts the summand of one thread, of its inputs of the matrix, and waits for the others; false if one has ended.
+    pub(super) fn post<W: Weight>(
         &self,
         x: Strided<'_>,
-        w: Weights<'_>,
+        (w, inputs): (&W, Range<usize>),
         (board, index): (&Board, usize),
         meet: &Meeting,
         round: u64,
@@ -67,7 +37,7 @@ impl Product {
         let mut own = self.lists(board)[index].write().unwrap_or_else(PoisonError::into_inner);
         let len = own.len().max(self.n * stride);
         own.resize(len, 0.0);
-        w.times(self.n, x, self.m, (&mut own, stride));
+        w.times(self.m, inputs, self.n, x, (&mut own, stride));
         drop(own);
         meet.meet(round)
     }

@@ -9,7 +9,7 @@ mod read;
 mod write;
 
 pub use config_json::{SpecialTokens, read_config, read_special_tokens};
-pub use read::{read_dir, shard_names};
+pub use read::{read_dir, read_quantized, shard_names};
 pub use write::write_dir;
 
 /// The file with the model's shape.

@@ -1,5 +1,5 @@
-//! Reading a model: every tensor by its name, its shape checked, converted to f32, refused where
-//! it is not finite.
+//! Reading a model: every tensor by its name, its shape checked, converted to f32 or rounded to 8 bits,
+//! refused where it is not finite.
 //!
 //! Names and shapes are checked before any value is read; a name that GPT-2 does not have, or one
 //! that is missing, is an error that lists it. Values go from the file through a small buffer to
@@ -21,6 +21,7 @@ use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::gpt::Gpt;
 use crate::params::{ParamSpec, Params, param_specs};
+use crate::quantized::{QuantizedGpt, Rounded};
 
 const WTE: &str = "wte.weight";
 const LM_HEAD: &str = "lm_head.weight";
@@ -33,13 +34,58 @@ const LM_HEAD: &str = "lm_head.weight";
 /// not the embedding table; [`ModelError::Tensor`] if the device refuses.
 pub fn read_dir(dir: &Path, device: &Device) -> Result<Gpt> {
     let config = read_config(dir)?;
-    let mut weights = Weights::new(&config);
+    Gpt::from_params(Params::from_values(&config, read_values(dir, &config)?, device)?)
+}
+
+/// Reads the model in `dir` and rounds it to 8 bits on the way.
+///
+/// # Errors
+/// As [`read_dir`].
+pub fn read_quantized(dir: &Path) -> Result<QuantizedGpt> {
+    let config = read_config(dir)?;
+    let values = read_values(dir, &config)?;
+    QuantizedGpt::from_ordered(config, values)
+}
+
+/// All parameters in canonical order.
+fn read_values<T: Kept>(dir: &Path, config: &ModelConfig) -> Result<Vec<T>> {
+    let mut weights = Weights::new(config);
     let files = weight_files(dir)?;
     for path in &files {
         weights.add_file(path)?;
     }
-    let values = weights.into_values(&config, &files[0])?;
-    Gpt::from_params(Params::from_values(&config, values, device)?)
+    weights.into_values(config, &files[0])
+}
+
+/// What becomes of a tensor that was read.
+trait Kept: PartialEq + Send + Sized {
+    /// Takes its values in order.
+    fn read(spec: &ParamSpec, tensor: &mut TensorReader<'_>) -> Result<Self>;
+
+    /// Whether it is a vector with a value that is not zero.
+    fn is_nonzero_vector(&self) -> bool;
+}
+
+impl Kept for Vec<f32> {
+    fn read(spec: &ParamSpec, tensor: &mut TensorReader<'_>) -> Result<Self> {
+        let mut values = vec![0.0; spec.len()];
+        tensor.fill(&mut values)?;
+        Ok(values)
+    }
+
+    fn is_nonzero_vector(&self) -> bool {
+        self.iter().any(|value| *value != 0.0)
+    }
+}
+
+impl Kept for Rounded {
+    fn read(spec: &ParamSpec, tensor: &mut TensorReader<'_>) -> Result<Self> {
+        Self::read(spec, |values| tensor.fill(values))
+    }
+
+    fn is_nonzero_vector(&self) -> bool {
+        matches!(self, Self::Full(values) if values.is_nonzero_vector())
+    }
 }
 
 /// The file or files that hold the weights; never none.
@@ -89,12 +135,12 @@ pub fn shard_names(dir: &Path) -> Result<Vec<String>> {
 }
 
 /// Tensors found so far, by GPT-2's names without a prefix.
-struct Weights {
+struct Weights<T> {
     specs: HashMap<String, ParamSpec>,
-    values: HashMap<String, Vec<f32>>,
+    values: HashMap<String, T>,
 }
 
-impl Weights {
+impl<T: Kept> Weights<T> {
     fn new(config: &ModelConfig) -> Self {
         // A model without biases is saved with zero biases, so they are expected either way.
         let mut specs = param_specs(&ModelConfig { bias: true, ..config.clone() });
@@ -122,7 +168,7 @@ impl Weights {
             if info.shape != spec.shape {
                 return fault(format!("has shape {:?}, expected {:?}", info.shape, spec.shape));
             }
-            if values_of(info.dtype, &[], &mut Vec::new()).is_none() {
+            if size_of_value(info.dtype).is_none() {
                 return fault(format!("is {:?}, expected F32, F16 or BF16", info.dtype));
             }
             if self.values.contains_key(name) || found.iter().any(|(other, _, _)| other == name) {
@@ -131,21 +177,17 @@ impl Weights {
             found.push((name.to_owned(), full_name.clone(), info));
         }
         let read = found.into_par_iter().map(|(name, full_name, info)| {
-            let values = read_tensor(path, start, info)?;
-            if values.iter().fold(false, |bad, value| bad | !value.is_finite()) {
-                let message = format!(
-                    "tensor `{full_name}` holds values that are not finite: the model is broken"
-                );
-                return Err(ModelError::file(path, message));
-            }
+            let mut tensor = TensorReader::open(path, &full_name, start, info)?;
+            let values = T::read(&self.specs[&name], &mut tensor)?;
             Ok((name, values))
         });
-        self.values.extend(read.collect::<Result<Vec<_>>>()?);
+        let read = read.collect::<Result<Vec<_>>>()?;
+        self.values.extend(read);
         Ok(())
     }
 
     /// The values in canonical order, after the checks that need all of them.
-    fn into_values(mut self, config: &ModelConfig, path: &Path) -> Result<Vec<Vec<f32>>> {
+    fn into_values(mut self, config: &ModelConfig, path: &Path) -> Result<Vec<T>> {
         if let Some(head) = self.values.remove(LM_HEAD)
             && self.values.get(WTE).is_some_and(|wte| *wte != head)
         {
@@ -162,10 +204,9 @@ impl Weights {
             let message = format!("tensors are missing: {}", missing.join(", "));
             return Err(ModelError::file(path, message));
         }
-        let values: Vec<Vec<f32>> =
-            specs.iter().filter_map(|spec| self.values.remove(&spec.name)).collect();
+        let values = specs.iter().filter_map(|spec| self.values.remove(&spec.name)).collect();
         // Only the biases of a model that says it has none are left.
-        match self.values.iter().find(|(_, bias)| bias.iter().any(|value| *value != 0.0)) {
+        match self.values.iter().find(|(_, bias)| bias.is_nonzero_vector()) {
             None => Ok(values),
             Some((name, _)) => {
                 let message = format!("config.json says bias = false, but `{name}` is not zero");
@@ -216,33 +257,62 @@ fn header(path: &Path) -> Result<(Metadata, u64)> {
 /// How much of a file is read at a time, in bytes; it stays in the cache until it is converted.
 const PIECE: usize = 256 << 10;
 
-/// The values of one tensor, as f32.
-fn read_tensor(path: &Path, start: u64, info: &TensorInfo) -> Result<Vec<f32>> {
-    let io = |e| ModelError::io("read", path, e);
-    let mut file = File::open(path).map_err(io)?;
-    let (begin, end) = info.data_offsets;
-    file.seek(SeekFrom::Start(start + begin as u64)).map_err(io)?;
-    let mut values = Vec::with_capacity(info.shape.iter().product());
-    let mut piece = vec![0; PIECE.min(end - begin)];
-    let mut left = end - begin;
-    while left > 0 {
-        let piece = &mut piece[..left.min(PIECE)];
-        file.read_exact(piece).map_err(io)?;
-        values_of(info.dtype, piece, &mut values);
-        left -= piece.len();
-    }
-    Ok(values)
+/// The values of one tensor, one after the other.
+struct TensorReader<'a> {
+    path: &'a Path,
+    name: &'a str,
+    file: File,
+    dtype: Dtype,
+    piece: Vec<u8>,
 }
 
-/// Adds values that lie in a file as `dtype`; `None` for one that is not read.
-fn values_of(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) -> Option<()> {
+impl<'a> TensorReader<'a> {
+    fn open(path: &'a Path, name: &'a str, start: u64, info: &TensorInfo) -> Result<Self> {
+        let io = |e| ModelError::io("read", path, e);
+        let mut file = File::open(path).map_err(io)?;
+        let (begin, end) = info.data_offsets;
+        file.seek(SeekFrom::Start(start + begin as u64)).map_err(io)?;
+        Ok(Self { path, name, file, dtype: info.dtype, piece: vec![0; PIECE.min(end - begin)] })
+    }
+
+    /// Reads as many of the next values as there is room for, which must not be more than are left.
+    fn fill(&mut self, values: &mut [f32]) -> Result<()> {
+        let size = size_of_value(self.dtype).unwrap_or(1);
+        for values in values.chunks_mut((self.piece.len() / size).max(1)) {
+            let piece = &mut self.piece[..values.len() * size];
+            self.file.read_exact(piece).map_err(|e| ModelError::io("read", self.path, e))?;
+            convert(self.dtype, piece, values);
+            if values.iter().fold(false, |bad, value| bad | !value.is_finite()) {
+                let name = self.name;
+                let message = format!(
+                    "tensor `{name}` holds values that are not finite: the model is broken"
+                );
+                return Err(ModelError::file(self.path, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a value that lies in a file as `dtype`; `None` for one that is not read.
+fn size_of_value(dtype: Dtype) -> Option<usize> {
+    match dtype {
+        Dtype::F32 => Some(4),
+        Dtype::F16 | Dtype::BF16 => Some(2),
+        _ => None,
+    }
+}
+
+fn convert(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
     let (words, _) = bytes.as_chunks::<4>();
     let (halves, _) = bytes.as_chunks::<2>();
     match dtype {
-        Dtype::F32 => values.extend(words.iter().map(|b| f32::from_le_bytes(*b))),
-        Dtype::F16 => values.extend(halves.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
-        Dtype::BF16 => values.extend(halves.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
-        _ => return None,
+        Dtype::F16 => put(values, halves, |b| f16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => put(values, halves, |b| bf16::from_le_bytes(b).to_f32()),
+        _ => put(values, words, f32::from_le_bytes),
     }
-    Some(())
+}
+
+fn put<const N: usize>(values: &mut [f32], from: &[[u8; N]], convert: impl Fn([u8; N]) -> f32) {
+    values.iter_mut().zip(from).for_each(|(value, bytes)| *value = convert(*bytes));
 }

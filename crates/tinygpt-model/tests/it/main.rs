@@ -6,4 +6,5 @@ mod gguf;
 mod golden;
 mod hf;
 mod laws;
+mod quantized;
 mod sampling;

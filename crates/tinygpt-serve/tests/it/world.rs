@@ -42,7 +42,7 @@ pub(crate) fn served() -> Served {
     let gpt = Gpt::init(config, 7, &Device::Cpu).unwrap();
     let card = Card { name: MODEL.to_owned(), ..Card::default() };
     // Nothing ends a document: the length of every text is known.
-    Served { gpt, bos: tokenizer.eot_id(), eos: None, tokenizer, card }
+    Served { model: Box::new(gpt), bos: tokenizer.eot_id(), eos: None, tokenizer, card }
 }
 
 impl World {

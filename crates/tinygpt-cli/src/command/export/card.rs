@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tinygpt_data::{Meta, Recipe, SourceSpec};
+use tinygpt_model::Gpt;
 use tinygpt_train::checkpoint::{self, State};
 use tinygpt_train::metrics::{self, Line};
 use tinygpt_train::{EvalRecord, InitFrom, TrainConfig};
@@ -30,7 +31,7 @@ pub(super) struct Card {
 
 impl Card {
     /// Collects what is beside the model.
-    pub(super) fn of(opened: &Opened) -> Result<Self> {
+    pub(super) fn of(opened: &Opened<Gpt>) -> Result<Self> {
         let state = checkpoint::state_of(&opened.dir)?;
         let config = state.as_ref().map(|state| &state.config);
         let meta = state.as_ref().and_then(|state| {
@@ -155,8 +156,8 @@ fn evaluation(dir: &Path, state: &State) -> Option<EvalRecord> {
     })
 }
 
-fn shape(opened: &Opened) -> String {
-    let config = opened.gpt.config();
+fn shape(opened: &Opened<Gpt>) -> String {
+    let config = opened.model.config();
     let tokenizer = &opened.tokenizer;
     format!(
         "| parameters | layers | heads | width | context | vocabulary | tokenizer |\n\

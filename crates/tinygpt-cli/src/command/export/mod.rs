@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::{CONFIG_FILE_NAME, FILE_NAME};
-use tinygpt_model::ModelConfig;
 use tinygpt_model::gguf::{self, Metadata, Value, WeightType};
 use tinygpt_model::hf;
+use tinygpt_model::{Gpt, ModelConfig};
 use tinygpt_train::checkpoint::durable;
 
 use super::sample::Opened;
@@ -82,7 +82,7 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// A tokenizer that the format cannot express, a disk that refuses.
-pub(super) fn write(export: &Export, opened: &Opened) -> Result<Ended> {
+pub(super) fn write(export: &Export, opened: &Opened<Gpt>) -> Result<Ended> {
     let path = &export.path;
     let part = durable::part_of(path);
     remove(&part)?;
@@ -101,7 +101,7 @@ pub(super) fn write(export: &Export, opened: &Opened) -> Result<Ended> {
         return Err(error).with_context(|| format!("cannot write {}", path.display()));
     }
     say(&format!("written: {}", path.display()));
-    say(&next(export, opened.gpt.config()));
+    say(&next(export, opened.model.config()));
     Ok(Ended::Done)
 }
 
@@ -143,17 +143,17 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-fn write_gguf(opened: &Opened, weights: WeightType, part: &Path) -> Result<()> {
-    let Opened { gpt, tokenizer, special, .. } = opened;
+fn write_gguf(opened: &Opened<Gpt>, weights: WeightType, part: &Path) -> Result<()> {
+    let Opened { model: gpt, tokenizer, special, .. } = opened;
     let name = card::Card::of(opened)?.name;
     let mut metadata: Metadata = vec![("general.name".to_owned(), Value::String(name))];
     metadata.extend(vocabulary::metadata(&tokenizer.vocabulary()?, *special)?);
     Ok(gguf::write_file(gpt, tokenizer.vocab_size(), weights, metadata, part)?)
 }
 
-fn write_hf(opened: &Opened, part: &Path) -> Result<()> {
+fn write_hf(opened: &Opened<Gpt>, part: &Path) -> Result<()> {
     fs::create_dir(part).with_context(|| format!("cannot create {}", part.display()))?;
-    hf::write_dir(&opened.gpt, part, &opened.special)?;
+    hf::write_dir(&opened.model, part, &opened.special)?;
     opened.tokenizer.save(part)?;
     let text = card::Card::of(opened)?.text();
     fs::write(part.join(card::FILE_NAME), text).context("cannot write the model card")

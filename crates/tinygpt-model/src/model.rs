@@ -1,0 +1,30 @@
+//! [`Model`]: what can write text, in whatever form its weights are.
+
+use std::fmt::Debug;
+
+use crate::config::ModelConfig;
+use crate::decoder::Decoder;
+use crate::error::Result;
+
+/// A model that decodes: [`crate::Gpt`], or [`crate::QuantizedGpt`], which can do nothing else.
+pub trait Model: Debug + Send {
+    /// Its shape.
+    fn config(&self) -> &ModelConfig;
+
+    /// A decoder with slots for `n_slots` sequences of `block_size` tokens each.
+    ///
+    /// # Errors
+    /// [`crate::ModelError::Request`] if `n_slots` is 0, [`crate::ModelError::Tensor`] if the device
+    /// refuses.
+    fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>>;
+}
+
+impl<M: Model + ?Sized> Model for Box<M> {
+    fn config(&self) -> &ModelConfig {
+        (**self).config()
+    }
+
+    fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>> {
+        (**self).decoder(n_slots)
+    }
+}

@@ -1,0 +1,135 @@
+//! [`QuantizedGpt`]: a model whose matrices are 8-bit numbers, which writes text and does nothing else.
+//!
+//! It is rounded once, while it is read ([`crate::hf::read_quantized`]), so that its weights are never in
+//! memory in another form, and all its decoders read the same matrices. Vectors and the positions' table
+//! stay f32: they are few, and no product reads them.
+
+use std::sync::Arc;
+
+use candle_core::Device;
+use tinygpt_kernels::quantized::ByteMatrix;
+
+use crate::config::ModelConfig;
+use crate::decoder::Decoder;
+use crate::error::Result;
+use crate::gpt::Gpt;
+use crate::model::Model;
+use crate::params::{ModelParts, ParamSpec, Params};
+
+/// A parameter of a quantised model.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Rounded {
+    /// A vector or the positions' table, as it was.
+    Full(Vec<f32>),
+    /// A matrix or the tokens' table.
+    Bytes(ByteMatrix),
+}
+
+impl Rounded {
+    /// Rounds what products read of a parameter whose values `next` fills in, one stretch after the
+    /// other.
+    pub(crate) fn read(
+        spec: &ParamSpec,
+        mut next: impl FnMut(&mut [f32]) -> Result<()>,
+    ) -> Result<Self> {
+        match (spec.name.as_str(), spec.shape.as_slice()) {
+            (name, &[rows, columns]) if name != "wpe.weight" => {
+                let is_table = name == "wte.weight";
+                Ok(Self::Bytes(ByteMatrix::read((rows, columns), is_table, next)?))
+            }
+            _ => {
+                let mut values = vec![0.0; spec.len()];
+                next(&mut values)?;
+                Ok(Self::Full(values))
+            }
+        }
+    }
+
+    /// The values as f32.
+    fn to_f32(&self) -> Vec<f32> {
+        match self {
+            Self::Full(values) => values.clone(),
+            Self::Bytes(matrix) => matrix.values(),
+        }
+    }
+}
+
+/// All parameters of a quantised model.
+pub(crate) type QuantizedParts = ModelParts<Rounded>;
+
+/// A GPT-2 of 8-bit weights, 32 to a scale (GGUF's `Q8_0`), on the CPU.
+///
+/// It takes little more than a quarter of a [`Gpt`]'s memory, and its decoders read as much less.
+#[derive(Debug)]
+pub struct QuantizedGpt {
+    config: ModelConfig,
+    parts: Arc<QuantizedParts>,
+    n_threads: usize,
+}
+
+impl QuantizedGpt {
+    /// Takes parameters in canonical order.
+    pub(crate) fn from_ordered(config: ModelConfig, values: Vec<Rounded>) -> Result<Self> {
+        let parts = Arc::new(ModelParts::from_ordered(&config, values)?);
+        Ok(Self { config, parts, n_threads: 1 })
+    }
+
+    /// How many threads its decoders use; at least one.
+    pub fn set_threads(&mut self, n_threads: usize) {
+        self.n_threads = n_threads.max(1);
+    }
+
+    /// The same model with the rounded weights as f32, for what only a [`Gpt`] can do, such as a loss.
+    ///
+    /// # Errors
+    /// [`crate::ModelError::Tensor`] if there is no memory for it.
+    pub fn to_gpt(&self) -> Result<Gpt> {
+        let values = self.parts.iter().map(Rounded::to_f32).collect();
+        let mut gpt = Gpt::from_params(Params::from_values(&self.config, values, &Device::Cpu)?)?;
+        gpt.set_threads(self.n_threads);
+        Ok(gpt)
+    }
+}
+
+impl Model for QuantizedGpt {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>> {
+        Decoder::quantized(&self.config, &self.parts, self.n_threads, n_slots)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::params::param_specs;
+
+    #[test]
+    fn decoders_share_the_weights() {
+        let config = ModelConfig {
+            vocab_size: 11,
+            block_size: 8,
+            n_layer: 1,
+            n_head: 2,
+            n_embd: 8,
+            dropout: 0.0,
+            bias: false,
+        };
+        let zeros = |spec| {
+            Rounded::read(&spec, |values| {
+                values.fill(0.0);
+                Ok(())
+            })
+        };
+        let values = param_specs(&config).into_iter().map(zeros).collect::<Result<_>>().unwrap();
+        let mut model = QuantizedGpt::from_ordered(config, values).unwrap();
+        model.set_threads(2);
+        let decoders = [model.decoder(1).unwrap(), model.decoder(2).unwrap()];
+        assert!(Arc::strong_count(&model.parts) >= 3, "each decoder has a handle for its helper");
+        drop(decoders);
+        assert_eq!(Arc::strong_count(&model.parts), 1);
+    }
+}
