@@ -29,10 +29,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import data  # noqa: E402
 import decode  # noqa: E402
 import peers  # noqa: E402
+import serving  # noqa: E402
 import steps  # noqa: E402
 import turns  # noqa: E402
 
-SECTIONS = {section.NAME: section for section in [steps, decode, data]}
+SECTIONS = {section.NAME: section for section in [steps, decode, serving, data]}
 PAGE = turns.ROOT / "docs" / "bench.md"
 
 
