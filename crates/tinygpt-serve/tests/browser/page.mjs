@@ -128,9 +128,9 @@ async function visit(browser, origin, name, options) {
 }
 
 const { server, origin } = await serve();
-process.on("exit", () => server.kill("SIGINT"));
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+let browser;
 try {
+  browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
   const desktop = { viewport: { width: 1200, height: 860 } };
   const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
   await visit(browser, origin, "desktop-light", { ...desktop, colorScheme: "light" });
@@ -138,6 +138,7 @@ try {
   await visit(browser, origin, "phone-light", { ...phone, colorScheme: "light" });
   await visit(browser, origin, "phone-dark", { ...phone, colorScheme: "dark" });
 } finally {
-  await browser.close();
+  await browser?.close();
+  server.kill("SIGINT");
 }
 console.log("all as it should be");
