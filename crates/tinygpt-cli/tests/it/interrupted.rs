@@ -169,7 +169,10 @@ fn a_stopped_run_clears_away_what_is_half_made() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!dir.path().join("data/tiny_stories/.bpe.part").exists());
     let (n_part_bytes, n_whole) = blobs(dir.path());
-    assert!(n_part_bytes > 50 && n_whole == 1, "what has come is kept");
+    assert!(
+        n_part_bytes > 50 && n_whole == 1,
+        "what has come is kept: {n_part_bytes} bytes of a part and {n_whole} whole"
+    );
     hub.heal();
     let Ran { stdout, .. } = run_command(&mut prepare(dir.path(), &hub)).ok();
     assert!(stdout.contains("16,000 stories"), "{stdout}");
