@@ -13,7 +13,7 @@ use crate::options::Options;
 use crate::usage::UsageError;
 
 /// The keys of a config file, each known to the binary and of the right type.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConfigFile {
     path: PathBuf,
     values: Map<String, Value>,

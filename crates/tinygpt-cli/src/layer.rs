@@ -25,7 +25,7 @@ pub enum Origin {
 }
 
 /// The merged options of a binary, each value with its origin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Layered<O> {
     /// The strongest value of each key.
     pub options: O,
@@ -48,6 +48,18 @@ impl<O: Options> Layered<O> {
             .map_err(|error| UsageError::new(error.to_string()))?;
         options.derive();
         Ok(Self { options, flags, file })
+    }
+
+    /// The same with another value of `key`, as if a flag had said it.
+    ///
+    /// # Errors
+    /// If the key's values are of another kind.
+    pub fn with(mut self, key: &str, value: Value) -> serde_json::Result<Self> {
+        let mut all = serde_json::to_value(&self.options)?;
+        all[key] = value.clone();
+        self.options = serde_json::from_value(all)?;
+        self.flags.insert(key.to_owned(), value);
+        Ok(self)
     }
 
     /// Where the value of `key` came from.
@@ -77,7 +89,8 @@ impl<O: Options> Layered<O> {
         }
     }
 
-    fn value(&self, key: &str) -> Value {
+    /// The value of `key` as JSON.
+    pub fn value(&self, key: &str) -> Value {
         match serde_json::to_value(&self.options) {
             Ok(Value::Object(mut all)) => all.remove(key).unwrap_or_default(),
             _ => Value::Null,

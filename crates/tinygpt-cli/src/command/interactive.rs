@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tinygpt_data::Tokenizer;
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{Event, Model, generate};
+use tinygpt_model::{Event, Model, StopReason, generate};
 use tinygpt_train::StopFlag;
 
 use super::rendering::Rendering;
@@ -30,7 +30,7 @@ const GREETING: &str = "a line begins a text, an empty line goes on with it, /re
 
 const HELP: &str = "\
   TEXT            begin a text (// at its start stands for one /)
-  an empty line   go on with the text
+  an empty line   go on with the text, or to another one where the model has ended it
   /retry          write the last part again, differently
   /new            begin a document without a text
   /settings       tell all settings
@@ -99,6 +99,14 @@ struct Text {
     written: Vec<u32>,
     /// Its sample number: parts of the same beginning differ.
     sample_idx: u64,
+    /// Whether the model has ended the document.
+    is_over: bool,
+}
+
+impl Text {
+    fn new(before: Vec<u32>, opening: String, sample_idx: u64) -> Self {
+        Self { before, opening, written: Vec::new(), sample_idx, is_over: false }
+    }
 }
 
 /// A model and a person's settings.
@@ -106,8 +114,10 @@ struct Session<'a> {
     model: &'a dyn Model,
     tokenizer: &'a Tokenizer,
     special: SpecialTokens,
-    layered: &'a Layered<SampleOptions>,
-    options: SampleOptions,
+    /// As the command line says.
+    first: Layered<SampleOptions>,
+    /// As they are now, and what that means.
+    layered: Layered<SampleOptions>,
     settings: SampleSettings,
     out: Output,
     stop: StopFlag,
@@ -120,15 +130,15 @@ struct Session<'a> {
 /// An input that cannot be read, a model that is broken.
 pub(super) fn interact(
     (model, tokenizer, special): (&dyn Model, &Tokenizer, SpecialTokens),
-    layered: &Layered<SampleOptions>,
+    (layered, settings): (Layered<SampleOptions>, SampleSettings),
     start: Option<String>,
     out: Output,
 ) -> Result<Ended> {
     let stop = StopFlag::new();
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
-    let (options, settings) = (layered.options.clone(), layered.resolve()?);
+    let first = layered.clone();
     let mut session =
-        Session { model, tokenizer, special, layered, options, settings, out, stop, signals };
+        Session { model, tokenizer, special, first, layered, settings, out, stop, signals };
     let mut lines = LineReader::new();
     if lines.has_person() {
         say(GREETING);
@@ -157,17 +167,20 @@ pub(super) fn interact(
 impl Session<'_> {
     /// Does what a line asks for; how the session ends, if it does.
     fn obey(&mut self, command: Command, text: &mut Option<Text>) -> Result<Option<Ended>> {
-        let new = |before, opening| Text { before, opening, written: Vec::new(), sample_idx: 0 };
+        let document = vec![self.special.bos];
         let next = match (command, text.take()) {
             (Command::Quit, _) => return Ok(Some(Ended::Done)),
-            (Command::Begin(opening), _) => new(self.tokenizer.encode(&opening)?, opening),
+            (Command::Begin(opening), _) => Text::new(self.tokenizer.encode(&opening)?, opening, 0),
             (Command::New, _) | (Command::GoOn | Command::Retry, None) => {
-                new(vec![self.special.bos], String::new())
+                Text::new(document, String::new(), 0)
+            }
+            (Command::GoOn, Some(last)) if last.is_over => {
+                say("the model has ended that text, here is another");
+                Text::new(document, String::new(), last.sample_idx + 1)
             }
             (Command::GoOn, Some(last)) => {
                 let before = [last.before, last.written].concat();
-                let (opening, written) = (String::new(), Vec::new());
-                Text { before, opening, written, sample_idx: last.sample_idx + 1 }
+                Text::new(before, String::new(), last.sample_idx + 1)
             }
             (Command::Retry, Some(last)) => Text { sample_idx: last.sample_idx + 1, ..last },
             (other, unchanged) => {
@@ -198,13 +211,16 @@ impl Session<'_> {
         let params = self.settings.params(self.tokenizer, self.special.eos);
         let mut rendering = Rendering::new(form, self.tokenizer, &self.settings.stop);
         write(&rendering.open(&text.opening), form, &mut self.out)?;
-        let mut failure = None;
+        let (mut failure, mut is_over) = (None, false);
         let samples = text.sample_idx..text.sample_idx + 1;
         let (out, stop) = (&mut self.out, &self.stop);
         generate(self.model, &text.before, &params, samples, &mut |index, event| {
             let rendered = match event {
                 Event::Token { id, logprobs } => rendering.push(id, logprobs),
-                Event::End(reason) => rendering.end(index, &text.opening, reason),
+                Event::End(reason) => {
+                    is_over = reason == StopReason::Eos;
+                    rendering.end(index, &text.opening, reason)
+                }
                 Event::Failed(_) => Ok(String::new()),
             };
             let written = rendered.map_err(Into::into).and_then(|text| write(&text, form, out));
@@ -215,41 +231,38 @@ impl Session<'_> {
             }
             ControlFlow::Continue(())
         })?;
-        text.written = rendering.ids().collect();
+        (text.written, text.is_over) = (rendering.ids().collect(), is_over);
         self.signals.end_at_once();
         failure.map_or(Ok(()), Err)
     }
 
     fn tell_settings(&self) {
-        let values = serde_json::to_value(&self.options).unwrap_or_default();
         for name in NAMES {
-            say(&format!("  {name:<20}{}", values[name]));
+            say(&format!("  {name:<20}{}", self.layered.value(name)));
         }
     }
 
     /// Changes a setting, held to what the flag of its name may be.
     fn set(&mut self, name: &'static str, value: &str) {
         match self.changed(name, value.trim()) {
-            Ok((options, settings)) => {
-                (self.options, self.settings) = (options, settings);
-                let values = serde_json::to_value(&self.options).unwrap_or_default();
-                say(&format!("{name} is {}", values[name]));
+            Ok((layered, settings)) => {
+                say(&format!("{name} is {}", layered.value(name)));
+                (self.layered, self.settings) = (layered, settings);
             }
             Err(error) => say(&format!("{error:#}")),
         }
     }
 
-    fn changed(&self, name: &str, value: &str) -> Result<(SampleOptions, SampleSettings)> {
-        let mut values = serde_json::to_value(&self.options)?;
-        values[name] = match (name, value) {
-            (_, "") => serde_json::to_value(&self.layered.options)?[name].clone(),
+    fn changed(&self, name: &str, value: &str) -> Result<(Layered<SampleOptions>, SampleSettings)> {
+        let wanted = match (name, value) {
+            (_, "") => self.first.value(name),
             ("stop", text) => Value::from(vec![text]),
             (_, number) => serde_json::from_str(number).unwrap_or_else(|_| Value::from(number)),
         };
-        let fault = || format!("{name} cannot be {value}");
-        let options: SampleOptions = serde_json::from_value(values).with_context(fault)?;
-        let settings = Layered::new(&options, None)?.resolve()?;
-        Ok((options, settings))
+        let changed = self.layered.clone().with(name, wanted);
+        let layered = changed.with_context(|| format!("{name} cannot be {value}"))?;
+        let settings = layered.resolve()?;
+        Ok((layered, settings))
     }
 }
 

@@ -51,7 +51,8 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     let Opened { tokenizer, model, special, .. } = opened;
     let start = opening(&settings.start)?;
     if settings.interactive {
-        return interact((&*model, &tokenizer, special), layered, start, Output::lock());
+        let asked = (layered.clone(), settings);
+        return interact((&*model, &tokenizer, special), asked, start, Output::lock());
     }
     let teller = storyteller(start, &*model, &tokenizer, special.bos)?;
     let params = settings.params(&tokenizer, special.eos);

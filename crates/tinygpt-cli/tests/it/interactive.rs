@@ -71,3 +71,34 @@ fn wrong_commands_are_told_and_change_nothing() {
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("`interactive` is true"), "{}", refused.stderr);
 }
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_stops_the_text_and_not_the_program() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    let dir = trained();
+    let mut command = command("sample", dir.path());
+    command.args(ARGS.split_whitespace()).args(["--max-new-tokens", "100000000"]);
+    // Nothing that would end the text by itself.
+    command.args(["--temperature", "0"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = child.stdin.take().unwrap();
+    let mut written = child.stdout.take().unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap());
+    lines.write_all(b"Line\n").unwrap();
+    written.read_exact(&mut [0; 200]).unwrap();
+    let id = child.id().to_string();
+    let sent = std::process::Command::new("kill").args(["-INT", &id]).status().unwrap();
+    assert!(sent.success());
+    // What is asked next is answered: the text is over, the program is not.
+    lines.write_all(b"/max-new-tokens 3\n/new\n").unwrap();
+    let mut line = String::new();
+    told.read_line(&mut line).unwrap();
+    assert_eq!(line, "max_new_tokens is 3\n");
+    drop(lines);
+    let mut rest = String::new();
+    written.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with('\n'), "{rest}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
