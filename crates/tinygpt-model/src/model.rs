@@ -18,13 +18,3 @@ pub trait Model: Debug + Send {
     /// refuses.
     fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>>;
 }
-
-impl<M: Model + ?Sized> Model for Box<M> {
-    fn config(&self) -> &ModelConfig {
-        (**self).config()
-    }
-
-    fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>> {
-        (**self).decoder(n_slots)
-    }
-}

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tinygpt_data::Encoding;
+use tinygpt_data::{Encoding, Source};
 use tinygpt_model::ModelConfig;
 
 use crate::adamw::AdamWConfig;
@@ -37,9 +37,6 @@ pub enum InitFrom {
     },
 }
 
-/// What a model on the hub begins with.
-const HUB_PREFIX: &str = "hub:";
-
 impl InitFrom {
     /// The directory of the model to fine-tune, if one is; empty until one of the hub was brought.
     pub fn model_dir(&self) -> Option<&Path> {
@@ -59,7 +56,7 @@ impl FromStr for InitFrom {
             "resume" => Ok(Self::Resume),
             "auto" => Ok(Self::Auto),
             "" => Err("expected scratch, resume, auto, a directory or hub:owner/name".to_string()),
-            name if name.starts_with(HUB_PREFIX) => {
+            name if matches!(Source::from(name), Source::Hub { .. }) => {
                 Ok(Self::Hub { name: name.to_string(), dir: PathBuf::new() })
             }
             dir => Ok(Self::Dir(PathBuf::from(dir))),

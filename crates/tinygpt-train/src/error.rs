@@ -12,7 +12,7 @@ use tinygpt_data::DataError;
 use tinygpt_model::ModelError;
 
 use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
-use crate::report::short;
+use crate::report::few_digits;
 
 /// One fault of a configuration: which key, what it holds and what it may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -333,7 +333,7 @@ fn circumstances(
 ) -> String {
     let mut text = format!("learning rate {learning_rate:e}");
     if last_grad_norm.is_finite() {
-        text += &format!(", gradient norm of the update before {}", short(last_grad_norm, 4));
+        text += &format!(", gradient norm of the update before {}", few_digits(last_grad_norm, 4));
     }
     if let Some(Range { start, end }) = windows {
         text += &format!(", batch of windows {start} to {}", end - 1);

@@ -39,7 +39,7 @@ pub use config::{InitFrom, OnNonFinite, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError};
 pub use evaluate::{EvalSet, SplitLoss};
 pub use report::{
-    EvalRecord, Profile, Report, RunSummary, Saved, Silent, SkipRecord, StepRecord, short,
+    EvalRecord, Profile, Report, RunSummary, Saved, Silent, SkipRecord, StepRecord, few_digits,
 };
 pub use stop::StopFlag;
 pub use tinygpt_kernels::profile::{Entry as ProfileEntry, Op as ProfileOp};

@@ -160,7 +160,7 @@ pub struct Saved {
 
 /// `0.8431`, and from a million on `1.0000e30`: losses and norms of a run that explodes have dozens of
 /// digits before the point, of which the first few say all.
-pub fn short(number: f64, decimals: usize) -> String {
+pub fn few_digits(number: f64, decimals: usize) -> String {
     if number.abs() < 1e6 {
         format!("{number:.decimals$}")
     } else {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use anyhow::Result;
 use candle_core::Device;
 use tinygpt_data::{Meta, TokenStream};
-use tinygpt_model::{Gpt, Model, hf};
+use tinygpt_model::{Gpt, Model as _, QuantizedGpt, hf};
 use tinygpt_train::EvalSet;
 use tinygpt_train::checkpoint;
 
@@ -22,7 +22,7 @@ const MAX_FLOPS: f64 = 3e11;
 ///
 /// # Errors
 /// A model that cannot be read, or computed with.
-pub(super) fn tell_cost(opened: &Opened<Box<dyn Model>>, threads: usize) -> Result<()> {
+pub(super) fn tell_cost(opened: &Opened<QuantizedGpt>, threads: usize) -> Result<()> {
     let losses = match validation(opened)? {
         Some(tokens) => losses(opened, &tokens, threads)?,
         None => None,
@@ -39,7 +39,7 @@ pub(super) fn tell_cost(opened: &Opened<Box<dyn Model>>, threads: usize) -> Resu
 }
 
 /// The validation tokens that the model's own run used, if they are still there.
-fn validation(opened: &Opened<Box<dyn Model>>) -> Result<Option<TokenStream>> {
+fn validation(opened: &Opened<QuantizedGpt>) -> Result<Option<TokenStream>> {
     let Some(state) = checkpoint::state_of(&opened.dir)? else { return Ok(None) };
     let config = &state.config;
     let meta = Meta::find(&config.data_dir, &config.dataset_name, &state.data_fingerprint);
@@ -49,7 +49,7 @@ fn validation(opened: &Opened<Box<dyn Model>>) -> Result<Option<TokenStream>> {
 /// The losses of the model and of the rounded one in nats a token, and over how many; `None` where the
 /// text is shorter than a window.
 fn losses(
-    opened: &Opened<Box<dyn Model>>,
+    opened: &Opened<QuantizedGpt>,
     tokens: &TokenStream,
     threads: usize,
 ) -> Result<Option<(f64, f64, usize)>> {
@@ -65,7 +65,7 @@ fn losses(
         Ok::<_, anyhow::Error>(loss.map(|loss| loss.nats_per_token))
     };
     let before = loss(hf::read_dir(&opened.dir, &Device::Cpu)?)?;
-    let after = loss(hf::read_quantized(&opened.dir)?.to_gpt()?)?;
+    let after = loss(opened.model.to_gpt()?)?;
     let n_tokens = set.n_batches() * seq_len;
     Ok(before.zip(after).map(|(before, after)| (before, after, n_tokens)))
 }

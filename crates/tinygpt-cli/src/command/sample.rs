@@ -41,10 +41,7 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
         let opened = open(&settings, &|dir| hf::read_dir(dir, &device))?;
         return export::write(wanted, &opened);
     }
-    let opened = open(&settings, &|dir| model(dir, &settings, &device))?;
-    if settings.quantize.is_some() {
-        quantize::tell_cost(&opened, settings.threads.unwrap_or(1))?;
-    }
+    let opened = writing(&settings, &device)?;
     if let Some(server) = server {
         return serve::serve(server, layered, &settings, opened);
     }
@@ -69,23 +66,20 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-/// The model in `dir`, ready to write.
-fn model(
-    dir: &Path,
-    settings: &SampleSettings,
-    device: &Device,
-) -> Result<Box<dyn Model>, ModelError> {
+/// The model, ready to write.
+fn writing(settings: &SampleSettings, device: &Device) -> Result<Opened<Box<dyn Model>>> {
     let threads = settings.threads.unwrap_or(1);
     match settings.quantize {
         Some(Quantization::Q8_0) => {
-            let mut model = hf::read_quantized(dir)?;
-            model.set_threads(threads);
-            Ok(Box::new(model))
+            let mut opened = open(settings, &hf::read_quantized)?;
+            opened.model.set_threads(threads);
+            quantize::tell_cost(&opened, threads)?;
+            Ok(opened.boxed())
         }
         None => {
-            let mut gpt = hf::read_dir(dir, device)?;
-            gpt.set_threads(threads);
-            Ok(Box::new(gpt))
+            let mut opened = open(settings, &|dir| hf::read_dir(dir, device))?;
+            opened.model.set_threads(threads);
+            Ok(opened.boxed())
         }
     }
 }
@@ -97,6 +91,14 @@ pub(super) struct Opened<M> {
     pub(super) tokenizer: Tokenizer,
     pub(super) model: M,
     pub(super) special: SpecialTokens,
+}
+
+impl<M: Model + 'static> Opened<M> {
+    /// For whoever takes a model of either kind.
+    fn boxed(self) -> Opened<Box<dyn Model>> {
+        let Self { dir, tokenizer, model, special } = self;
+        Opened { dir, tokenizer, model: Box::new(model), special }
+    }
 }
 
 /// Reads the checkpoint; the one in its place if a trainer has removed it meanwhile.

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tinygpt_train::{
-    EvalRecord, Profile, Report, RunSummary, Saved, SkipRecord, StepRecord, short,
+    EvalRecord, Profile, Report, RunSummary, Saved, SkipRecord, StepRecord, few_digits,
 };
 
 use super::profile::profile_lines;
@@ -147,8 +147,8 @@ fn step_line(record: &StepRecord, mean_ms: f64, max_iters: u64) -> String {
     format!(
         "iter {iter:width$}  loss {}  lr {learning_rate:.2e}  norm {}  {mean_ms:.0} ms  \
          {} tok/s{mfu}  ETA {}",
-        short(f64::from(*loss), 4),
-        short(f64::from(*grad_norm), 2),
+        few_digits(f64::from(*loss), 4),
+        few_digits(f64::from(*grad_norm), 2),
         grouped(tokens_per_second.round() as u64),
         clock(left as f64 * mean_ms / 1000.0)
     )
