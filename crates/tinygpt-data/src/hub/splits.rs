@@ -6,6 +6,7 @@
 use super::HubRequest;
 use super::error::HubError;
 use super::names::{folder, in_split, unsafe_reason};
+use crate::source::by_split;
 
 /// The names under which the split to validate on is looked for, the best first.
 pub(crate) const VALIDATION_NAMES: [&str; 5] = ["validation", "val", "valid", "dev", "test"];
@@ -42,6 +43,9 @@ impl Selected {
         if let Some(folder) = request.folder {
             parquet = in_folder(request, folder, &parquet)?;
         }
+        if let Some(found) = Self::by_words(request, &parquet)? {
+            return Ok(found);
+        }
         let validation = match request.validation {
             [] => Vec::new(),
             [split] if !request.finds_splits => select(request, split, &parquet)?,
@@ -62,6 +66,19 @@ impl Selected {
             select(request, request.train, &parquet)?
         };
         Ok(Self { train, validation })
+    }
+
+    /// The splits that words in the names tell, as in a folder on this machine, if no file is
+    /// named after the training split as the hub names them.
+    fn by_words(request: &HubRequest<'_>, parquet: &[&str]) -> Result<Option<Self>, HubError> {
+        if !request.finds_splits || has_split(parquet, request.train) {
+            return Ok(None);
+        }
+        let Ok(split) = by_split(parquet.to_vec(), |name| *name) else { return Ok(None) };
+        let files =
+            |split: &str, names: Vec<&str>| checked(request, split, names.into_iter(), parquet);
+        let train = files("train", split.train)?;
+        Ok(Some(Self { train, validation: files("validation", split.validation)? }))
     }
 }
 
@@ -171,6 +188,13 @@ mod tests {
             (vec!["d/train/0.parquet", "d/test/0.parquet"], 1, vec!["d/test/0.parquet"]),
             (vec!["train-0.parquet", "train-1.parquet", "x.txt"], 2, vec![]),
             (vec!["data/part-0.parquet", "data/part-1.parquet"], 2, vec![]),
+            (
+                vec!["en-train.parquet", "en-val.parquet", "en-test.parquet"],
+                1,
+                vec!["en-val.parquet"],
+            ),
+            (vec!["training.parquet", "test.parquet"], 1, vec!["test.parquet"]),
+            (vec!["train-0.parquet", "more-train.parquet"], 1, vec![]),
         ] {
             let found = found(None, &listed).map(|(train, val)| (train.len(), val));
             let validation = validation.into_iter().map(str::to_owned).collect();
