@@ -72,7 +72,8 @@ pub enum DataError {
     },
     /// A table without the column that holds the text.
     #[error(
-        "{}{}: no text column `{}`; it has {}; choose one with --text-column",
+        "{}{}: no text column `{}`; it has {}; choose one with --text-column, or join several with \
+         --text-template",
         Shown(path),
         line.map(|line| format!(" line {line}")).unwrap_or_default(),
         clip(column),

@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn lists_and_paths_are_bounded() {
         assert_eq!(quoted_list(&["a", "b", "c"]), "`a`, `b` and `c`");
-        assert_eq!(quoted_list::<&str>(&[]), "none");
+        assert_eq!(quoted_list(&[""; 0]), "none");
         let many: Vec<String> = (0..20_000).map(|i| format!("column {i}")).collect();
         assert!(quoted_list(&many).ends_with("`column 9` and 19990 more"));
         let path = "/data/".to_owned() + &"x".repeat(100_000) + "/last.txt";

@@ -29,15 +29,23 @@ pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
         say(&error.to_string());
         return Ok(Ended::Stopped(signal));
     }
-    let text = result.with_context(|| match &request.source {
-        Some(source) => format!("cannot prepare {source}"),
-        None => format!("cannot prepare `{}`", request.dataset_name),
-    })?;
+    let text = result.map_err(|error| with_source(&request, error))?;
     Output::lock().print(&text)?;
     if layered.options.dry_run != Some(true) {
         say(&format!("next: {}", train_command(&request)));
     }
     Ok(Ended::Done)
+}
+
+/// Adds what could not be prepared, unless the error names it itself.
+fn with_source(request: &PrepareRequest, error: DataError) -> anyhow::Error {
+    let name = match &request.source {
+        Some(source) => source.to_string(),
+        None => format!("`{}`", request.dataset_name),
+    };
+    let is_named = error.to_string().contains(&name);
+    let error = anyhow::Error::from(error);
+    if is_named { error } else { error.context(format!("cannot prepare {name}")) }
 }
 
 /// Prepares, or says what that would be, or reports on what is there; returns what to print.

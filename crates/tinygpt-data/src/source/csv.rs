@@ -48,7 +48,7 @@ impl Table {
             let found = header.iter().position(|column| column == name);
             found.ok_or_else(|| DataError::MissingColumn {
                 path: path.to_path_buf(),
-                line: None,
+                line: Some(1),
                 column: name.clone(),
                 available: header.clone(),
             })
@@ -168,7 +168,45 @@ impl Documents for Table {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::super::tests::{as_usual, file, read};
+    use super::super::{Fields, tests};
     use super::*;
+
+    #[test]
+    fn tables_are_read_by_their_header() {
+        let dir = tempfile::tempdir().unwrap();
+        let quoted = "id,text\r\n1,\"a, \"\"b\"\"\nc\"\r\n2,d\r\n3,\r\n";
+        for (name, content, expected) in [
+            ("a.csv", quoted, &["a, \"b\"\nc", "d"][..]),
+            ("a.csv", "text\na\nb", &["a", "b"]),
+            ("a.csv", "id;text\n1;a, b\n2;c", &["a, b", "c"]),
+            ("a.tsv", "id\ttext\n1\ta, b\n2\tc \"d\"", &["a, b", "c \"d\""]),
+            ("a.csv", "\u{feff}text\nwith a mark", &["with a mark"]),
+            ("a.csv", "text\n", &[]),
+            ("a.csv", "", &[]),
+        ] {
+            let (documents, _) = read(&file(&dir, name, content)).unwrap();
+            assert_eq!(documents, expected, "{name}: {content:?}");
+        }
+        let path = file(&dir, "b.csv", "q,a\nwhy,so\nwho,me");
+        let fields = Fields::template("{q}? {a}!").unwrap();
+        let (documents, _) = tests::read_as(&path, ReadAs { fields, ..as_usual() }).unwrap();
+        assert_eq!(documents, ["why? so!", "who? me!"]);
+    }
+
+    #[test]
+    fn wrong_tables_are_refused_by_place() {
+        let dir = tempfile::tempdir().unwrap();
+        for (content, said) in [
+            (&b"id,story\n1,a"[..], "line 1: no text column `text`; it has `id` and `story`"),
+            (b"id,text\n1,a\n2\n", "line 3: 1 values where the header has 2"),
+            (b"text\nfine\ncaf\xe9 au lait", "invalid UTF-8 at byte 13"),
+        ] {
+            let error = read(&file(&dir, "a.csv", content)).unwrap_err().to_string();
+            assert!(error.contains(said), "{said}: {error}");
+        }
+    }
 
     #[test]
     fn the_delimiter_is_read_off_the_header() {

@@ -183,3 +183,123 @@ fn leftover(name: &str) -> Option<&'static str> {
         is_backup || NAMES.contains(&name) || ENDINGS.iter().any(|end| name.ends_with(end));
     is_leftover.then_some("a leftover")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::super::tests::file;
+    use super::*;
+
+    /// The names of the files that are read of a folder with these, and of those left out.
+    fn listed(names: &[&str], format: Option<Format>) -> (Vec<String>, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        for name in names {
+            file(&dir, name, "text");
+        }
+        let found = expand(&[dir.path().into()], format).unwrap();
+        let left_out = found.left_out.into_iter();
+        let left_out = left_out.map(|file| format!("{}: {}", file.name, file.why)).collect();
+        (found.files.into_iter().map(|file| file.name).collect(), left_out)
+    }
+
+    #[test]
+    fn folders_are_read_sorted_with_the_folders_in_them() {
+        let names = ["b.txt", "a.jsonl", "c.TXT", "sub/x.txt", "sub/deep/y.txt.gz"];
+        let expected = ["a.jsonl", "b.txt", "c.TXT", "sub/deep/y.txt.gz", "sub/x.txt"];
+        assert_eq!(listed(&names, None).0, expected);
+    }
+
+    #[test]
+    fn what_is_no_text_of_the_folder_is_left_out_with_the_reason() {
+        let names = [
+            "a.txt",
+            ".hidden.txt",
+            "._a.txt",
+            "a.txt~",
+            "__MACOSX/a.txt",
+            "b.txt.bak",
+            "README.txt",
+            "notes.md",
+            "meta.json",
+            "LICENSE",
+            "photo.jpg",
+            "prog.py",
+            ".git/x.txt",
+        ];
+        let (read, left_out) = listed(&names, None);
+        assert_eq!(read, ["a.txt"]);
+        let expected = [
+            "._a.txt: hidden",
+            ".git: hidden",
+            ".hidden.txt: hidden",
+            "LICENSE: unknown format",
+            "README.txt: about the data",
+            "__MACOSX: a leftover",
+            "a.txt~: a leftover",
+            "b.txt.bak: a leftover",
+            "meta.json: a table beside texts; specify --format to read it",
+            "notes.md: a document beside data; specify --format to read it",
+            "photo.jpg: unknown format",
+            "prog.py: a document beside data; specify --format to read it",
+        ];
+        assert_eq!(left_out, expected);
+    }
+
+    #[test]
+    fn tables_and_documents_are_read_where_nothing_else_is() {
+        for (names, format, expected) in [
+            (&["a.json", "b.csv", "README.md"][..], None, &["a.json", "b.csv"][..]),
+            (&["notes.md", "prog.py", "README.md"], None, &["notes.md", "prog.py"]),
+            (&["README.md", "x.png"], None, &["README.md"]),
+            (&["a.txt", "b.csv"], Some(Format::Csv), &["b.csv"]),
+            (&["a.jsonl", "b.md", "Makefile"], Some(Format::Text), &["Makefile", "b.md"]),
+            (&["a.train", "b.dev"], None, &["a.train", "b.dev"]),
+        ] {
+            assert_eq!(listed(names, format).0, expected, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_without_text_names_what_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = || expand(&[dir.path().into()], None).unwrap_err().to_string();
+        assert!(message().contains("holds no text; put files"), "{}", message());
+        file(&dir, "photo.jpg", "");
+        assert!(message().contains("holds no text, only `photo.jpg`"), "{}", message());
+    }
+
+    #[test]
+    fn one_file_needs_a_format_that_its_name_or_the_user_tells() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(&dir, "noext", "text");
+        let message = expand(std::slice::from_ref(&path), None).unwrap_err().to_string();
+        assert!(message.contains("noext") && message.contains("--format text"), "{message}");
+        let found = expand(&[path], Some(Format::JsonLines)).unwrap();
+        assert_eq!(found.files[0].format, Format::JsonLines);
+        for (name, content, what) in [
+            ("a.docx", &b"PK\x03\x04 and so on"[..], "a zip archive"),
+            ("a.pdf", b"%PDF-1.4", "a PDF"),
+            ("a.bz2", b"BZh91AY", "bunzip2"),
+        ] {
+            let message = expand(&[file(&dir, name, content)], None).unwrap_err().to_string();
+            assert!(message.contains(name) && message.contains(what), "{message}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_once_and_broken_ones_left_out() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        file(&dir, "sub/a.txt", "a");
+        symlink(dir.path(), dir.path().join("sub/up")).unwrap();
+        symlink(dir.path().join("sub/a.txt"), dir.path().join("link.txt")).unwrap();
+        symlink(dir.path().join("nowhere"), dir.path().join("broken.txt")).unwrap();
+        let found = expand(&[dir.path().into()], None).unwrap();
+        let names: Vec<_> = found.files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["link.txt", "sub/a.txt"]);
+        let left_out: Vec<_> = found.left_out.iter().map(|it| (it.name.as_str(), it.why)).collect();
+        let loops = "a link to a folder that is read already";
+        assert_eq!(left_out, [("broken.txt", "a broken link"), ("sub/up", loops)]);
+    }
+}

@@ -55,7 +55,7 @@ impl Input {
             return Err(DataError::corrupt(
                 path,
                 format!("this looks like {name} without a byte order mark"),
-                format!("convert it with `iconv -f {name} -t UTF-8 OLD > NEW`"),
+                convert(name),
             ));
         }
         let has_mark = head.starts_with(UTF8_MARK);
@@ -195,27 +195,42 @@ fn unreadable(path: &Path, compression: Option<Compression>, error: io::Error) -
 }
 
 /// The error of text that is not UTF-8 at `offset`, with a guess of what it is.
-pub(super) fn not_utf8(path: &Path, offset: u64) -> DataError {
+fn not_utf8(path: &Path, offset: u64) -> DataError {
     let guessed = unpack(path, &Arc::default())
         .map_or(Guess::Unknown, |(_, head, rest)| guess(io::Cursor::new(head).chain(rest), offset));
     let lossy = "or replace such bytes with --lossy";
     let (what, fix) = match guessed {
-        Guess::Encoding(name) => (
-            format!("; it looks like {name}"),
-            format!("convert it with `iconv -f {name} -t UTF-8 OLD > NEW`, {lossy}"),
-        ),
+        Guess::Encoding(name) => {
+            (format!("; it looks like {name}"), format!("{}, {lossy}", convert(name)))
+        }
         Guess::CutOff => (
             ", where the file ends inside a character".to_owned(),
             "the file seems to be cut off: fetch it again, or replace the rest with --lossy"
                 .to_owned(),
         ),
         Guess::Binary => ("; it does not look like text".to_owned(), "give text".to_owned()),
-        Guess::Unknown => (
-            String::new(),
-            format!("convert the file with `iconv -f ENCODING -t UTF-8 OLD > NEW`, {lossy}"),
-        ),
+        Guess::Unknown => (String::new(), format!("{}, {lossy}", convert("ENCODING"))),
     };
     DataError::InvalidUtf8 { path: path.to_path_buf(), offset, what, fix }
+}
+
+/// The error of text of which too much is not UTF-8 to replace it.
+pub(super) fn hardly_utf8(path: &Path, n_replaced: u64, n_bytes: u64) -> DataError {
+    let guessed = unpack(path, &Arc::default())
+        .map_or(Guess::Unknown, |(_, head, rest)| guess(io::Cursor::new(head).chain(rest), 0));
+    let what = format!(
+        "{n_replaced} places in {n_bytes} bytes of text are not UTF-8: too many to replace"
+    );
+    let fix = match guessed {
+        Guess::Encoding(name) => format!("it looks like {name}: {}", convert(name)),
+        Guess::Binary => "it does not look like text: give text".to_owned(),
+        Guess::CutOff | Guess::Unknown => convert("ENCODING"),
+    };
+    DataError::corrupt(path, what, fix)
+}
+
+fn convert(encoding: &str) -> String {
+    format!("convert the file with `iconv -f {encoding} -t UTF-8 OLD > NEW`")
 }
 
 /// Counts the bytes that are read.
@@ -247,5 +262,156 @@ pub(super) fn refuse_unknown(path: &Path) -> DataError {
             None => super::format::unknown(path),
         },
         Err(_) => super::format::unknown(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::io::Write;
+
+    use flate2::write::GzEncoder;
+
+    use super::super::ReadAs;
+    use super::super::tests::{as_usual, file, read, read_as};
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(text: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// `hello` and a new line as `xz` packs it.
+    #[rustfmt::skip]
+    const XZ: &[u8] = &[
+        0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x04, 0xe6, 0xd6, 0xb4, 0x46, 0x02, 0x00, 0x21, 0x01,
+        0x16, 0x00, 0x00, 0x00, 0x74, 0x2f, 0xe5, 0xa3, 0x01, 0x00, 0x05, 0x68, 0x65, 0x6c, 0x6c, 0x6f,
+        0x0a, 0x00, 0x00, 0x00, 0xa5, 0x60, 0x97, 0xf1, 0x94, 0xf6, 0xfd, 0xe0, 0x00, 0x01, 0x1e, 0x06,
+        0xc1, 0x2f, 0xa4, 0x1d, 0x1f, 0xb6, 0xf3, 0x7d, 0x01, 0x00, 0x00, 0x00, 0x00, 0x04, 0x59, 0x5a,
+    ];
+
+    #[test]
+    fn compressed_files_are_read_whatever_their_name_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "A line of many, größer.\n".repeat(50_000);
+        let (head, tail) = text.as_bytes().split_at(text.len() / 2);
+        for (name, bytes) in [
+            ("a.txt.gz", gzip(text.as_bytes())),
+            ("a.txt.zst", zstd(text.as_bytes())),
+            ("gzip.txt", gzip(text.as_bytes())),
+            ("members.txt.gz", [gzip(head), gzip(tail)].concat()),
+            ("frames.txt.zst", [zstd(head), zstd(tail)].concat()),
+            ("plain.txt.gz", text.clone().into_bytes()),
+        ] {
+            assert!(read(&file(&dir, name, bytes)).unwrap().0 == [text.as_str()], "{name}");
+        }
+    }
+
+    #[test]
+    fn damaged_compressed_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = (0..50_000).map(|i| format!("line {i}\n")).collect::<String>().into_bytes();
+        let (gz, zst) = (gzip(&text), zstd(&text));
+        let flipped = |mut bytes: Vec<u8>| {
+            let middle = bytes.len() / 2;
+            bytes[middle..middle + 20].fill(0x55);
+            bytes
+        };
+        for (name, bytes, said) in [
+            ("cut.txt.gz", gz[..gz.len() / 2].to_vec(), "its gzip data is cut off"),
+            ("cut.txt.zst", zst[..zst.len() / 2].to_vec(), "its zstd data is cut off"),
+            ("cut.txt.xz", XZ[..30].to_vec(), "its xz data is"),
+            ("bad.txt.gz", flipped(gz.clone()), "its gzip data is damaged"),
+            ("bad.txt.zst", flipped(zst), "its zstd data is damaged"),
+            ("twice.txt.gz", gzip(&gz), "compressed twice"),
+            ("zip.txt", b"PK\x03\x04".to_vec(), "a zip archive"),
+            ("pdf.txt.gz", gzip(b"%PDF-1.7"), "a PDF"),
+        ] {
+            let error = read(&file(&dir, name, bytes)).err().unwrap();
+            assert_eq!(error.kind(), crate::error::ErrorKind::Corrupt, "{error}");
+            assert!(error.to_string().contains(said), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_takes_too_much_memory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(28).unwrap();
+        encoder.include_contentsize(false).unwrap();
+        encoder.write_all(&[b'a'; 1 << 20]).unwrap();
+        let path = file(&dir, "a.txt.zst", encoder.finish().unwrap());
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("more than 128 MiB") && error.contains("--long"), "{error}");
+    }
+
+    #[test]
+    fn utf_16_with_a_mark_is_decoded_in_every_format() {
+        let dir = tempfile::tempdir().unwrap();
+        let le = |text: &str| -> Vec<u8> {
+            "\u{feff}"
+                .chars()
+                .chain(text.chars())
+                .collect::<String>()
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect()
+        };
+        let be = |text: &str| -> Vec<u8> {
+            "\u{feff}"
+                .chars()
+                .chain(text.chars())
+                .collect::<String>()
+                .encode_utf16()
+                .flat_map(u16::to_be_bytes)
+                .collect()
+        };
+        for (name, bytes) in [
+            ("le.txt", le("größer 🦜")),
+            ("be.txt", be("größer 🦜")),
+            ("le.jsonl", le("{\"text\": \"größer 🦜\"}\n")),
+            ("be.csv", be("id,text\n1,größer 🦜")),
+            ("le.txt.gz", gzip(&le("größer 🦜"))),
+        ] {
+            assert_eq!(read(&file(&dir, name, bytes)).unwrap().0, ["größer 🦜"], "{name}");
+        }
+        let bare: Vec<u8> = "plain words".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let path = file(&dir, "bare.txt", bare);
+        for lossy in [false, true] {
+            let error = read_as(&path, ReadAs { lossy, ..as_usual() }).unwrap_err().to_string();
+            assert!(error.contains("iconv -f UTF-16LE -t UTF-8"), "{error}");
+        }
+    }
+
+    #[test]
+    fn too_much_to_replace_is_another_encoding() {
+        let dir = tempfile::tempdir().unwrap();
+        let lossy = || ReadAs { lossy: true, ..as_usual() };
+        let words = "むかしむかし、あるところに小さな猫がいました。".repeat(50);
+        let (bytes, ..) = encoding_rs::SHIFT_JIS.encode(&words);
+        let path = file(&dir, "sjis.txt", &bytes);
+        let error = read_as(&path, lossy()).unwrap_err().to_string();
+        assert!(error.contains("too many to replace"), "{error}");
+        assert!(error.contains("iconv -f SHIFT_JIS"), "{error}");
+        // A hundredth is not too much.
+        let mostly = "plain words, ".repeat(1_000).into_bytes();
+        let path =
+            file(&dir, "mostly.txt", [&mostly[..], b"\xff ".repeat(100).as_slice()].concat());
+        assert_eq!(read_as(&path, lossy()).unwrap().1.n_replaced, 100);
+        let path = file(&dir, "more.txt", [&mostly[..], b"\xff ".repeat(150).as_slice()].concat());
+        assert!(read_as(&path, lossy()).is_err());
+    }
+
+    #[test]
+    fn xz_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read(&file(&dir, "a.txt.xz", XZ)).unwrap().0, ["hello\n"]);
     }
 }

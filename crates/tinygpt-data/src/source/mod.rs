@@ -175,14 +175,7 @@ impl Files {
         let tally = documents.tally();
         let (n_replaced, n_bytes) = (tally.n_replaced, self.n_text_bytes);
         if n_replaced > FEW_REPLACED && n_replaced * 100 > n_bytes * MAX_REPLACED_PERCENT {
-            return Err(DataError::corrupt(
-                &file.path,
-                format!(
-                    "{n_replaced} places are not UTF-8, in {n_bytes} bytes of text: more than \
-                     {MAX_REPLACED_PERCENT}%"
-                ),
-                "this is another encoding: without --lossy the message says which it may be",
-            ));
+            return Err(input::hardly_utf8(&file.path, n_replaced, n_bytes));
         }
         self.tally += &tally;
         self.n_bytes_read += documents.n_bytes_read();

@@ -244,3 +244,52 @@ impl Documents for PlainText {
         self.input.n_file_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::super::ReadAs;
+    use super::super::tests::{as_usual, file, read, read_as};
+
+    fn split(separator: &str, text: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let separator = separator.parse().unwrap();
+        let path = file(&dir, "a.txt", text);
+        read_as(&path, ReadAs { separator, ..as_usual() }).unwrap().0
+    }
+
+    #[test]
+    fn other_separators_can_be_chosen() {
+        let cases: &[(&str, &str, &[&str])] = &[
+            ("line", "anna\nbo\r\n\n  \nclara", &["anna", "bo", "clara"]),
+            ("line", "  indented\n", &["  indented"]),
+            ("blank", "a\nb\n\nc\n \t\n\nd\n", &["a\nb", "c", "d\n"]),
+            ("blank", "a\r\n\r\n  b\r\n", &["a", "  b\r\n"]),
+            ("blank", "\n\na", &["a"]),
+            ("---", "a---b\n---\nc", &["a", "b", "c"]),
+            (r"\n---\n", "a---b\n---\nc\n", &["a---b", "c\n"]),
+            (r"\n---\n", "a\r\n---\r\nb", &["a", "b"]),
+            ("</s>", "a</s> b\n</s>\n", &["a", "b"]),
+            // With another separator this one is text.
+            ("line", "a<|endoftext|>b\nc", &["a<|endoftext|>b", "c"]),
+        ];
+        for (separator, text, expected) in cases {
+            assert_eq!(split(separator, text), *expected, "{separator}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn separators_are_found_wherever_reading_breaks_off() {
+        // Lines longer than a fragment, documents longer than a piece, separators across both.
+        for n_before in [0, 1, (64 << 10) - 14, (64 << 10) - 5, (1 << 20) - 7, (1 << 20) + 3] {
+            let document = format!("{}y", "x".repeat(n_before));
+            let text = format!("{document}<|endoftext|>\n{document}<|endoftext|>end");
+            let dir = tempfile::tempdir().unwrap();
+            let (documents, _) = read(&file(&dir, "a.txt", text)).unwrap();
+            assert!(documents == [&document, &document, "end"], "{n_before}");
+        }
+        let names: Vec<String> = (0..300_000).map(|i| format!("name {i}")).collect();
+        assert!(split("line", &names.join("\n")) == names);
+        assert!(split("blank", &names.join("\n \n")) == names);
+    }
+}

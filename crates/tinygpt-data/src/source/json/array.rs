@@ -9,6 +9,7 @@ use memchr::{memchr_iter, memchr2};
 
 use super::{MAX_VALUE_BYTES, Parsed, parse};
 use crate::error::DataError;
+use crate::quote::clip;
 use crate::source::input::Input;
 use crate::source::records::{Fault, Records};
 use crate::source::{Documents, Piece, ReadAs, Tally};
@@ -77,10 +78,10 @@ impl JsonValues {
         loop {
             let place = self.place;
             let Some(&byte) = self.peek()?.first() else {
-                return match place {
-                    Place::InArray => Err(self.corrupt("the array is cut off")),
-                    _ => Ok(false),
-                };
+                if place == Place::InArray {
+                    self.cut_off(self.line_number, "the array is cut off")?;
+                }
+                return Ok(false);
             };
             match (byte, place) {
                 (b' ' | b'\t' | b'\r', _) | (b',', Place::InArray) => self.consume(1, 0),
@@ -122,16 +123,26 @@ impl JsonValues {
         }
     }
 
+    /// Counts what the end of the file has cut off as a record.
+    fn cut_off(&mut self, line: u64, what: &str) -> Result<(), DataError> {
+        self.place = Place::BehindArray;
+        self.records.bad(line, what.to_owned(), "fetch the file again", None)
+    }
+
     fn take_value(&mut self) -> Result<(), DataError> {
         let (line, offset) = (self.line_number, self.offset);
         self.read_value()?;
-        match parse(&self.value, &mut self.records, line)? {
+        let finds_lists = self.place == Place::Between;
+        match parse(&self.value, &mut self.records, line, finds_lists)? {
             Parsed::Taken => Ok(()),
-            Parsed::NotUtf8(at) => Err(self.input.not_utf8(offset + at as u64)),
-            Parsed::Unfinished => {
-                let what = "the last value is cut off".to_owned();
-                self.records.bad(line, what, "fetch the file again", None)
+            Parsed::List(key) => {
+                let key = clip(&key);
+                let what = format!("an object with its records in `{key}`, not an array of them");
+                let fix = format!("write the array alone: `jq '.{key}' IN.json > OUT.json`");
+                self.records.bad(line, what, &fix, None)
             }
+            Parsed::NotUtf8(at) => Err(self.input.not_utf8(offset + at as u64)),
+            Parsed::Unfinished => self.cut_off(line, "the last value is cut off"),
             Parsed::Wrong(what) => self.records.bad(line, what, EXPECTED, None),
         }
     }

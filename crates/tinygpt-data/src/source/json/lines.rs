@@ -55,8 +55,8 @@ impl JsonLines {
 
     /// Takes the record of the current line.
     fn take_line(&mut self) -> Result<(), DataError> {
-        match parse(&self.line, &mut self.records, self.line_number)? {
-            Parsed::Taken => Ok(()),
+        match parse(&self.line, &mut self.records, self.line_number, false)? {
+            Parsed::Taken | Parsed::List(_) => Ok(()),
             Parsed::NotUtf8(at) => Err(self.input.not_utf8(self.line_offset + at as u64)),
             Parsed::Unfinished => {
                 let is_last = match self.input.fill_buf() {

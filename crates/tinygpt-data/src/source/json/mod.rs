@@ -18,7 +18,7 @@ use super::{Documents, ReadAs};
 use crate::error::DataError;
 use array::JsonValues;
 use lines::JsonLines;
-use scan::{Record, Repair, ScanFault, keys, record};
+use scan::{Record, Repair, ScanFault, keys, list_key, record};
 
 /// The longest value that is taken for a record and not for a mistake, in bytes.
 const MAX_VALUE_BYTES: u64 = 256 << 20;
@@ -50,10 +50,19 @@ enum Parsed {
     Wrong(String),
     /// The place of the first byte that is not UTF-8.
     NotUtf8(usize),
+    /// An object that has not the wanted fields, but a list under this key.
+    List(String),
 }
 
 /// Takes the text of a record that stands on `line`.
-fn parse(bytes: &[u8], records: &mut Records, line: u64) -> Result<Parsed, DataError> {
+///
+/// Only where an object may be a whole file, `finds_lists`, a list in it may be what is meant.
+fn parse(
+    bytes: &[u8],
+    records: &mut Records,
+    line: u64,
+    finds_lists: bool,
+) -> Result<Parsed, DataError> {
     let mut repair = Repair { lossy: records.read_as.lossy, ..Repair::default() };
     let mut values = Vec::new();
     let found = record(bytes, records.read_as.fields.names(), &mut values, &mut repair);
@@ -69,6 +78,9 @@ fn parse(bytes: &[u8], records: &mut Records, line: u64) -> Result<Parsed, DataE
             return Ok(Parsed::Wrong(format!("not a JSON object ({what}, at column {})", at + 1)));
         }
     };
+    if let (true, Joined::Missing(_), Some(key)) = (finds_lists, &joined, list_key(bytes)) {
+        return Ok(Parsed::List(key));
+    }
     records.tally.n_replaced += repair.n_replaced;
     records.tally.n_half_pairs += repair.n_half_pairs;
     records.take(joined, line, || keys(bytes))?;

@@ -78,18 +78,54 @@ pub(super) fn record<'a>(
     }
 }
 
-/// The first keys of an object, for a message.
+/// The first keys of an object, for a message; of objects in it `outer.inner`.
 pub(super) fn keys(bytes: &[u8]) -> Vec<String> {
-    let mut scan = Scan { bytes, at: 0 };
     let mut keys = Vec::new();
-    scan.skip_white_space();
-    let mut has_more = scan.enter(b'}').unwrap_or(false);
-    while has_more && keys.len() < MAX_KEYS {
-        let Ok(key) = scan.key(&mut Repair { lossy: true, ..Repair::default() }) else { break };
-        keys.push(key.into_owned());
-        has_more = scan.skip_value().is_ok() && scan.more(b'}').unwrap_or(false);
-    }
+    for_each_member(bytes, |key, value| {
+        let mut below = Vec::new();
+        if value.first() == Some(&b'{') {
+            for_each_member(value, |inner, _| {
+                below.push(format!("{key}.{inner}"));
+                below.len() < MAX_KEYS
+            });
+        }
+        if below.is_empty() {
+            below.push(key.to_owned());
+        }
+        keys.append(&mut below);
+        keys.len() < MAX_KEYS
+    });
     keys
+}
+
+/// The first key of an object that has a list of objects or strings.
+pub(super) fn list_key(bytes: &[u8]) -> Option<String> {
+    let mut found = None;
+    for_each_member(bytes, |key, value| {
+        let inner = value.strip_prefix(b"[").unwrap_or_default().trim_ascii_start();
+        if matches!(inner.first(), Some(b'{' | b'"')) {
+            found = Some(key.to_owned());
+        }
+        found.is_none()
+    });
+    found
+}
+
+/// Calls `member` with the members of an object, as long as it returns true.
+fn for_each_member(bytes: &[u8], mut member: impl FnMut(&str, &[u8]) -> bool) {
+    let mut scan = Scan { bytes, at: 0 };
+    scan.skip_white_space();
+    if scan.peek() != Some(b'{') {
+        return;
+    }
+    let mut has_more = scan.enter(b'}').unwrap_or(false);
+    while has_more {
+        let Ok(key) = scan.key(&mut Repair { lossy: true, ..Repair::default() }) else { return };
+        let start = scan.at;
+        let is_whole = scan.skip_value().is_ok();
+        has_more = member(&key, &bytes[start..scan.at]) && is_whole;
+        has_more = has_more && scan.more(b'}').unwrap_or(false);
+    }
 }
 
 /// A field that is looked for: its place among the values, and the rest of its path.
