@@ -91,9 +91,11 @@ pub enum DataError {
     },
     /// Nothing has been prepared under this name and encoding.
     #[error(
-        "{}: dataset `{dataset}` is not prepared{}; run `prepare --dataset-name {dataset}{}`",
+        "{}: dataset `{}` is not prepared{}; run `prepare --dataset-name {}{}`",
         Shown(dir),
+        clip(dataset),
         encoding.as_deref().map(|e| format!(" with encoding `{e}`")).unwrap_or_default(),
+        clip(dataset),
         encoding.as_deref().map(|e| format!(" --encoding-type {e}")).unwrap_or_default()
     )]
     NotPrepared {
@@ -178,12 +180,13 @@ impl DataError {
 
     /// A request that cannot be carried out.
     pub(crate) fn usage(what: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::Usage { what: what.into(), fix: fix.into() }
+        Self::Usage { what: clip_message(&what.into()), fix: clip_message(&fix.into()) }
     }
 
     /// A file that does not hold what it should.
     pub(crate) fn corrupt(path: &Path, what: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::Corrupt { path: path.to_path_buf(), what: what.into(), fix: fix.into() }
+        let (what, fix) = (clip_message(&what.into()), clip_message(&fix.into()));
+        Self::Corrupt { path: path.to_path_buf(), what, fix }
     }
 
     /// A closure for `map_err` on an operation of the operating system.

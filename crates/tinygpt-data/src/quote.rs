@@ -12,8 +12,8 @@ const MAX_CHARS: usize = 80;
 /// The most characters of a path: longer ones lose their middle.
 const MAX_PATH_CHARS: usize = 240;
 
-/// The most characters of a message that a library made, which may quote input in turn.
-const MAX_MESSAGE_CHARS: usize = 240;
+/// The most characters of a message that quotes input in turn, such as a library's.
+const MAX_MESSAGE_CHARS: usize = 600;
 
 /// The most entries of a list that a message names.
 const MAX_ENTRIES: usize = 10;
@@ -23,7 +23,7 @@ pub(crate) fn clip(text: &str) -> String {
     clip_to(text, MAX_CHARS)
 }
 
-/// The beginning of a library's message.
+/// The beginning of a message that may quote input, such as a library's.
 pub(crate) fn clip_message(message: &str) -> String {
     clip_to(message, MAX_MESSAGE_CHARS)
 }

@@ -1,7 +1,11 @@
 //! `prepare`: turns text into a tokenizer and shards, and says what came of it.
 
+use std::io::{self, IsTerminal as _};
+
 use anyhow::{Context as _, Result};
-use tinygpt_data::{DataError, PrepareRequest, PrepareSummary, Prepared, Report, SplitMeta};
+use tinygpt_data::{
+    DataError, PrepareRequest, PrepareSummary, Prepared, Report, Source, Sources, SplitMeta,
+};
 use tinygpt_train::StopFlag;
 
 use super::prepare_report::{dry_run_text, report_text};
@@ -24,6 +28,10 @@ pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
     // What is half-written is cleared away at the first signal; the second ends at once.
     Signals::install(&stop).context("cannot listen for signals")?.ask_first();
     request.hub = hub_environment::read()?;
+    let reads_stdin = request.source.iter().flat_map(Sources::iter).any(|it| *it == Source::Stdin);
+    if reads_stdin && io::stdin().is_terminal() {
+        say("reading the text from the keyboard; end it with Ctrl-D on a line of its own");
+    }
     let result = carry_out(&request, &layered.options, &PrepareBars::new(stop.clone()));
     if let (Err(error @ DataError::Stopped), Some(signal)) = (&result, stop.signal()) {
         say(&error.to_string());

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::program::{Ran, command, run, run_command};
+use crate::program::{Ran, command, run_command};
 
 /// Runs `prepare` with arguments that may hold spaces.
 fn prepare(dir: &Path, args: &[&str]) -> Ran {

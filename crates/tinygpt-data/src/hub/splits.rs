@@ -6,6 +6,7 @@
 use super::HubRequest;
 use super::error::HubError;
 use super::names::{folder, in_split, unsafe_reason};
+use crate::quote::clip;
 use crate::source::by_split;
 
 /// The names under which the split to validate on is looked for, the best first.
@@ -98,7 +99,8 @@ fn in_folder<'a>(
     folders.sort_unstable();
     folders.dedup();
     let reason = format!(
-        "no parquet file lies below its folder `{folder}`; there are {}",
+        "no parquet file lies below its folder `{}`; there are {}",
+        clip(folder),
         if folders.is_empty() { "none at all".to_owned() } else { first_few(&folders) }
     );
     Err(no_split(request, request.train, reason))
@@ -143,9 +145,10 @@ fn checked<'a>(
         ),
         (false, _, [first, _, ..]) => format!(
             "several subsets have it, in the folders {}: choose one with `--source \
-             hub:{}/FOLDER`, or in a recipe with `{first}/{split}`",
+             hub:{}/FOLDER`, or in a recipe with `{}/{split}`",
             first_few(&folders),
-            request.repository
+            request.repository,
+            clip(first)
         ),
         _ => return Ok(names),
     };
@@ -160,7 +163,7 @@ fn no_split(request: &HubRequest<'_>, split: &str, reason: String) -> HubError {
 /// The first names of a list, for a message.
 fn first_few(names: &[&str]) -> String {
     let more = if names.len() > 5 { ", …" } else { "" };
-    format!("{}{more}", names.iter().take(5).copied().collect::<Vec<_>>().join(", "))
+    format!("{}{more}", names.iter().take(5).map(|name| clip(name)).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]

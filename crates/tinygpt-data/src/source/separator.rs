@@ -68,7 +68,7 @@ impl fmt::Display for Separator {
 /// Finds separators in bytes.
 pub(super) enum Pattern {
     /// A text: its finder.
-    Text(Finder<'static>),
+    Text(Box<Finder<'static>>),
     /// A line break and a line without text.
     BlankLine,
 }
@@ -85,13 +85,14 @@ pub(super) enum Found {
 impl Pattern {
     /// The pattern of a text whose lines end in `\r\n`, or do not.
     pub(super) fn of(separator: &Separator, has_crlf: bool) -> Self {
+        let finder = |text: &str| Self::Text(Box::new(Finder::new(text).into_owned()));
         match separator {
-            Separator::Line => Self::Text(Finder::new("\n").into_owned()),
+            Separator::Line => finder("\n"),
             Separator::BlankLine => Self::BlankLine,
             Separator::Text(text) if has_crlf && !text.contains('\r') => {
-                Self::Text(Finder::new(&text.replace('\n', "\r\n")).into_owned())
+                finder(&text.replace('\n', "\r\n"))
             }
-            Separator::Text(text) => Self::Text(Finder::new(text).into_owned()),
+            Separator::Text(text) => finder(text),
         }
     }
 

@@ -206,7 +206,7 @@ fn messages_quote_little_of_what_they_are_about() {
     let long = "x".repeat(2 << 20);
     for content in [
         format!("\"{long}"),
-        format!("{long}"),
+        long.clone(),
         format!("{{\"{long}\": 1}}"),
         format!(
             "{{{}\"a\": 1}}",
