@@ -31,10 +31,11 @@ pub(crate) fn clip_message(message: &str) -> String {
 fn clip_to(text: &str, max_chars: usize) -> String {
     let mut clipped = String::new();
     let mut n_chars = 0;
-    for c in text.chars() {
+    for (at, c) in text.char_indices() {
         let width = if c.is_control() { c.escape_default().count() } else { 1 };
+        let is_last = at + c.len_utf8() == text.len();
         // One place is kept for the mark that something is missing.
-        if n_chars + width >= max_chars && clipped.len() + c.len_utf8() < text.len() {
+        if n_chars + width + usize::from(!is_last) > max_chars {
             clipped.push('…');
             return clipped;
         }
@@ -94,7 +95,8 @@ mod tests {
         assert_eq!(clip("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
         let exact = "é".repeat(80);
         assert_eq!(clip(&exact), exact);
-        for long in ["é".repeat(81), "x".repeat(2 << 20), "\u{1b}".repeat(100)] {
+        for long in ["é".repeat(81), "x".repeat(2 << 20), "\u{1b}".repeat(100), "\u{1b}".repeat(15)]
+        {
             let clipped = clip(&long);
             assert!(clipped.chars().count() <= 80 && clipped.ends_with('…'), "{clipped}");
         }

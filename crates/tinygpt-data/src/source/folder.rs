@@ -55,6 +55,12 @@ pub(crate) fn expand(paths: &[PathBuf], format: Option<Format>) -> Result<Found,
             Folder::walk(path)?.choose(format, &mut found)?;
             continue;
         }
+        if !metadata.is_file() {
+            return Err(DataError::usage(
+                format!("{}: not a file, and so to be read only once", Shown(path)),
+                "pipe it into `prepare --source -`",
+            ));
+        }
         let format = format.or_else(|| Format::of(path)).ok_or_else(|| refuse_unknown(path))?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         found.files.push(TextFile { path: path.clone(), format, name });

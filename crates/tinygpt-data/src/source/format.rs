@@ -134,8 +134,9 @@ pub(super) fn in_folder(path: &Path) -> Option<(Format, Rank)> {
 
 fn is_about(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let word: String = name.chars().take_while(char::is_ascii_alphabetic).collect();
-    ABOUT.contains(&word.as_str())
+    let stem = name.split('.').next().unwrap_or_default();
+    // README-de.md and requirements-dev.txt, but no notice-board.txt.
+    ABOUT.contains(&stem) || stem.starts_with("readme") || stem.starts_with("requirements")
 }
 
 /// `x` and `jsonl` of `x.jsonl.gz`, the extension in lower case; none without an extension.
@@ -179,7 +180,7 @@ mod tests {
             ("README.md", Some((Format::Text, Rank::About))),
             ("LICENSE.txt", Some((Format::Text, Rank::About))),
             ("requirements-dev.txt", Some((Format::Text, Rank::About))),
-            ("noticed.txt", Some((Format::Text, Rank::Data))),
+            ("notice-board.txt", Some((Format::Text, Rank::Data))),
             ("a.gz", None),
             ("a.tar.gz", None),
             ("noext", None),
