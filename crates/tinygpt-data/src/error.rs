@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::hub::HubError;
+pub(crate) use crate::quote::quoted_list;
+use crate::quote::{Shown, clip, clip_message};
 
 /// The coarse class of an error, from which a binary chooses its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub enum DataError {
         fix: String,
     },
     /// A file that does not hold what it should.
-    #[error("{}: {what}; {fix}", path.display())]
+    #[error("{}: {what}; {fix}", Shown(path))]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -49,7 +51,7 @@ pub enum DataError {
         fix: String,
     },
     /// A JSON file of ours with a mistake in it.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {what}", Shown(path))]
     Json {
         /// The file, or the recipe's name if it is compiled in.
         path: PathBuf,
@@ -57,26 +59,31 @@ pub enum DataError {
         what: String,
     },
     /// Text that is not UTF-8.
-    #[error(
-        "{}: invalid UTF-8 at byte {offset}; convert the file to UTF-8 (for example with `iconv -t \
-         UTF-8`), or replace such bytes with --lossy",
-        path.display()
-    )]
+    #[error("{}: invalid UTF-8 at byte {offset}{what}; {fix}", Shown(path))]
     InvalidUtf8 {
         /// The file.
         path: PathBuf,
-        /// The offset of the first bad byte, from the start of the file.
+        /// The offset of the first bad byte, from the start of the text.
         offset: u64,
+        /// What the text may be instead, if that can be guessed.
+        what: String,
+        /// What to do about it.
+        fix: String,
     },
     /// A table without the column that holds the text.
     #[error(
-        "{}: no text column `{column}`; it has {}; choose one with --text-column",
-        path.display(),
+        "{}{}: no text column `{}`; it has {}; choose one with --text-column, or join several with \
+         --text-template",
+        Shown(path),
+        line.map(|line| format!(" line {line}")).unwrap_or_default(),
+        clip(column),
         quoted_list(available)
     )]
     MissingColumn {
-        /// The file, and for JSON lines the line.
+        /// The file.
         path: PathBuf,
+        /// The line, where each line has its own names.
+        line: Option<u64>,
         /// The column that was looked for.
         column: String,
         /// The columns there are.
@@ -84,9 +91,11 @@ pub enum DataError {
     },
     /// Nothing has been prepared under this name and encoding.
     #[error(
-        "{}: dataset `{dataset}` is not prepared{}; run `prepare --dataset-name {dataset}{}`",
-        dir.display(),
+        "{}: dataset `{}` is not prepared{}; run `prepare --dataset-name {}{}`",
+        Shown(dir),
+        clip(dataset),
         encoding.as_deref().map(|e| format!(" with encoding `{e}`")).unwrap_or_default(),
+        clip(dataset),
         encoding.as_deref().map(|e| format!(" --encoding-type {e}")).unwrap_or_default()
     )]
     NotPrepared {
@@ -100,7 +109,7 @@ pub enum DataError {
     /// A different preparation stands where the new one would go.
     #[error(
         "{}: already prepared with other settings ({}); pass --force to replace it",
-        dir.display(),
+        Shown(dir),
         differences.join(", ")
     )]
     AlreadyPrepared {
@@ -110,7 +119,7 @@ pub enum DataError {
         differences: Vec<String>,
     },
     /// Another `prepare` works in the same directory.
-    #[error("{}: another `prepare` is at work here; wait for it to finish", path.display())]
+    #[error("{}: another `prepare` is at work here; wait for it to finish", Shown(path))]
     Locked {
         /// The lock file.
         path: PathBuf,
@@ -119,7 +128,7 @@ pub enum DataError {
     #[error("stopped; the same command starts again, and fetches nothing again that has come")]
     Stopped,
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}", Shown(path))]
     Io {
         /// What was tried, as a verb: "read", "create".
         action: &'static str,
@@ -171,12 +180,13 @@ impl DataError {
 
     /// A request that cannot be carried out.
     pub(crate) fn usage(what: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::Usage { what: what.into(), fix: fix.into() }
+        Self::Usage { what: clip_message(&what.into()), fix: clip_message(&fix.into()) }
     }
 
     /// A file that does not hold what it should.
     pub(crate) fn corrupt(path: &Path, what: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::Corrupt { path: path.to_path_buf(), what: what.into(), fix: fix.into() }
+        let (what, fix) = (clip_message(&what.into()), clip_message(&fix.into()));
+        Self::Corrupt { path: path.to_path_buf(), what, fix }
     }
 
     /// A closure for `map_err` on an operation of the operating system.
@@ -191,7 +201,7 @@ impl DataError {
     pub(crate) fn tokenizer(
         action: &'static str,
     ) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
-        move |error| Self::Tokenizer { action, message: error.to_string() }
+        move |error| Self::Tokenizer { action, message: clip_message(&error.to_string()) }
     }
 }
 
@@ -202,15 +212,5 @@ impl From<HubError> for DataError {
             HubError::Stopped => Self::Stopped,
             error => Self::Hub(error),
         }
-    }
-}
-
-/// `a`, `b` and `c` for a message; "none" for an empty list.
-pub(crate) fn quoted_list(names: &[impl AsRef<str>]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
-    match quoted.as_slice() {
-        [] => "none".to_owned(),
-        [only] => only.clone(),
-        [head @ .., last] => format!("{} and {last}", head.join(", ")),
     }
 }

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::error::DataError;
+use crate::quote::{clip, clip_message};
 
 /// Parses `text`, which came from `path`.
 ///
@@ -18,13 +19,15 @@ pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, D
 
 /// Parses `text`, or says what is wrong with it and, where that helps, what was expected.
 pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| match error.classify() {
-        Category::Syntax | Category::Eof => format!(
-            "{error}; expected one JSON object, without comments and without a comma after the \
+    serde_json::from_str(text)
+        .map_err(|error| match error.classify() {
+            Category::Syntax | Category::Eof => format!(
+                "{error}; expected one JSON object, without comments and without a comma after the \
              last key"
-        ),
-        Category::Data | Category::Io => with_suggestion(&error.to_string()),
-    })
+            ),
+            Category::Data | Category::Io => with_suggestion(&error.to_string()),
+        })
+        .map_err(|message: String| clip_message(&message))
 }
 
 /// Adds "did you mean" to serde's message about an unknown key or value.
@@ -35,6 +38,8 @@ fn with_suggestion(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
     match quoted.next() {
+        // What is expected comes after what was found, and would be cut with it.
+        Some(found) if unknown && clip(found) != found => message.replacen(found, &clip(found), 1),
         Some(found) if unknown => match nearest(found, quoted) {
             Some(known) => format!("{message}; did you mean `{known}`?"),
             None => message.to_owned(),

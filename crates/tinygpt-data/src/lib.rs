@@ -18,12 +18,14 @@ mod batches;
 mod clock;
 mod encoding;
 mod error;
+mod escape;
 mod foreign;
 pub mod hub;
 mod json;
 mod prepare;
 mod prepared;
 mod progress;
+mod quote;
 mod random;
 mod recipe;
 mod report;
@@ -39,14 +41,15 @@ pub use encoding::Encoding;
 pub use error::{DataError, ErrorKind};
 pub use foreign::FOREIGN_THREAD;
 pub use prepare::{
-    DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, dry_run, prepare,
+    DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, SourceFiles, dry_run,
+    prepare,
 };
 pub use prepared::{Meta, Prepared, Settings, SplitMeta};
 pub use progress::{NoProgress, PrepareProgress, Stage};
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
 pub use report::{FrequentToken, Lengths, Report, SplitReport};
 pub use shard::{ShardInfo, TokenStream};
-pub use source::{Source, Tally};
+pub use source::{Format, LeftOut, Separator, Source, Sources, Tally};
 pub use tokenizer::{
     CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, FILE_SETS, Piece, StopStream, StreamDecoder,
     TokenKind, Tokenizer, Vocabulary,

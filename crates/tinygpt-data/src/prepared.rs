@@ -47,7 +47,7 @@ pub struct Meta {
     pub settings: Settings,
     /// The commit of the hub's repository that the text came from, if it did.
     pub source_commit: Option<String>,
-    /// What the text had that is no document, or that was mended.
+    /// What the text had that is no document, or that was replaced.
     #[serde(default)]
     pub tally: Tally,
     /// When it was made, such as `2026-11-22T17:56:22Z`.
@@ -68,11 +68,23 @@ pub struct Meta {
 pub struct Settings {
     /// Where the text came from: files with sizes and hashes, a hub repository with its revision.
     pub source: String,
-    /// Whether bytes that are no UTF-8 were mended.
+    /// Whether bytes that are not UTF-8 were replaced.
     #[serde(default)]
     pub lossy: bool,
+    /// The format that was specified; null if the names of the files told it.
+    #[serde(default)]
+    pub format: Option<String>,
+    /// What separates the documents of plain text; null for `<|endoftext|>`.
+    #[serde(default)]
+    pub separator: Option<String>,
     /// The column that holds the text, where there are columns.
     pub text_column: String,
+    /// The template that joins fields to a text, in place of the column; null if none does.
+    #[serde(default)]
+    pub text_template: Option<String>,
+    /// Whether special tokens that a text spells out became tokens.
+    #[serde(default)]
+    pub parse_special: bool,
     /// The part at the end of the text that validates; null if the source has a split of its own.
     pub val_fraction: Option<f64>,
     /// The vocabulary that byte-pair encoding was asked for; null where it decides nothing.

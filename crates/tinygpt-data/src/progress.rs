@@ -6,6 +6,8 @@
 pub enum Stage {
     /// Files are downloaded.
     Download,
+    /// Standard input is copied.
+    ReadInput,
     /// Files are read once, to know them again.
     Identify,
     /// The text is measured, to find where its end that validates begins.
@@ -23,6 +25,7 @@ impl Stage {
     pub fn label(self) -> &'static str {
         match self {
             Self::Download => "download",
+            Self::ReadInput => "read input",
             Self::Identify => "check source",
             Self::Scan => "measure text",
             Self::TrainTokenizer => "make tokenizer",

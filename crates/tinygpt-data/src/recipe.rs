@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::encoding::Encoding;
 use crate::error::{DataError, quoted_list};
 use crate::json;
+use crate::quote::clip;
 
 /// The name of a recipe's file inside its dataset's directory.
 const FILE_NAME: &str = "dataset.json";
@@ -86,7 +87,7 @@ pub struct HubSource {
     pub validation: Option<String>,
 }
 
-/// Text files (`.txt`, `.jsonl`, `.parquet`) or folders of them.
+/// Files of text, of any format that `--source` takes, or folders of them.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilesSource {
@@ -238,7 +239,7 @@ fn check_name(name: &str) -> Result<(), DataError> {
         return Ok(());
     }
     Err(DataError::usage(
-        format!("dataset_name is `{name}`"),
+        format!("dataset_name is `{}`", clip(name)),
         "use letters, digits, `_`, `-` and `.`, at most 96 of them, starting with a letter, a digit or `_`",
     ))
 }
@@ -249,7 +250,7 @@ fn unknown_dataset(name: &str, data_dir: &Path) -> DataError {
         .map(|nearest| format!(" (did you mean `{nearest}`?)"))
         .unwrap_or_default();
     DataError::usage(
-        format!("unknown dataset `{name}`{suggestion}"),
+        format!("unknown dataset `{}`{suggestion}", clip(name)),
         format!(
             "there are {}; add one by writing {}, or give a text with --source",
             quoted_list(&names),

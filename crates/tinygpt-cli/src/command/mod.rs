@@ -10,6 +10,7 @@ mod quantize;
 mod rendering;
 mod sample;
 mod serve;
+mod source_report;
 mod story;
 mod train;
 mod verify_resume;

@@ -1,10 +1,15 @@
 //! `prepare`: turns text into a tokenizer and shards, and says what came of it.
 
+use std::io::{self, IsTerminal as _};
+
 use anyhow::{Context as _, Result};
-use tinygpt_data::{DataError, PrepareRequest, PrepareSummary, Prepared, Report, SplitMeta, Tally};
+use tinygpt_data::{
+    DataError, PrepareRequest, PrepareSummary, Prepared, Report, Source, Sources, SplitMeta,
+};
 use tinygpt_train::StopFlag;
 
 use super::prepare_report::{dry_run_text, report_text};
+use super::source_report::{files_text, tally_text};
 use crate::exit::Ended;
 use crate::hub_environment;
 use crate::layer::Layered;
@@ -23,20 +28,32 @@ pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
     // What is half-written is cleared away at the first signal; the second ends at once.
     Signals::install(&stop).context("cannot listen for signals")?.ask_first();
     request.hub = hub_environment::read()?;
+    let reads_stdin = request.source.iter().flat_map(Sources::iter).any(|it| *it == Source::Stdin);
+    if reads_stdin && io::stdin().is_terminal() {
+        say("reading the text from the keyboard; end it with Ctrl-D on a line of its own");
+    }
     let result = carry_out(&request, &layered.options, &PrepareBars::new(stop.clone()));
     if let (Err(error @ DataError::Stopped), Some(signal)) = (&result, stop.signal()) {
         say(&error.to_string());
         return Ok(Ended::Stopped(signal));
     }
-    let text = result.with_context(|| match &request.source {
-        Some(source) => format!("cannot prepare {source}"),
-        None => format!("cannot prepare `{}`", request.dataset_name),
-    })?;
+    let text = result.map_err(|error| with_source(&request, error))?;
     Output::lock().print(&text)?;
     if layered.options.dry_run != Some(true) {
         say(&format!("next: {}", train_command(&request)));
     }
     Ok(Ended::Done)
+}
+
+/// Adds what could not be prepared, unless the error names it itself.
+fn with_source(request: &PrepareRequest, error: DataError) -> anyhow::Error {
+    let name = match &request.source {
+        Some(source) => source.to_string(),
+        None => format!("`{}`", request.dataset_name),
+    };
+    let is_named = error.to_string().contains(&name);
+    let error = anyhow::Error::from(error);
+    if is_named { error } else { error.context(format!("cannot prepare {name}")) }
 }
 
 /// Prepares, or says what that would be, or reports on what is there; returns what to print.
@@ -65,6 +82,10 @@ fn carry_out(
     Ok(heading + &report_text(&Report::of(&prepared)?))
 }
 
+/// What to do where a text of many documents was taken for one.
+const ONE_DOCUMENT: &str = "note: the text is one document; separate documents with lines \
+                            `<|endoftext|>`, or choose `--separator line` or `blank`\n";
+
 /// What was made, or was there already.
 pub(super) fn closing_summary(summary: &PrepareSummary) -> String {
     let meta = &summary.meta;
@@ -76,27 +97,13 @@ pub(super) fn closing_summary(summary: &PrepareSummary) -> String {
     text.push_str(&format!("  tokenizer   {}, {} tokens\n", meta.encoding, meta.vocab_size));
     text.push_str(&format!("  train       {}\n", split_line(&meta.train)));
     text.push_str(&format!("  validation  {}\n", split_line(&meta.val)));
-    for line in tally_lines(&meta.tally) {
-        text.push_str(&line);
-    }
+    text.push_str(&files_text(&summary.files));
+    text.push_str(&tally_text(&meta.tally));
     text.push_str(&format!("  time        {}\n", spoken(summary.elapsed.as_secs_f64())));
+    if summary.files.is_plain_text && meta.tally.n_documents == 1 {
+        text.push_str(ONE_DOCUMENT);
+    }
     text
-}
-
-/// What the text had that is no story, or that was mended.
-fn tally_lines(tally: &Tally) -> Vec<String> {
-    let mut lines = Vec::new();
-    let Tally { n_nulls, n_empty, n_replaced } = *tally;
-    if n_nulls + n_empty > 0 {
-        let (nulls, empty) = (grouped(n_nulls), grouped(n_empty));
-        lines
-            .push(format!("  left out    {nulls} records without a value, {empty} without text\n"));
-    }
-    if n_replaced > 0 {
-        let places = if n_replaced == 1 { "place" } else { "places" };
-        lines.push(format!("  replaced    {} {places} of invalid UTF-8\n", grouped(n_replaced)));
-    }
-    lines
 }
 
 fn split_line(split: &SplitMeta) -> String {

@@ -3,6 +3,7 @@
 use indicatif::HumanBytes;
 use tinygpt_data::{DryRun, Estimate, Existing, Lengths, Report, SplitReport};
 
+use super::source_report::left_out_text;
 use crate::terminal::{grouped, spoken};
 
 /// The longest bar of the histogram, in characters.
@@ -77,8 +78,11 @@ pub(super) fn dry_run_text(dry_run: &DryRun) -> String {
     }
     for file in &dry_run.files {
         let action = if file.is_remote { "download" } else { "read" };
-        text.push_str(&format!("  {action:<11} {} ({})\n", file.name, HumanBytes(file.n_bytes)));
+        let validates = if file.validates { ", to validate on" } else { "" };
+        let n_bytes = HumanBytes(file.n_bytes);
+        text.push_str(&format!("  {action:<11} {} ({n_bytes}{validates})\n", file.name));
     }
+    text.push_str(&left_out_text(&dry_run.left_out));
     if dry_run.n_download_bytes > 0 {
         let n_bytes = HumanBytes(dry_run.n_download_bytes);
         text.push_str(&format!("  in all      {n_bytes} to download\n"));

@@ -11,7 +11,7 @@ mod serve;
 mod train;
 
 pub use export::{Export, ExportFormat, GgufType};
-pub use prepare::PrepareOptions;
+pub use prepare::{PrepareOptions, TextFormat};
 pub use sample::{Quantization, SampleOptions, SampleSettings, Start};
 pub use serve::ServeSettings;
 pub use train::{Dtype, NonFiniteChoice, TrainOptions};

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use serde::{Deserialize, Serialize};
-use tinygpt_data::{PrepareRequest, Source};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Deserializer, Serialize};
+use tinygpt_data::{Format, PrepareRequest, Source, Sources};
 
 use super::{EncodingType, Options, finite};
 use crate::layer::{Faults, Layered};
@@ -18,17 +18,44 @@ pub struct PrepareOptions {
     /// [default: tiny_stories, or with --source the name of the file or repository]
     #[arg(long, help_heading = "Text", value_name = "NAME")]
     pub dataset_name: Option<String>,
-    /// Text to use: .txt, .jsonl, .parquet, or a directory of them; or hub:OWNER/NAME, a dataset
-    /// on the Hugging Face hub, also hub:OWNER/NAME/FOLDER and hub:OWNER/NAME@REVISION
-    /// [default: where the recipe says]
+    /// Text to use: a file (.txt, .md, .jsonl, .json, .csv, .tsv, .parquet; also .gz, .zst, .xz),
+    /// a directory, `-` for standard input, or hub:OWNER/NAME, a dataset on the Hugging Face hub,
+    /// also hub:OWNER/NAME/FOLDER and hub:OWNER/NAME@REVISION; give it several times to read
+    /// several files as one text [default: the recipe's source]
     #[arg(long, help_heading = "Text", value_name = "PATH")]
-    pub source: Option<PathBuf>,
-    /// Column or field that holds the text of .parquet and .jsonl [default: text, or the recipe's]
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub source: Option<Vec<PathBuf>>,
+    /// File or directory to validate on; all of --source is then trained on. Can be given several
+    /// times [default: the files of a directory that are named val, valid, validation, dev or
+    /// test, or else a part of the text]
+    #[arg(long, help_heading = "Text", value_name = "PATH")]
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub val_source: Option<Vec<PathBuf>>,
+    /// Format of the files: text, jsonl, json, csv, tsv or parquet [default: by file name]
+    #[arg(long, help_heading = "Text")]
+    pub format: Option<TextFormat>,
+    /// What separates documents in plain text: `line`, `blank` (blank lines), or a text such as
+    /// '\n---\n' [default: <|endoftext|>]
+    #[arg(long, help_heading = "Text", value_name = "TEXT", allow_hyphen_values = true)]
+    pub separator: Option<String>,
+    /// Column or field that holds the text in all other formats; in JSON, a dot leads into an
+    /// object [default: text, or the recipe's]
     #[arg(long, help_heading = "Text", value_name = "NAME")]
     pub text_column: Option<String>,
-    /// Replace bytes that are no UTF-8 by U+FFFD and count them; without, such a text is refused
+    /// Join several columns or fields, for example '{instruction}\n{output}' [default: none]
+    #[arg(long, help_heading = "Text", value_name = "TEXT", allow_hyphen_values = true)]
+    pub text_template: Option<String>,
+    /// Encode <|endoftext|> and other special tokens as tokens if a text contains them; otherwise
+    /// they are encoded as text
+    #[arg(long, help_heading = "Text")]
+    pub parse_special: Option<bool>,
+    /// Replace bytes that are not UTF-8 with U+FFFD and count them; otherwise such a text is refused
     #[arg(long, help_heading = "Text")]
     pub lossy: Option<bool>,
+    /// Largest fraction of records that may be skipped because the text is missing or the record
+    /// is damaged
+    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    pub max_bad_fraction: Option<f64>,
     /// Part of the text, taken from its end, to validate on where the source has no validation
     /// split [default: 0.1, or the recipe's]
     #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
@@ -75,7 +102,9 @@ impl Options for PrepareOptions {
     fn defaults() -> Self {
         let request = PrepareRequest::default();
         Self {
+            parse_special: Some(request.parse_special),
             lossy: Some(request.lossy),
+            max_bad_fraction: Some(request.max_bad_fraction),
             data_percentage: Some(request.data_percentage),
             seed: Some(request.seed),
             vocab_size: Some(request.vocab_size),
@@ -88,7 +117,7 @@ impl Options for PrepareOptions {
     }
 
     fn derive(&mut self) {
-        let source = self.source.clone().map(Source::from);
+        let source = self.source.iter().flatten().next().cloned().map(Source::from);
         let from_source = || source.and_then(|source| source.dataset_name());
         let name = self.dataset_name.take().or_else(from_source);
         self.dataset_name = Some(name.unwrap_or_else(|| "tiny_stories".to_owned()));
@@ -106,8 +135,14 @@ impl Layered<PrepareOptions> {
         let request = PrepareRequest {
             dataset_name: options.dataset_name.unwrap_or(unsaid.dataset_name),
             data_dir: options.data_dir.unwrap_or(unsaid.data_dir),
-            source: options.source.map(Source::from),
+            source: Sources::new(options.source.into_iter().flatten().map(Source::from)),
+            val_source: options.val_source.unwrap_or_default(),
+            format: options.format.map(Into::into),
+            separator: options.separator.map(|it| it.parse()).transpose()?.unwrap_or_default(),
+            text_template: options.text_template,
+            parse_special: options.parse_special.unwrap_or(unsaid.parse_special),
             lossy: options.lossy.unwrap_or(unsaid.lossy),
+            max_bad_fraction: options.max_bad_fraction.unwrap_or(unsaid.max_bad_fraction),
             text_column: options.text_column,
             val_fraction: options.val_fraction,
             encoding_type: options.encoding_type.map(Into::into),
@@ -136,6 +171,11 @@ impl Layered<PrepareOptions> {
             "more than 0 and less than 1, for example 0.1",
         );
         faults.unless(
+            (0.0..=1.0).contains(&request.max_bad_fraction),
+            "max_bad_fraction",
+            "0 to 1, for example 0.01",
+        );
+        faults.unless(
             is_plain_name(&request.dataset_name),
             "dataset_name",
             "the name of a directory, without `/`, `\\`, `:` and a leading dot",
@@ -147,4 +187,50 @@ impl Layered<PrepareOptions> {
 /// Whether `name` is one path component, so that nothing is written outside the data directory.
 fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0', ':'])
+}
+
+/// Formats of text, as flags and keys spell them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextFormat {
+    /// Plain text of any kind.
+    Text,
+    /// A JSON object or string on each line.
+    Jsonl,
+    /// A JSON array of objects or strings.
+    Json,
+    /// A table separated by commas.
+    Csv,
+    /// A table separated by tabs.
+    Tsv,
+    /// A parquet table.
+    Parquet,
+}
+
+impl From<TextFormat> for Format {
+    fn from(format: TextFormat) -> Self {
+        match format {
+            TextFormat::Text => Self::Text,
+            TextFormat::Jsonl => Self::JsonLines,
+            TextFormat::Json => Self::Json,
+            TextFormat::Csv => Self::Csv,
+            TextFormat::Tsv => Self::Tsv,
+            TextFormat::Parquet => Self::Parquet,
+        }
+    }
+}
+
+/// A path or a list of paths, as a config file may have it.
+fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<PathBuf>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a path in quotes or a list of them")]
+    enum Paths {
+        One(PathBuf),
+        Many(Vec<PathBuf>),
+    }
+    Ok(match Option::<Paths>::deserialize(from)? {
+        None => None,
+        Some(Paths::One(path)) => Some(vec![path]),
+        Some(Paths::Many(paths)) => Some(paths),
+    })
 }

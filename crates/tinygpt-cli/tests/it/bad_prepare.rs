@@ -19,7 +19,7 @@ fn requests_that_cannot_be_met_are_refused() {
     write("no_column.jsonl", b"{\"story\": \"once\"}\n");
     write("broken.jsonl", b"{\"text\": \"once\"}\n{\"text\": \n");
     write("garbage.parquet", b"PAR1 is not enough");
-    write("folder/notes.md", b"no text here");
+    write("folder/notes.docx", b"no text here");
     write("garbage/tokenizer.json", b"{\"version\": 3}");
     write("data/mistyped/dataset.json", b"{\"sorce\": \"given\"}");
     write("data/cut/dataset.json", b"{");
@@ -35,9 +35,15 @@ fn requests_that_cannot_be_met_are_refused() {
         ("--source tiny.txt", 2, &["tiny.txt", "give more"]),
         ("--source latin.txt", 3, &["latin.txt", "byte 3", "iconv"]),
         ("--source text.docx", 2, &["text.docx", ".txt", ".jsonl", ".parquet"]),
-        ("--source folder", 2, &["folder", ".txt", ".jsonl", ".parquet"]),
+        ("--source folder", 2, &["folder", "`notes.docx`", ".txt", ".jsonl", ".parquet"]),
+        ("--source text.txt --val-source missing.txt", 4, &["missing.txt", "its spelling"]),
+        ("--val-source text.txt --dataset-name tiny_tales", 2, &["val_source", "--source"]),
+        ("--source text.txt --separator a\\x", 2, &["separator", "the escapes are"]),
+        ("--source text.txt --text-template {a", 2, &["text_template", "a brace"]),
+        ("--source text.txt --max-bad-fraction 2", 2, &["`max_bad_fraction` is 2", "0 to 1"]),
+        ("--source text.txt --format pdf", 2, &["pdf", "jsonl", "parquet"]),
         ("--source no_column.jsonl", 2, &["no_column.jsonl", "`text`", "`story`", "--text-column"]),
-        ("--source broken.jsonl", 3, &["broken.jsonl: line 2", "on each line"]),
+        ("--source broken.jsonl", 3, &["broken.jsonl: line 2", "cut off", "--max-bad-fraction"]),
         ("--source garbage.parquet", 3, &["garbage.parquet", "fetch it again"]),
         ("--source text.txt --val-fraction 0", 2, &["`val_fraction` is 0", "0.1"]),
         ("--source text.txt --val-fraction 1", 2, &["`val_fraction` is 1", "less than 1"]),

@@ -23,3 +23,4 @@ mod quantize;
 mod road;
 mod samples;
 mod serve;
+mod sources;

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 
 use ureq::http::Uri;
 
+use crate::quote::clip_message;
+
 /// An absolute `http` or `https` address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
@@ -73,7 +75,7 @@ impl Address {
 
     /// The address fit to be shown: no login, no query (storage addresses are signed there).
     pub(super) fn shown(&self) -> String {
-        format!("{}{}", self.host(), self.uri.path())
+        clip_message(&format!("{}{}", self.host(), self.uri.path()))
     }
 
     /// The address to be requested.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::address::Address;
 use crate::error::ErrorKind;
+use crate::quote::{Shown, clip, clip_message};
 
 /// The ways on that hold for every hub failure; the end of each network message.
 const WAYS_ON: &str = "ways on: `prepare --source PATH` with text of your own, `prepare \
@@ -19,7 +20,7 @@ const WAYS_ON: &str = "ways on: `prepare --source PATH` with text of your own, `
 #[non_exhaustive]
 pub enum HubError {
     /// An option or the recipe holds a value that no hub could serve.
-    #[error("{what} `{value}` cannot be used: {reason}")]
+    #[error("{what} `{}` cannot be used: {reason}", clip(value))]
     Invalid {
         /// What the value was given as, such as `HF_ENDPOINT` or `repository`.
         what: &'static str,
@@ -71,7 +72,7 @@ pub enum HubError {
     },
 
     /// The answer is not what the hub's protocol promises.
-    #[error("{url} sent {got}, expected {expected}: {advice}")]
+    #[error("{url} sent {}, expected {expected}: {advice}", clip_message(got))]
     Answer {
         /// The address, fit to be shown.
         url: String,
@@ -84,7 +85,10 @@ pub enum HubError {
     },
 
     /// A redirect that must not be followed.
-    #[error("{url} redirects to {target}, which is not followed: {reason}; {WAYS_ON}")]
+    #[error(
+        "{url} redirects to {}, which is not followed: {reason}; {WAYS_ON}",
+        clip_message(target)
+    )]
     Redirect {
         /// The address, fit to be shown.
         url: String,
@@ -96,8 +100,9 @@ pub enum HubError {
 
     /// The repository lists a file whose name could lead out of the cache folder.
     #[error(
-        "repository {repository} lists a file named {name:?}: {reason}; nothing was downloaded, \
-         use another repository or `--source PATH`"
+        "repository {repository} lists a file named \"{}\": {reason}; nothing was downloaded, \
+         use another repository or `--source PATH`",
+        clip(name)
     )]
     FileName {
         /// The repository's id.
@@ -132,7 +137,7 @@ pub enum HubError {
     #[error(
         "offline (HF_HUB_OFFLINE), and {} does not hold {repository} at revision {revision}: \
          {reason}; unset HF_HUB_OFFLINE once to download it, or use text or a model of your own, or \
-         `--dataset-name tiny_tales`", .cache_dir.display()
+         `--dataset-name tiny_tales`", Shown(.cache_dir)
     )]
     NotCached {
         /// The repository's id.
@@ -150,7 +155,7 @@ pub enum HubError {
     Stopped,
 
     /// The local disk failed.
-    #[error("could not {action} {}: {source}", .path.display())]
+    #[error("could not {action} {}: {source}", Shown(.path))]
     Io {
         /// What was being done, such as `write`.
         action: &'static str,

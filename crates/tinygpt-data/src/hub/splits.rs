@@ -6,6 +6,8 @@
 use super::HubRequest;
 use super::error::HubError;
 use super::names::{folder, in_split, unsafe_reason};
+use crate::quote::clip;
+use crate::source::by_split;
 
 /// The names under which the split to validate on is looked for, the best first.
 pub(crate) const VALIDATION_NAMES: [&str; 5] = ["validation", "val", "valid", "dev", "test"];
@@ -42,6 +44,9 @@ impl Selected {
         if let Some(folder) = request.folder {
             parquet = in_folder(request, folder, &parquet)?;
         }
+        if let Some(found) = Self::by_words(request, &parquet)? {
+            return Ok(found);
+        }
         let validation = match request.validation {
             [] => Vec::new(),
             [split] if !request.finds_splits => select(request, split, &parquet)?,
@@ -63,6 +68,19 @@ impl Selected {
         };
         Ok(Self { train, validation })
     }
+
+    /// The splits that words in the names tell, as in a folder on this machine, if no file is
+    /// named after the training split as the hub names them.
+    fn by_words(request: &HubRequest<'_>, parquet: &[&str]) -> Result<Option<Self>, HubError> {
+        if !request.finds_splits || has_split(parquet, request.train) {
+            return Ok(None);
+        }
+        let Ok(split) = by_split(parquet.to_vec(), |name| *name) else { return Ok(None) };
+        let files =
+            |split: &str, names: Vec<&str>| checked(request, split, names.into_iter(), parquet);
+        let train = files("train", split.train)?;
+        Ok(Some(Self { train, validation: files("validation", split.validation)? }))
+    }
 }
 
 /// The files below a folder of the repository.
@@ -81,7 +99,8 @@ fn in_folder<'a>(
     folders.sort_unstable();
     folders.dedup();
     let reason = format!(
-        "no parquet file lies below its folder `{folder}`; there are {}",
+        "no parquet file lies below its folder `{}`; there are {}",
+        clip(folder),
         if folders.is_empty() { "none at all".to_owned() } else { first_few(&folders) }
     );
     Err(no_split(request, request.train, reason))
@@ -126,9 +145,10 @@ fn checked<'a>(
         ),
         (false, _, [first, _, ..]) => format!(
             "several subsets have it, in the folders {}: choose one with `--source \
-             hub:{}/FOLDER`, or in a recipe with `{first}/{split}`",
+             hub:{}/FOLDER`, or in a recipe with `{}/{split}`",
             first_few(&folders),
-            request.repository
+            request.repository,
+            clip(first)
         ),
         _ => return Ok(names),
     };
@@ -143,7 +163,7 @@ fn no_split(request: &HubRequest<'_>, split: &str, reason: String) -> HubError {
 /// The first names of a list, for a message.
 fn first_few(names: &[&str]) -> String {
     let more = if names.len() > 5 { ", …" } else { "" };
-    format!("{}{more}", names.iter().take(5).copied().collect::<Vec<_>>().join(", "))
+    format!("{}{more}", names.iter().take(5).map(|name| clip(name)).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -171,6 +191,13 @@ mod tests {
             (vec!["d/train/0.parquet", "d/test/0.parquet"], 1, vec!["d/test/0.parquet"]),
             (vec!["train-0.parquet", "train-1.parquet", "x.txt"], 2, vec![]),
             (vec!["data/part-0.parquet", "data/part-1.parquet"], 2, vec![]),
+            (
+                vec!["en-train.parquet", "en-val.parquet", "en-test.parquet"],
+                1,
+                vec!["en-val.parquet"],
+            ),
+            (vec!["training.parquet", "test.parquet"], 1, vec!["test.parquet"]),
+            (vec!["train-0.parquet", "more-train.parquet"], 1, vec![]),
         ] {
             let found = found(None, &listed).map(|(train, val)| (train.len(), val));
             let validation = validation.into_iter().map(str::to_owned).collect();

@@ -11,7 +11,7 @@ use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::prepared::Prepared;
 use crate::progress::PrepareProgress;
-use crate::source::{Piece, ReadAs, Text};
+use crate::source::{LeftOut, Piece, Text, TextFile};
 use crate::tokenizer::{CharSet, Tokenizer, WordCounts};
 
 use super::PrepareRequest;
@@ -34,6 +34,8 @@ pub struct DryRun {
     pub existing: Existing,
     /// The files that would be read; none for a built-in dataset.
     pub files: Vec<SourceFile>,
+    /// The files of the source that would not be read.
+    pub left_out: Vec<LeftOut>,
     /// How many bytes of them would have to be downloaded.
     pub n_download_bytes: u64,
     /// What would come of it, as far as the beginning of the text tells; `None` where that has
@@ -64,6 +66,8 @@ pub struct SourceFile {
     pub n_bytes: u64,
     /// Whether it has yet to be downloaded.
     pub is_remote: bool,
+    /// Whether it is to validate on, and not to train on.
+    pub validates: bool,
 }
 
 /// What would come of a text, from its beginning.
@@ -94,9 +98,8 @@ pub fn dry_run(
     let plan = Plan::of(request, progress)?;
     let dir = request.data_dir.join(&plan.dataset).join(plan.encoding.as_str());
     let existing = existing(request, &plan, &dir, progress)?;
-    let read_as =
-        ReadAs { text_column: plan.settings.text_column.clone(), lossy: plan.settings.lossy };
-    let Place { files, texts } = plan.origin.look(&read_as, &request.hub, progress)?;
+    let Place { files, left_out, texts } =
+        plan.origin.look(&plan.read_as, &request.hub, progress)?;
     let remote = files.iter().filter(|file| file.is_remote);
     let n_download_bytes = remote.map(|file| file.n_bytes).sum();
     let estimate = match &texts {
@@ -104,7 +107,7 @@ pub fn dry_run(
         None => None,
     };
     let (dataset, encoding) = (plan.dataset, plan.encoding);
-    Ok(DryRun { dataset, encoding, dir, existing, files, n_download_bytes, estimate })
+    Ok(DryRun { dataset, encoding, dir, existing, files, left_out, n_download_bytes, estimate })
 }
 
 fn existing(
@@ -151,10 +154,10 @@ fn estimate(
     let share = request.data_percentage / 100.0;
     let of_train = if is_all { 1.0 } else { train.in_units_of(n_file_bytes, n_documents) };
     let of_val = validation.map_or(0.0, |text| text.in_units_of(n_file_bytes, n_documents));
-    let (made, counting) = make_tokenizer(plan, request.vocab_size, &pieces)?;
+    let (made, counting) = make_tokenizer(plan, request, &pieces)?;
     let tokenizer = plan.reused.as_ref().unwrap_or(&made);
     let started = Instant::now();
-    let n_tokens = count_tokens(tokenizer, &pieces)?;
+    let n_tokens = count_tokens(tokenizer, request.parse_special, &pieces)?;
     let encoding = started.elapsed();
     let written = of_train * share + of_val;
     let scaled = |count: u64| (count as f64 * written).round() as u64;
@@ -178,23 +181,28 @@ fn estimate(
 /// A tokenizer for the sample, with the time that grows with the text; merging hardly does.
 fn make_tokenizer(
     plan: &Plan,
-    vocab_size: usize,
+    request: &PrepareRequest,
     pieces: &[Piece],
 ) -> Result<(Tokenizer, Duration), DataError> {
     let started = Instant::now();
     if plan.encoding == Encoding::Bpe && plan.reused.is_none() {
-        let mut words = WordCounts::new()?;
+        let mut words = WordCounts::new()?.parsing_special(request.parse_special);
         pieces.iter().for_each(|piece| words.count(&piece.text));
         let counting = started.elapsed();
-        return Ok((Tokenizer::train_bpe(words, vocab_size)?, counting));
+        return Ok((Tokenizer::train_bpe(words, request.vocab_size)?, counting));
     }
     let mut chars = CharSet::new();
     pieces.iter().for_each(|piece| chars.add(&piece.text));
     Ok((Tokenizer::char_level(&chars)?, started.elapsed()))
 }
 
-fn count_tokens(tokenizer: &Tokenizer, pieces: &[Piece]) -> Result<u64, DataError> {
-    let (mut encoder, mut ids, mut n_tokens) = (tokenizer.encoder(), Vec::new(), 0);
+fn count_tokens(
+    tokenizer: &Tokenizer,
+    parses_special: bool,
+    pieces: &[Piece],
+) -> Result<u64, DataError> {
+    let mut encoder = tokenizer.encoder().parsing_special(parses_special);
+    let (mut ids, mut n_tokens) = (Vec::new(), 0);
     for piece in pieces {
         ids.clear();
         encoder.encode_into(&piece.text, &mut ids)?;
@@ -203,11 +211,14 @@ fn count_tokens(tokenizer: &Tokenizer, pieces: &[Piece]) -> Result<u64, DataErro
     Ok(n_tokens)
 }
 
-/// The files at these paths, with their sizes.
-pub(super) fn local_files(paths: &[PathBuf]) -> Result<Vec<SourceFile>, DataError> {
-    let describe = |path: &PathBuf| {
-        let n_bytes = fs::metadata(path).map_err(DataError::io("read", path))?.len();
-        Ok(SourceFile { name: path.display().to_string(), n_bytes, is_remote: false })
+/// Some files with their sizes.
+pub(super) fn local_files<'a>(
+    files: impl IntoIterator<Item = &'a TextFile>,
+    validates: bool,
+) -> Result<Vec<SourceFile>, DataError> {
+    let describe = |file: &TextFile| {
+        let n_bytes = fs::metadata(&file.path).map_err(DataError::io("read", &file.path))?.len();
+        Ok(SourceFile { name: file.name.clone(), n_bytes, is_remote: false, validates })
     };
-    paths.iter().map(describe).collect()
+    files.into_iter().map(describe).collect()
 }

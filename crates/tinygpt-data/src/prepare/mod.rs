@@ -9,6 +9,7 @@
 
 mod corpus;
 mod dry_run;
+mod files;
 mod origin;
 mod passes;
 mod pipeline;
@@ -22,6 +23,7 @@ use std::path::Path;
 use std::time::Instant;
 
 pub use dry_run::{DryRun, Estimate, Existing, SourceFile, dry_run};
+pub use files::SourceFiles;
 pub use request::{PrepareRequest, PrepareSummary};
 
 use crate::clock;
@@ -29,7 +31,6 @@ use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::prepared::{META_FORMAT, Meta, Prepared, Settings};
 use crate::progress::PrepareProgress;
-use crate::source::ReadAs;
 
 use corpus::Corpus;
 use passes::Passes;
@@ -56,11 +57,11 @@ pub fn prepare(
     if dir.exists() && !request.force {
         let meta = same_preparation(request, &dir, &plan.dataset, plan.encoding, &settings)?;
         staging.mark_prepared_last()?;
-        return Ok(PrepareSummary { dir, meta, kept: true, elapsed: started.elapsed() });
+        let files = plan.origin.files();
+        return Ok(PrepareSummary { dir, meta, kept: true, files, elapsed: started.elapsed() });
     }
 
-    let read_as = ReadAs { text_column: settings.text_column.clone(), lossy: settings.lossy };
-    let brought = plan.origin.bring(&read_as, &request.hub, progress)?;
+    let brought = plan.origin.bring(&plan.read_as, &request.hub, progress)?;
     let corpus = Corpus {
         train: brought.texts.0,
         validation: brought.texts.1,
@@ -69,7 +70,8 @@ pub fn prepare(
         seed: request.seed,
     };
     let boundary = corpus.boundary(progress)?;
-    let passes = Passes { corpus: &corpus, boundary, progress };
+    let passes =
+        Passes { corpus: &corpus, boundary, parses_special: request.parse_special, progress };
     let tokenizer = match plan.reused {
         Some(tokenizer) => tokenizer,
         None => passes.make_tokenizer(plan.encoding, request.vocab_size)?,
@@ -79,7 +81,7 @@ pub fn prepare(
     let (val, tally_of_val) = passes.encode(Split::Val, &tokenizer, staging.dir())?;
     // One text that is split by position was read, and its gaps counted, for both splits.
     if boundary == Boundary::Separate {
-        tally += tally_of_val;
+        tally += &tally_of_val;
     }
     let meta = Meta {
         format: META_FORMAT,
@@ -96,7 +98,8 @@ pub fn prepare(
         val,
     };
     staging.publish(&meta)?;
-    Ok(PrepareSummary { dir, meta, kept: false, elapsed: started.elapsed() })
+    let files = brought.files;
+    Ok(PrepareSummary { dir, meta, kept: false, files, elapsed: started.elapsed() })
 }
 
 /// The preparation that is there, if it is sound and the one asked for.

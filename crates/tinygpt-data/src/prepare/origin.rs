@@ -10,66 +10,102 @@ use crate::error::DataError;
 use crate::hub::{self, HubError, HubOptions, HubRequest};
 use crate::progress::{PrepareProgress, Stage};
 use crate::recipe::{BuiltInSource, Recipe, SourceSpec};
-use crate::source::{self, ReadAs, Source, Text};
+use crate::source::{self, Format, LeftOut, ReadAs, Separator, Source, Sources, Text, TextFile};
 use crate::tales::Tales;
 
 use super::PrepareRequest;
 use super::dry_run::{SourceFile, local_files};
+use super::files::{LocalFiles, SourceFiles, texts_of};
 
 /// A source of text that was found, but not yet read.
 pub(super) enum Origin {
-    Files { train: Vec<PathBuf>, validation: Vec<PathBuf> },
+    Files(LocalFiles),
     Hub(Repository),
     BuiltIn(BuiltInSource),
 }
 
 impl Origin {
     /// Finds the text that `request` or `recipe` names.
-    pub(super) fn of(recipe: &Recipe, request: &PrepareRequest) -> Result<Self, DataError> {
-        match &request.source {
-            Some(Source::Path(path)) => {
-                let train = source::expand(std::slice::from_ref(path))?;
-                return Ok(Self::Files { train, validation: Vec::new() });
-            }
-            Some(Source::Hub { repository, folder, revision }) => {
-                return Ok(Self::Hub(Repository {
-                    repository: repository.clone(),
-                    revision: revision.clone(),
-                    folder: folder.clone(),
-                    train: "train".to_owned(),
-                    validation: hub::VALIDATION_NAMES.map(str::to_owned).to_vec(),
-                    finds_splits: true,
-                }));
-            }
-            None => {}
-        }
-        match &recipe.source {
-            SourceSpec::Files(files) => Ok(Self::Files {
-                train: source::expand(&files.train)?,
-                validation: source::expand(&files.validation)?,
-            }),
-            SourceSpec::Hub(hub) => Ok(Self::Hub(Repository {
+    pub(super) fn of(
+        recipe: &Recipe,
+        request: &PrepareRequest,
+        progress: &dyn PrepareProgress,
+    ) -> Result<Self, DataError> {
+        let origin = match (&request.source, &recipe.source) {
+            (Some(sources), _) => Self::given(sources, request, progress)?,
+            (None, SourceSpec::Files(files)) => Self::Files(LocalFiles::of_recipe(files, request)?),
+            (None, SourceSpec::Hub(hub)) => Self::Hub(Repository {
                 repository: hub.repository.clone(),
                 revision: hub.revision.clone(),
                 folder: None,
                 train: hub.train.clone(),
                 validation: hub.validation.clone().into_iter().collect(),
                 finds_splits: false,
-            })),
-            SourceSpec::BuiltIn(built_in) => Ok(Self::BuiltIn(built_in.clone())),
-            SourceSpec::Given => Err(DataError::usage(
-                format!("dataset `{}` has no text of its own", recipe.name),
-                "give one with --source PATH (a .txt, .jsonl or .parquet file or a folder)",
+            }),
+            (None, SourceSpec::BuiltIn(built_in)) => Self::BuiltIn(built_in.clone()),
+            (None, SourceSpec::Given) => {
+                return Err(DataError::usage(
+                    format!("dataset `{}` has no text of its own", recipe.name),
+                    "give one with --source PATH (a .txt, .jsonl or .parquet file or a folder)",
+                ));
+            }
+        };
+        origin.check(request)?;
+        Ok(origin)
+    }
+
+    fn given(
+        sources: &Sources,
+        request: &PrepareRequest,
+        progress: &dyn PrepareProgress,
+    ) -> Result<Self, DataError> {
+        match sources.first() {
+            Source::Hub { repository, folder, revision } if sources.count() == 1 => {
+                Ok(Self::Hub(Repository {
+                    repository: repository.clone(),
+                    revision: revision.clone(),
+                    folder: folder.clone(),
+                    train: "train".to_owned(),
+                    validation: hub::VALIDATION_NAMES.map(str::to_owned).to_vec(),
+                    finds_splits: true,
+                }))
+            }
+            _ => LocalFiles::given(sources, request, progress).map(Self::Files),
+        }
+    }
+
+    /// Refuses options that this origin has no use for.
+    fn check(&self, request: &PrepareRequest) -> Result<(), DataError> {
+        let is_given = request.source.is_some();
+        let is_local = matches!(self, Self::Files(_));
+        let unused = [
+            ("val_source", !request.val_source.is_empty(), is_local && is_given),
+            ("format", request.format.is_some(), is_local),
+            ("separator", request.separator != Separator::default(), is_local),
+        ];
+        match unused.into_iter().find(|(_, is_set, has_use)| *is_set && !has_use) {
+            Some((key, ..)) => Err(DataError::usage(
+                format!("{key} is given, but the text is not in files named by --source"),
+                format!("leave --{} out", key.replace('_', "-")),
             )),
+            None => Ok(()),
         }
     }
 
     /// Whether there surely is a validation split, so that no training text validates.
     pub(super) fn has_validation(&self) -> bool {
         match self {
-            Self::Files { validation, .. } => !validation.is_empty(),
+            Self::Files(it) => !it.validation.is_empty(),
             Self::Hub(it) => !it.finds_splits && !it.validation.is_empty(),
             Self::BuiltIn(_) => true,
+        }
+    }
+
+    /// The files that are read, as far as that is known without the network.
+    pub(super) fn files(&self) -> SourceFiles {
+        match self {
+            Self::Files(it) => it.source_files(),
+            Self::Hub(_) | Self::BuiltIn(_) => SourceFiles::default(),
         }
     }
 
@@ -77,8 +113,12 @@ impl Origin {
     /// names, sizes and hashes, of a repository its revision.
     pub(super) fn describe(&self, progress: &dyn PrepareProgress) -> Result<String, DataError> {
         match self {
-            Self::Files { train, validation } => {
-                identify(&[train.as_slice(), validation].concat(), progress)
+            Self::Files(it) => {
+                let sizes = it.all().map(|file| fs::metadata(&file.path).ok().map(|it| it.len()));
+                progress.begin(Stage::Identify, sizes.sum());
+                let description = it.describe(|files| identify(files, progress))?;
+                progress.finish();
+                Ok(description)
             }
             Self::Hub(it) => Ok(it.describe()),
             Self::BuiltIn(it) => Ok(format!(
@@ -95,16 +135,16 @@ impl Origin {
         hub: &HubOptions,
         progress: &dyn PrepareProgress,
     ) -> Result<Brought, DataError> {
-        let (texts, commit) = match self {
-            Self::Files { train, validation } => (file_texts(train, validation, read_as), None),
-            Self::BuiltIn(it) => (told_texts(it), None),
+        let (texts, files, commit) = match self {
+            Self::Files(it) => (it.texts(read_as), it.source_files(), None),
+            Self::BuiltIn(it) => (told_texts(it), SourceFiles::default(), None),
             Self::Hub(it) => {
                 let fetched = it.ask(|request| hub::fetch(request, hub, progress))?;
-                let texts = file_texts(&fetched.train, &fetched.validation, read_as);
-                (texts, Some(fetched.commit))
+                let files = HubTexts::of(&fetched.train, &fetched.validation);
+                (files.texts(read_as), files.source_files(), Some(fetched.commit))
             }
         };
-        Ok(Brought { texts, commit })
+        Ok(Brought { texts, files, commit })
     }
 
     /// Looks where the text is, and brings nothing.
@@ -115,28 +155,66 @@ impl Origin {
         progress: &dyn PrepareProgress,
     ) -> Result<Place, DataError> {
         match self {
-            Self::Files { train, validation } => {
-                let files = local_files(&[train.as_slice(), validation].concat())?;
-                Ok(Place { files, texts: Some(file_texts(train, validation, read_as)) })
+            Self::Files(it) => {
+                let mut files = local_files(&it.train, false)?;
+                files.extend(local_files(&it.validation, true)?);
+                let left_out = it.source_files().left_out;
+                Ok(Place { files, left_out, texts: Some(it.texts(read_as)) })
             }
-            Self::BuiltIn(it) => Ok(Place { files: Vec::new(), texts: Some(told_texts(it)) }),
+            Self::BuiltIn(it) => {
+                let texts = Some(told_texts(it));
+                Ok(Place { files: Vec::new(), left_out: Vec::new(), texts })
+            }
             Self::Hub(it) => {
                 let (found, missing) = it.ask(|request| hub::look(request, hub, progress))?;
-                let is_missing = |path: &PathBuf| missing.iter().any(|file| file.place == *path);
-                let all = found.train.iter().chain(&found.validation);
-                let here: Vec<PathBuf> = all.filter(|path| !is_missing(path)).cloned().collect();
-                let texts = file_texts(&found.train, &found.validation, read_as);
-                let texts = missing.is_empty().then_some(texts);
-                let remote = |file: hub::Missing| SourceFile {
-                    name: file.name,
-                    n_bytes: file.size,
-                    is_remote: true,
-                };
-                let mut files = local_files(&here)?;
-                files.extend(missing.into_iter().map(remote));
-                Ok(Place { files, texts })
+                let all = HubTexts::of(&found.train, &found.validation);
+                let mut files = Vec::new();
+                for (list, validates) in [(&all.train, false), (&all.validation, true)] {
+                    let is_missing =
+                        |file: &&TextFile| missing.iter().find(|it| it.place == file.path);
+                    let here = list.iter().filter(|file| is_missing(file).is_none());
+                    files.extend(local_files(here, validates)?);
+                    let remote = list.iter().filter_map(|file| is_missing(&file));
+                    files.extend(remote.map(|file| SourceFile {
+                        name: file.name.clone(),
+                        n_bytes: file.size,
+                        is_remote: true,
+                        validates,
+                    }));
+                }
+                let texts = missing.is_empty().then(|| all.texts(read_as));
+                Ok(Place { files, left_out: Vec::new(), texts })
             }
         }
+    }
+}
+
+/// The parquet files of a repository.
+struct HubTexts {
+    train: Vec<TextFile>,
+    validation: Vec<TextFile>,
+}
+
+impl HubTexts {
+    fn of(train: &[PathBuf], validation: &[PathBuf]) -> Self {
+        let file = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+            TextFile { path: path.clone(), format: Format::Parquet, name }
+        };
+        Self {
+            train: train.iter().map(file).collect(),
+            validation: validation.iter().map(file).collect(),
+        }
+    }
+
+    fn texts(&self, read_as: &ReadAs) -> Texts {
+        texts_of(&self.train, &self.validation, read_as)
+    }
+
+    fn source_files(&self) -> SourceFiles {
+        let names = |files: &[TextFile]| files.iter().map(|file| file.name.clone()).collect();
+        let (train, validation) = (names(&self.train), names(&self.validation));
+        SourceFiles { train, validation, ..SourceFiles::default() }
     }
 }
 
@@ -185,6 +263,7 @@ pub(super) type Texts = (Text, Option<Text>);
 /// A text that is on this machine.
 pub(super) struct Brought {
     pub(super) texts: Texts,
+    pub(super) files: SourceFiles,
     /// The commit of the hub's repository that it came from.
     pub(super) commit: Option<String>,
 }
@@ -192,13 +271,9 @@ pub(super) struct Brought {
 /// Where a text is.
 pub(super) struct Place {
     pub(super) files: Vec<SourceFile>,
+    pub(super) left_out: Vec<LeftOut>,
     /// The texts, if all of them is on this machine.
     pub(super) texts: Option<Texts>,
-}
-
-fn file_texts(train: &[PathBuf], validation: &[PathBuf], read_as: &ReadAs) -> Texts {
-    let text = |paths: &[PathBuf]| Text::Files { paths: paths.into(), read_as: read_as.clone() };
-    (text(train), (!validation.is_empty()).then(|| text(validation)))
 }
 
 fn told_texts(told: &BuiltInSource) -> Texts {
@@ -209,13 +284,9 @@ fn told_texts(told: &BuiltInSource) -> Texts {
 }
 
 /// Reads the files once, to know them again.
-fn identify(paths: &[PathBuf], progress: &dyn PrepareProgress) -> Result<String, DataError> {
-    let sizes = paths.iter().map(|path| fs::metadata(path).ok().map(|metadata| metadata.len()));
-    progress.begin(Stage::Identify, sizes.sum());
-    let identity = source::identify(paths, &|n_bytes| {
+fn identify(files: &[&TextFile], progress: &dyn PrepareProgress) -> Result<String, DataError> {
+    source::identify(files, &|n_bytes| {
         progress.advance(n_bytes);
         if progress.is_stopped() { Err(DataError::Stopped) } else { Ok(()) }
-    })?;
-    progress.finish();
-    Ok(identity)
+    })
 }

@@ -21,6 +21,8 @@ const COUNTED_BYTES: usize = 4 << 20;
 pub(super) struct Passes<'a> {
     pub(super) corpus: &'a Corpus,
     pub(super) boundary: Boundary,
+    /// Whether special tokens that a text spells out become tokens.
+    pub(super) parses_special: bool,
     pub(super) progress: &'a dyn PrepareProgress,
 }
 
@@ -61,8 +63,9 @@ impl Passes<'_> {
             }
             Encoding::Bpe => {
                 let mut words = WordCounts::new()?;
-                let words_of = |batch: &[Piece]| {
-                    let mut words = WordCounts::new()?;
+                let parses_special = self.parses_special;
+                let words_of = move |batch: &[Piece]| {
+                    let mut words = WordCounts::new()?.parsing_special(parses_special);
                     batch.iter().for_each(|piece| words.count(&piece.text));
                     Ok(words)
                 };
@@ -113,7 +116,7 @@ impl Passes<'_> {
             ));
         }
         let encode = || {
-            let mut encoder = tokenizer.encoder();
+            let mut encoder = tokenizer.encoder().parsing_special(self.parses_special);
             let mut ids = Vec::new();
             move |batch: &[Piece]| encode(tokenizer, &mut encoder, batch, &mut ids)
         };

@@ -5,8 +5,9 @@ use crate::error::DataError;
 use crate::hub;
 use crate::prepared::Settings;
 use crate::progress::PrepareProgress;
+use crate::quote::clip;
 use crate::recipe::{Recipe, check_val_fraction};
-use crate::source::Source;
+use crate::source::{Fields, ReadAs, Separator, Source};
 use crate::subset::Subset;
 use crate::tokenizer::{self, Tokenizer};
 
@@ -24,6 +25,8 @@ pub(super) struct Plan {
     pub(super) val_fraction: f64,
     /// All but what the source is known by, which `Origin::describe` finds out.
     pub(super) settings: Settings,
+    /// How the text is taken out of the files.
+    pub(super) read_as: ReadAs,
 }
 
 impl Plan {
@@ -44,19 +47,27 @@ impl Plan {
         if trains_bpe {
             tokenizer::check_bpe_vocab_size(request.vocab_size)?;
         }
-        let origin = Origin::of(&recipe, request)?;
+        let text_column = request.text_column.clone().unwrap_or(recipe.text_column.clone());
+        let read_as = read_as(request, &text_column)?;
+        let origin = Origin::of(&recipe, request, progress)?;
         let settings = Settings {
             // What the text is known by takes time to find out.
             source: String::new(),
             lossy: request.lossy,
-            text_column: request.text_column.clone().unwrap_or(recipe.text_column),
+            format: request.format.map(|format| format.to_string()),
+            separator: (request.separator != Separator::default())
+                .then(|| request.separator.to_string()),
+            text_column,
+            text_template: request.text_template.clone(),
+            parse_special: request.parse_special,
             val_fraction: (!origin.has_validation()).then_some(val_fraction),
             vocab_size: trains_bpe.then_some(request.vocab_size),
             tokenizer: reused.as_ref().map(|tokenizer| tokenizer.sha256().to_owned()),
             data_percentage: request.data_percentage,
             seed: (request.data_percentage < 100.0).then_some(request.seed),
         };
-        Ok(Self { dataset: recipe.name, origin, encoding, reused, val_fraction, settings })
+        let dataset = recipe.name;
+        Ok(Self { dataset, origin, encoding, reused, val_fraction, settings, read_as })
     }
 }
 
@@ -67,6 +78,29 @@ impl Plan {
     }
 }
 
+/// How the text is taken out of the files.
+fn read_as(request: &PrepareRequest, text_column: &str) -> Result<ReadAs, DataError> {
+    let max_bad_fraction = request.max_bad_fraction;
+    if !(0.0..=1.0).contains(&max_bad_fraction) {
+        return Err(DataError::usage(
+            format!("max_bad_fraction is {max_bad_fraction}"),
+            "give a number from 0 to 1, for example 0.01",
+        ));
+    }
+    let fields = match (&request.text_template, &request.text_column) {
+        (Some(_), Some(_)) => {
+            return Err(DataError::usage(
+                "text_column and text_template are both given",
+                "give one of them: a template names the columns itself",
+            ));
+        }
+        (Some(template), None) => Fields::template(template)?,
+        (None, _) => Fields::column(text_column),
+    };
+    let (separator, lossy) = (request.separator.clone(), request.lossy);
+    Ok(ReadAs { fields, separator, lossy, max_bad_fraction })
+}
+
 /// The tokenizer to use in place of a new one, from this machine or the hub.
 fn reused_tokenizer(
     request: &PrepareRequest,
@@ -74,6 +108,12 @@ fn reused_tokenizer(
 ) -> Result<Option<Tokenizer>, DataError> {
     let path = match &request.tokenizer {
         None => return Ok(None),
+        Some(Source::Stdin) => {
+            return Err(DataError::usage(
+                "tokenizer is `-`",
+                "give the path of a tokenizer: it is not read from standard input",
+            ));
+        }
         Some(Source::Path(path)) => path.clone(),
         Some(Source::Hub { repository, folder, revision }) => {
             let at =
@@ -118,15 +158,20 @@ fn encoding_of(
 /// Each setting that differs, as `key: there → asked`.
 pub(super) fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
     let show = |key: &str, there: String, asked: String| {
-        (there != asked).then(|| format!("{key}: {there} → {asked}"))
+        (there != asked).then(|| format!("{key}: {} → {}", clip(&there), clip(&asked)))
     };
     fn option<T: std::fmt::Display>(value: &Option<T>) -> String {
         value.as_ref().map_or("none".to_owned(), T::to_string)
     }
+    let (source, other_source) = first_difference(&there.source, &asked.source);
     [
-        show("source", there.source.clone(), asked.source.clone()),
+        show("source", source, other_source),
+        show("format", option(&there.format), option(&asked.format)),
+        show("separator", option(&there.separator), option(&asked.separator)),
         show("lossy", there.lossy.to_string(), asked.lossy.to_string()),
         show("text_column", there.text_column.clone(), asked.text_column.clone()),
+        show("text_template", option(&there.text_template), option(&asked.text_template)),
+        show("parse_special", there.parse_special.to_string(), asked.parse_special.to_string()),
         show("val_fraction", option(&there.val_fraction), option(&asked.val_fraction)),
         show("vocab_size", option(&there.vocab_size), option(&asked.vocab_size)),
         show("tokenizer", option(&there.tokenizer), option(&asked.tokenizer)),
@@ -140,4 +185,20 @@ pub(super) fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The first files in which two descriptions of a source differ.
+fn first_difference(there: &str, asked: &str) -> (String, String) {
+    const BETWEEN: &str = "), ";
+    let (mut there, mut asked) = (there.split(BETWEEN), asked.split(BETWEEN));
+    loop {
+        match (there.next(), asked.next()) {
+            (None, None) => return (String::new(), String::new()),
+            (a, b) if a == b => {}
+            (a, b) => {
+                let show = |it: Option<&str>| it.map_or("none".to_owned(), str::to_owned);
+                return (show(a), show(b));
+            }
+        }
+    }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::encoding::Encoding;
 use crate::hub::HubOptions;
 use crate::prepared::Meta;
-use crate::source::Source;
+use crate::source::{Format, Separator, Source, Sources};
+
+use super::files::SourceFiles;
 
 /// What `prepare` is asked to do. The defaults are those of the command line.
 #[derive(Debug, Clone)]
@@ -16,11 +18,24 @@ pub struct PrepareRequest {
     /// Where datasets lie.
     pub data_dir: PathBuf,
     /// A text of one's own, in place of the recipe's.
-    pub source: Option<Source>,
+    pub source: Option<Sources>,
+    /// Files or folders whose text validates; all of `source` is then trained on.
+    pub val_source: Vec<PathBuf>,
+    /// The format of the files of `source`, where their names do not tell it.
+    pub format: Option<Format>,
+    /// What separates the documents of plain text.
+    pub separator: Separator,
     /// The column that holds the text, in place of the recipe's.
     pub text_column: Option<String>,
-    /// Replace bytes that are no UTF-8 by U+FFFD; otherwise such a text is refused.
+    /// Joins fields of a record to its text, such as `{instruction}\n{output}`, in place of
+    /// `text_column`.
+    pub text_template: Option<String>,
+    /// Encode special tokens that a text spells out as these tokens; otherwise as text.
+    pub parse_special: bool,
+    /// Replace bytes that are not UTF-8 by U+FFFD; otherwise such a text is refused.
     pub lossy: bool,
+    /// The largest part of the records that may be left out because they cannot be used.
+    pub max_bad_fraction: f64,
     /// The part at the end of the text that validates, in place of the recipe's.
     pub val_fraction: Option<f64>,
     /// The encoding, in place of the recipe's.
@@ -46,8 +61,14 @@ impl Default for PrepareRequest {
             dataset_name: "tiny_stories".to_owned(),
             data_dir: PathBuf::from("data"),
             source: None,
+            val_source: Vec::new(),
+            format: None,
+            separator: Separator::default(),
             text_column: None,
+            text_template: None,
+            parse_special: false,
             lossy: false,
+            max_bad_fraction: 0.01,
             val_fraction: None,
             encoding_type: None,
             vocab_size: 30_000,
@@ -69,6 +90,8 @@ pub struct PrepareSummary {
     pub meta: Meta,
     /// Whether the same preparation was there already and was kept.
     pub kept: bool,
+    /// The files that were read, as far as they are known.
+    pub files: SourceFiles,
     /// How long it took.
     pub elapsed: Duration,
 }

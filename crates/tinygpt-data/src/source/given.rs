@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::quote::Shown;
+
 /// What a name on the hub begins with.
 const HUB_PREFIX: &str = "hub:";
 
@@ -20,6 +22,8 @@ const HUB_PREFIX: &str = "hub:";
 pub enum Source {
     /// A file, or a folder of files.
     Path(PathBuf),
+    /// Standard input, typed as `-`.
+    Stdin,
     /// `hub:owner/name`, `hub:owner/name/folder`, with `@revision` behind it or not.
     Hub {
         /// `owner/name`.
@@ -36,6 +40,7 @@ impl Source {
     pub fn dataset_name(&self) -> Option<String> {
         match self {
             Self::Path(path) => Some(path.file_stem()?.to_string_lossy().into_owned()),
+            Self::Stdin => Some("stdin".to_owned()),
             Self::Hub { repository, .. } => repository.rsplit('/').next().map(str::to_owned),
         }
     }
@@ -44,8 +49,11 @@ impl Source {
 impl FromStr for Source {
     type Err = Infallible;
 
-    /// Whatever does not begin with `hub:` is a path.
+    /// `-` is standard input; whatever does not begin with `hub:` is a path.
     fn from_str(text: &str) -> Result<Self, Infallible> {
+        if text == "-" {
+            return Ok(Self::Stdin);
+        }
         let Some(named) = text.strip_prefix(HUB_PREFIX) else {
             return Ok(Self::Path(PathBuf::from(text)));
         };
@@ -78,7 +86,8 @@ impl From<PathBuf> for Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path(path) => path.display().fmt(f),
+            Self::Path(path) => Shown(path).fmt(f),
+            Self::Stdin => f.write_str("standard input"),
             Self::Hub { repository, folder, revision } => {
                 write!(f, "{HUB_PREFIX}{repository}")?;
                 if let Some(folder) = folder {
@@ -86,6 +95,53 @@ impl fmt::Display for Source {
                 }
                 write!(f, "@{revision}")
             }
+        }
+    }
+}
+
+/// One source or several, which are read in order as one text.
+///
+/// A repository on the hub is a source by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    first: Source,
+    others: Vec<Source>,
+}
+
+impl Sources {
+    /// The sources in this order; `None` if there are none.
+    pub fn new(sources: impl IntoIterator<Item = Source>) -> Option<Self> {
+        let mut sources = sources.into_iter();
+        Some(Self { first: sources.next()?, others: sources.collect() })
+    }
+
+    /// The first source, after which a dataset is named.
+    pub fn first(&self) -> &Source {
+        &self.first
+    }
+
+    /// All sources in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// How many sources there are, at least one.
+    pub fn count(&self) -> usize {
+        1 + self.others.len()
+    }
+}
+
+impl<S: Into<Source>> From<S> for Sources {
+    fn from(source: S) -> Self {
+        Self { first: source.into(), others: Vec::new() }
+    }
+}
+
+impl fmt::Display for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.others.len() {
+            0 => self.first.fmt(f),
+            n => write!(f, "{} and {n} more", self.first),
         }
     }
 }
@@ -107,6 +163,8 @@ mod tests {
             ("hub:o/n@v1", hub("o/n", None, "v1"), "hub:o/n@v1"),
             ("hub:o/n/a/b@refs/x", hub("o/n", Some("a/b"), "refs/x"), "hub:o/n/a/b@refs/x"),
             ("dir/a@b.txt", Source::Path("dir/a@b.txt".into()), "dir/a@b.txt"),
+            ("-", Source::Stdin, "standard input"),
+            ("./-", Source::Path("./-".into()), "./-"),
         ];
         for (typed, source, shown) in cases {
             assert_eq!(Source::from(typed), source);

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::TextFile;
 use crate::error::DataError;
 use crate::tokenizer::hex;
 
@@ -18,11 +19,11 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// All of the content counts and not a sample or a date, so that the same text has the same
 /// identity on every machine, and no change is missed.
 pub(crate) fn identify(
-    paths: &[PathBuf],
+    files: &[&TextFile],
     read: &(dyn Fn(u64) -> Result<(), DataError> + Sync),
 ) -> Result<String, DataError> {
     let described: Vec<String> =
-        paths.par_iter().map(|path| identify_file(path, read)).collect::<Result<_, _>>()?;
+        files.par_iter().map(|file| identify_file(&file.path, read)).collect::<Result<_, _>>()?;
     Ok(described.join(", "))
 }
 

@@ -3,12 +3,23 @@
 //! Nothing here knows tokens or splits. A text is never held whole: a reader gives pieces of
 //! about [`PIECE_BYTES`], and says which piece ends a document.
 
+mod csv;
+mod encodings;
+mod fields;
+mod folder;
+mod format;
 mod generated;
 mod given;
 mod identity;
-mod jsonl;
+mod input;
+mod json;
+mod magic;
 mod parquet;
-mod paths;
+mod records;
+mod separator;
+mod splits;
+mod stdin;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -16,18 +27,24 @@ mod utf8;
 
 use std::collections::VecDeque;
 use std::fs;
-use std::ops::AddAssign;
-use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-pub use given::Source;
+pub(crate) use fields::Fields;
+pub use folder::LeftOut;
+pub(crate) use folder::{Found, TextFile, expand};
+pub use format::Format;
+pub use given::{Source, Sources};
 pub(crate) use identity::identify;
-pub(crate) use paths::expand;
+pub use separator::Separator;
+pub(crate) use splits::{BySplit, by_split};
+pub(crate) use stdin::Spooled;
+pub use tally::Tally;
 
 use crate::error::DataError;
 use crate::tales::Tales;
 use generated::Generated;
+use parquet::Parquet;
+use records::Fault;
+use text::PlainText;
 
 /// The size from which a document is cut into pieces, in bytes.
 pub(crate) const PIECE_BYTES: usize = 1 << 20;
@@ -41,26 +58,6 @@ pub(crate) struct Piece {
     pub(crate) ends_document: bool,
 }
 
-/// What a text had that is no document, or that was mended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tally {
-    /// Records without a value.
-    pub n_nulls: u64,
-    /// Documents without any text.
-    pub n_empty: u64,
-    /// Places where bytes that are no UTF-8 became U+FFFD.
-    pub n_replaced: u64,
-}
-
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        self.n_nulls += other.n_nulls;
-        self.n_empty += other.n_empty;
-        self.n_replaced += other.n_replaced;
-    }
-}
-
 /// A stream of documents.
 pub(crate) trait Documents: Send {
     /// The next piece, or `None` at the end. Documents without any text do not appear.
@@ -71,21 +68,43 @@ pub(crate) trait Documents: Send {
 
     /// How many bytes of files have been read so far, for a progress bar.
     fn n_bytes_read(&self) -> u64;
+
+    /// The first record that could not be used, if there was one.
+    fn first_fault(&self) -> Option<&Fault> {
+        None
+    }
 }
 
 /// How text is taken out of files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ReadAs {
-    /// The column that holds it, where there are columns.
-    pub(crate) text_column: String,
-    /// Whether bytes that are no UTF-8 are mended; otherwise they are refused.
+    /// The fields that hold it, where there are fields.
+    pub(crate) fields: Fields,
+    /// What separates the documents of plain text.
+    pub(crate) separator: Separator,
+    /// Whether bytes that are not UTF-8 are replaced; otherwise they are refused.
     pub(crate) lossy: bool,
+    /// The largest part of the records that may be left out because they cannot be used.
+    pub(crate) max_bad_fraction: f64,
+}
+
+impl ReadAs {
+    /// Opens a file; up to `n_threads` decode it.
+    fn open(&self, file: &TextFile, n_threads: usize) -> Result<Box<dyn Documents>, DataError> {
+        let path = &file.path;
+        Ok(match file.format {
+            Format::Text => Box::new(PlainText::open(path, self.separator.clone(), self.lossy)?),
+            Format::JsonLines | Format::Json => json::open(path, file.format, self)?,
+            Format::Csv | Format::Tsv => Box::new(csv::Table::open(path, file.format, self)?),
+            Format::Parquet => Box::new(Parquet::open(path, self, n_threads)?),
+        })
+    }
 }
 
 /// A text that can be streamed as often as needed.
 pub(crate) enum Text {
     /// Files, as one text in this order.
-    Files { paths: Vec<PathBuf>, read_as: ReadAs },
+    Files { files: Vec<TextFile>, read_as: ReadAs },
     /// The first `n` training stories of the embedded dataset.
     TrainingTales { tales: Tales, n: usize },
     /// The first `n` validation stories of the embedded dataset.
@@ -96,12 +115,14 @@ impl Text {
     /// Streams the text from its beginning.
     pub(crate) fn open(&self) -> Box<dyn Documents + '_> {
         match self {
-            Self::Files { paths, read_as } => Box::new(Files {
-                remaining: paths.clone().into(),
+            Self::Files { files, read_as } => Box::new(Files {
+                remaining: files.clone().into(),
                 read_as: read_as.clone(),
                 n_threads: rayon::current_num_threads(),
                 current: None,
+                n_text_bytes: 0,
                 tally: Tally::default(),
+                first_fault: None,
                 n_bytes_read: 0,
             }),
             Self::TrainingTales { tales, n } => Box::new(Generated::new(tales.train(*n))),
@@ -121,48 +142,97 @@ impl Text {
 
     /// How many bytes of files it has, if it lies in files.
     pub(crate) fn n_bytes(&self) -> Option<u64> {
-        let Self::Files { paths, .. } = self else { return None };
-        paths.iter().map(|path| fs::metadata(path).ok().map(|metadata| metadata.len())).sum()
+        let Self::Files { files, .. } = self else { return None };
+        let n_bytes = |file: &TextFile| fs::metadata(&file.path).ok().map(|it| it.len());
+        files.iter().map(n_bytes).sum()
     }
 }
 
+/// The part of a file's text that may be replaced, as a percentage: more is another encoding.
+const MAX_REPLACED_PERCENT: u64 = 1;
+
+/// So few places are replaced however short the text is.
+const FEW_REPLACED: u64 = 10;
+
 /// Several files, one after the other; each is opened when its turn comes.
 struct Files {
-    remaining: VecDeque<PathBuf>,
+    remaining: VecDeque<TextFile>,
     read_as: ReadAs,
     /// How many threads may decode one file.
     n_threads: usize,
-    current: Option<Box<dyn Documents>>,
+    current: Option<(TextFile, Box<dyn Documents>)>,
+    /// The bytes of text of the current file.
+    n_text_bytes: u64,
+    /// Of the files before the current one, but its documents and NUL characters too.
     tally: Tally,
+    first_fault: Option<Fault>,
     n_bytes_read: u64,
+}
+
+impl Files {
+    /// Takes what the current file, which has ended, leaves.
+    fn close(&mut self, file: &TextFile, documents: &dyn Documents) -> Result<(), DataError> {
+        let tally = documents.tally();
+        let (n_replaced, n_bytes) = (tally.n_replaced, self.n_text_bytes);
+        if n_replaced > FEW_REPLACED && n_replaced * 100 > n_bytes * MAX_REPLACED_PERCENT {
+            return Err(input::hardly_utf8(&file.path, n_replaced, n_bytes));
+        }
+        self.tally += &tally;
+        self.n_bytes_read += documents.n_bytes_read();
+        if self.first_fault.is_none() {
+            self.first_fault = documents.first_fault().cloned();
+        }
+        self.n_text_bytes = 0;
+        Ok(())
+    }
+
+    /// Checks, at the end of the text, how many records could not be used.
+    fn check_records(&self) -> Result<(), DataError> {
+        let (n_bad, n_records) = (self.tally.n_bad, self.tally.n_records());
+        match &self.first_fault {
+            Some(fault) if n_bad == n_records => Err(fault.clone().into_error()),
+            Some(fault) if n_bad as f64 > self.read_as.max_bad_fraction * n_records as f64 => {
+                Err(fault.clone().too_many(&self.tally))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Documents for Files {
     fn next_piece(&mut self) -> Result<Option<Piece>, DataError> {
         loop {
-            if let Some(current) = &mut self.current {
+            if let Some((_, current)) = &mut self.current {
                 if let Some(piece) = current.next_piece()? {
+                    self.tally.n_documents += u64::from(piece.ends_document);
+                    let n_nul = memchr::memchr_iter(0, piece.text.as_bytes()).count();
+                    self.tally.n_nul += n_nul as u64;
+                    self.n_text_bytes += piece.text.len() as u64;
                     return Ok(Some(piece));
                 }
-                self.tally += current.tally();
-                self.n_bytes_read += current.n_bytes_read();
-                self.current = None;
+                if let Some((file, current)) = self.current.take() {
+                    self.close(&file, current.as_ref())?;
+                }
             }
-            let Some(path) = self.remaining.pop_front() else { return Ok(None) };
-            self.current = Some(paths::open(&path, &self.read_as, self.n_threads)?);
+            let Some(file) = self.remaining.pop_front() else {
+                self.check_records()?;
+                return Ok(None);
+            };
+            let opened = self.read_as.open(&file, self.n_threads)?;
+            self.current = Some((file, opened));
         }
     }
 
     fn tally(&self) -> Tally {
-        let mut tally = self.tally;
-        if let Some(current) = &self.current {
-            tally += current.tally();
+        let mut tally = self.tally.clone();
+        if let Some((_, current)) = &self.current {
+            tally += &current.tally();
         }
         tally
     }
 
     fn n_bytes_read(&self) -> u64 {
-        self.n_bytes_read + self.current.as_ref().map_or(0, |current| current.n_bytes_read())
+        self.n_bytes_read + self.current.as_ref().map_or(0, |(_, current)| current.n_bytes_read())
     }
 }
 

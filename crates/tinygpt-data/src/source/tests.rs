@@ -11,17 +11,39 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use super::{PIECE_BYTES, ReadAs, Tally, Text, expand};
+use super::{Fields, PIECE_BYTES, ReadAs, Separator, Tally, Text, expand};
 use crate::error::{DataError, ErrorKind};
 
-fn text(paths: &[PathBuf], text_column: &str) -> Text {
-    let read_as = ReadAs { text_column: text_column.to_owned(), lossy: false };
-    Text::Files { paths: paths.to_vec(), read_as }
+/// How text is read unless something is chosen, but without any bad record.
+pub(super) fn as_usual() -> ReadAs {
+    ReadAs {
+        fields: Fields::column("text"),
+        separator: Separator::default(),
+        lossy: false,
+        max_bad_fraction: 0.0,
+    }
+}
+
+/// The text of a file.
+fn text(path: &Path, text_column: &str) -> Text {
+    let read_as = ReadAs { fields: Fields::column(text_column), ..as_usual() };
+    Text::Files { files: expand(&[path.to_path_buf()], None).unwrap().files, read_as }
+}
+
+/// What a text of so many documents leaves that had nothing else.
+pub(super) fn only_documents(n_documents: u64) -> Tally {
+    Tally { n_documents, ..Tally::default() }
 }
 
 /// The documents of a file with the pieces of each joined, and what else there was.
-fn read(path: &Path) -> Result<(Vec<String>, Tally), DataError> {
-    read_text(&text(&[path.to_path_buf()], "text"))
+pub(super) fn read(path: &Path) -> Result<(Vec<String>, Tally), DataError> {
+    read_as(path, as_usual())
+}
+
+/// The same, read in another way.
+pub(super) fn read_as(path: &Path, read_as: ReadAs) -> Result<(Vec<String>, Tally), DataError> {
+    let files = expand(&[path.to_path_buf()], None)?.files;
+    read_text(&Text::Files { files, read_as })
 }
 
 /// The same for any text.
@@ -41,21 +63,29 @@ fn read_text(text: &Text) -> Result<(Vec<String>, Tally), DataError> {
     Ok((documents, stream.tally()))
 }
 
-fn file(dir: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+/// A file in `dir`, and its folders.
+pub(super) fn file(dir: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
     let path = dir.path().join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, content).unwrap();
     path
 }
 
 #[test]
-fn plain_text_is_split_at_separator_lines_only() {
+fn plain_text_is_split_at_separators() {
     let cases: &[(&str, &[&str])] = &[
         ("one document\n\nwith a blank line\n", &["one document\n\nwith a blank line\n"]),
         ("a\n<|endoftext|>\nb\n<|endoftext|>\n", &["a", "b"]),
         ("a\r\n<|endoftext|>\r\nb", &["a", "b"]),
         ("\n\na\n\n<|endoftext|>\n\nb\n\nc\n", &["\n\na", "b\n\nc\n"]),
         ("a\n<|endoftext|>\n<|endoftext|>\nb", &["a", "b"]),
-        ("in a line <|endoftext|> nothing\n", &["in a line <|endoftext|> nothing\n"]),
+        ("in a line <|endoftext|> too\n", &["in a line", "too\n"]),
+        ("a<|endoftext|>b<|endoftext|>", &["a", "b"]),
+        ("a  <|endoftext|>\r\n\r\nb\n  <|endoftext|>\n  c", &["a", "b", "  c"]),
+        ("a  \n<|endoftext|>\n  b", &["a  ", "  b"]),
+        ("<|endoftext|> a", &["a"]),
+        ("<|endoftext|><|endoftext|>", &[]),
+        ("a <|endoftext|", &["a <|endoftext|"]),
         ("<|endoftext|>\na\n<|endoftext|>", &["a"]),
         ("", &[]),
         ("\n \n", &[]),
@@ -91,7 +121,10 @@ fn json_lines_skip_nulls_and_empty_texts_and_count_them() {
     let lines = "{\"id\": 1, \"text\": \"a\\n\\u00e9\"}\n\n{\"text\": null}\r\n{\"text\": \"\"}\n{\"text\": \"b\"}";
     assert_eq!(
         read(&file(&dir, "a.jsonl", lines)).unwrap(),
-        (vec!["a\né".to_owned(), "b".to_owned()], Tally { n_nulls: 1, n_empty: 1, n_replaced: 0 })
+        (
+            vec!["a\né".to_owned(), "b".to_owned()],
+            Tally { n_nulls: 1, n_empty: 1, ..only_documents(2) }
+        )
     );
 }
 
@@ -126,9 +159,12 @@ fn parquet_is_read_in_every_codec_and_page_form() {
     let path = dir.path().join("a.parquet");
     let texts: Vec<Option<&[u8]>> =
         vec![Some("é".as_bytes()), None, Some(b""), Some(b"same"), Some(b"same"), None];
-    for codec in
-        [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(Default::default())]
-    {
+    for codec in [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::LZ4_RAW,
+        Compression::ZSTD(Default::default()),
+    ] {
         for dictionary in [true, false] {
             let properties = WriterProperties::builder()
                 .set_compression(codec)
@@ -137,7 +173,7 @@ fn parquet_is_read_in_every_codec_and_page_form() {
             parquet_file(&path, &texts, 3, properties);
             let (documents, tally) = read(&path).unwrap();
             assert_eq!(documents, ["é", "same", "same"].repeat(3));
-            assert_eq!(tally, Tally { n_nulls: 6, n_empty: 3, n_replaced: 0 });
+            assert_eq!(tally, Tally { n_nulls: 6, n_empty: 3, ..only_documents(9) });
         }
     }
 }
@@ -157,8 +193,8 @@ fn bad_files_are_refused_with_the_place_of_the_fault() {
         (file(&dir, "c.txt", late), "invalid UTF-8 at byte 1400000"),
         (file(&dir, "d.txt", b"cut \xe2\x82"), "invalid UTF-8 at byte 4"),
         (file(&dir, "a.jsonl", "{\"text\": \"a\"}\n{\"text\": 5}"), "line 2: `text` is a number"),
-        (file(&dir, "b.jsonl", "{\"text\": \"a\""), "line 1: not a JSON object"),
-        (file(&dir, "c.jsonl", "[\"text\"]"), "line 1: not a JSON object"),
+        (file(&dir, "b.jsonl", "{\"text\": \"a\""), "line 1: the last line is cut off"),
+        (file(&dir, "c.jsonl", "[\"a\", [\"text\"]]"), "line 1: not a JSON object but a list"),
         (file(&dir, "d.jsonl", "{\"story\": \"a\", \"id\": 1}"), "it has `story` and `id`"),
         (file(&dir, "e.jsonl", b"{\"text\": \"\xff\"}"), "invalid UTF-8 at byte 10"),
         (file(&dir, "f.jsonl", "{\"text\": [\"a\"]}"), "is a list"),
@@ -178,7 +214,7 @@ fn bad_files_are_refused_with_the_place_of_the_fault() {
     }
     for (column, expected) in [("story", "it has `id` and `text`"), ("id", "not one string a row")]
     {
-        let text = text(std::slice::from_ref(&good), column);
+        let text = text(&good, column);
         let message = text.open().next_piece().unwrap_err().to_string();
         assert!(message.contains(expected) && message.contains("--text-column"), "{message}");
     }
@@ -194,7 +230,7 @@ fn damaged_parquet_never_panics_or_hangs() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x55;
         fs::write(&path, bytes).unwrap();
-        let text = text(std::slice::from_ref(&path), "text");
+        let text = text(&path, "text");
         let mut stream = text.open();
         // Without checksums of its pages a file may be wrong and readable.
         let error = loop {
@@ -210,17 +246,42 @@ fn damaged_parquet_never_panics_or_hangs() {
 }
 
 #[test]
-fn folders_are_read_sorted_and_must_hold_text() {
+fn parquet_columns_are_joined_by_a_template() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["b.txt", "a.jsonl", "c.TXT", "notes.md", "d.txt.bak"] {
-        file(&dir, name, "");
-    }
-    let names = |files: Vec<PathBuf>| -> Vec<String> {
-        files.iter().map(|f| f.file_name().unwrap().to_string_lossy().into_owned()).collect()
-    };
-    assert_eq!(names(expand(&[dir.path().into()]).unwrap()), ["a.jsonl", "b.txt", "c.TXT"]);
-    let message = expand(&[dir.path().join("notes.md")]).unwrap_err().to_string();
-    assert!(message.contains("notes.md") && message.contains(".parquet"), "{message}");
-    let empty = tempfile::tempdir().unwrap();
-    assert!(expand(&[empty.path().into()]).unwrap_err().to_string().contains("holds no text"));
+    let path = dir.path().join("a.parquet");
+    let schema = "message m { optional binary q (STRING); required int64 id; \
+                  required binary a (STRING); }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer =
+        SerializedFileWriter::new(File::create(&path).unwrap(), schema, Default::default())
+            .unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let strings = |texts: &[String]| texts.iter().map(|it| it.as_str().into()).collect::<Vec<_>>();
+    let n = 700;
+    // Every third question is null.
+    let levels: Vec<i16> = (0..n).map(|i| i16::from(i % 3 > 0)).collect();
+    let questions: Vec<String> = (0..n).filter(|i| i % 3 > 0).map(|i| format!("q{i}")).collect();
+    let answers: Vec<String> = (0..n).map(|i| format!("a{i}")).collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    let values: Vec<ByteArray> = strings(&questions);
+    column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let ids: Vec<i64> = (0..n).collect();
+    column.typed::<Int64Type>().write_batch(&ids, None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let values: Vec<ByteArray> = strings(&answers);
+    column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    let template = |text: &str| ReadAs { fields: Fields::template(text).unwrap(), ..as_usual() };
+    let (documents, _) = read_as(&path, template("{a}: {q}")).unwrap();
+    assert_eq!(documents.len(), 700);
+    assert_eq!([&documents[0], &documents[1], &documents[698]], ["a0: ", "a1: q1", "a698: q698"]);
+    let message = read_as(&path, template("{a} {id}")).unwrap_err().to_string();
+    assert!(message.contains("column `id` holds"), "{message}");
+    let message = read_as(&path, template("{a} {none}")).unwrap_err().to_string();
+    assert!(message.contains("no text column `none`"), "{message}");
 }

@@ -1,152 +1,295 @@
-//! Plain text: documents separated by lines `<|endoftext|>`, or one document if there is none.
+//! Plain text: documents separated by `<|endoftext|>` or by what was chosen, or one document if
+//! there is none.
 //!
-//! The file is read in fragments of a line or less, so neither a long file nor a long line is
-//! ever held whole.
+//! Line breaks next to a separator belong to it, and so do spaces between it and text on its
+//! line. The file is read in fragments of a line or less, so neither a long file nor a long line
+//! is ever held whole.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::io::{BufRead, Read};
+use std::path::Path;
 
-use super::utf8::{drop_byte_order_mark, len_without_unfinished, to_text};
+use super::input::Input;
+use super::separator::{Found, Pattern, Separator};
+use super::utf8::{len_without_unfinished, to_text};
 use super::{Documents, PIECE_BYTES, Piece, Tally, cut_point};
 use crate::error::DataError;
-use crate::tokenizer::END_OF_TEXT;
 
-/// The longest part of a line that is read at once, in bytes; far longer than a separator.
+/// The longest part of a line that is read at once, in bytes.
 const FRAGMENT_BYTES: u64 = 64 << 10;
 
-/// A reader of one `.txt` file.
+/// What may still belong to the last separator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Nothing: a document has begun, or no separator has come.
+    Text,
+    /// The rest of its line, if that is blank.
+    SameLine,
+    /// Blank lines.
+    BlankLines,
+}
+
+/// A reader of one file of plain text.
 pub(super) struct PlainText {
-    path: PathBuf,
+    input: Input,
     lossy: bool,
-    file: BufReader<File>,
-    /// Text of the current document that has not been handed over.
+    separator: Separator,
+    /// Known when the first line has been read, which tells how lines end.
+    pattern: Option<Pattern>,
+    /// Text that has not been handed over.
     pending: Vec<u8>,
-    /// The offset in the file of `pending`'s first byte.
+    /// The offset in the text of `pending`'s first byte.
     pending_offset: u64,
-    /// The offset in the file of the next byte to be read.
-    read_offset: u64,
+    /// No separator begins before this place of `pending`.
+    n_searched: usize,
+    after: After,
     /// Whether a piece of the current document has been handed over.
     in_document: bool,
-    /// Whether the next fragment starts a line.
-    at_line_start: bool,
-    /// Whether nothing but blank lines has come since a separator.
-    after_separator: bool,
+    is_at_end: bool,
+    ready: VecDeque<Piece>,
     tally: Tally,
 }
 
 impl PlainText {
-    pub(super) fn open(path: &Path, lossy: bool) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(DataError::io("read", path))?;
+    pub(super) fn open(path: &Path, separator: Separator, lossy: bool) -> Result<Self, DataError> {
+        let input = Input::open(path, lossy)?;
         Ok(Self {
-            path: path.to_path_buf(),
+            pending_offset: input.text_offset(),
+            input,
             lossy,
-            file: BufReader::with_capacity(256 << 10, file),
+            separator,
+            pattern: None,
             pending: Vec::new(),
-            pending_offset: 0,
-            read_offset: 0,
+            n_searched: 0,
+            after: After::Text,
             in_document: false,
-            at_line_start: true,
-            after_separator: false,
+            is_at_end: false,
+            ready: VecDeque::new(),
             tally: Tally::default(),
         })
     }
 
-    /// Appends the next fragment to `pending` and returns its length, 0 at the end of the file.
-    fn read_fragment(&mut self) -> Result<usize, DataError> {
-        let n_bytes = self
-            .file
-            .by_ref()
-            .take(FRAGMENT_BYTES)
-            .read_until(b'\n', &mut self.pending)
-            .map_err(DataError::io("read", &self.path))?;
-        if self.read_offset == 0 {
-            drop_byte_order_mark(&mut self.pending);
-            self.pending_offset = (n_bytes - self.pending.len()) as u64;
+    /// Appends the next fragments to `pending`, until it has the length of a piece.
+    fn read(&mut self) -> Result<(), DataError> {
+        loop {
+            let mut fragment = (&mut self.input).take(FRAGMENT_BYTES);
+            let n_bytes = match fragment.read_until(b'\n', &mut self.pending) {
+                Ok(n_bytes) => n_bytes,
+                Err(error) => return Err(self.input.error(error)),
+            };
+            self.is_at_end = n_bytes == 0;
+            if self.is_at_end || self.pending.len() >= PIECE_BYTES {
+                return Ok(());
+            }
         }
-        self.read_offset += n_bytes as u64;
-        Ok(n_bytes)
     }
 
-    /// Takes all pending text as the last piece of a document; `None` if the document is empty.
-    ///
-    /// The line breaks before a separator belong to it and not to the document.
-    fn end_document(&mut self, separated: bool) -> Result<Option<Piece>, DataError> {
-        let bytes = std::mem::take(&mut self.pending);
-        let mut text = to_text(bytes, self.lossy, &mut self.tally.n_replaced)
-            .map_err(|offset| self.invalid(offset))?;
-        self.pending_offset = self.read_offset;
-        self.after_separator = separated;
-        if separated {
-            text.truncate(text.trim_end_matches(['\n', '\r']).len());
+    /// Makes pieces of `pending`: whole documents, then the beginning of one that is too long.
+    fn take_pieces(&mut self) -> Result<(), DataError> {
+        let pattern = self.pattern.take().unwrap_or_else(|| self.first_pattern());
+        let mut start = 0;
+        loop {
+            start = self.skip_separator(start);
+            let from = start.max(self.n_searched);
+            match pattern.find(&self.pending, from) {
+                Found::At { start: end, end: next } => {
+                    self.end_document(start, end, pattern.begins_in_line())?;
+                    self.after =
+                        if pattern.ends_in_line() { After::SameLine } else { After::BlankLines };
+                    (start, self.n_searched) = (next, next);
+                }
+                Found::NoneBefore(at) => {
+                    self.n_searched = at.max(start);
+                    break;
+                }
+            }
         }
-        let began = std::mem::replace(&mut self.in_document, false);
-        if !began && text.trim().is_empty() {
-            // Blank lines at the end of a file are no document that was left out.
-            self.tally.n_empty += u64::from(separated);
-            return Ok(None);
+        self.pattern = Some(pattern);
+        if self.is_at_end {
+            self.end_text(start)?;
+            start = self.pending.len();
         }
-        Ok(Some(Piece { text, ends_document: true }))
+        self.drop_front(start);
+        if self.pending.len() >= PIECE_BYTES && !self.is_at_end { self.cut() } else { Ok(()) }
+    }
+
+    /// The separator as the lines of this file end.
+    fn first_pattern(&self) -> Pattern {
+        let end_of_line = memchr::memchr(b'\n', &self.pending).unwrap_or(0);
+        Pattern::of(&self.separator, self.pending[..end_of_line].ends_with(b"\r"))
+    }
+
+    /// Passes what belongs to the last separator; returns where the document begins.
+    fn skip_separator(&mut self, mut start: usize) -> usize {
+        if self.after == After::SameLine {
+            let rest = &self.pending[start..];
+            let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | 0x0c);
+            start += rest.iter().take_while(|byte| is_blank(byte)).count();
+            self.after = match self.pending.get(start) {
+                None => After::SameLine,
+                Some(b'\n') => {
+                    start += 1;
+                    After::BlankLines
+                }
+                Some(_) => After::Text,
+            };
+        }
+        while self.after == After::BlankLines {
+            start += match &self.pending[start..] {
+                [b'\n', ..] => 1,
+                [b'\r', b'\n', ..] => 2,
+                [] | [b'\r'] => break,
+                _ => {
+                    self.after = After::Text;
+                    0
+                }
+            };
+        }
+        start
+    }
+
+    /// Takes `pending[start..end]` as the last piece of a document; none if that is blank.
+    fn end_document(
+        &mut self,
+        start: usize,
+        mut end: usize,
+        trims_spaces: bool,
+    ) -> Result<(), DataError> {
+        let trim = |end: usize, is_trimmed: fn(&u8) -> bool| {
+            end - self.pending[start..end].iter().rev().take_while(|b| is_trimmed(b)).count()
+        };
+        if trims_spaces {
+            end = trim(end, |byte| matches!(byte, b' ' | b'\t'));
+        }
+        end = trim(end, |byte| matches!(byte, b'\n' | b'\r'));
+        // Lines without text are no documents that were left out.
+        let counts_empty = matches!(self.separator, Separator::Text(_));
+        if !self.push_last_piece(start, end)? {
+            self.tally.n_empty += u64::from(counts_empty);
+        }
+        Ok(())
+    }
+
+    /// Takes the rest as the last document.
+    fn end_text(&mut self, start: usize) -> Result<(), DataError> {
+        if start < self.pending.len() || self.in_document {
+            self.push_last_piece(start, self.pending.len())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the bytes are a document or the end of one, and so were taken.
+    fn push_last_piece(&mut self, start: usize, end: usize) -> Result<bool, DataError> {
+        let text = self.text(start, end)?;
+        let has_begun = std::mem::replace(&mut self.in_document, false);
+        let is_document = has_begun || !text.trim().is_empty();
+        if is_document {
+            self.ready.push_back(Piece { text, ends_document: true });
+        }
+        Ok(is_document)
     }
 
     /// Takes pending text up to a safe cut as a piece of a document that goes on.
-    fn cut(&mut self) -> Result<Piece, DataError> {
-        // The fragment may end inside a character: its rest comes with the next one.
-        let unfinished = self.pending.split_off(len_without_unfinished(&self.pending));
-        let bytes = std::mem::take(&mut self.pending);
-        let mut text = to_text(bytes, self.lossy, &mut self.tally.n_replaced)
-            .map_err(|offset| self.invalid(offset))?;
-        self.pending = text.split_off(cut_point(&text)).into_bytes();
+    fn cut(&mut self) -> Result<(), DataError> {
+        // The text may end inside a character or a separator: its rest comes with what follows.
+        let end = len_without_unfinished(&self.pending[..self.n_searched]);
+        let mut text = self.text(0, end)?;
+        let rest = text.split_off(cut_point(&text));
+        let unfinished = self.pending.split_off(end);
+        self.pending = rest.into_bytes();
         self.pending.extend(unfinished);
-        // Exact where offsets are told: without `lossy`, text and file have the same bytes.
+        // Exact where offsets are shown: without `lossy`, text and file have the same bytes.
         self.pending_offset += text.len() as u64;
+        self.n_searched = 0;
         self.in_document = true;
-        Ok(Piece { text, ends_document: false })
+        self.ready.push_back(Piece { text, ends_document: false });
+        Ok(())
     }
 
-    fn invalid(&self, offset_in_pending: usize) -> DataError {
-        DataError::InvalidUtf8 {
-            path: self.path.clone(),
-            offset: self.pending_offset + offset_in_pending as u64,
-        }
+    /// The text of some pending bytes.
+    fn text(&mut self, start: usize, end: usize) -> Result<String, DataError> {
+        let bytes = self.pending[start..end].to_vec();
+        to_text(bytes, self.lossy, &mut self.tally.n_replaced)
+            .map_err(|offset| self.input.not_utf8(self.pending_offset + (start + offset) as u64))
+    }
+
+    fn drop_front(&mut self, n_bytes: usize) {
+        self.pending.drain(..n_bytes);
+        self.pending_offset += n_bytes as u64;
+        self.n_searched = self.n_searched.saturating_sub(n_bytes);
     }
 }
 
 impl Documents for PlainText {
     fn next_piece(&mut self) -> Result<Option<Piece>, DataError> {
         loop {
-            let start = self.pending.len();
-            if self.read_fragment()? == 0 {
-                let is_empty = self.pending.is_empty() && !self.in_document;
-                return if is_empty { Ok(None) } else { self.end_document(false) };
+            if let Some(piece) = self.ready.pop_front() {
+                return Ok(Some(piece));
             }
-            let fragment = &self.pending[start..];
-            let is_separator =
-                self.at_line_start && fragment.trim_ascii_end() == END_OF_TEXT.as_bytes();
-            self.at_line_start = fragment.ends_with(b"\n");
-            if is_separator {
-                self.pending.truncate(start);
-                if let Some(piece) = self.end_document(true)? {
-                    return Ok(Some(piece));
-                }
-            } else if self.after_separator && matches!(fragment, b"\n" | b"\r\n") {
-                // Blank lines after a separator belong to it, as those before it do.
-                self.pending.clear();
-                self.pending_offset = self.read_offset;
-            } else {
-                self.after_separator = false;
-                if self.pending.len() >= PIECE_BYTES {
-                    return self.cut().map(Some);
-                }
+            if self.is_at_end {
+                return Ok(None);
             }
+            self.read()?;
+            self.take_pieces()?;
         }
     }
 
     fn tally(&self) -> Tally {
-        self.tally
+        let mut tally = self.tally.clone();
+        tally.n_replaced += self.input.n_replaced();
+        tally
     }
 
     fn n_bytes_read(&self) -> u64 {
-        self.read_offset
+        self.input.n_file_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::super::ReadAs;
+    use super::super::tests::{as_usual, file, read, read_as};
+
+    fn split(separator: &str, text: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let separator = separator.parse().unwrap();
+        let path = file(&dir, "a.txt", text);
+        read_as(&path, ReadAs { separator, ..as_usual() }).unwrap().0
+    }
+
+    #[test]
+    fn other_separators_can_be_chosen() {
+        let cases: &[(&str, &str, &[&str])] = &[
+            ("line", "anna\nbo\r\n\n  \nclara", &["anna", "bo", "clara"]),
+            ("line", "  indented\n", &["  indented"]),
+            ("blank", "a\nb\n\nc\n \t\n\nd\n", &["a\nb", "c", "d\n"]),
+            ("blank", "a\r\n\r\n  b\r\n", &["a", "  b\r\n"]),
+            ("blank", "\n\na", &["a"]),
+            ("---", "a---b\n---\nc", &["a", "b", "c"]),
+            (r"\n---\n", "a---b\n---\nc\n", &["a---b", "c\n"]),
+            (r"\n---\n", "a\r\n---\r\nb", &["a", "b"]),
+            ("</s>", "a</s> b\n</s>\n", &["a", "b"]),
+            // With another separator this one is text.
+            ("line", "a<|endoftext|>b\nc", &["a<|endoftext|>b", "c"]),
+        ];
+        for (separator, text, expected) in cases {
+            assert_eq!(split(separator, text), *expected, "{separator}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn separators_are_found_wherever_reading_breaks_off() {
+        // Lines longer than a fragment, documents longer than a piece, separators across both.
+        for n_before in [0, 1, (64 << 10) - 14, (64 << 10) - 5, (1 << 20) - 7, (1 << 20) + 3] {
+            let document = format!("{}y", "x".repeat(n_before));
+            let text = format!("{document}<|endoftext|>\n{document}<|endoftext|>end");
+            let dir = tempfile::tempdir().unwrap();
+            let (documents, _) = read(&file(&dir, "a.txt", text)).unwrap();
+            assert!(documents == [&document, &document, "end"], "{n_before}");
+        }
+        let names: Vec<String> = (0..300_000).map(|i| format!("name {i}")).collect();
+        assert!(split("line", &names.join("\n")) == names);
+        assert!(split("blank", &names.join("\n \n")) == names);
     }
 }

@@ -1,4 +1,4 @@
-//! Bytes to text: refused where they are no UTF-8, or mended and counted if that was asked for.
+//! Bytes to text: refused if they are not UTF-8, or replaced and counted if that was asked for.
 
 /// Turns bytes into text.
 ///
@@ -39,11 +39,4 @@ pub(super) fn len_without_unfinished(bytes: &[u8]) -> usize {
         return if length > back { at } else { bytes.len() };
     }
     bytes.len()
-}
-
-/// Drops the byte order mark that some programs put before UTF-8.
-pub(super) fn drop_byte_order_mark(bytes: &mut Vec<u8>) {
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        bytes.drain(..3);
-    }
 }

@@ -122,9 +122,11 @@ impl CharTable {
         self.pages[usize::from(*page)][c as usize % PAGE] = id;
     }
 
-    /// Appends the ids of `text`, in which `<|endoftext|>` is one token, `eot_id`.
-    pub(super) fn encode(&self, text: &str, eot_id: u32, ids: &mut Vec<u32>) {
+    /// Appends the ids of `text`, in which `<|endoftext|>` is one token, `eot_id`, or without one
+    /// text like any other.
+    pub(super) fn encode(&self, text: &str, eot_id: Option<u32>, ids: &mut Vec<u32>) {
         ids.reserve(text.len());
+        let Some(eot_id) = eot_id else { return self.encode_part(text, ids) };
         let mut start = 0;
         for end in self.end_of_text.find_iter(text.as_bytes()) {
             self.encode_part(&text[start..end], ids);

@@ -31,6 +31,8 @@ pub(crate) struct WordCounts {
     n_long_bytes: usize,
     max_words: usize,
     dropped: Dropped,
+    /// Whether `<|endoftext|>` in a text is that token and no word.
+    parses_special: bool,
 }
 
 /// What did not fit.
@@ -52,11 +54,22 @@ impl WordCounts {
             n_long_bytes: 0,
             max_words: MAX_WORDS,
             dropped: Dropped::default(),
+            parses_special: true,
         })
+    }
+
+    /// The same counts, with `<|endoftext|>` in a text being a token between words, as it is unless
+    /// told otherwise, or text.
+    pub(crate) fn parsing_special(mut self, parses_special: bool) -> Self {
+        self.parses_special = parses_special;
+        self
     }
 
     /// Counts the words of `text`, a document or a piece of one.
     pub(crate) fn count(&mut self, text: &str) {
+        if !self.parses_special {
+            return self.count_words(text);
+        }
         let mut start = 0;
         for end in memmem::find_iter(text.as_bytes(), END_OF_TEXT) {
             self.count_words(&text[start..end]);

@@ -75,14 +75,16 @@ impl BpeEncoder {
         })
     }
 
-    /// Appends the ids of `text`, in which `<|endoftext|>` is one token, `eot_id`.
+    /// Appends the ids of `text`, in which `<|endoftext|>` is one token, `eot_id`, or without one
+    /// text like any other.
     pub(super) fn encode(
         &self,
         cache: &mut WordCache,
         text: &str,
-        eot_id: u32,
+        eot_id: Option<u32>,
         ids: &mut Vec<u32>,
     ) {
+        let Some(eot_id) = eot_id else { return self.encode_words(cache, text, ids) };
         let mut start = 0;
         for end in self.end_of_text.find_iter(text.as_bytes()) {
             self.encode_words(cache, &text[start..end], ids);

@@ -28,6 +28,7 @@ mod word;
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -64,6 +65,8 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 /// A tokenizer, with the exact bytes of the file it came from.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The same, with special tokens in a text being text.
+    literal: OnceLock<Box<tokenizers::Tokenizer>>,
     json: String,
     sha256: [u8; 32],
     sha256_hex: String,
@@ -131,7 +134,19 @@ impl Tokenizer {
         let sha256_hex = hex(&sha256);
         let encoding = if char_table.is_some() { Encoding::Simple } else { Encoding::Bpe };
         let bpe = BpeEncoder::of(&inner, &value, &token_bytes);
-        Ok(Self { inner, json, sha256, sha256_hex, encoding, char_table, bpe, token_bytes, eot_id })
+        let literal = OnceLock::new();
+        Ok(Self {
+            inner,
+            literal,
+            json,
+            sha256,
+            sha256_hex,
+            encoding,
+            char_table,
+            bpe,
+            token_bytes,
+            eot_id,
+        })
     }
 
     /// The character level over `chars` (sorted, distinct).
@@ -178,7 +193,16 @@ impl Tokenizer {
     /// An encoder of many texts, for one thread: it remembers words that it has seen.
     pub fn encoder(&self) -> Encoder<'_> {
         let cache = self.bpe.as_ref().ok().map(BpeEncoder::take_cache);
-        Encoder { tokenizer: self, cache }
+        Encoder { tokenizer: self, cache, parses_special: true }
+    }
+
+    /// The library's tokenizer that takes special tokens in a text for text.
+    fn literal(&self) -> &tokenizers::Tokenizer {
+        self.literal.get_or_init(|| {
+            let mut literal = self.inner.clone();
+            literal.set_encode_special_tokens(true);
+            Box::new(literal)
+        })
     }
 
     /// Why the library has to encode, much slower than [`Encoder`] would by itself.
@@ -266,20 +290,32 @@ impl Tokenizer {
 pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     cache: Option<WordCache>,
+    parses_special: bool,
 }
 
 impl Encoder<'_> {
-    /// Appends the token ids of `text`. `<|endoftext|>` in it is one token.
+    /// The same encoder that takes special tokens in a text for these tokens, as it does unless
+    /// told otherwise, or for the text that they are written with.
+    #[must_use]
+    pub fn parsing_special(mut self, parses_special: bool) -> Self {
+        self.parses_special = parses_special;
+        self
+    }
+
+    /// Appends the token ids of `text`. `<|endoftext|>` in it is one token, unless
+    /// [`Self::parsing_special`] says otherwise.
     ///
     /// # Errors
     /// [`DataError::Tokenizer`] if the library has to encode and fails.
     pub fn encode_into(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<(), DataError> {
         let Tokenizer { char_table, bpe, eot_id, inner, .. } = self.tokenizer;
+        let eot_id = self.parses_special.then_some(*eot_id);
         match (char_table, bpe, &mut self.cache) {
-            (Some(table), ..) => table.encode(text, *eot_id, ids),
-            (None, Ok(bpe), Some(cache)) => bpe.encode(cache, text, *eot_id, ids),
+            (Some(table), ..) => table.encode(text, eot_id, ids),
+            (None, Ok(bpe), Some(cache)) => bpe.encode(cache, text, eot_id, ids),
             _ => {
-                let encoded = inner
+                let library = if self.parses_special { inner } else { self.tokenizer.literal() };
+                let encoded = library
                     .encode_fast(text, false)
                     .map_err(DataError::tokenizer("encode a text"))?;
                 ids.extend_from_slice(encoded.get_ids());

@@ -63,7 +63,7 @@ fn requests_that_cannot_work() {
         (named("two words"), Usage, &["dataset_name", "two words"]),
         (named(&"x".repeat(97)), Usage, &["dataset_name", "96"]),
         (missing, Io, &["cannot read", "none.txt"]),
-        (source("b.pdf", "x"), Usage, &["b.pdf", ".jsonl"]),
+        (source("b.pdf", "x"), Usage, &["b.pdf", ".jsonl", "--format text"]),
         (source("empty.txt", ""), Usage, &["0 characters", "give more"]),
         (source("one.txt", "x"), Usage, &["1 characters", "give more"]),
         (source("e.jsonl", ""), Usage, &["give more"]),

@@ -8,6 +8,7 @@ mod golden;
 mod hub;
 mod prepare;
 mod real_files;
+mod sources;
 
 use std::fs;
 use std::path::{Path, PathBuf};

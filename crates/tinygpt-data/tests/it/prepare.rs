@@ -188,7 +188,11 @@ fn a_changed_text_of_the_same_name_and_size_is_noticed() {
 #[test]
 fn invalid_utf_8_is_mended_and_counted_where_that_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    let row = |i: usize| [format!("row {i} caf").as_bytes(), b"\xe9 au lait \xff\xfe!"].concat();
+    // Three wrong places in more than 300 bytes: a larger part would be another encoding.
+    let words = "with words around it, ".repeat(20);
+    let row = |i: usize| {
+        [words.as_bytes(), format!("row {i} caf").as_bytes(), b"\xe9 au lait \xff\xfe!"].concat()
+    };
     let rows: Vec<Vec<u8>> = (0..50).map(row).collect();
     let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
     let json = rows.iter().map(|row| [b"{\"text\": \"".as_slice(), row, b"\"}\n"].concat());

@@ -1,20 +1,21 @@
-//! The column of a parquet file that holds the text: found, checked, and read by row group.
+//! The columns of a parquet file that hold the text: found, checked, and read by row group.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use parquet::basic::{Compression, Type};
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use parquet::file::reader::SerializedPageReader;
 use parquet::schema::types::ColumnDescriptor;
 
-use super::guard::{CheckedFile, CheckedPages};
+use super::guard::CheckedPages;
 use crate::error::DataError;
+use crate::quote::{clip, clip_message};
+use crate::source::fields::{Joined, Value};
 use crate::source::utf8::to_text;
 use crate::source::{PIECE_BYTES, Piece, ReadAs, Tally, cut_document};
 
@@ -29,17 +30,17 @@ pub(super) struct Batch {
     pub(super) n_rows: u64,
 }
 
-/// A text column, with what the file says about itself.
-pub(super) struct Column {
+/// The columns that hold a text, with what the file says about itself.
+pub(super) struct Columns {
     path: PathBuf,
     metadata: ParquetMetaData,
-    column_idx: usize,
+    column_idxs: Vec<usize>,
     read_as: ReadAs,
     n_file_bytes: u64,
 }
 
-impl Column {
-    /// Reads the file's own description and finds the column in it.
+impl Columns {
+    /// Reads the file's own description and finds the columns in it.
     pub(super) fn open(path: &Path, read_as: &ReadAs) -> Result<Self, DataError> {
         let file = File::open(path).map_err(DataError::io("read", path))?;
         let n_file_bytes = file.metadata().map_err(DataError::io("read", path))?.len();
@@ -47,18 +48,23 @@ impl Column {
             .parse_and_finish(&file)
             .map_err(|error| unreadable(path, Some(&error)))?;
         let schema = metadata.file_metadata().schema_descr_ptr();
-        let found = schema.columns().iter().position(|c| c.path().string() == read_as.text_column);
-        let column_idx = found.ok_or_else(|| DataError::MissingColumn {
-            path: path.to_path_buf(),
-            column: read_as.text_column.clone(),
-            available: schema.columns().iter().map(|c| c.path().string()).collect(),
-        })?;
-        check_column(path, &schema.column(column_idx))?;
-        for row_group in metadata.row_groups() {
-            check_codec(path, row_group.column(column_idx).compression())?;
+        let mut column_idxs = Vec::new();
+        for name in read_as.fields.names() {
+            let found = schema.columns().iter().position(|c| c.path().string() == *name);
+            let column_idx = found.ok_or_else(|| DataError::MissingColumn {
+                path: path.to_path_buf(),
+                line: None,
+                column: name.clone(),
+                available: schema.columns().iter().map(|c| c.path().string()).collect(),
+            })?;
+            check_column(path, &schema.column(column_idx))?;
+            for row_group in metadata.row_groups() {
+                check_codec(path, row_group.column(column_idx).compression())?;
+            }
+            column_idxs.push(column_idx);
         }
         let path = path.to_path_buf();
-        Ok(Self { path, metadata, column_idx, read_as: read_as.clone(), n_file_bytes })
+        Ok(Self { path, metadata, column_idxs, read_as: read_as.clone(), n_file_bytes })
     }
 
     pub(super) fn n_row_groups(&self) -> usize {
@@ -81,26 +87,29 @@ impl Column {
         row_group_idx: usize,
         mut send: impl FnMut(Batch) -> bool,
     ) -> Result<bool, DataError> {
-        let broken = |error: ParquetError| unreadable(&self.path, Some(&error));
-        let row_group = self.metadata.row_group(row_group_idx);
-        let n_declared = u64::try_from(row_group.num_rows()).unwrap_or(0);
-        let mut rows = self.rows_of(row_group_idx)?;
-        let descriptor = row_group.column(self.column_idx).column_descr();
-        let max_level = descriptor.max_def_level();
-        let (mut values, mut levels) = (Vec::<ByteArray>::new(), Vec::new());
+        let n_declared =
+            u64::try_from(self.metadata.row_group(row_group_idx).num_rows()).unwrap_or(0);
+        let mut columns: Vec<Cells> = self
+            .column_idxs
+            .iter()
+            .map(|&column_idx| self.cells_of(row_group_idx, column_idx))
+            .collect::<Result<_, _>>()?;
         let (mut n_rows, mut n_bytes, mut batch) = (0, 0, Batch::default());
         loop {
-            values.clear();
-            levels.clear();
-            let wanted = (max_level > 0).then_some(&mut levels);
-            let (n_read, _, _) =
-                rows.read_records(BATCH_ROWS, wanted, None, &mut values).map_err(broken)?;
+            let mut n_read = None;
+            for column in &mut columns {
+                let (n, n_column_bytes) = column.read().map_err(|e| self.broken(&e))?;
+                n_bytes += n_column_bytes;
+                if *n_read.get_or_insert(n) != n {
+                    let what = format!("row group {row_group_idx} has columns of other lengths");
+                    return Err(DataError::corrupt(&self.path, what, REPLACE));
+                }
+            }
+            let n_read = n_read.unwrap_or(0);
             batch.n_rows += n_read as u64;
-            batch.tally.n_nulls += levels.iter().filter(|&&level| level < max_level).count() as u64;
-            for (value_idx, value) in values.iter().enumerate() {
-                n_bytes += value.len();
-                let row = || row_of_value(n_rows, &levels, max_level, value_idx);
-                self.take(value, row_group_idx, row, &mut batch)?;
+            for row in 0..n_read {
+                let place = (row_group_idx, n_rows + row as u64);
+                self.take_row(&mut columns, row, place, &mut batch)?;
             }
             n_rows += n_read as u64;
             if (n_bytes >= PIECE_BYTES || n_read == 0) && !send(std::mem::take(&mut batch)) {
@@ -120,54 +129,95 @@ impl Column {
         Err(DataError::corrupt(&self.path, what, REPLACE))
     }
 
-    /// Opens the pages of a row group; each decoder reads through a file handle of its own.
-    fn rows_of(&self, row_group_idx: usize) -> Result<ColumnReaderImpl<ByteArrayType>, DataError> {
-        let broken = |error: ParquetError| unreadable(&self.path, Some(&error));
-        let row_group = self.metadata.row_group(row_group_idx);
-        let column = row_group.column(self.column_idx);
-        let file = File::open(&self.path).map_err(DataError::io("read", &self.path))?;
-        let n_rows = usize::try_from(row_group.num_rows()).unwrap_or(0);
-        let pages = SerializedPageReader::new(Arc::new(CheckedFile(file)), column, n_rows, None)
-            .map_err(broken)?;
-        let has_levels = column.column_descr().max_def_level() > 0;
-        let pages = CheckedPages { pages: Box::new(pages), has_levels };
-        Ok(ColumnReaderImpl::new(column.column_descr_ptr(), Box::new(pages)))
+    fn broken(&self, error: &ParquetError) -> DataError {
+        unreadable(&self.path, Some(error))
     }
 
-    /// Adds one value to the batch.
-    fn take(
+    /// Opens the pages of a column; each decoder reads through a file handle of its own.
+    fn cells_of(&self, row_group_idx: usize, column_idx: usize) -> Result<Cells, DataError> {
+        let row_group = self.metadata.row_group(row_group_idx);
+        let column = row_group.column(column_idx);
+        let file = File::open(&self.path).map_err(DataError::io("read", &self.path))?;
+        let n_rows = usize::try_from(row_group.num_rows()).unwrap_or(0);
+        let has_levels = column.column_descr().max_def_level() > 0;
+        let pages = CheckedPages::open(file, column, n_rows, has_levels);
+        let pages = pages.map_err(|error| self.broken(&error))?;
+        Ok(Cells {
+            rows: ColumnReaderImpl::new(column.column_descr_ptr(), Box::new(pages)),
+            max_level: column.column_descr().max_def_level(),
+            values: Vec::new(),
+            levels: Vec::new(),
+            value_idx: 0,
+        })
+    }
+
+    /// Adds a row, the next one of each column, to the batch.
+    fn take_row(
         &self,
-        value: &ByteArray,
-        row_group_idx: usize,
-        row: impl FnOnce() -> u64,
+        columns: &mut [Cells],
+        row: usize,
+        (row_group_idx, row_in_group): (usize, u64),
         batch: &mut Batch,
     ) -> Result<(), DataError> {
-        let bytes = value.data().to_vec();
-        let text = to_text(bytes, self.read_as.lossy, &mut batch.tally.n_replaced);
-        match text {
-            Ok(text) if text.is_empty() => batch.tally.n_empty += 1,
-            Ok(text) => cut_document(text, &mut batch.pieces),
-            Err(offset) => {
-                let (column, row) = (&self.read_as.text_column, row());
-                return Err(DataError::corrupt(
+        let mut values = Vec::with_capacity(columns.len());
+        for (name, column) in self.read_as.fields.names().iter().zip(columns) {
+            let Some(bytes) = column.next(row) else {
+                values.push(Value::Null);
+                continue;
+            };
+            let n_replaced = &mut batch.tally.n_replaced;
+            let text = to_text(bytes.data().to_vec(), self.read_as.lossy, n_replaced);
+            values.push(Value::Text(Cow::Owned(text.map_err(|offset| {
+                DataError::corrupt(
                     &self.path,
                     format!(
-                        "row group {row_group_idx}, row {row}, column `{column}`: invalid UTF-8 \
-                         at byte {offset} of the value"
+                        "row group {row_group_idx}, row {row_in_group}, column `{}`: invalid \
+                         UTF-8 at byte {offset} of the value",
+                        clip(name)
                     ),
                     "write the column again as UTF-8 strings, or replace such bytes with --lossy",
-                ));
-            }
+                )
+            })?)));
+        }
+        match self.read_as.fields.join(&mut values) {
+            Joined::Text(text) if text.is_empty() => batch.tally.n_empty += 1,
+            Joined::Text(text) => cut_document(text, &mut batch.pieces),
+            _ => batch.tally.n_nulls += 1,
         }
         Ok(())
     }
 }
 
-/// The row, in its row group, of a value: nulls have a row but no value.
-fn row_of_value(first_row: u64, levels: &[i16], max_level: i16, value_idx: usize) -> u64 {
-    let with_value = levels.iter().enumerate().filter(|&(_, &level)| level == max_level);
-    let row = with_value.map(|(row, _)| row).nth(value_idx).unwrap_or(value_idx);
-    first_row + row as u64
+/// A column of a row group, some rows at a time.
+struct Cells {
+    rows: ColumnReaderImpl<ByteArrayType>,
+    max_level: i16,
+    /// The values that are not null.
+    values: Vec<ByteArray>,
+    levels: Vec<i16>,
+    /// The place of the next row's value, if it has one.
+    value_idx: usize,
+}
+
+impl Cells {
+    /// Reads the next rows; returns how many there are, and the bytes of their values.
+    fn read(&mut self) -> Result<(usize, usize), ParquetError> {
+        self.values.clear();
+        self.levels.clear();
+        self.value_idx = 0;
+        let levels = (self.max_level > 0).then_some(&mut self.levels);
+        let (n_read, _, _) = self.rows.read_records(BATCH_ROWS, levels, None, &mut self.values)?;
+        Ok((n_read, self.values.iter().map(ByteArray::len).sum()))
+    }
+
+    /// The value of a row, which follows the last one that was asked for.
+    fn next(&mut self, row: usize) -> Option<&ByteArray> {
+        if self.max_level > 0 && self.levels.get(row).is_none_or(|&it| it < self.max_level) {
+            return None;
+        }
+        self.value_idx += 1;
+        self.values.get(self.value_idx - 1)
+    }
 }
 
 /// Refuses a column that does not hold one string a row.
@@ -179,7 +229,7 @@ fn check_column(path: &Path, column: &ColumnDescriptor) -> Result<(), DataError>
     let found = if is_text { "a list".to_owned() } else { column.physical_type().to_string() };
     Err(DataError::corrupt(
         path,
-        format!("column `{}` holds {found}, not one string a row", column.path().string()),
+        format!("column `{}` holds {found}, not one string a row", clip(&column.path().string())),
         "choose the column that holds the text with --text-column",
     ))
 }
@@ -187,14 +237,20 @@ fn check_column(path: &Path, column: &ColumnDescriptor) -> Result<(), DataError>
 /// Refuses a codec that is not compiled in.
 fn check_codec(path: &Path, codec: Compression) -> Result<(), DataError> {
     match codec {
-        Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_) => Ok(()),
+        Compression::UNCOMPRESSED
+        | Compression::SNAPPY
+        | Compression::GZIP(_)
+        | Compression::BROTLI(_)
+        | Compression::LZ4
+        | Compression::LZ4_RAW
+        | Compression::ZSTD(_) => Ok(()),
         other => {
             let name = format!("{other:?}");
             let name = name.split('(').next().unwrap_or_default().to_ascii_lowercase();
             Err(DataError::corrupt(
                 path,
                 format!("compressed with {name}, which this program does not read"),
-                "write it again uncompressed or with snappy or zstd",
+                "write it again uncompressed or with zstd",
             ))
         }
     }
@@ -204,6 +260,7 @@ const REPLACE: &str = "check that it is a whole parquet file, or fetch it again"
 
 /// The error of a file that the library cannot read, or over which it panicked.
 pub(super) fn unreadable(path: &Path, error: Option<&ParquetError>) -> DataError {
-    let why = error.map(|error| format!(" ({error})")).unwrap_or_default();
+    let why = error.map(|error| format!(" ({})", clip_message(&error.to_string())));
+    let why = why.unwrap_or_default();
     DataError::corrupt(path, format!("not a readable parquet file{why}"), REPLACE)
 }

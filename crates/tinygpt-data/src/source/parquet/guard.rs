@@ -4,14 +4,19 @@
 //! believes: it makes room for as many bytes, dictionary entries and string lengths as are
 //! announced there. Here each is compared with the bytes that are really there.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use parquet::basic::Encoding;
+use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
-use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::reader::{ChunkReader, Length, SerializedPageReader};
+
+use super::codec::Unpacker;
 
 /// The size of an unpacked page that is believed in any case.
 const HARMLESS_BYTES: u64 = 16 << 20;
@@ -23,7 +28,7 @@ const MAX_RATIO: u64 = 256;
 const MAX_PACKED_VALUES: u32 = 1 << 20;
 
 /// A file whose page headers are looked at before the library acts on them.
-pub(super) struct CheckedFile(pub(super) File);
+struct CheckedFile(File);
 
 impl Length for CheckedFile {
     fn len(&self) -> u64 {
@@ -67,18 +72,44 @@ fn page_sizes(header: &[u8]) -> Option<(u64, u64)> {
 
 /// Pages whose counts have been compared with their bytes.
 pub(super) struct CheckedPages {
-    pub(super) pages: Box<dyn PageReader>,
+    pages: Box<dyn PageReader>,
+    /// What unpacks them, if that is done here and not by the library.
+    unpacker: Option<Unpacker>,
     /// Whether the column may hold nulls, and so has levels before its values.
-    pub(super) has_levels: bool,
+    has_levels: bool,
+}
+
+impl CheckedPages {
+    /// The pages of a column in a row group of so many rows.
+    pub(super) fn open(
+        file: File,
+        column: &ColumnChunkMetaData,
+        n_rows: usize,
+        has_levels: bool,
+    ) -> Result<Self> {
+        let unpacker = Unpacker::of(column.compression());
+        // The library then takes the pages as they are.
+        let packed = |column: &ColumnChunkMetaData| {
+            column.clone().into_builder().set_compression(Compression::UNCOMPRESSED).build()
+        };
+        let column = match unpacker {
+            Some(_) => Cow::Owned(packed(column)?),
+            None => Cow::Borrowed(column),
+        };
+        let file = Arc::new(CheckedFile(file));
+        let pages = Box::new(SerializedPageReader::new(file, &column, n_rows, None)?);
+        Ok(Self { pages, unpacker, has_levels })
+    }
 }
 
 impl PageReader for CheckedPages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
-        let page = self.pages.get_next_page()?;
-        if let Some(page) = &page {
-            check(page, self.has_levels)?;
+        let Some(mut page) = self.pages.get_next_page()? else { return Ok(None) };
+        if let Some(unpacker) = self.unpacker {
+            page = unpack(page, unpacker)?;
         }
-        Ok(page)
+        check(&page, self.has_levels)?;
+        Ok(Some(page))
     }
 
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
@@ -100,6 +131,32 @@ impl Iterator for CheckedPages {
     fn next(&mut self) -> Option<Self::Item> {
         self.get_next_page().transpose()
     }
+}
+
+/// Unpacks a page to no more than text of use could have.
+fn unpack(page: Page, unpacker: Unpacker) -> Result<Page> {
+    let unpacked = |buf: &Bytes, start: usize| -> Result<Bytes> {
+        let levels = buf.get(..start).ok_or_else(|| ParquetError::EOF("a page".to_owned()))?;
+        let packed = &buf[start..];
+        let max = HARMLESS_BYTES.max((packed.len() as u64).saturating_mul(MAX_RATIO));
+        let mut bytes = levels.to_vec();
+        unpacker.unpack(packed, max, &mut bytes)?;
+        Ok(bytes.into())
+    };
+    let mut page = page;
+    match &mut page {
+        Page::DataPage { buf, .. } | Page::DictionaryPage { buf, .. } => *buf = unpacked(buf, 0)?,
+        Page::DataPageV2 {
+            buf, def_levels_byte_len, rep_levels_byte_len, is_compressed, ..
+        } => {
+            let start = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
+            // A page of nulls has nothing to unpack.
+            if *is_compressed && buf.len() > start {
+                *buf = unpacked(buf, start)?;
+            }
+        }
+    }
+    Ok(page)
 }
 
 fn check(page: &Page, has_levels: bool) -> Result<()> {

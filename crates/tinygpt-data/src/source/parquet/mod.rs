@@ -1,11 +1,12 @@
-//! Parquet: one string column, its row groups decoded in parallel and handed over in order.
+//! Parquet: a string column or several, its row groups decoded in parallel and handed over in order.
 //!
 //! Decoder number k of n takes row groups k, k + n, k + 2n and so on, and sends what it reads
 //! through a short queue of its own; the reader empties the queues in turn. So at most a few
-//! megabytes wait, however large a row group is. Only the one column's pages are read.
+//! megabytes wait, however large a row group is. Only the pages of wanted columns are read.
 //!
 //! The parquet library may answer a broken file with a panic: see [`crate::foreign`].
 
+mod codec;
 mod column;
 mod guard;
 
@@ -18,7 +19,7 @@ use std::thread::JoinHandle;
 use super::{Documents, Piece, ReadAs, Tally};
 use crate::error::DataError;
 use crate::foreign::spawn;
-use column::{Batch, Column};
+use column::{Batch, Columns};
 
 /// How many batches wait for the reader in the queue of one decoder.
 const QUEUE_BATCHES: usize = 2;
@@ -51,20 +52,20 @@ impl Parquet {
     pub(super) fn open(path: &Path, read_as: &ReadAs, n_threads: usize) -> Result<Self, DataError> {
         let opening = spawn({
             let (path, read_as) = (path.to_path_buf(), read_as.clone());
-            move || Column::open(&path, &read_as)
+            move || Columns::open(&path, &read_as)
         });
         let opened = opening.map_err(DataError::io("start a thread for", path))?.join();
-        let column = Arc::new(opened.map_err(|_| column::unreadable(path, None))??);
-        let n_row_groups = column.n_row_groups();
+        let columns = Arc::new(opened.map_err(|_| column::unreadable(path, None))??);
+        let n_row_groups = columns.n_row_groups();
         let n_decoders = n_threads.clamp(1, MAX_DECODERS).min(n_row_groups);
         let (mut queues, mut decoders) = (Vec::new(), Vec::new());
         for first in 0..n_decoders {
             let (sender, queue) = sync_channel(QUEUE_BATCHES);
-            let column = Arc::clone(&column);
+            let columns = Arc::clone(&columns);
             let decoder = spawn(move || {
                 for row_group_idx in (first..n_row_groups).step_by(n_decoders) {
                     let send = |batch| sender.send(Message::Rows(batch)).is_ok();
-                    let message = match column.read_row_group(row_group_idx, send) {
+                    let message = match columns.read_row_group(row_group_idx, send) {
                         Ok(true) => Message::EndOfRowGroup,
                         // The reader has gone away.
                         Ok(false) => return,
@@ -84,9 +85,9 @@ impl Parquet {
             decoders,
             n_row_groups,
             row_group_idx: 0,
-            n_rows: column.n_rows(),
+            n_rows: columns.n_rows(),
             n_rows_read: 0,
-            n_file_bytes: column.n_file_bytes(),
+            n_file_bytes: columns.n_file_bytes(),
             ready: VecDeque::new(),
             tally: Tally::default(),
         })
@@ -106,7 +107,7 @@ impl Documents for Parquet {
             match queue.recv() {
                 Ok(Message::Rows(batch)) => {
                     self.ready = batch.pieces;
-                    self.tally += batch.tally;
+                    self.tally += &batch.tally;
                     self.n_rows_read += batch.n_rows;
                 }
                 Ok(Message::EndOfRowGroup) => self.row_group_idx += 1,
@@ -117,7 +118,7 @@ impl Documents for Parquet {
     }
 
     fn tally(&self) -> Tally {
-        self.tally
+        self.tally.clone()
     }
 
     /// The rows read so far, as their share of the file's bytes.

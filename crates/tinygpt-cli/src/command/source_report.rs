@@ -1,0 +1,107 @@
+//! What `prepare` prints about the files it read and the records it left out.
+
+use tinygpt_data::{LeftOut, SourceFiles, Tally};
+
+use crate::terminal::{escape_controls, grouped};
+
+/// How many names of a list are printed.
+const MAX_NAMES: usize = 5;
+
+/// The longest name that is printed whole, in characters.
+const MAX_NAME_CHARS: usize = 60;
+
+/// Which files train, which validate and which were left out; nothing about one file alone.
+pub(super) fn files_text(files: &SourceFiles) -> String {
+    let mut text = String::new();
+    let is_one = files.train.len() + files.validation.len() <= 1;
+    if !(is_one && files.left_out.is_empty()) {
+        text.push_str(&format!("  files       {}\n", named(&files.train, "to train on")));
+        if !files.validation.is_empty() {
+            let validation = named(&files.validation, "to validate on");
+            text.push_str(&format!("              {validation}\n"));
+        }
+    }
+    text + &left_out_text(&files.left_out)
+}
+
+/// The files that are not read, each with the reason.
+pub(super) fn left_out_text(left_out: &[LeftOut]) -> String {
+    if left_out.is_empty() {
+        return String::new();
+    }
+    let shown = left_out.iter().take(MAX_NAMES);
+    let shown: Vec<String> =
+        shown.map(|file| format!("{} ({})", short(&file.name), file.why)).collect();
+    let (count, more) = (counted(left_out.len()), and_more(left_out.len()));
+    format!("  left out    {count}: {}{more}\n", shown.join(", "))
+}
+
+/// `3 files to train on: a.txt, b.txt, c.txt`.
+fn named(names: &[String], purpose: &str) -> String {
+    let shown: Vec<String> = names.iter().take(MAX_NAMES).map(|name| short(name)).collect();
+    let (count, more) = (counted(names.len()), and_more(names.len()));
+    format!("{count} {purpose}: {}{more}", shown.join(", "))
+}
+
+fn counted(n_files: usize) -> String {
+    let files = if n_files == 1 { "file" } else { "files" };
+    format!("{} {files}", grouped(n_files as u64))
+}
+
+fn and_more(n: usize) -> String {
+    match n.saturating_sub(MAX_NAMES) {
+        0 => String::new(),
+        more => format!(" and {} more", grouped(more as u64)),
+    }
+}
+
+/// A name on one line; of a long one its end, which tells more.
+fn short(name: &str) -> String {
+    let name = escape_controls(name).replace(['\n', '\t'], " ");
+    let n_chars = name.chars().count();
+    if n_chars <= MAX_NAME_CHARS {
+        return name;
+    }
+    let end: String = name.chars().skip(n_chars - MAX_NAME_CHARS).collect();
+    format!("…{end}")
+}
+
+/// What the text had that is no document, or that was replaced.
+pub(super) fn tally_text(tally: &Tally) -> String {
+    let mut text = String::new();
+    let (nulls, empty) = (tally.n_nulls, tally.n_empty);
+    if nulls + empty > 0 {
+        let (nulls, empty) = (grouped(nulls), grouped(empty));
+        text.push_str(&format!(
+            "  left out    {nulls} records without a value, {empty} without text\n"
+        ));
+    }
+    if tally.n_bad > 0 {
+        let records = if tally.n_bad == 1 { "record" } else { "records" };
+        let n_bad = grouped(tally.n_bad);
+        text.push_str(&format!("  left out    {n_bad} {records} that cannot be used:\n"));
+        for example in &tally.examples {
+            text.push_str(&format!("                {example}\n"));
+        }
+        let more = tally.n_bad.saturating_sub(tally.examples.len() as u64);
+        if more > 0 {
+            text.push_str(&format!("                and {} more\n", grouped(more)));
+        }
+    }
+    for (count, what) in
+        [(tally.n_replaced, "of invalid UTF-8"), (tally.n_half_pairs, "with half a surrogate pair")]
+    {
+        if count > 0 {
+            let places = if count == 1 { "place" } else { "places" };
+            text.push_str(&format!("  replaced    {} {places} {what}\n", grouped(count)));
+        }
+    }
+    if tally.n_nul > 0 {
+        let characters = if tally.n_nul == 1 { "character" } else { "characters" };
+        text.push_str(&format!(
+            "  note        {} NUL {characters}, which text hardly ever has: check the source\n",
+            grouped(tally.n_nul)
+        ));
+    }
+    text
+}

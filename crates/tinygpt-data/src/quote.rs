@@ -1,0 +1,116 @@
+//! How messages quote what came from outside: never more than a line of it.
+//!
+//! A line, a key or a name may have megabytes, and may hold characters that move a terminal's
+//! cursor. Every message of this crate quotes input through these functions.
+
+use std::fmt::{self, Display};
+use std::path::Path;
+
+/// The most characters of any input that a message quotes.
+const MAX_CHARS: usize = 80;
+
+/// The most characters of a path: longer ones lose their middle.
+const MAX_PATH_CHARS: usize = 240;
+
+/// The most characters of a message that quotes input in turn, such as a library's.
+const MAX_MESSAGE_CHARS: usize = 600;
+
+/// The most entries of a list that a message names.
+const MAX_ENTRIES: usize = 10;
+
+/// The beginning of `text`, at most 80 characters, control characters escaped.
+pub(crate) fn clip(text: &str) -> String {
+    clip_to(text, MAX_CHARS)
+}
+
+/// The beginning of a message that may quote input, such as a library's.
+pub(crate) fn clip_message(message: &str) -> String {
+    clip_to(message, MAX_MESSAGE_CHARS)
+}
+
+fn clip_to(text: &str, max_chars: usize) -> String {
+    let mut clipped = String::new();
+    let mut n_chars = 0;
+    for (at, c) in text.char_indices() {
+        let width = if c.is_control() { c.escape_default().count() } else { 1 };
+        let is_last = at + c.len_utf8() == text.len();
+        // One place is kept for the mark that something is missing.
+        if n_chars + width + usize::from(!is_last) > max_chars {
+            clipped.push('…');
+            return clipped;
+        }
+        n_chars += width;
+        if c.is_control() { clipped.extend(c.escape_default()) } else { clipped.push(c) }
+    }
+    clipped
+}
+
+/// A path as messages show it: in full, unless it is longer than any that people type.
+pub(crate) struct Shown<'a>(pub(crate) &'a Path);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.0.to_string_lossy();
+        let n_chars = path.chars().count();
+        let escape = |text: String| -> String {
+            text.chars()
+                .flat_map(|c| {
+                    let escaped = c.is_control().then(|| c.escape_default());
+                    let plain = escaped.is_none().then_some(c);
+                    escaped.into_iter().flatten().chain(plain)
+                })
+                .collect()
+        };
+        if n_chars <= MAX_PATH_CHARS {
+            return f.write_str(&escape(path.into_owned()));
+        }
+        let half = MAX_PATH_CHARS / 2;
+        let head: String = path.chars().take(half).collect();
+        let tail: String = path.chars().skip(n_chars - half).collect();
+        write!(f, "{}…{}", escape(head), escape(tail))
+    }
+}
+
+/// `a`, `b` and `c` for a message, the first ten of them; "none" for an empty list.
+pub(crate) fn quoted_list(names: &[impl AsRef<str>]) -> String {
+    let mut quoted: Vec<String> =
+        names.iter().take(MAX_ENTRIES).map(|name| format!("`{}`", clip(name.as_ref()))).collect();
+    if names.len() > MAX_ENTRIES {
+        quoted.push(format!("{} more", names.len() - MAX_ENTRIES));
+    }
+    match quoted.as_slice() {
+        [] => "none".to_owned(),
+        [only] => only.clone(),
+        [head @ .., last] => format!("{} and {last}", head.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_input_is_cut_and_control_characters_are_escaped() {
+        assert_eq!(clip("short"), "short");
+        assert_eq!(clip("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+        let exact = "é".repeat(80);
+        assert_eq!(clip(&exact), exact);
+        for long in ["é".repeat(81), "x".repeat(2 << 20), "\u{1b}".repeat(100), "\u{1b}".repeat(15)]
+        {
+            let clipped = clip(&long);
+            assert!(clipped.chars().count() <= 80 && clipped.ends_with('…'), "{clipped}");
+        }
+    }
+
+    #[test]
+    fn lists_and_paths_are_bounded() {
+        assert_eq!(quoted_list(&["a", "b", "c"]), "`a`, `b` and `c`");
+        assert_eq!(quoted_list(&[""; 0]), "none");
+        let many: Vec<String> = (0..20_000).map(|i| format!("column {i}")).collect();
+        assert!(quoted_list(&many).ends_with("`column 9` and 19990 more"));
+        let path = "/data/".to_owned() + &"x".repeat(100_000) + "/last.txt";
+        let shown = Shown(Path::new(&path)).to_string();
+        assert!(shown.starts_with("/data/xx") && shown.ends_with("/last.txt"), "{shown}");
+        assert!(shown.chars().count() <= MAX_PATH_CHARS + 1);
+    }
+}

@@ -1,0 +1,196 @@
+//! The formats that text is read from, and the file name extensions that stand for them: the one
+//! place that lists them.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::error::DataError;
+use crate::quote::{Shown, clip};
+
+/// How text lies in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Plain text, whose documents are separated by a line or a text.
+    Text,
+    /// An object or a string on each line.
+    JsonLines,
+    /// An array of objects or strings, or such values one after the other.
+    Json,
+    /// A table with a header, separated by commas.
+    Csv,
+    /// A table with a header, separated by tabs.
+    Tsv,
+    /// A parquet table.
+    Parquet,
+}
+
+/// Which files of a folder are its text: those of the first rank that any file has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// What data sets are made of.
+    Data,
+    /// Tables and JSON, which beside texts are often only their description.
+    Table,
+    /// Documents and source code: a corpus if nothing else is there.
+    Prose,
+    /// About the data and not part of it: README, LICENSE and their like.
+    About,
+}
+
+/// The extensions: what they stand for, and how likely they are the text of a folder.
+const EXTENSIONS: [(Format, Rank, &[&str]); 7] = [
+    (
+        Format::Text,
+        Rank::Data,
+        &["txt", "text", "train", "valid", "validation", "val", "dev", "test", "tokens"],
+    ),
+    (Format::JsonLines, Rank::Data, &["jsonl", "ndjson"]),
+    (Format::Parquet, Rank::Data, &["parquet"]),
+    (Format::Json, Rank::Table, &["json"]),
+    (Format::Csv, Rank::Table, &["csv"]),
+    (Format::Tsv, Rank::Table, &["tsv"]),
+    (
+        Format::Text,
+        Rank::Prose,
+        &[
+            "md", "markdown", "rst", "tex", "org", "py", "rs", "c", "h", "cc", "cpp", "hpp", "js",
+            "ts", "java", "go", "rb", "lua", "jl", "hs", "sh",
+        ],
+    ),
+];
+
+/// The extensions of compressed files; what they are compressed with, their first bytes tell.
+const COMPRESSED: [&str; 4] = ["gz", "zst", "zstd", "xz"];
+
+/// The names of files about the data: README, README.md, requirements-dev.txt.
+const ABOUT: [&str; 10] = [
+    "readme",
+    "license",
+    "licence",
+    "copying",
+    "notice",
+    "changelog",
+    "contributing",
+    "requirements",
+    "cmakelists",
+    "citation",
+];
+
+impl Format {
+    /// Every format, in the order in which messages list them.
+    pub const ALL: [Self; 6] =
+        [Self::Text, Self::JsonLines, Self::Json, Self::Csv, Self::Tsv, Self::Parquet];
+
+    /// The name in flags and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::JsonLines => "jsonl",
+            Self::Json => "json",
+            Self::Csv => "csv",
+            Self::Tsv => "tsv",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// The format that the name of a file stands for, `x.jsonl.gz` as `x.jsonl`.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        known(path).map(|(format, _)| format)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Format {
+    type Err = DataError;
+
+    fn from_str(name: &str) -> Result<Self, DataError> {
+        Self::ALL.into_iter().find(|format| format.as_str() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::as_str).join(", ");
+            DataError::usage(format!("format is `{}`", clip(name)), format!("it must be {names}"))
+        })
+    }
+}
+
+/// The format of a file by its name, and its rank in a folder.
+fn known(path: &Path) -> Option<(Format, Rank)> {
+    let (_, extension) = stem_and_extension(path.file_name()?.to_str()?)?;
+    EXTENSIONS
+        .into_iter()
+        .find(|(.., extensions)| extensions.contains(&extension.as_str()))
+        .map(|(format, rank, _)| (format, rank))
+}
+
+/// The same for a file in a folder, where README.md is no text like others.
+pub(super) fn in_folder(path: &Path) -> Option<(Format, Rank)> {
+    let (format, rank) = known(path)?;
+    Some((format, if is_about(path) { Rank::About } else { rank }))
+}
+
+fn is_about(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let stem = name.split('.').next().unwrap_or_default();
+    // README-de.md and requirements-dev.txt, but no notice-board.txt.
+    ABOUT.contains(&stem) || stem.starts_with("readme") || stem.starts_with("requirements")
+}
+
+/// `x` and `jsonl` of `x.jsonl.gz`, the extension in lower case; none without an extension.
+pub(super) fn stem_and_extension(name: &str) -> Option<(&str, String)> {
+    let (stem, extension) = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty())?;
+    let extension = extension.to_ascii_lowercase();
+    if COMPRESSED.contains(&extension.as_str()) {
+        let (stem, inner) = stem.rsplit_once('.')?;
+        return Some((stem, inner.to_ascii_lowercase()));
+    }
+    Some((stem, extension))
+}
+
+/// The extensions of the formats that people have most, for messages.
+pub(super) const USUAL: &str =
+    ".txt, .jsonl, .json, .csv, .tsv or .parquet (all but .parquet also as .gz, .zst or .xz)";
+
+/// The error of a file whose name stands for no format.
+pub(super) fn unknown(path: &Path) -> DataError {
+    DataError::usage(
+        format!("{}: the name of the file does not tell its format", Shown(path)),
+        format!("give {USUAL}, or specify what it is: `--format text` for any plain text"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_for_formats() {
+        for (name, expected) in [
+            ("a.txt", Some((Format::Text, Rank::Data))),
+            ("A.TXT", Some((Format::Text, Rank::Data))),
+            ("a.b.jsonl.gz", Some((Format::JsonLines, Rank::Data))),
+            ("a.NDJSON.ZST", Some((Format::JsonLines, Rank::Data))),
+            ("childes.train", Some((Format::Text, Rank::Data))),
+            ("a.json.xz", Some((Format::Json, Rank::Table))),
+            ("a.tsv", Some((Format::Tsv, Rank::Table))),
+            ("notes.md", Some((Format::Text, Rank::Prose))),
+            ("README.md", Some((Format::Text, Rank::About))),
+            ("LICENSE.txt", Some((Format::Text, Rank::About))),
+            ("requirements-dev.txt", Some((Format::Text, Rank::About))),
+            ("notice-board.txt", Some((Format::Text, Rank::Data))),
+            ("a.gz", None),
+            ("a.tar.gz", None),
+            ("noext", None),
+            (".txt", None),
+            ("a.docx", None),
+        ] {
+            assert_eq!(in_folder(Path::new(name)), expected, "{name}");
+        }
+        for format in Format::ALL {
+            assert_eq!(format.as_str().parse::<Format>().ok(), Some(format));
+        }
+    }
+}

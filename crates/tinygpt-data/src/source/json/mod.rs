@@ -1,0 +1,88 @@
+//! JSON: lines of it, or one array, which is never held whole.
+
+mod array;
+mod lines;
+mod scan;
+mod string;
+#[cfg(test)]
+mod tests;
+
+use std::io::BufRead;
+use std::path::Path;
+
+use super::fields::Joined;
+use super::format::Format;
+use super::input::Input;
+use super::records::Records;
+use super::{Documents, ReadAs};
+use crate::error::DataError;
+use array::JsonValues;
+use lines::JsonLines;
+use scan::{Record, Repair, ScanFault, keys, list_key, record};
+
+/// The longest value that is taken for a record and not for a mistake, in bytes.
+const MAX_VALUE_BYTES: u64 = 256 << 20;
+
+const ONE_EACH: &str = "put one JSON object on each line";
+
+/// Opens a file of JSON lines, or of JSON; an array is found in either.
+pub(super) fn open(
+    path: &Path,
+    format: Format,
+    read_as: &ReadAs,
+) -> Result<Box<dyn Documents>, DataError> {
+    let mut input = Input::open(path, read_as.lossy)?;
+    let is_array = match input.fill_buf() {
+        Ok(head) => head.trim_ascii_start().starts_with(b"["),
+        Err(error) => return Err(input.error(error)),
+    };
+    if format == Format::Json || is_array {
+        return Ok(Box::new(JsonValues::of(input, read_as)));
+    }
+    Ok(Box::new(JsonLines::of(input, read_as)))
+}
+
+/// What came of a record.
+enum Parsed {
+    Taken,
+    Unfinished,
+    /// What is wrong with it, in words.
+    Wrong(String),
+    /// The place of the first byte that is not UTF-8.
+    NotUtf8(usize),
+    /// An object that has not the wanted fields, but a list under this key.
+    List(String),
+}
+
+/// Takes the text of a record that stands on `line`.
+///
+/// Only where an object may be a whole file, `finds_lists`, a list in it may be what is meant.
+fn parse(
+    bytes: &[u8],
+    records: &mut Records,
+    line: u64,
+    finds_lists: bool,
+) -> Result<Parsed, DataError> {
+    let mut repair = Repair { lossy: records.read_as.lossy, ..Repair::default() };
+    let mut values = Vec::new();
+    let found = record(bytes, records.read_as.fields.names(), &mut values, &mut repair);
+    let joined = match found {
+        Ok(Record::Object) => records.read_as.fields.join(&mut values),
+        Ok(Record::Text(text)) => Joined::Text(text),
+        Ok(Record::Other(kind)) => {
+            return Ok(Parsed::Wrong(format!("not a JSON object but {kind}")));
+        }
+        Err(ScanFault::Unfinished) => return Ok(Parsed::Unfinished),
+        Err(ScanFault::NotUtf8(at)) => return Ok(Parsed::NotUtf8(at)),
+        Err(ScanFault::Syntax { at, what }) => {
+            return Ok(Parsed::Wrong(format!("not a JSON object ({what}, at column {})", at + 1)));
+        }
+    };
+    if let (true, Joined::Missing(_), Some(key)) = (finds_lists, &joined, list_key(bytes)) {
+        return Ok(Parsed::List(key));
+    }
+    records.tally.n_replaced += repair.n_replaced;
+    records.tally.n_half_pairs += repair.n_half_pairs;
+    records.take(joined, line, || keys(bytes))?;
+    Ok(Parsed::Taken)
+}

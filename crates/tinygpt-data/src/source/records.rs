@@ -1,0 +1,137 @@
+//! Records of a file, whatever its format: those with text become documents, the others are
+//! counted, and too many that cannot be used are an error.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use super::fields::Joined;
+use super::{Piece, ReadAs, Tally, cut_document};
+use crate::error::DataError;
+use crate::quote::{clip, quoted_list};
+
+/// If none of so many records can be used, the rest is not looked at.
+const HOPELESS: u64 = 1_000;
+
+/// Why a record cannot be used.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fault {
+    path: PathBuf,
+    line: u64,
+    what: String,
+    fix: String,
+    /// The field that is not there, and those that are.
+    missing: Option<(String, Vec<String>)>,
+}
+
+impl Fault {
+    /// The error of a file of which no record can be used.
+    pub(super) fn into_error(self) -> DataError {
+        match self.missing {
+            Some((column, available)) => DataError::MissingColumn {
+                path: self.path,
+                line: Some(self.line),
+                column,
+                available,
+            },
+            None => {
+                let what = format!("line {}: {}", self.line, self.what);
+                DataError::corrupt(&self.path, what, self.fix)
+            }
+        }
+    }
+
+    /// The error of a text of which too many records cannot be used.
+    pub(super) fn too_many(self, tally: &Tally) -> DataError {
+        let (n_bad, n_records) = (tally.n_bad, tally.n_records());
+        let share = n_bad as f64 / n_records.max(1) as f64;
+        // Rounded up, so that the option lets them pass.
+        let allowed = (share * 100.0).ceil() / 100.0;
+        let what = format!(
+            "line {}: {}; {n_bad} of {n_records} records cannot be used ({:.1}%)",
+            self.line,
+            self.what,
+            share * 100.0
+        );
+        let fix = format!("{}, or leave them out with --max-bad-fraction {allowed}", self.fix);
+        DataError::corrupt(&self.path, what, fix)
+    }
+}
+
+/// The records of one file, so far.
+pub(super) struct Records {
+    path: PathBuf,
+    pub(super) read_as: ReadAs,
+    pub(super) ready: VecDeque<Piece>,
+    pub(super) tally: Tally,
+    first_fault: Option<Fault>,
+    n_good: u64,
+}
+
+impl Records {
+    pub(super) fn of(path: &Path, read_as: &ReadAs) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            read_as: read_as.clone(),
+            ready: VecDeque::new(),
+            tally: Tally::default(),
+            first_fault: None,
+            n_good: 0,
+        }
+    }
+
+    /// Takes what a record on `line` has; `available` lists its fields.
+    pub(super) fn take(
+        &mut self,
+        joined: Joined,
+        line: u64,
+        available: impl FnOnce() -> Vec<String>,
+    ) -> Result<(), DataError> {
+        let select = "choose the column that holds the text with --text-column";
+        match joined {
+            Joined::Text(text) => {
+                self.n_good += 1;
+                if text.is_empty() {
+                    self.tally.n_empty += 1;
+                } else {
+                    cut_document(text, &mut self.ready);
+                }
+                Ok(())
+            }
+            Joined::Null => {
+                self.n_good += 1;
+                self.tally.n_nulls += 1;
+                Ok(())
+            }
+            Joined::NotText(what) => self.bad(line, what, select, None),
+            Joined::Missing(name) => {
+                let available = available();
+                let what = format!("no `{}`; it has {}", clip(&name), quoted_list(&available));
+                self.bad(line, what, select, Some((name, available)))
+            }
+        }
+    }
+
+    /// Counts a record that cannot be used.
+    pub(super) fn bad(
+        &mut self,
+        line: u64,
+        what: String,
+        fix: &str,
+        missing: Option<(String, Vec<String>)>,
+    ) -> Result<(), DataError> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.tally.add_bad(|| format!("{} line {line}: {what}", clip(&name)));
+        let path = self.path.clone();
+        let fault = Fault { path, line, what, fix: fix.to_owned(), missing };
+        let fault = self.first_fault.get_or_insert(fault);
+        if self.n_good == 0 && self.tally.n_bad >= HOPELESS {
+            return Err(fault.clone().into_error());
+        }
+        Ok(())
+    }
+
+    /// The first record that could not be used, if any.
+    pub(super) fn first_fault(&self) -> Option<&Fault> {
+        self.first_fault.as_ref()
+    }
+}

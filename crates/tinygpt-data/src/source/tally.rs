@@ -1,0 +1,64 @@
+//! What a text had that is no document, or that was replaced.
+
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
+/// How many of the records that could not be used are named.
+const MAX_EXAMPLES: usize = 3;
+
+/// What a text had that is no document, or that was replaced.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tally {
+    /// Documents that were read from files. 0 in preparations of older versions.
+    #[serde(default)]
+    pub n_documents: u64,
+    /// Records without a value.
+    pub n_nulls: u64,
+    /// Documents without any text.
+    pub n_empty: u64,
+    /// Records that could not be used: the key is missing, or they are not well formed.
+    #[serde(default)]
+    pub n_bad: u64,
+    /// The first of those, each as file, line and reason.
+    #[serde(default)]
+    pub examples: Vec<String>,
+    /// Places where bytes that are not UTF-8 became U+FFFD.
+    pub n_replaced: u64,
+    /// Halves of surrogate pairs in JSON escapes that became U+FFFD.
+    #[serde(default)]
+    pub n_half_pairs: u64,
+    /// NUL characters, which text hardly ever has.
+    #[serde(default)]
+    pub n_nul: u64,
+}
+
+impl Tally {
+    /// The records that were read, used or not.
+    pub(crate) fn n_records(&self) -> u64 {
+        self.n_documents + self.n_nulls + self.n_empty + self.n_bad
+    }
+
+    /// Counts a record that could not be used; the first few are named.
+    pub(crate) fn add_bad(&mut self, example: impl FnOnce() -> String) {
+        self.n_bad += 1;
+        if self.examples.len() < MAX_EXAMPLES {
+            self.examples.push(example());
+        }
+    }
+}
+
+impl AddAssign<&Self> for Tally {
+    fn add_assign(&mut self, other: &Self) {
+        self.n_documents += other.n_documents;
+        self.n_nulls += other.n_nulls;
+        self.n_empty += other.n_empty;
+        self.n_bad += other.n_bad;
+        self.n_replaced += other.n_replaced;
+        self.n_half_pairs += other.n_half_pairs;
+        self.n_nul += other.n_nul;
+        let room = MAX_EXAMPLES.saturating_sub(self.examples.len());
+        self.examples.extend(other.examples.iter().take(room).cloned());
+    }
+}
