@@ -14,13 +14,14 @@ pub(crate) const VALIDATION_NAMES: [&str; 5] = ["validation", "val", "valid", "d
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Selected {
     pub(super) train: Vec<String>,
-    pub(super) validation: Vec<String>,
+    /// Those of each split to validate on.
+    pub(super) validation: Vec<Vec<String>>,
 }
 
 impl Selected {
     /// All files of both splits.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.train.iter().chain(&self.validation).map(String::as_str)
+        self.train.iter().chain(self.validation.iter().flatten()).map(String::as_str)
     }
 
     /// Chooses from all files of a repository.
@@ -42,14 +43,14 @@ impl Selected {
         if let Some(folder) = request.folder {
             parquet = in_folder(request, folder, &parquet)?;
         }
-        let validation = match request.validation {
-            [] => Vec::new(),
-            [split] if !request.finds_splits => select(request, split, &parquet)?,
-            names => {
-                let split = names.iter().find(|split| has_split(&parquet, split));
-                split.map_or(Ok(Vec::new()), |split| select(request, split, &parquet))?
-            }
+        let mut splits = request.validation.iter();
+        let validation: Result<Vec<_>, HubError> = if request.finds_splits {
+            let found = splits.find(|split| has_split(&parquet, split));
+            found.map(|split| select(request, split, &parquet)).into_iter().collect()
+        } else {
+            splits.map(|split| select(request, split, &parquet)).collect()
         };
+        let validation = validation?;
         // As on the hub itself: where no file is named after a split, all are to train on.
         let names_none = |name: &&str| {
             !in_split(name, request.train)
@@ -160,7 +161,7 @@ mod tests {
             finds_splits: true,
         };
         let selected = Selected::from_listing(&request, listed);
-        selected.map(|it| (it.train, it.validation)).map_err(|error| error.to_string())
+        selected.map(|it| (it.train, it.validation.concat())).map_err(|error| error.to_string())
     }
 
     #[test]

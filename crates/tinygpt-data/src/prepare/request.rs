@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::encoding::Encoding;
 use crate::hub::HubOptions;
-use crate::prepared::Meta;
+use crate::prepared::{Meta, ValSplit};
 use crate::source::Source;
 
 /// What `prepare` is asked to do. The defaults are those of the command line.
@@ -21,8 +21,10 @@ pub struct PrepareRequest {
     pub text_column: Option<String>,
     /// Replace bytes that are no UTF-8 by U+FFFD; otherwise such a text is refused.
     pub lossy: bool,
-    /// The part at the end of the text that validates, in place of the recipe's.
+    /// The part of the text that validates, in place of the recipe's.
     pub val_fraction: Option<f64>,
+    /// Which part that is, in place of the recipe's.
+    pub val_split: Option<ValSplit>,
     /// The encoding, in place of the recipe's.
     pub encoding_type: Option<Encoding>,
     /// How many tokens byte-pair encoding has at most.
@@ -32,7 +34,7 @@ pub struct PrepareRequest {
     pub tokenizer: Option<Source>,
     /// How much of the training documents to take, in per cent.
     pub data_percentage: f64,
-    /// The seed that chooses them.
+    /// The seed that chooses documents, for `data_percentage` and for a random `val_split`.
     pub seed: u64,
     /// How to reach the hub, for recipes that name a repository there.
     pub hub: HubOptions,
@@ -49,6 +51,7 @@ impl Default for PrepareRequest {
             text_column: None,
             lossy: false,
             val_fraction: None,
+            val_split: None,
             encoding_type: None,
             vocab_size: 30_000,
             tokenizer: None,
