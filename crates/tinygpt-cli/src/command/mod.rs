@@ -3,6 +3,7 @@
 mod export;
 mod interactive;
 mod model_card;
+mod next_step;
 mod prepare;
 mod prepare_report;
 mod pretrained;
@@ -10,6 +11,7 @@ mod quantize;
 mod rendering;
 mod sample;
 mod serve;
+mod starting_point;
 mod story;
 mod train;
 mod verify_resume;

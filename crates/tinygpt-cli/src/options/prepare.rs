@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use tinygpt_data::{PrepareRequest, Source};
+use tinygpt_data::{DATASET_NAME_RULE, PrepareRequest, Source, ValSplit, dataset_name_fault};
 
 use super::{EncodingType, Options, finite};
 use crate::layer::{Faults, Layered};
@@ -15,7 +15,7 @@ use crate::layer::{Faults, Layered};
 pub struct PrepareOptions {
     /// Dataset to prepare: the name of a recipe, data/NAME/dataset.json or one built in
     /// (tiny_stories, tiny_tales, shakespeare_char); with --source any new name
-    /// [default: tiny_stories, or with --source the name of the file or repository]
+    /// [default: tiny_stories, or with --source the name of the file, folder or repository]
     #[arg(long, help_heading = "Text", value_name = "NAME")]
     pub dataset_name: Option<String>,
     /// Text to use: .txt, .jsonl, .parquet, or a directory of them; or hub:OWNER/NAME, a dataset
@@ -29,14 +29,19 @@ pub struct PrepareOptions {
     /// Replace bytes that are no UTF-8 by U+FFFD and count them; without, such a text is refused
     #[arg(long, help_heading = "Text")]
     pub lossy: Option<bool>,
-    /// Part of the text, taken from its end, to validate on where the source has no validation
-    /// split [default: 0.1, or the recipe's]
+    /// Part of the text to validate on, if the source has no validation split [default: 0.1, or
+    /// the recipe's]
     #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
     pub val_fraction: Option<f64>,
-    /// Per cent of the stories to use, a seeded choice that is the same for tokenizer and shards
+    /// Which part: `end`, the end of the text, or `random`, documents chosen with --seed
+    /// [default: end, or the recipe's]
+    #[arg(long, help_heading = "Text", value_name = "HOW")]
+    pub val_split: Option<ValSplit>,
+    /// Percentage of the training documents to use, a seeded choice that is the same for
+    /// tokenizer and shards
     #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
     pub data_percentage: Option<f64>,
-    /// Seed of that choice and of generated datasets
+    /// Seed of both choices
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub seed: Option<u64>,
 
@@ -88,9 +93,8 @@ impl Options for PrepareOptions {
     }
 
     fn derive(&mut self) {
-        let source = self.source.clone().map(Source::from);
-        let from_source = || source.and_then(|source| source.dataset_name());
-        let name = self.dataset_name.take().or_else(from_source);
+        let from_source = |source: &PathBuf| Source::from(source.clone()).dataset_name();
+        let name = self.dataset_name.take().or_else(|| self.source.as_ref().map(from_source));
         self.dataset_name = Some(name.unwrap_or_else(|| "tiny_stories".to_owned()));
     }
 }
@@ -110,6 +114,7 @@ impl Layered<PrepareOptions> {
             lossy: options.lossy.unwrap_or(unsaid.lossy),
             text_column: options.text_column,
             val_fraction: options.val_fraction,
+            val_split: options.val_split,
             encoding_type: options.encoding_type.map(Into::into),
             vocab_size: options.vocab_size.unwrap_or(unsaid.vocab_size),
             tokenizer: options.tokenizer.map(Source::from),
@@ -135,16 +140,9 @@ impl Layered<PrepareOptions> {
             "val_fraction",
             "more than 0 and less than 1, for example 0.1",
         );
-        faults.unless(
-            is_plain_name(&request.dataset_name),
-            "dataset_name",
-            "the name of a directory, without `/`, `\\`, `:` and a leading dot",
-        );
+        if let Some(fault) = dataset_name_fault(&request.dataset_name) {
+            faults.add("dataset_name", &format!("{DATASET_NAME_RULE} ({fault})"));
+        }
         faults.into_result()
     }
-}
-
-/// Whether `name` is one path component, so that nothing is written outside the data directory.
-fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0', ':'])
 }

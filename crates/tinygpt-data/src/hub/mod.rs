@@ -231,6 +231,7 @@ fn either(alternatives: &[&[&str]]) -> String {
 
 /// A revision of a repository: how it is asked for, and where it is kept.
 struct RepoPlace {
+    kind: RepoType,
     repo: Repo,
     cache: RepoCache,
 }
@@ -246,7 +247,7 @@ impl RepoPlace {
         names::check_revision(revision)?;
         let repo = Repo::with_revision(repository.to_owned(), kind, revision.to_owned());
         let cache = RepoCache::new(&options.cache_dir, repository, repo.clone());
-        Ok(Self { repo, cache })
+        Ok(Self { kind, repo, cache })
     }
 
     /// Asks what the repository holds and goes on with that; offline, or when the host cannot be
@@ -263,6 +264,7 @@ impl RepoPlace {
                 repository: self.cache.repository().to_owned(),
                 revision: self.cache.revision().to_owned(),
                 cache_dir: options.cache_dir.clone(),
+                is_model: matches!(self.kind, RepoType::Model),
                 reason,
             });
         }
