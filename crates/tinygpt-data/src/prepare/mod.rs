@@ -81,12 +81,13 @@ pub fn prepare(
     }
     let boundary = corpus.boundary(progress)?;
     let passes = Passes { corpus: &corpus, boundary, progress };
+    let is_new = plan.reused.is_none();
     let tokenizer = match plan.reused {
         Some(tokenizer) => tokenizer,
         None => passes.make_tokenizer(plan.encoding, request.vocab_size)?,
     };
     tokenizer.save(staging.dir())?;
-    let (train, seen) = passes.encode_train(&tokenizer, staging.dir())?;
+    let (train, seen) = passes.encode_train(&tokenizer, is_new, staging.dir())?;
     let val = passes.encode_validation(&tokenizer, staging.dir(), &seen)?;
     let (mut tally, mut held_out) = (train.tally, None);
     match boundary {

@@ -104,9 +104,12 @@ impl Passes<'_> {
     }
 
     /// Writes the shards of the training split; returns what they hold, and the tokens in them.
+    ///
+    /// `is_new` says that the tokenizer was made from this text.
     pub(super) fn encode_train(
         &self,
         tokenizer: &Tokenizer,
+        is_new: bool,
         dir: &Path,
     ) -> Result<(EncodedSplit, Seen), DataError> {
         if let Some(reason) = tokenizer.slow_because() {
@@ -114,9 +117,12 @@ impl Passes<'_> {
                 "the `tokenizers` library encodes, many times slower than we would: {reason}"
             ));
         }
-        let mut seen = Seen::default();
+        let is_known = is_new && tokenizer.encoding() == Encoding::Simple;
+        let mut seen = if is_known { Seen::characters(tokenizer) } else { Seen::default() };
         let mark = |seen: &mut Seen, _: &Piece, ids: &[u32]| {
-            seen.mark(ids);
+            if !is_known {
+                seen.mark(ids);
+            }
             Ok(())
         };
         let merge = |found: Seen| seen.merge(&found);

@@ -33,6 +33,13 @@ const N_EXAMPLES: usize = 5;
 pub(super) struct Seen(Vec<bool>);
 
 impl Seen {
+    /// The tokens of a character level tokenizer that was made from the training text: all but
+    /// those for single bytes.
+    pub(super) fn characters(tokenizer: &Tokenizer) -> Self {
+        let ids = (0u32..).take(tokenizer.vocab_size());
+        Self(ids.map(|id| !tokenizer.is_fallback(id)).collect())
+    }
+
     /// Marks the tokens of a text.
     pub(super) fn mark(&mut self, ids: &[u32]) {
         for &id in ids {
