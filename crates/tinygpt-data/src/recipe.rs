@@ -239,7 +239,7 @@ impl Recipe {
     }
 
     /// Whether `--source` may give the text.
-    pub fn accepts_source(&self) -> bool {
+    pub fn takes_source(&self) -> bool {
         self.accepts_source || self.source == SourceSpec::Given
     }
 

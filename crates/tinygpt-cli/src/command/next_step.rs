@@ -92,7 +92,10 @@ fn shipped_command(request: &PrepareRequest, meta: &Meta, config: &str) -> Strin
     if of_file.contains_key("encoding_type") {
         wanted.insert("encoding_type".to_owned(), json!(meta.encoding));
     }
-    if of_file.contains_key("vocab_size") {
+    // A table with a few more rows than tokens does no harm.
+    let rows = of_file.get("vocab_size").and_then(Value::as_u64);
+    let fitting = meta.vocab_size as u64..=2 * meta.vocab_size as u64;
+    if rows.is_some_and(|rows| !fitting.contains(&rows)) {
         wanted.insert("vocab_size".to_owned(), json!(meta.vocab_size));
     }
     command(request, meta, config, &wanted)

@@ -116,7 +116,7 @@ fn find_recipe(request: &PrepareRequest) -> Result<Recipe, DataError> {
         return Recipe::for_given_source(&request.dataset_name);
     }
     let recipe = Recipe::find(&request.dataset_name, &request.data_dir)?;
-    if request.source.is_some() && !recipe.accepts_source() {
+    if request.source.is_some() && !recipe.takes_source() {
         return Err(DataError::usage(
             format!("dataset `{}` has a text of its own, and --source names another", recipe.name),
             "leave --source out, or choose another name with --dataset-name",
