@@ -75,7 +75,7 @@ fn from_scratch(request: &PrepareRequest, meta: &Meta, text: TextSize) -> Option
     let next = format!("next: {}", command(request, meta, OWN_TEXT, &keys));
     let mut lines = vec![next, expectation(text, &start, Some(seconds(&start, meta.vocab_size)))];
     lines.extend(few_windows(text, &start));
-    lines.extend(advice_for_little(meta, text));
+    lines.extend(advice(meta, text));
     Some(lines)
 }
 
@@ -122,15 +122,23 @@ fn command(
     all.extend(wanted.clone());
     for (key, value) in all {
         let is_same = match (known.get(&key).and_then(Value::as_f64), value.as_f64()) {
-            (Some(known), Some(value)) => known == value,
+            // As good as equal: 3e-5 / 10 is not quite 3e-6.
+            (Some(known), Some(value)) => (known - value).abs() <= 1e-6 * value.abs(),
             _ => known.get(&key) == Some(&value),
         };
         if !is_same {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = value.as_str().map_or_else(|| typed(&value), str::to_owned);
             command.push_str(&format!(" --{} {}", key.replace('_', "-"), shell_word(&value)));
         }
     }
     command
+}
+
+/// A number as people type it: `0.002` and `3e-6`, not `2.9999999999999997e-6`.
+fn typed(value: &Value) -> String {
+    let rounded = value.as_f64().filter(|_| value.is_f64());
+    let rounded = rounded.and_then(|number| format!("{number:.6e}").parse::<f64>().ok());
+    rounded.map_or_else(|| value.to_string(), |number| json!(number).to_string())
 }
 
 /// What the command reads, how often, and about how long that takes here if that is known.
@@ -177,25 +185,30 @@ fn few_windows(text: TextSize, start: &StartingPoint) -> Option<String> {
     })
 }
 
-/// A better way for a short text in the language of the built-in stories.
-fn advice_for_little(meta: &Meta, text: TextSize) -> Option<String> {
-    let is_latin = meta.train.n_bytes as f64 <= 1.05 * meta.train.n_characters as f64;
-    if text.train_bytes >= LITTLE_TEXT || !is_latin || meta.settings.tokenizer.is_some() {
-        return None;
+/// Ways to write better after the same time, for text in the alphabet of the built-in stories.
+fn advice(meta: &Meta, text: TextSize) -> Vec<String> {
+    let is_ascii = meta.train.n_bytes as f64 <= 1.05 * meta.train.n_characters as f64;
+    if !is_ascii || meta.settings.tokenizer.is_some() {
+        return Vec::new();
     }
-    let mut flags = format!("--tokenizer {QUICKSTART_MODEL}");
-    if meta.encoding == Encoding::Bpe {
-        flags.push_str(" --force");
+    let mut lines = Vec::new();
+    if meta.encoding == Encoding::Simple {
+        lines.push(
+            "      to write words sooner, prepare again with --encoding-type bpe --vocab-size 4096"
+                .to_owned(),
+        );
     }
-    let first = if Path::new(QUICKSTART_MODEL).exists() {
-        String::new()
-    } else {
-        "train config/quickstart.json, then ".to_owned()
-    };
-    Some(format!(
-        "      if it is English, a model that can write already does better: {first}prepare again \
-         with {flags}"
-    ))
+    if text.train_bytes < LITTLE_TEXT {
+        let is_there = Path::new(QUICKSTART_MODEL).exists();
+        let first = if is_there { "" } else { "train config/quickstart.json, then " };
+        // Character level and byte pairs are kept side by side.
+        let force = if meta.encoding == Encoding::Bpe { " --force" } else { "" };
+        lines.push(format!(
+            "      for stories in simple English, start from the quickstart's model: {first}prepare \
+             again with --tokenizer {QUICKSTART_MODEL}{force}"
+        ));
+    }
+    lines
 }
 
 /// The model whose tokenizer was used.
@@ -234,7 +247,10 @@ fn fine_tuning(
     text: TextSize,
     model: &Model,
 ) -> Option<Vec<String>> {
-    let start = StartingPoint::from_model(text, model.block_size, model.is_large)?;
+    let start = match model.block_size {
+        Some(context) if !model.is_large => StartingPoint::from_model(text, context),
+        context => StartingPoint::from_gpt2(text, context),
+    }?;
     let mut keys = Map::from_iter([
         ("init_from".to_owned(), json!(model.name)),
         ("out_dir".to_owned(), json!(format!("out-{}-finetuned", meta.dataset))),

@@ -134,7 +134,7 @@ fn a_text_in_the_tokens_of_a_model_is_for_fine_tuning_it() {
         let args = next_args(&ran);
         let start = args.iter().position(|arg| arg == "--init-from").expect("--init-from");
         assert_eq!(&args[start + 1..start + 4], ["out/best", "--out-dir", "out-dogs-finetuned"]);
-        assert!(!ran.stderr.contains("can write already"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("prepare again"), "{}", ran.stderr);
     }
     let args =
         next_args(&prepare(dir.path(), &["--source", "dogs.txt", "--tokenizer", "out/best"]));
@@ -152,11 +152,15 @@ fn little_text_is_advised_to_start_from_the_quickstart() {
     fs::write(dir.path().join("text.txt"), small_text()).unwrap();
     let ran = prepare(dir.path(), &["--source", "text.txt"]);
     let advice = "train config/quickstart.json, then prepare again with --tokenizer \
-                  out-quickstart/best";
+                  out-quickstart/best\n";
     assert!(ran.stderr.contains(advice), "{}", ran.stderr);
+    assert!(ran.stderr.contains("with --encoding-type bpe"), "{}", ran.stderr);
     fs::create_dir_all(dir.path().join("out-quickstart/best")).unwrap();
-    let ran = prepare(dir.path(), &["--source", "text.txt"]);
-    assert!(ran.stderr.contains("better: prepare again with --tokenizer"), "{}", ran.stderr);
+    let bpe = ["--source", "text.txt", "--encoding-type", "bpe", "--vocab-size", "300"];
+    let ran = prepare(dir.path(), &bpe);
+    let advice = "model: prepare again with --tokenizer out-quickstart/best --force\n";
+    assert!(ran.stderr.contains(advice), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("with --encoding-type bpe"), "{}", ran.stderr);
 }
 
 #[test]
