@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::options::Options;
+use crate::options::{Options, PrepareOptions, SampleOptions, TrainOptions};
 use crate::usage::UsageError;
 
 /// The keys of a config file, each known to the binary and of the right type.
@@ -52,7 +52,13 @@ impl ConfigFile {
         for ((key, value), line) in entries.into_iter().zip(lines) {
             let place = format!("{} line {line}", path.display());
             if !known.contains(&key) {
-                faults.push(format!("{place}: unknown key `{key}`{}", did_you_mean(&key, &known)));
+                let owners = owners(&key);
+                let advice = if owners.is_empty() {
+                    did_you_mean(&key, &known)
+                } else {
+                    format!(", which is a key of {}", quoted(&owners))
+                };
+                faults.push(format!("{place}: unknown key `{key}`{advice}"));
             } else if file.values.contains_key(&key) {
                 faults.push(format!("{place}: `{key}` is set twice, expected once"));
             } else if let Some(reason) = type_fault::<O>(&key, &value) {
@@ -91,6 +97,24 @@ pub fn known_keys<O: Options>() -> Vec<String> {
         Ok(Value::Object(map)) => map.into_iter().map(|(key, _)| key).collect(),
         _ => Vec::new(),
     }
+}
+
+/// The binaries that have a key or flag of this name.
+pub fn owners(key: &str) -> Vec<&'static str> {
+    let has = |known: Vec<String>| known.iter().any(|known| known == key);
+    [
+        (PrepareOptions::BINARY, has(known_keys::<PrepareOptions>())),
+        (TrainOptions::BINARY, has(known_keys::<TrainOptions>())),
+        (SampleOptions::BINARY, has(known_keys::<SampleOptions>())),
+    ]
+    .into_iter()
+    .filter_map(|(binary, has)| has.then_some(binary))
+    .collect()
+}
+
+/// `a` and `b`, for a message.
+pub fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
 }
 
 /// The closest of `known`, as the end of a sentence; empty where none is close.

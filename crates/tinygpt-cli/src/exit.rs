@@ -7,6 +7,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use tinygpt_data::{DataError, ErrorKind as DataKind, FOREIGN_THREAD};
 use tinygpt_model::{ErrorKind as ModelKind, ModelError};
 use tinygpt_train::{ErrorKind as TrainKind, TrainError};
@@ -17,6 +18,7 @@ use crate::options::Options;
 use crate::signals;
 use crate::terminal::{Output, say};
 use crate::usage::UsageError;
+use crate::{config_file, hints};
 
 const UNEXPECTED: u8 = 1;
 const USAGE: u8 = 2;
@@ -58,7 +60,7 @@ fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<En
         }
         Err(NoRun::Usage(error)) => Err(error.into()),
         Err(NoRun::Clap(error)) => {
-            print_refusal(&error);
+            print_refusal::<O>(&error);
             return u8::try_from(error.exit_code()).unwrap_or(USAGE);
         }
     };
@@ -66,14 +68,17 @@ fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<En
         Ok(Ended::Done) => 0,
         Ok(Ended::Stopped(signal)) => u8::try_from(128 + signal).unwrap_or(UNEXPECTED),
         Err(error) => {
-            report(&error);
+            report(&error, O::BINARY);
             code(&error)
         }
     }
 }
 
 /// Prints help, the version, or why flags were refused, a wrong number in words of ours.
-fn print_refusal(error: &clap::Error) {
+fn print_refusal<O: Options>(error: &clap::Error) {
+    if let Some(error) = flag_of_another::<O>(error) {
+        return report(&error.into(), O::BINARY);
+    }
     if error.kind() == clap::error::ErrorKind::ValueValidation {
         let plain = error.render().to_string();
         let plain = plain.replace("invalid digit found in string", "expected a whole number");
@@ -83,13 +88,38 @@ fn print_refusal(error: &clap::Error) {
     let _ = error.print();
 }
 
+/// The refusal of a flag that another binary has.
+fn flag_of_another<O: Options>(error: &clap::Error) -> Option<UsageError> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let key = flag.strip_prefix("--")?.replace('-', "_");
+    let owners = config_file::owners(&key);
+    if error.kind() != clap::error::ErrorKind::UnknownArgument || owners.is_empty() {
+        return None;
+    }
+    let (binary, names) = (O::BINARY, config_file::quoted(&owners));
+    let error = UsageError::new(format!("{flag} is an option of {names}, not of `{binary}`"));
+    Some(if (binary, owners.as_slice()) == ("train", &["prepare"]) {
+        error.hint("give it to `prepare`, which makes the tokens that `train` reads")
+    } else {
+        error.hint(format!("`{binary} --help` lists the options of `{binary}`"))
+    })
+}
+
 /// Prints the whole chain of causes on one line, and the way on where one is known.
-fn report(error: &anyhow::Error) {
+fn report(error: &anyhow::Error, binary: &str) {
     say(&format!("error: {}", chain(error)));
     let hint = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
-    if let Some(hint) = hint.or_else(|| hint_of_system(error)) {
+    let hint = hint.or_else(|| hint_of_system(error)).map(str::to_owned);
+    if let Some(hint) = hint.or_else(|| hint_of_hub(error, binary)) {
         say(&format!("hint: {hint}"));
     }
+}
+
+fn hint_of_hub(error: &anyhow::Error, binary: &str) -> Option<String> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<DataError>()? {
+        DataError::Hub(error) => hints::of_hub(error, binary),
+        _ => None,
+    })
 }
 
 /// The way on where the system refused: the path is wrong, or the disk is used up, or what this user

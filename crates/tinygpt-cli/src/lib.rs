@@ -9,6 +9,7 @@ pub mod command;
 pub mod config_file;
 pub mod device;
 pub mod exit;
+pub mod hints;
 pub mod hub_environment;
 pub mod layer;
 pub mod line;

@@ -3,6 +3,7 @@
 //! A reader that goes away (`sample | head`) is no error. Text that a model made up cannot move
 //! the cursor or rename the window: control characters are escaped on a terminal.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// Standard output that remembers whether a person or a program reads it.
@@ -80,6 +81,17 @@ pub fn escape_controls(text: &str) -> String {
 /// Writes one line to stderr; that nobody listens there is no reason to stop.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// `text` as one word of a command line, quoted where a shell would split or expand it.
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,\\~".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return Cow::from(text);
+    }
+    // Single quotes are no quotes to Windows.
+    let quote = if cfg!(windows) { '"' } else { '\'' };
+    Cow::from(format!("{quote}{}{quote}", text.replace('\'', "'\\''")))
 }
 
 /// `12345678` as `12,345,678`.

@@ -22,6 +22,7 @@ mod escape;
 mod foreign;
 pub mod hub;
 mod json;
+mod name;
 mod prepare;
 mod prepared;
 mod progress;
@@ -40,11 +41,12 @@ pub use batches::{fill_batch, target_bytes};
 pub use encoding::Encoding;
 pub use error::{DataError, ErrorKind};
 pub use foreign::FOREIGN_THREAD;
+pub use name::{DATASET_NAME_RULE, dataset_name_fault};
 pub use prepare::{
     DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, SourceFiles, dry_run,
     prepare,
 };
-pub use prepared::{Meta, Prepared, Settings, SplitMeta};
+pub use prepared::{HeldOut, Meta, Prepared, Settings, SplitMeta, ValSplit};
 pub use progress::{NoProgress, PrepareProgress, Stage};
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
 pub use report::{FrequentToken, Lengths, Report, SplitReport};

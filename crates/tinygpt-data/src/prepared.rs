@@ -4,8 +4,10 @@
 //! the marker `data/<name>/prepared-last` names the one that was made last. This file reads;
 //! [`crate::prepare`] writes.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -29,6 +31,64 @@ pub(crate) const META_FORMAT: u32 = 2;
 /// The oldest version that is still read: it lacks what has a default below.
 const OLDEST_META_FORMAT: u32 = 1;
 
+/// Which part of a text validates if the source has no validation split of its own.
+///
+/// ```
+/// use tinygpt_data::ValSplit;
+/// assert_eq!("random".parse::<ValSplit>().unwrap(), ValSplit::Random);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValSplit {
+    /// Its end.
+    #[default]
+    End,
+    /// Documents drawn at random, from a seed.
+    Random,
+}
+
+impl ValSplit {
+    /// The name in flags and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::End => "end",
+            Self::Random => "random",
+        }
+    }
+
+    /// For `meta.json`, which does not name what is usual.
+    fn is_end(&self) -> bool {
+        *self == Self::End
+    }
+}
+
+impl fmt::Display for ValSplit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ValSplit {
+    type Err = DataError;
+
+    fn from_str(name: &str) -> Result<Self, DataError> {
+        [Self::End, Self::Random].into_iter().find(|it| it.as_str() == name).ok_or_else(|| {
+            DataError::usage(format!("val_split is `{name}`"), "it must be `end` or `random`")
+        })
+    }
+}
+
+/// How validation text was taken out of a source that has no validation split of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOut {
+    /// Which part it is; the end, whatever was asked for, if the text is one document.
+    pub split: ValSplit,
+    /// The document, counted from 1, that was cut because whole ones do not come close to
+    /// `val_fraction`.
+    pub cut_document: Option<u64>,
+}
+
 /// What `meta.json` says of a preparation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +110,9 @@ pub struct Meta {
     /// What the text had that is no document, or that was replaced.
     #[serde(default)]
     pub tally: Tally,
+    /// How the validation text was found, if it was taken out of the training text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOut>,
     /// When it was made, such as `2026-11-22T17:56:22Z`.
     #[serde(default)]
     pub made_at: String,
@@ -85,15 +148,18 @@ pub struct Settings {
     /// Whether special tokens that a text spells out became tokens.
     #[serde(default)]
     pub parse_special: bool,
-    /// The part at the end of the text that validates; null if the source has a split of its own.
+    /// The part of the text that validates; null if the source has a split of its own.
     pub val_fraction: Option<f64>,
+    /// Which part that is.
+    #[serde(default, skip_serializing_if = "ValSplit::is_end")]
+    pub val_split: ValSplit,
     /// The vocabulary that byte-pair encoding was asked for; null where it decides nothing.
     pub vocab_size: Option<usize>,
     /// SHA-256 of the tokenizer that was reused, if one was.
     pub tokenizer: Option<String>,
     /// How much of the training documents was taken, in per cent.
     pub data_percentage: f64,
-    /// The seed that chose them; null if all were taken.
+    /// The seed that chose documents; null if nothing was chosen by it.
     pub seed: Option<u64>,
 }
 

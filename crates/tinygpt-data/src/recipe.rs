@@ -5,13 +5,15 @@
 //! file in the data directory wins over them. This file reads recipes and opens no text.
 
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::encoding::Encoding;
 use crate::error::{DataError, quoted_list};
 use crate::json;
+use crate::name;
+use crate::prepared::ValSplit;
 use crate::quote::clip;
 
 /// The name of a recipe's file inside its dataset's directory.
@@ -48,9 +50,15 @@ pub struct Recipe {
     /// The column that holds the text, for parquet and JSON lines.
     #[serde(default = "default_text_column")]
     pub text_column: String,
-    /// The part at the end of the text that validates, where the source has no split of its own.
+    /// The part of the text that validates, where the source has no split of its own.
     #[serde(default = "default_val_fraction")]
     pub val_fraction: f64,
+    /// Which part that is.
+    #[serde(default)]
+    pub val_split: ValSplit,
+    /// Whether `--source` may name another copy of the text than the recipe's source.
+    #[serde(default)]
+    pub accepts_source: bool,
     /// The encoding if none is asked for.
     #[serde(default = "default_encoding", rename = "encoding_type")]
     pub encoding: Encoding,
@@ -82,9 +90,13 @@ pub struct HubSource {
     /// The split to train on.
     #[serde(default = "default_train_split")]
     pub train: String,
-    /// The split to validate on; without one, the end of the training text validates.
+    /// The split to validate on, or several, one after the other; without any, a part of the
+    /// training text validates.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub validation: Vec<String>,
+    /// Whether the rows of a split are one document, so that no `<|endoftext|>` separates them.
     #[serde(default)]
-    pub validation: Option<String>,
+    pub one_document: bool,
 }
 
 /// Files of text, of any format that `--source` takes, or folders of them.
@@ -121,6 +133,29 @@ pub enum Generator {
     TinyTales,
 }
 
+impl SourceSpec {
+    /// Whether each split is one document, in however many records it comes.
+    pub(crate) fn is_one_document(&self) -> bool {
+        matches!(self, Self::Hub(hub) if hub.one_document)
+    }
+}
+
+/// `"name"`, `["name", "name"]` or `null`.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected the name of a split or a list of names")]
+    enum Names {
+        None,
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Names::deserialize(deserializer)? {
+        Names::None => Vec::new(),
+        Names::One(name) => vec![name],
+        Names::Many(names) => names,
+    })
+}
+
 fn default_text_column() -> String {
     "text".to_owned()
 }
@@ -148,7 +183,7 @@ impl Recipe {
     /// [`DataError::Usage`] for a name that is none or that nobody knows (with the list of those
     /// there are), [`DataError::Json`] for a mistake in the file, [`DataError::Io`].
     pub fn find(name: &str, data_dir: &Path) -> Result<Self, DataError> {
-        check_name(name)?;
+        name::check(name)?;
         let path = data_dir.join(name).join(FILE_NAME);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -176,7 +211,7 @@ impl Recipe {
     /// # Errors
     /// [`DataError::Usage`] if `name` cannot name a directory.
     pub fn for_given_source(name: &str) -> Result<Self, DataError> {
-        check_name(name)?;
+        name::check(name)?;
         Ok(Self {
             name: name.to_owned(),
             description: String::new(),
@@ -184,6 +219,8 @@ impl Recipe {
             source: SourceSpec::Given,
             text_column: default_text_column(),
             val_fraction: default_val_fraction(),
+            val_split: ValSplit::End,
+            accepts_source: true,
             encoding: default_encoding(),
         })
     }
@@ -200,6 +237,11 @@ impl Recipe {
         names.sort();
         names.dedup();
         names
+    }
+
+    /// Whether `--source` may give the text.
+    pub fn takes_source(&self) -> bool {
+        self.accepts_source || self.source == SourceSpec::Given
     }
 
     /// Checks the values that the types leave open.
@@ -226,21 +268,6 @@ pub(crate) fn check_val_fraction(val_fraction: f64) -> Result<(), DataError> {
     Err(DataError::usage(
         format!("val_fraction is {val_fraction}"),
         "give a number above 0 and below 1, for example 0.1",
-    ))
-}
-
-/// A dataset's name becomes a directory: one plain path component of harmless characters.
-fn check_name(name: &str) -> Result<(), DataError> {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let mut components = Path::new(name).components();
-    let plain =
-        matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
-    if plain && name.len() <= 96 && name.chars().all(harmless) && !name.starts_with(['.', '-']) {
-        return Ok(());
-    }
-    Err(DataError::usage(
-        format!("dataset_name is `{}`", clip(name)),
-        "use letters, digits, `_`, `-` and `.`, at most 96 of them, starting with a letter, a digit or `_`",
     ))
 }
 

@@ -3,6 +3,7 @@
 mod export;
 mod interactive;
 mod model_card;
+mod next_step;
 mod prepare;
 mod prepare_report;
 mod pretrained;
@@ -11,6 +12,7 @@ mod rendering;
 mod sample;
 mod serve;
 mod source_report;
+mod starting_point;
 mod story;
 mod train;
 mod verify_resume;

@@ -4,19 +4,22 @@ use std::io::{self, IsTerminal as _};
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::{
-    DataError, PrepareRequest, PrepareSummary, Prepared, Report, Source, Sources, SplitMeta,
+    DataError, Meta, PrepareRequest, PrepareSummary, Prepared, Recipe, Report, Source, Sources,
+    SplitMeta, ValSplit,
 };
 use tinygpt_train::StopFlag;
 
+use super::next_step;
 use super::prepare_report::{dry_run_text, report_text};
 use super::source_report::{files_text, tally_text};
 use crate::exit::Ended;
 use crate::hub_environment;
-use crate::layer::Layered;
+use crate::layer::{Layered, Origin};
 use crate::options::PrepareOptions;
 use crate::progress::PrepareBars;
 use crate::signals::Signals;
 use crate::terminal::{Output, grouped, say, spoken};
+use crate::usage::UsageError;
 
 /// Does what `prepare` was asked to do.
 ///
@@ -24,6 +27,7 @@ use crate::terminal::{Output, grouped, say, spoken};
 /// Wrong options, and whatever [`tinygpt_data::prepare`] cannot do.
 pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
     let mut request = layered.resolve()?;
+    check_derived_name(layered, &request)?;
     let stop = StopFlag::new();
     // What is half-written is cleared away at the first signal; the second ends at once.
     Signals::install(&stop).context("cannot listen for signals")?.ask_first();
@@ -37,10 +41,11 @@ pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
         say(&error.to_string());
         return Ok(Ended::Stopped(signal));
     }
-    let text = result.map_err(|error| with_source(&request, error))?;
+    let (text, meta) = result.map_err(|error| with_source(&request, error))?;
+    note_derived_name(layered, &request);
     Output::lock().print(&text)?;
-    if layered.options.dry_run != Some(true) {
-        say(&format!("next: {}", train_command(&request)));
+    if let Some(meta) = meta {
+        next_step::lines(&request, &meta).iter().for_each(|line| say(line));
     }
     Ok(Ended::Done)
 }
@@ -56,17 +61,43 @@ fn with_source(request: &PrepareRequest, error: DataError) -> anyhow::Error {
     if is_named { error } else { error.context(format!("cannot prepare {name}")) }
 }
 
-/// Prepares, or says what that would be, or reports on what is there; returns what to print.
+/// Refuses a dataset name that is made from the source's and is that of a recipe.
+fn check_derived_name(layered: &Layered<PrepareOptions>, request: &PrepareRequest) -> Result<()> {
+    let name = &request.dataset_name;
+    if !is_name_derived(layered) || !Recipe::names(&request.data_dir).contains(name) {
+        return Ok(());
+    }
+    let what = format!("`{name}` is the name of a dataset with a recipe of its own");
+    let hint = format!("choose another name for this text, such as --dataset-name my_{name}");
+    Err(UsageError::new(what).hint(hint).into())
+}
+
+/// Says which name was made from the source's if it is another.
+fn note_derived_name(layered: &Layered<PrepareOptions>, request: &PrepareRequest) {
+    let (name, source) = (&request.dataset_name, &request.source);
+    let is_plain = source.as_ref().is_some_and(|it| it.to_string().contains(name.as_str()));
+    if is_name_derived(layered) && !is_plain {
+        say(&format!("note: the dataset is named {name}; --dataset-name chooses another name"));
+    }
+}
+
+fn is_name_derived(layered: &Layered<PrepareOptions>) -> bool {
+    layered.options.source.is_some() && layered.origin("dataset_name") == Origin::Default
+}
+
+/// Prepares, or says what that would be, or reports on what is there; returns what to print and,
+/// unless nothing was prepared, what was.
 fn carry_out(
     request: &PrepareRequest,
     options: &PrepareOptions,
     bars: &PrepareBars,
-) -> Result<String, DataError> {
+) -> Result<(String, Option<Meta>), DataError> {
     if options.dry_run == Some(true) {
-        return Ok(dry_run_text(&tinygpt_data::dry_run(request, bars)?));
+        return Ok((dry_run_text(&tinygpt_data::dry_run(request, bars)?), None));
     }
     if options.report != Some(true) {
-        return Ok(closing_summary(&tinygpt_data::prepare(request, bars)?));
+        let summary = tinygpt_data::prepare(request, bars)?;
+        return Ok((closing_summary(&summary), Some(summary.meta)));
     }
     // What is there can be reported on though its source is not at hand.
     let open = || Prepared::open(&request.data_dir, &request.dataset_name, request.encoding_type);
@@ -79,7 +110,7 @@ fn carry_out(
     };
     let heading = format!("{}, encoding {}\n", prepared.meta.dataset, prepared.meta.encoding);
     let heading = if summary.is_empty() { heading } else { summary };
-    Ok(heading + &report_text(&Report::of(&prepared)?))
+    Ok((heading + &report_text(&Report::of(&prepared)?), Some(prepared.meta)))
 }
 
 /// What to do where a text of many documents was taken for one.
@@ -94,9 +125,12 @@ pub(super) fn closing_summary(summary: &PrepareSummary) -> String {
         text.push_str("already prepared with these settings, kept as it is\n");
     }
     text.push_str(&format!("{}: {}\n", meta.dataset, summary.dir.display()));
-    text.push_str(&format!("  tokenizer   {}, {} tokens\n", meta.encoding, meta.vocab_size));
+    text.push_str(&format!("  tokenizer   {}\n", tokenizer_line(meta)));
     text.push_str(&format!("  train       {}\n", split_line(&meta.train)));
     text.push_str(&format!("  validation  {}\n", split_line(&meta.val)));
+    if let Some(line) = held_out_line(meta) {
+        text.push_str(&format!("  held out    {line}\n"));
+    }
     text.push_str(&files_text(&summary.files));
     text.push_str(&tally_text(&meta.tally));
     text.push_str(&format!("  time        {}\n", spoken(summary.elapsed.as_secs_f64())));
@@ -106,22 +140,48 @@ pub(super) fn closing_summary(summary: &PrepareSummary) -> String {
     text
 }
 
+fn tokenizer_line(meta: &Meta) -> String {
+    let (encoding, size) = (meta.encoding, grouped(meta.vocab_size as u64));
+    match meta.settings.vocab_size {
+        Some(asked) if asked > meta.vocab_size => {
+            let asked = grouped(asked as u64);
+            format!("{encoding}, {size} tokens, not {asked}: no other pair of tokens occurs twice")
+        }
+        _ => format!("{encoding}, {size} tokens"),
+    }
+}
+
 fn split_line(split: &SplitMeta) -> String {
-    let stories = if split.n_documents == 1 { "story" } else { "stories" };
+    let documents = if split.n_documents == 1 { "document" } else { "documents" };
     format!(
-        "{} {stories}, {} tokens, {:.2} bytes per token",
+        "{} {documents}, {} tokens, {:.2} bytes per token",
         grouped(split.n_documents),
         grouped(split.n_tokens),
         split.bytes_per_token()
     )
 }
 
-/// The command that trains on what was prepared.
-fn train_command(request: &PrepareRequest) -> String {
-    let mut command = "cargo run --bin train --".to_owned();
-    command.push_str(&format!(" --dataset-name {}", request.dataset_name));
-    if request.data_dir != PrepareRequest::default().data_dir {
-        command.push_str(&format!(" --data-dir {}", request.data_dir.display()));
-    }
-    command
+/// Which part of the text validates, if it was taken out of the training text.
+fn held_out_line(meta: &Meta) -> Option<String> {
+    let held_out = meta.held_out.as_ref()?;
+    let (train, val) = (meta.train.n_characters, meta.val.n_characters);
+    // Of a part of the training documents the whole is not known: what was asked for is close.
+    let share = match meta.settings.val_fraction {
+        Some(asked) if meta.settings.data_percentage < 100.0 => asked,
+        _ => val as f64 / (train + val) as f64,
+    };
+    let percent = format!("{:.1}%", share * 100.0);
+    let is_only_document = meta.train.n_documents == 1 && meta.val.n_documents == 1;
+    let cut = match held_out.cut_document {
+        Some(_) if is_only_document => ", cut inside the only document".to_owned(),
+        Some(n) => format!(", cut inside document {}", grouped(n)),
+        None => String::new(),
+    };
+    Some(match held_out.split {
+        ValSplit::End => format!("the last {percent} of the text{cut}"),
+        ValSplit::Random => {
+            let seed = meta.settings.seed.unwrap_or_default();
+            format!("{percent} of the text, documents chosen with seed {seed}{cut}")
+        }
+    })
 }

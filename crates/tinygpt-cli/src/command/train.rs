@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
-use tinygpt_data::{DataError, PrepareRequest, Prepared, Recipe, SourceSpec};
+use tinygpt_data::{DataError, Encoding, PrepareRequest, Prepared, Recipe, SourceSpec};
 use tinygpt_train::checkpoint::BEST;
 use tinygpt_train::{
     InitFrom, Outcome, Report, Silent, StopFlag, TrainConfig, TrainError, Trainer,
@@ -78,6 +78,9 @@ fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
         }
     }
     let name = &config.dataset_name;
+    if let Some(error) = prepared_otherwise(config) {
+        return Err(error.into());
+    }
     // A dataset that `--source` has made in another encoding has a directory, but no recipe.
     let has_recipe = Recipe::names(&config.data_dir).contains(name);
     if !has_recipe && config.data_dir.join(name).is_dir() {
@@ -107,8 +110,39 @@ fn open(config: &TrainConfig) -> Result<Prepared, DataError> {
     Prepared::open(&config.data_dir, &config.dataset_name, config.encoding_type)
 }
 
+/// The refusal of data that is there in the other encoding, if its text has to be given again.
+fn prepared_otherwise(config: &TrainConfig) -> Option<UsageError> {
+    let (name, wanted) = (&config.dataset_name, config.encoding_type?);
+    let is_there = |encoding: &Encoding| {
+        *encoding != wanted && config.data_dir.join(name).join(encoding.as_str()).is_dir()
+    };
+    let there = Encoding::ALL.into_iter().find(is_there)?;
+    let source = match Recipe::find(name, &config.data_dir).map(|recipe| recipe.source) {
+        Ok(SourceSpec::Files(_) | SourceSpec::BuiltIn(_)) => return None,
+        Ok(SourceSpec::Hub(_)) => "",
+        Ok(_) | Err(_) => " --source PATH",
+    };
+    let error =
+        UsageError::new(format!("dataset `{name}` is prepared as {there}, not as {wanted}"));
+    Some(error.hint(format!(
+        "train on what is there with --encoding-type {there}, or prepare it as {wanted} too: {}",
+        prepare_command(config, source)
+    )))
+}
+
 /// Names both ways on: the command that prepares the data, and the run that needs none.
 fn not_prepared(config: &TrainConfig, source: &str, why: &str) -> UsageError {
+    let (name, command) = (&config.dataset_name, prepare_command(config, source));
+    let data_dir = config.data_dir.display();
+    UsageError::new(format!("dataset `{name}` is not prepared in {data_dir}, and its text {why}"))
+        .hint(format!(
+            "prepare it: {command}\n      or train in minutes on stories that need no download: \
+         cargo run --bin train -- --config-file config/quickstart.json"
+        ))
+}
+
+/// The command that prepares the dataset of a run.
+fn prepare_command(config: &TrainConfig, source: &str) -> String {
     let name = &config.dataset_name;
     let mut command = format!("cargo run --bin prepare -- --dataset-name {name}{source}");
     if let Some(encoding) = config.encoding_type {
@@ -117,12 +151,7 @@ fn not_prepared(config: &TrainConfig, source: &str, why: &str) -> UsageError {
     if config.data_dir != PrepareRequest::default().data_dir {
         command.push_str(&format!(" --data-dir {}", config.data_dir.display()));
     }
-    let data_dir = config.data_dir.display();
-    UsageError::new(format!("dataset `{name}` is not prepared in {data_dir}, and its text {why}"))
-        .hint(format!(
-            "prepare it: {command}\n      or train in minutes on stories that need no download: \
-         cargo run --bin train -- --config-file config/quickstart.json"
-        ))
+    command
 }
 
 /// Adds to the faults that show only beside the data where each value came from.

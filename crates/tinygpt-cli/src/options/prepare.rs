@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer, Serialize};
-use tinygpt_data::{Format, PrepareRequest, Source, Sources};
+use tinygpt_data::{
+    DATASET_NAME_RULE, Format, PrepareRequest, Source, Sources, ValSplit, dataset_name_fault,
+};
 
 use super::{EncodingType, Options, finite};
 use crate::layer::{Faults, Layered};
@@ -15,7 +17,7 @@ use crate::layer::{Faults, Layered};
 pub struct PrepareOptions {
     /// Dataset to prepare: the name of a recipe, data/NAME/dataset.json or one built in
     /// (tiny_stories, tiny_tales, shakespeare_char); with --source any new name
-    /// [default: tiny_stories, or with --source the name of the file or repository]
+    /// [default: tiny_stories, or with --source the name of the file, folder or repository]
     #[arg(long, help_heading = "Text", value_name = "NAME")]
     pub dataset_name: Option<String>,
     /// Text to use: a file (.txt, .md, .jsonl, .json, .csv, .tsv, .parquet; also .gz, .zst, .xz),
@@ -56,14 +58,19 @@ pub struct PrepareOptions {
     /// is damaged
     #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
     pub max_bad_fraction: Option<f64>,
-    /// Part of the text, taken from its end, to validate on where the source has no validation
-    /// split [default: 0.1, or the recipe's]
+    /// Part of the text to validate on, if the source has no validation split [default: 0.1, or
+    /// the recipe's]
     #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
     pub val_fraction: Option<f64>,
-    /// Per cent of the stories to use, a seeded choice that is the same for tokenizer and shards
+    /// Which part: `end`, the end of the text, or `random`, documents chosen with --seed
+    /// [default: end, or the recipe's]
+    #[arg(long, help_heading = "Text", value_name = "HOW")]
+    pub val_split: Option<ValSplit>,
+    /// Percentage of the training documents to use, a seeded choice that is the same for
+    /// tokenizer and shards
     #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
     pub data_percentage: Option<f64>,
-    /// Seed of that choice and of generated datasets
+    /// Seed of both choices
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub seed: Option<u64>,
 
@@ -117,9 +124,9 @@ impl Options for PrepareOptions {
     }
 
     fn derive(&mut self) {
-        let source = self.source.iter().flatten().next().cloned().map(Source::from);
-        let from_source = || source.and_then(|source| source.dataset_name());
-        let name = self.dataset_name.take().or_else(from_source);
+        let from_source = |source: &PathBuf| Source::from(source.clone()).dataset_name();
+        let first = self.source.as_ref().and_then(|sources| sources.first());
+        let name = self.dataset_name.take().or_else(|| first.map(from_source));
         self.dataset_name = Some(name.unwrap_or_else(|| "tiny_stories".to_owned()));
     }
 }
@@ -145,6 +152,7 @@ impl Layered<PrepareOptions> {
             max_bad_fraction: options.max_bad_fraction.unwrap_or(unsaid.max_bad_fraction),
             text_column: options.text_column,
             val_fraction: options.val_fraction,
+            val_split: options.val_split,
             encoding_type: options.encoding_type.map(Into::into),
             vocab_size: options.vocab_size.unwrap_or(unsaid.vocab_size),
             tokenizer: options.tokenizer.map(Source::from),
@@ -175,18 +183,11 @@ impl Layered<PrepareOptions> {
             "max_bad_fraction",
             "0 to 1, for example 0.01",
         );
-        faults.unless(
-            is_plain_name(&request.dataset_name),
-            "dataset_name",
-            "the name of a directory, without `/`, `\\`, `:` and a leading dot",
-        );
+        if let Some(fault) = dataset_name_fault(&request.dataset_name) {
+            faults.add("dataset_name", &format!("{DATASET_NAME_RULE} ({fault})"));
+        }
         faults.into_result()
     }
-}
-
-/// Whether `name` is one path component, so that nothing is written outside the data directory.
-fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0', ':'])
 }
 
 /// Formats of text, as flags and keys spell them.

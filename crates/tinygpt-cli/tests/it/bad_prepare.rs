@@ -13,6 +13,7 @@ fn requests_that_cannot_be_met_are_refused() {
         fs::write(path, bytes).unwrap();
     };
     write("empty.txt", b"");
+    write("tiny_tales.txt", b"Once upon a time there was a name that was taken.");
     write("tiny.txt", b"a");
     write("latin.txt", b"caf\xe9 and more");
     write("text.docx", b"words");
@@ -26,8 +27,12 @@ fn requests_that_cannot_be_met_are_refused() {
     write("bad.json", b"{\"vocab_sise\": 5}");
     let table: &[Bad<'_>] = &[
         ("--dataset-name nobody", 2, &["`nobody`", "tiny_tales", "dataset.json", "--source"]),
-        ("--dataset-name ../up", 2, &["`dataset_name`", "../up", "without `/`"]),
-        ("--dataset-name shakespeare_char", 2, &["shakespeare_char", "--source"]),
+        ("--dataset-name ../up", 2, &["`dataset_name`", "../up", "it contains `/`"]),
+        ("--dataset-name con", 2, &["`dataset_name`", "con", "Windows"]),
+        ("--dataset-name shakespeare_char", 5, &["127.0.0.1:9", "--source"]),
+        ("--dataset-name tiny_tales --source text.txt", 2, &["tiny_tales", "leave --source out"]),
+        ("--source tiny_tales.txt", 2, &["`tiny_tales`", "--dataset-name my_tiny_tales"]),
+        ("--source *.txt", 4, &["*.txt", "cannot read", "its spelling"]),
         ("--dataset-name mistyped", 2, &["mistyped/dataset.json", "did you mean `source`?"]),
         ("--dataset-name cut", 2, &["cut/dataset.json", "line 1", "one JSON object"]),
         ("--source missing.txt", 4, &["missing.txt", "cannot read", "its spelling"]),

@@ -175,7 +175,7 @@ fn a_stopped_run_clears_away_what_is_half_made() {
     );
     hub.heal();
     let Ran { stdout, .. } = run_command(&mut prepare(dir.path(), &hub)).ok();
-    assert!(stdout.contains("16,000 stories"), "{stdout}");
+    assert!(stdout.contains("16,000 documents"), "{stdout}");
 
     let dir = tempfile::tempdir().unwrap();
     let mut child = start_until(dir.path(), &hub, &|dir| staged(dir, "train-00000.bin"));

@@ -17,6 +17,7 @@ mod interactive;
 mod interrupted;
 mod limits;
 mod looks;
+mod next_step;
 mod pretrained;
 mod program;
 mod quantize;

@@ -1,7 +1,8 @@
 //! What can go wrong between a dataset on the hub and verified files on this disk.
 //!
 //! Every message names the address it tried (never the token, never the signed part of an
-//! address), what came back, what was expected, and the way on.
+//! address), what came back and what was expected. What else would do in place of the hub is for
+//! each program to say.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,11 +10,6 @@ use std::time::Duration;
 use super::address::Address;
 use crate::error::ErrorKind;
 use crate::quote::{Shown, clip, clip_message};
-
-/// The ways on that hold for every hub failure; the end of each network message.
-const WAYS_ON: &str = "ways on: `prepare --source PATH` with text of your own, `prepare \
-     --dataset-name tiny_tales` (built in, no download), a model's directory in place of `hub:`, \
-     HF_ENDPOINT for a mirror, HTTPS_PROXY where the network asks for a proxy";
 
 /// A failure of the hub download.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +27,7 @@ pub enum HubError {
     },
 
     /// No connection: the host is unknown, refuses, or did not answer in time.
-    #[error("could not reach {host} for {url}: {source}; {WAYS_ON}")]
+    #[error("could not reach {host} for {url}: {source}")]
     Unreachable {
         /// Scheme and host that were tried.
         host: String,
@@ -85,10 +81,7 @@ pub enum HubError {
     },
 
     /// A redirect that must not be followed.
-    #[error(
-        "{url} redirects to {}, which is not followed: {reason}; {WAYS_ON}",
-        clip_message(target)
-    )]
+    #[error("{url} redirects to {}, which is not followed: {reason}", clip_message(target))]
     Redirect {
         /// The address, fit to be shown.
         url: String,
@@ -135,9 +128,10 @@ pub enum HubError {
 
     /// Offline was asked for and the cache does not hold the whole dataset.
     #[error(
-        "offline (HF_HUB_OFFLINE), and {} does not hold {repository} at revision {revision}: \
-         {reason}; unset HF_HUB_OFFLINE once to download it, or use text or a model of your own, or \
-         `--dataset-name tiny_tales`", Shown(.cache_dir)
+        "offline (HF_HUB_OFFLINE), and {} does not hold the {} {repository} at revision \
+         {revision}: {reason}",
+        Shown(.cache_dir),
+        if *.is_model { "model" } else { "dataset" }
     )]
     NotCached {
         /// The repository's id.
@@ -146,6 +140,8 @@ pub enum HubError {
         revision: String,
         /// The cache that was searched.
         cache_dir: PathBuf,
+        /// Whether it is a model, and not a dataset.
+        is_model: bool,
         /// What is missing.
         reason: String,
     },
@@ -175,6 +171,18 @@ impl HubError {
             Self::Stopped => ErrorKind::Other,
             Self::Io { .. } => ErrorKind::Io,
             _ => ErrorKind::Network,
+        }
+    }
+
+    /// Whether a model's files were asked for, and not a dataset's, where that can be told.
+    pub fn is_about_model(&self) -> bool {
+        match self {
+            Self::NotCached { is_model, .. } => *is_model,
+            Self::NoFile { .. } => true,
+            Self::Unreachable { url, .. } | Self::Redirect { url, .. } => {
+                !url.contains("/datasets/")
+            }
+            _ => false,
         }
     }
 

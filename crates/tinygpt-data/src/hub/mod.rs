@@ -47,7 +47,7 @@ pub struct HubRequest<'a> {
     pub folder: Option<&'a str>,
     /// The split to train on.
     pub train: &'a str,
-    /// The split to validate on, or none.
+    /// The splits to validate on, one after the other.
     pub validation: &'a [&'a str],
     /// Whether the splits are to be found: the first of the names in `validation` that exists
     /// counts, none need exist, and where no file is named after a split all are to train on.
@@ -62,7 +62,7 @@ pub struct HubFiles {
     pub commit: String,
     /// The parquet files to train on, sorted by name.
     pub train: Vec<PathBuf>,
-    /// The parquet files to validate on, sorted by name; empty if none were asked for.
+    /// The parquet files to validate on, sorted by name in each split; empty if none were asked for.
     pub validation: Vec<PathBuf>,
 }
 
@@ -231,6 +231,7 @@ fn either(alternatives: &[&[&str]]) -> String {
 
 /// A revision of a repository: how it is asked for, and where it is kept.
 struct RepoPlace {
+    kind: RepoType,
     repo: Repo,
     cache: RepoCache,
 }
@@ -246,7 +247,7 @@ impl RepoPlace {
         names::check_revision(revision)?;
         let repo = Repo::with_revision(repository.to_owned(), kind, revision.to_owned());
         let cache = RepoCache::new(&options.cache_dir, repository, repo.clone());
-        Ok(Self { repo, cache })
+        Ok(Self { kind, repo, cache })
     }
 
     /// Asks what the repository holds and goes on with that; offline, or when the host cannot be
@@ -263,6 +264,7 @@ impl RepoPlace {
                 repository: self.cache.repository().to_owned(),
                 revision: self.cache.revision().to_owned(),
                 cache_dir: options.cache_dir.clone(),
+                is_model: matches!(self.kind, RepoType::Model),
                 reason,
             });
         }
@@ -344,7 +346,8 @@ fn cached(request: &HubRequest<'_>, cache: &RepoCache) -> Result<HubFiles, Strin
     let names = cache.parquet_names(&commit);
     let listed: Vec<&str> = names.iter().map(String::as_str).collect();
     let selected = Selected::from_listing(request, &listed).map_err(|error| error.to_string())?;
-    for (split, names) in [("train", &selected.train), ("validation", &selected.validation)] {
+    let validation = selected.validation.iter().map(|names| ("validation", names));
+    for (split, names) in std::iter::once(("train", &selected.train)).chain(validation) {
         let promised = names.iter().filter_map(|name| names::promised_shards(name)).max();
         if let Some(promised) = promised.filter(|&promised| promised > names.len()) {
             return Err(format!("only {} of {promised} {split} files are there", names.len()));
@@ -362,6 +365,6 @@ fn places(selected: &Selected, cache: &RepoCache, commit: &str) -> HubFiles {
     HubFiles {
         commit: commit.to_owned(),
         train: place(&selected.train),
-        validation: place(&selected.validation),
+        validation: place(&selected.validation.concat()),
     }
 }

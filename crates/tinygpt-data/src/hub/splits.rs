@@ -16,13 +16,14 @@ pub(crate) const VALIDATION_NAMES: [&str; 5] = ["validation", "val", "valid", "d
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Selected {
     pub(super) train: Vec<String>,
-    pub(super) validation: Vec<String>,
+    /// Those of each split to validate on.
+    pub(super) validation: Vec<Vec<String>>,
 }
 
 impl Selected {
     /// All files of both splits.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.train.iter().chain(&self.validation).map(String::as_str)
+        self.train.iter().chain(self.validation.iter().flatten()).map(String::as_str)
     }
 
     /// Chooses from all files of a repository.
@@ -47,14 +48,14 @@ impl Selected {
         if let Some(found) = Self::by_words(request, &parquet)? {
             return Ok(found);
         }
-        let validation = match request.validation {
-            [] => Vec::new(),
-            [split] if !request.finds_splits => select(request, split, &parquet)?,
-            names => {
-                let split = names.iter().find(|split| has_split(&parquet, split));
-                split.map_or(Ok(Vec::new()), |split| select(request, split, &parquet))?
-            }
+        let mut splits = request.validation.iter();
+        let validation: Result<Vec<_>, HubError> = if request.finds_splits {
+            let found = splits.find(|split| has_split(&parquet, split));
+            found.map(|split| select(request, split, &parquet)).into_iter().collect()
+        } else {
+            splits.map(|split| select(request, split, &parquet)).collect()
         };
+        let validation = validation?;
         // As on the hub itself: where no file is named after a split, all are to train on.
         let names_none = |name: &&str| {
             !in_split(name, request.train)
@@ -79,7 +80,8 @@ impl Selected {
         let files =
             |split: &str, names: Vec<&str>| checked(request, split, names.into_iter(), parquet);
         let train = files("train", split.train)?;
-        Ok(Some(Self { train, validation: files("validation", split.validation)? }))
+        let validation = vec![files("validation", split.validation)?];
+        Ok(Some(Self { train, validation }))
     }
 }
 
@@ -180,7 +182,7 @@ mod tests {
             finds_splits: true,
         };
         let selected = Selected::from_listing(&request, listed);
-        selected.map(|it| (it.train, it.validation)).map_err(|error| error.to_string())
+        selected.map(|it| (it.train, it.validation.concat())).map_err(|error| error.to_string())
     }
 
     #[test]

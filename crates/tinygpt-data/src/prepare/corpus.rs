@@ -1,27 +1,32 @@
 //! A dataset's text as two streams of documents, one to train on and one to validate on.
 //!
-//! Either the source has two splits of its own, or the end of its text validates, by position: a
-//! text of one document is cut at a character, one of many between documents. Tokens and files
-//! of ours are unknown here.
+//! Either the source has two splits of its own, or a part of its text validates: its end, or
+//! documents drawn at random. Tokens and files of ours are unknown here.
 
 use crate::error::DataError;
+use crate::prepared::ValSplit;
 use crate::progress::{PrepareProgress, Stage};
-use crate::source::{Documents, Piece, Text};
+use crate::source::{Piece, Text};
 use crate::subset::Subset;
 
+use super::divide::{Groups, Lengths};
 use super::reading::{BATCH_BYTES, Reading};
 use super::split::{Boundary, Split, SplitDocuments};
 
 /// A dataset's text, ready to be streamed as often as needed.
 pub(super) struct Corpus {
     pub(super) train: Text,
-    /// `None` if the end of `train` validates.
+    /// `None` if a part of `train` validates.
     pub(super) validation: Option<Text>,
-    /// The part of `train` that validates then.
+    /// Whether each split of the source is one document, in however many records it comes.
+    pub(super) is_one_document: bool,
+    /// The part of `train` that validates if there is no `validation`.
     pub(super) val_fraction: f64,
-    /// How much of the training documents is taken, in per cent.
+    /// Which part that is.
+    pub(super) val_split: ValSplit,
+    /// How much of the training documents is taken, in percent.
     pub(super) data_percentage: f64,
-    /// The seed that chooses them.
+    /// The seed that chooses documents.
     pub(super) seed: u64,
 }
 
@@ -29,33 +34,61 @@ impl Corpus {
     /// Finds where the validation text begins; reads the whole text if the source does not say.
     pub(super) fn boundary(&self, progress: &dyn PrepareProgress) -> Result<Boundary, DataError> {
         if self.validation.is_some() {
-            return Ok(Boundary::Separate);
+            if self.is_one_document {
+                self.check_takes_all()?;
+            }
+            return Ok(Boundary::Separate { is_one_document: self.is_one_document });
         }
-        let (n_characters, n_documents) = self.measure(progress)?;
-        // nanoGPT: `int(len(data) * 0.9)`.
-        let character = (n_characters as f64 * (1.0 - self.val_fraction)) as u64;
-        if n_documents > 1 {
-            return Ok(Boundary::Document { character, last_document_idx: n_documents - 1 });
+        let mut lengths = Lengths::new(self.val_fraction);
+        let mut groups = (self.val_split == ValSplit::Random).then(|| Groups::new(self.seed));
+        self.measure(progress, |length| {
+            lengths.add(length);
+            if let Some(groups) = &mut groups {
+                groups.add(length);
+            }
+        })?;
+        let n_characters = lengths.n_characters();
+        match (groups, lengths.n_documents()) {
+            (Some(groups), 2..) => return Ok(groups.boundary(self.val_fraction)),
+            (Some(_), 1) => progress.notice(
+                "--val-split random chooses documents, but this text is one document: its end \
+                 is the validation text",
+            ),
+            _ => {}
         }
-        if character == 0 || character == n_characters {
-            return Err(DataError::usage(
-                format!("the source has a text of {n_characters} characters"),
-                "give more: it is split into one part to train on and one to validate on",
-            ));
+        let boundary = lengths.end();
+        if let Boundary::Character { character, is_only_document } = boundary {
+            if character == 0 || character == n_characters {
+                return Err(DataError::usage(
+                    format!("the source has a text of {n_characters} characters"),
+                    "give more: it is split into one part to train on and one to validate on",
+                ));
+            }
+            if is_only_document {
+                self.check_takes_all()?;
+            }
         }
-        if self.data_percentage < 100.0 {
-            return Err(DataError::usage(
-                format!("data_percentage is {} but the text is one document", self.data_percentage),
-                "whole documents are chosen: leave the option out, or separate the documents by \
-                 lines `<|endoftext|>`",
-            ));
-        }
-        Ok(Boundary::Character(character))
+        Ok(boundary)
     }
 
-    /// Counts the characters and the documents of the training text.
-    fn measure(&self, progress: &dyn PrepareProgress) -> Result<(u64, u64), DataError> {
-        let (mut n_characters, mut n_documents) = (0, 0);
+    /// Refuses to take a part of the documents if there is only one.
+    fn check_takes_all(&self) -> Result<(), DataError> {
+        if self.data_percentage >= 100.0 {
+            return Ok(());
+        }
+        Err(DataError::usage(
+            format!("data_percentage is {} but the text is one document", self.data_percentage),
+            "whole documents are chosen: leave the option out, or separate the documents by \
+             lines `<|endoftext|>`",
+        ))
+    }
+
+    /// Hands over the length of each document of the training text, in characters and in order.
+    fn measure(
+        &self,
+        progress: &dyn PrepareProgress,
+        mut take: impl FnMut(u64),
+    ) -> Result<(), DataError> {
         let mut documents = self.train.open();
         let stage = Reading {
             stage: Stage::Scan,
@@ -64,20 +97,23 @@ impl Corpus {
             progress,
         };
         let count = |batch: &[Piece]| {
-            let n_characters: usize = batch.iter().map(|piece| piece.text.chars().count()).sum();
-            let n_documents = batch.iter().filter(|piece| piece.ends_document).count();
-            Ok((n_characters as u64, n_documents as u64))
+            let length = |piece: &Piece| (piece.text.chars().count() as u64, piece.ends_document);
+            Ok(batch.iter().map(length).collect::<Vec<_>>())
         };
+        let mut length = 0;
         stage.run(
             documents.as_mut(),
             || count,
-            |(characters, documents)| {
-                n_characters += characters;
-                n_documents += documents;
+            |pieces| {
+                for (n_characters, ends_document) in pieces {
+                    length += n_characters;
+                    if ends_document {
+                        take(std::mem::take(&mut length));
+                    }
+                }
                 Ok(())
             },
-        )?;
-        Ok((n_characters, n_documents))
+        )
     }
 
     /// The size of the files that are read for a split, in bytes.
@@ -91,13 +127,13 @@ impl Corpus {
         &self,
         split: Split,
         boundary: Boundary,
-    ) -> Result<Box<dyn Documents + '_>, DataError> {
+    ) -> Result<SplitDocuments<'_>, DataError> {
         let subset = match split {
             Split::Train => Some(Subset::new(self.data_percentage, self.seed)?),
             Split::Val => None,
         };
         let inner = self.text_of(split).open();
-        Ok(Box::new(SplitDocuments::new(inner, split, boundary, subset)))
+        Ok(SplitDocuments::new(inner, split, boundary, subset))
     }
 
     fn text_of(&self, split: Split) -> &Text {

@@ -8,6 +8,7 @@
 //! half-written is ever visible, and an interrupted run is simply started again.
 
 mod corpus;
+mod divide;
 mod dry_run;
 mod files;
 mod origin;
@@ -18,6 +19,9 @@ mod publish;
 mod reading;
 mod request;
 mod split;
+#[cfg(test)]
+mod split_tests;
+mod unseen;
 
 use std::path::Path;
 use std::time::Instant;
@@ -29,14 +33,14 @@ pub use request::{PrepareRequest, PrepareSummary};
 use crate::clock;
 use crate::encoding::Encoding;
 use crate::error::DataError;
-use crate::prepared::{META_FORMAT, Meta, Prepared, Settings};
+use crate::prepared::{HeldOut, META_FORMAT, Meta, Prepared, Settings, ValSplit};
 use crate::progress::PrepareProgress;
 
 use corpus::Corpus;
 use passes::Passes;
 use plan::Plan;
 use publish::Staging;
-use split::{Boundary, Split};
+use split::Boundary;
 
 /// Prepares a dataset.
 ///
@@ -65,24 +69,36 @@ pub fn prepare(
     let corpus = Corpus {
         train: brought.texts.0,
         validation: brought.texts.1,
+        is_one_document: plan.is_one_document,
         val_fraction: plan.val_fraction,
+        val_split: plan.val_split,
         data_percentage: request.data_percentage,
         seed: request.seed,
     };
+    if corpus.validation.is_some() && (request.val_fraction, request.val_split) != (None, None) {
+        progress.notice(
+            "the source has a validation split: --val-fraction and --val-split are not used",
+        );
+    }
     let boundary = corpus.boundary(progress)?;
     let passes =
         Passes { corpus: &corpus, boundary, parses_special: request.parse_special, progress };
+    let is_new = plan.reused.is_none();
     let tokenizer = match plan.reused {
         Some(tokenizer) => tokenizer,
         None => passes.make_tokenizer(plan.encoding, request.vocab_size)?,
     };
     tokenizer.save(staging.dir())?;
-    let (train, mut tally) = passes.encode(Split::Train, &tokenizer, staging.dir())?;
-    let (val, tally_of_val) = passes.encode(Split::Val, &tokenizer, staging.dir())?;
-    // One text that is split by position was read, and its gaps counted, for both splits.
-    if boundary == Boundary::Separate {
-        tally += &tally_of_val;
+    let (train, seen) = passes.encode_train(&tokenizer, is_new, staging.dir())?;
+    let val = passes.encode_validation(&tokenizer, staging.dir(), &seen)?;
+    let (mut tally, mut held_out) = (train.tally, None);
+    match boundary {
+        Boundary::Separate { .. } => tally += &val.tally,
+        // One text was read, and its gaps counted, for both splits.
+        Boundary::Drawn { .. } => held_out = Some(ValSplit::Random),
+        Boundary::Character { .. } | Boundary::Document { .. } => held_out = Some(ValSplit::End),
     }
+    let cut_document = val.cut_document.map(|idx| idx + 1);
     let meta = Meta {
         format: META_FORMAT,
         dataset: plan.dataset,
@@ -92,10 +108,11 @@ pub fn prepare(
         settings,
         source_commit: brought.commit,
         tally,
+        held_out: held_out.map(|split| HeldOut { split, cut_document }),
         made_at: clock::now(),
         seconds: started.elapsed().as_secs_f64(),
-        train,
-        val,
+        train: train.meta,
+        val: val.meta,
     };
     staging.publish(&meta)?;
     let files = brought.files;
@@ -111,9 +128,23 @@ fn same_preparation(
     settings: &Settings,
 ) -> Result<Meta, DataError> {
     let meta = Prepared::open(&request.data_dir, dataset, Some(encoding))?.meta;
-    let differences = plan::differences(&meta.settings, settings);
+    let mut differences = plan::differences(&meta.settings, settings);
+    differences.extend(other_share(&meta));
     if differences.is_empty() {
         return Ok(meta);
     }
     Err(DataError::AlreadyPrepared { dir: dir.to_path_buf(), differences })
+}
+
+/// How the validation share differs from the one asked for, in a preparation made when only whole
+/// documents validated, whatever their lengths.
+fn other_share(meta: &Meta) -> Option<String> {
+    let asked = meta.settings.val_fraction.filter(|_| meta.held_out.is_none())?;
+    let (train, val) = (meta.train.n_characters, meta.val.n_characters);
+    let share = val as f64 / (train + val) as f64;
+    // Of a part of the training documents the whole is not known.
+    let is_whole = meta.settings.data_percentage >= 100.0;
+    let is_cut = meta.train.n_documents == 1 && meta.val.n_documents == 1;
+    (is_whole && !is_cut && !divide::is_close(share, asked))
+        .then(|| format!("validation share: {share:.3} → {asked}"))
 }

@@ -39,7 +39,7 @@ impl Origin {
                 revision: hub.revision.clone(),
                 folder: None,
                 train: hub.train.clone(),
-                validation: hub.validation.clone().into_iter().collect(),
+                validation: hub.validation.clone(),
                 finds_splits: false,
             }),
             (None, SourceSpec::BuiltIn(built_in)) => Self::BuiltIn(built_in.clone()),
@@ -225,7 +225,7 @@ pub(super) struct Repository {
     revision: String,
     folder: Option<String>,
     train: String,
-    /// The split to validate on, or the names under which it is looked for.
+    /// The splits to validate on, or the names under which one is looked for.
     validation: Vec<String>,
     finds_splits: bool,
 }
@@ -252,7 +252,10 @@ impl Repository {
         if self.finds_splits {
             return Source::Hub { repository, folder: self.folder.clone(), revision }.to_string();
         }
-        let validation = self.validation.first().map_or("its end", String::as_str);
+        let validation = match self.validation.as_slice() {
+            [] => "its end".to_owned(),
+            names => names.join(" + "),
+        };
         format!("hub:{repository}@{revision}, {} and {validation}", self.train)
     }
 }

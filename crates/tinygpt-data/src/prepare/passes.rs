@@ -7,12 +7,13 @@ use crate::error::DataError;
 use crate::prepared::SplitMeta;
 use crate::progress::{PrepareProgress, Stage};
 use crate::shard::{Packed, ShardWriter};
-use crate::source::{Piece, Tally};
+use crate::source::{Documents as _, Piece, Tally};
 use crate::tokenizer::{CharSet, Dropped, Encoder, Tokenizer, WordCounts};
 
 use super::corpus::Corpus;
 use super::reading::{BATCH_BYTES, Reading};
-use super::split::{Boundary, Split};
+use super::split::{Boundary, Split, SplitDocuments};
+use super::unseen::{Seen, Unseen};
 
 /// How much text is counted at once, in bytes.
 const COUNTED_BYTES: usize = 4 << 20;
@@ -27,12 +28,21 @@ pub(super) struct Passes<'a> {
 }
 
 /// A batch of documents as a shard holds it, with its share of the counts.
-struct Encoded {
+struct Encoded<X> {
     ids: Packed,
     n_tokens: u64,
-    n_documents: u64,
     n_bytes: u64,
     n_characters: u64,
+    watched: X,
+}
+
+/// A split that was written.
+pub(super) struct EncodedSplit {
+    pub(super) meta: SplitMeta,
+    /// What the text had beside documents.
+    pub(super) tally: Tally,
+    /// The document that was cut between the splits, counted from 0, if one was.
+    pub(super) cut_document: Option<u64>,
 }
 
 impl Passes<'_> {
@@ -96,13 +106,72 @@ impl Passes<'_> {
         }
     }
 
-    /// Writes the shards of a split; returns what they hold and what the text had beside that.
-    pub(super) fn encode(
+    /// Writes the shards of the training split; returns what they hold, and the tokens in them.
+    ///
+    /// `is_new` says that the tokenizer was made from this text.
+    pub(super) fn encode_train(
+        &self,
+        tokenizer: &Tokenizer,
+        is_new: bool,
+        dir: &Path,
+    ) -> Result<(EncodedSplit, Seen), DataError> {
+        if let Some(reason) = tokenizer.slow_because() {
+            self.progress.notice(&format!(
+                "the `tokenizers` library encodes, many times slower than we would: {reason}"
+            ));
+        }
+        let is_known = is_new && tokenizer.encoding() == Encoding::Simple;
+        let mut seen = if is_known { Seen::characters(tokenizer) } else { Seen::default() };
+        let mark = |seen: &mut Seen, _: &Piece, ids: &[u32]| {
+            if !is_known {
+                seen.mark(ids);
+            }
+            Ok(())
+        };
+        let merge = |found: Seen| seen.merge(&found);
+        let split = self.encode(Split::Train, tokenizer, dir, mark, merge)?;
+        Ok((split, seen))
+    }
+
+    /// Writes the shards of the validation split; notes if much of it is not among the tokens
+    /// `seen` in training.
+    pub(super) fn encode_validation(
+        &self,
+        tokenizer: &Tokenizer,
+        dir: &Path,
+        seen: &Seen,
+    ) -> Result<EncodedSplit, DataError> {
+        let mut unseen = Unseen::default();
+        let count = |unseen: &mut Unseen, piece: &Piece, ids: &[u32]| {
+            unseen.count(tokenizer, seen, piece, ids)
+        };
+        let merge = |found: Unseen| unseen.merge(found);
+        let split = self.encode(Split::Val, tokenizer, dir, count, merge)?;
+        let is_end_of_many = matches!(
+            self.boundary,
+            Boundary::Document { .. } | Boundary::Character { is_only_document: false, .. }
+        );
+        let advice = if is_end_of_many {
+            "; --val-split random would choose validation documents from all of the text"
+        } else {
+            ""
+        };
+        if let Some(note) = unseen.note(tokenizer.encoding(), advice) {
+            self.progress.notice(&note);
+        }
+        Ok(split)
+    }
+
+    /// Writes the shards of a split; `watch` looks at each piece with its ids, and `take` gets
+    /// what was found in a batch.
+    fn encode<X: Default + Send>(
         &self,
         split: Split,
         tokenizer: &Tokenizer,
         dir: &Path,
-    ) -> Result<(SplitMeta, Tally), DataError> {
+        watch: impl Fn(&mut X, &Piece, &[u32]) -> Result<(), DataError> + Sync,
+        mut take: impl FnMut(X),
+    ) -> Result<EncodedSplit, DataError> {
         let stage = match split {
             Split::Train => Stage::EncodeTrain,
             Split::Val => Stage::EncodeValidation,
@@ -110,21 +179,17 @@ impl Passes<'_> {
         let mut meta = SplitMeta::default();
         let sha256 = tokenizer.sha256_bytes();
         let mut writer = ShardWriter::new(dir, split.file_prefix(), tokenizer.vocab_size(), sha256);
-        if let (Split::Train, Some(reason)) = (split, tokenizer.slow_because()) {
-            self.progress.notice(&format!(
-                "the `tokenizers` library encodes, many times slower than we would: {reason}"
-            ));
-        }
+        let watch = &watch;
         let encode = || {
             let mut encoder = tokenizer.encoder().parsing_special(self.parses_special);
             let mut ids = Vec::new();
-            move |batch: &[Piece]| encode(tokenizer, &mut encoder, batch, &mut ids)
+            move |batch: &[Piece]| encode(tokenizer, &mut encoder, batch, &mut ids, watch)
         };
-        let tally = self.run(stage, split, encode, |it| {
-            meta.n_documents += it.n_documents;
+        let documents = self.run(stage, split, encode, |it| {
             meta.n_tokens += it.n_tokens;
             meta.n_bytes += it.n_bytes;
             meta.n_characters += it.n_characters;
+            take(it.watched);
             writer.write(&it.ids)
         })?;
         meta.shards = writer.finish()?;
@@ -134,21 +199,20 @@ impl Passes<'_> {
                 "give more text, or take a larger --data-percentage of it",
             ));
         }
-        if matches!(self.boundary, Boundary::Character(_)) {
-            meta.n_documents = 1; // A part of the only one, without its end.
-        }
+        meta.n_documents = documents.n_documents();
         meta.bytes_per_token = meta.bytes_per_token();
-        Ok((meta, tally))
+        let (tally, cut_document) = (documents.tally(), documents.cut_document());
+        Ok(EncodedSplit { meta, tally, cut_document })
     }
 
-    /// Works on all documents of a split; returns what the text had beside documents.
+    /// Works on all documents of a split; returns them, read to their end.
     fn run<R: Send, W: FnMut(&[Piece]) -> Result<R, DataError>>(
         &self,
         stage: Stage,
         split: Split,
         worker: impl Fn() -> W + Sync,
         take: impl FnMut(R) -> Result<(), DataError>,
-    ) -> Result<Tally, DataError> {
+    ) -> Result<SplitDocuments<'_>, DataError> {
         let mut documents = self.corpus.open(split, self.boundary)?;
         let n_bytes = self.corpus.n_bytes(split);
         let batch_bytes = match stage {
@@ -157,30 +221,33 @@ impl Passes<'_> {
             _ => BATCH_BYTES,
         };
         let reading = Reading { stage, n_bytes, batch_bytes, progress: self.progress };
-        reading.run(documents.as_mut(), worker, take)?;
-        Ok(documents.tally())
+        reading.run(&mut documents, worker, take)?;
+        Ok(documents)
     }
 }
 
 /// The ids of some documents, each with its end; `ids` is room to work in.
-fn encode(
+fn encode<X: Default>(
     tokenizer: &Tokenizer,
     encoder: &mut Encoder<'_>,
     batch: &[Piece],
     ids: &mut Vec<u32>,
-) -> Result<Encoded, DataError> {
-    let (mut n_documents, mut n_bytes, mut n_characters) = (0, 0, 0);
+    watch: impl Fn(&mut X, &Piece, &[u32]) -> Result<(), DataError>,
+) -> Result<Encoded<X>, DataError> {
+    let (mut n_bytes, mut n_characters) = (0, 0);
+    let mut watched = X::default();
     ids.clear();
     for piece in batch {
+        let start = ids.len();
         encoder.encode_into(&piece.text, ids)?;
+        watch(&mut watched, piece, &ids[start..])?;
         if piece.ends_document {
             ids.push(tokenizer.eot_id());
-            n_documents += 1;
         }
         n_bytes += piece.text.len() as u64;
         n_characters += piece.text.chars().count() as u64;
     }
     let n_tokens = ids.len() as u64;
     let ids = Packed::of(ids, tokenizer.vocab_size())?;
-    Ok(Encoded { ids, n_tokens, n_documents, n_bytes, n_characters })
+    Ok(Encoded { ids, n_tokens, n_bytes, n_characters, watched })
 }

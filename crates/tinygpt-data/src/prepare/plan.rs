@@ -3,7 +3,7 @@
 use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::hub;
-use crate::prepared::Settings;
+use crate::prepared::{Settings, ValSplit};
 use crate::progress::PrepareProgress;
 use crate::quote::clip;
 use crate::recipe::{Recipe, check_val_fraction};
@@ -21,8 +21,11 @@ pub(super) struct Plan {
     pub(super) encoding: Encoding,
     /// A tokenizer to use in place of a new one.
     pub(super) reused: Option<Tokenizer>,
-    /// The part at the end that validates, if the origin has no split for that.
+    /// The part that validates, if the origin has no split for that.
     pub(super) val_fraction: f64,
+    pub(super) val_split: ValSplit,
+    /// Whether each split of the source is one document, in however many records it comes.
+    pub(super) is_one_document: bool,
     /// All but what the source is known by, which `Origin::describe` finds out.
     pub(super) settings: Settings,
     /// How the text is taken out of the files.
@@ -41,6 +44,7 @@ impl Plan {
         Subset::new(request.data_percentage, request.seed)?;
         let val_fraction = request.val_fraction.unwrap_or(recipe.val_fraction);
         check_val_fraction(val_fraction)?;
+        let val_split = request.val_split.unwrap_or(recipe.val_split);
         let reused = reused_tokenizer(request, progress)?;
         let encoding = encoding_of(request, &recipe, reused.as_ref())?;
         let trains_bpe = encoding == Encoding::Bpe && reused.is_none();
@@ -50,6 +54,8 @@ impl Plan {
         let text_column = request.text_column.clone().unwrap_or(recipe.text_column.clone());
         let read_as = read_as(request, &text_column)?;
         let origin = Origin::of(&recipe, request, progress)?;
+        let has_validation = origin.has_validation();
+        let is_drawn = val_split == ValSplit::Random && !has_validation;
         let settings = Settings {
             // What the text is known by takes time to find out.
             source: String::new(),
@@ -60,14 +66,26 @@ impl Plan {
             text_column,
             text_template: request.text_template.clone(),
             parse_special: request.parse_special,
-            val_fraction: (!origin.has_validation()).then_some(val_fraction),
+            val_fraction: (!has_validation).then_some(val_fraction),
+            val_split: if is_drawn { ValSplit::Random } else { ValSplit::End },
             vocab_size: trains_bpe.then_some(request.vocab_size),
             tokenizer: reused.as_ref().map(|tokenizer| tokenizer.sha256().to_owned()),
             data_percentage: request.data_percentage,
-            seed: (request.data_percentage < 100.0).then_some(request.seed),
+            seed: (request.data_percentage < 100.0 || is_drawn).then_some(request.seed),
         };
+        let is_one_document = recipe.source.is_one_document() && request.source.is_none();
         let dataset = recipe.name;
-        Ok(Self { dataset, origin, encoding, reused, val_fraction, settings, read_as })
+        Ok(Self {
+            dataset,
+            origin,
+            encoding,
+            reused,
+            val_fraction,
+            val_split,
+            is_one_document,
+            settings,
+            read_as,
+        })
     }
 }
 
@@ -137,7 +155,14 @@ fn find_recipe(request: &PrepareRequest) -> Result<Recipe, DataError> {
     if request.source.is_some() && !known {
         return Recipe::for_given_source(&request.dataset_name);
     }
-    Recipe::find(&request.dataset_name, &request.data_dir)
+    let recipe = Recipe::find(&request.dataset_name, &request.data_dir)?;
+    if request.source.is_some() && !recipe.takes_source() {
+        return Err(DataError::usage(
+            format!("dataset `{}` has a text of its own, and --source names another", recipe.name),
+            "leave --source out, or choose another name with --dataset-name",
+        ));
+    }
+    Ok(recipe)
 }
 
 /// The encoding: that of the tokenizer to be reused, else what is asked for, else the recipe's.
@@ -173,6 +198,7 @@ pub(super) fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
         show("text_template", option(&there.text_template), option(&asked.text_template)),
         show("parse_special", there.parse_special.to_string(), asked.parse_special.to_string()),
         show("val_fraction", option(&there.val_fraction), option(&asked.val_fraction)),
+        show("val_split", there.val_split.to_string(), asked.val_split.to_string()),
         show("vocab_size", option(&there.vocab_size), option(&asked.vocab_size)),
         show("tokenizer", option(&there.tokenizer), option(&asked.tokenizer)),
         show(

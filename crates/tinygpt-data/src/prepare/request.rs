@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::encoding::Encoding;
 use crate::hub::HubOptions;
-use crate::prepared::Meta;
+use crate::prepared::{Meta, ValSplit};
 use crate::source::{Format, Separator, Source, Sources};
 
 use super::files::SourceFiles;
@@ -36,8 +36,10 @@ pub struct PrepareRequest {
     pub lossy: bool,
     /// The largest part of the records that may be left out because they cannot be used.
     pub max_bad_fraction: f64,
-    /// The part at the end of the text that validates, in place of the recipe's.
+    /// The part of the text that validates, in place of the recipe's.
     pub val_fraction: Option<f64>,
+    /// Which part that is, in place of the recipe's.
+    pub val_split: Option<ValSplit>,
     /// The encoding, in place of the recipe's.
     pub encoding_type: Option<Encoding>,
     /// How many tokens byte-pair encoding has at most.
@@ -47,7 +49,7 @@ pub struct PrepareRequest {
     pub tokenizer: Option<Source>,
     /// How much of the training documents to take, in per cent.
     pub data_percentage: f64,
-    /// The seed that chooses them.
+    /// The seed that chooses documents, for `data_percentage` and for a random `val_split`.
     pub seed: u64,
     /// How to reach the hub, for recipes that name a repository there.
     pub hub: HubOptions,
@@ -70,6 +72,7 @@ impl Default for PrepareRequest {
             lossy: false,
             max_bad_fraction: 0.01,
             val_fraction: None,
+            val_split: None,
             encoding_type: None,
             vocab_size: 30_000,
             tokenizer: None,

@@ -4,6 +4,8 @@ use crate::error::DataError;
 use crate::source::{Documents, Piece, Tally};
 use crate::subset::Subset;
 
+use super::divide::Draw;
+
 /// One of the two splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Split {
@@ -21,16 +23,28 @@ impl Split {
     }
 }
 
-/// Where the training text ends and the validation text begins.
+/// Which part of the text trains and which validates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Boundary {
-    /// They are two texts.
-    Separate,
-    /// At this character of the only document.
-    Character(u64),
-    /// At the first document that begins at or after this character; the last one validates
-    /// wherever it begins.
+    /// They are two texts, each of them one document or many.
+    Separate { is_one_document: bool },
+    /// The text validates from this character on, wherever that is.
+    Character { character: u64, is_only_document: bool },
+    /// The text validates from the first document that begins at or after this character; the
+    /// last one validates wherever it begins.
     Document { character: u64, last_document_idx: u64 },
+    /// The documents of the groups below `below` validate; and, if `cut` is given, those of group
+    /// `below` from this character on, counted in the documents of that group alone.
+    Drawn { seed: u64, below: u32, cut: Option<u64> },
+}
+
+/// Where a document belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// All of it to this split.
+    Whole(Split),
+    /// To training up to this character of it, to validation from there; it may end before that.
+    Cut(u64),
 }
 
 /// The documents of one split out of a stream that may hold both.
@@ -38,13 +52,23 @@ pub(super) struct SplitDocuments<'a> {
     inner: Box<dyn Documents + 'a>,
     split: Split,
     boundary: Boundary,
+    draw: Draw,
     subset: Option<Subset>,
     document_idx: u64,
-    /// The characters before the next piece.
-    n_characters: u64,
+    /// The characters before the current document, in all documents and in those of the group
+    /// that is cut.
+    n_before: u64,
+    n_before_in_group: u64,
+    /// The characters of the current document before the next piece.
+    n_in_document: u64,
     at_document_start: bool,
-    /// Whether the current document belongs to the split and its subset.
-    taking: bool,
+    place: Place,
+    /// Whether the current document is in the subset.
+    is_kept: bool,
+    /// Whether a piece of the current document was given.
+    is_given: bool,
+    n_given: u64,
+    cut_document: Option<u64>,
 }
 
 impl<'a> SplitDocuments<'a> {
@@ -55,62 +79,126 @@ impl<'a> SplitDocuments<'a> {
         boundary: Boundary,
         subset: Option<Subset>,
     ) -> Self {
+        let seed = if let Boundary::Drawn { seed, .. } = boundary { seed } else { 0 };
         Self {
             inner,
             split,
             boundary,
+            draw: Draw::new(seed),
             subset,
             document_idx: 0,
-            n_characters: 0,
+            n_before: 0,
+            n_before_in_group: 0,
+            n_in_document: 0,
             at_document_start: true,
-            taking: false,
+            place: Place::Whole(split),
+            is_kept: true,
+            is_given: false,
+            n_given: 0,
+            cut_document: None,
         }
     }
 
-    /// Whether the document that begins here is wanted.
-    fn wants_document(&mut self) -> bool {
-        let in_split = match self.boundary {
-            Boundary::Separate | Boundary::Character(_) => true,
+    /// How many documents of the split were given so far, in whole or in part.
+    pub(super) fn n_documents(&self) -> u64 {
+        self.n_given
+    }
+
+    /// The document that was cut between the splits, counted from 0, if one was.
+    pub(super) fn cut_document(&self) -> Option<u64> {
+        self.cut_document
+    }
+
+    fn begin_document(&mut self) {
+        self.place = match self.boundary {
+            Boundary::Separate { .. } => Place::Whole(self.split),
+            Boundary::Character { character, .. } if self.n_before >= character => {
+                Place::Whole(Split::Val)
+            }
+            Boundary::Character { character, .. } => Place::Cut(character - self.n_before),
             Boundary::Document { character, last_document_idx } => {
                 let validates =
-                    self.n_characters >= character || self.document_idx == last_document_idx;
-                validates == (self.split == Split::Val)
+                    self.n_before >= character || self.document_idx == last_document_idx;
+                Place::Whole(if validates { Split::Val } else { Split::Train })
+            }
+            Boundary::Drawn { below, cut, .. } => {
+                let group = self.draw.group(self.document_idx);
+                match cut.filter(|_| group == below) {
+                    Some(at) => Place::Cut(at.saturating_sub(self.n_before_in_group)),
+                    None if group < below => Place::Whole(Split::Val),
+                    None => Place::Whole(Split::Train),
+                }
             }
         };
-        in_split && self.subset.as_mut().is_none_or(|subset| subset.keep(self.document_idx))
+        self.is_kept = self.subset.as_mut().is_none_or(|subset| subset.keep(self.document_idx));
+        self.is_given = false;
     }
 
-    /// The part of a piece of the only document that lies in the split.
-    ///
-    /// A cut text has no end of a document: there is nothing to separate.
-    fn clip(&self, mut piece: Piece, boundary: u64) -> Option<Piece> {
-        let n_before = usize::try_from(boundary.saturating_sub(self.n_characters)).ok()?;
-        let at = piece.text.char_indices().nth(n_before).map_or(piece.text.len(), |(at, _)| at);
-        match self.split {
-            Split::Train => piece.text.truncate(at),
-            Split::Val => _ = piece.text.drain(..at),
+    fn end_document(&mut self) {
+        let length = std::mem::take(&mut self.n_in_document);
+        self.n_before += length;
+        let is_in_cut_group =
+            matches!((self.boundary, self.place), (Boundary::Drawn { .. }, Place::Cut(_)));
+        self.n_before_in_group += if is_in_cut_group { length } else { 0 };
+        self.document_idx += 1;
+    }
+
+    /// The part of a piece of the current document that lies in the split.
+    fn part_of(&mut self, piece: Piece, n_characters: u64) -> Option<Piece> {
+        let Place::Cut(at) = self.place else {
+            return (self.place == Place::Whole(self.split)).then_some(piece);
+        };
+        let (start, end) = (self.n_in_document, self.n_in_document + n_characters);
+        if end <= at {
+            return (self.split == Split::Train).then_some(piece);
         }
-        (!piece.text.is_empty()).then_some(Piece { text: piece.text, ends_document: false })
+        if at > 0 {
+            self.cut_document = Some(self.document_idx);
+        }
+        // Ends the training part like a document, but only where another document follows it.
+        let separates = matches!(self.boundary, Boundary::Drawn { .. });
+        let Piece { mut text, ends_document } = piece;
+        let n_to_cut = usize::try_from(at.saturating_sub(start)).ok()?;
+        let cut = text.char_indices().nth(n_to_cut).map_or(text.len(), |(cut, _)| cut);
+        match self.split {
+            // A cut between two pieces is known when the second one comes.
+            Split::Train if start > at || at == 0 => None,
+            Split::Train => {
+                text.truncate(cut);
+                (start < at || separates).then_some(Piece { text, ends_document: separates })
+            }
+            Split::Val => {
+                _ = text.drain(..cut);
+                let is_only_document =
+                    matches!(self.boundary, Boundary::Character { is_only_document: true, .. });
+                Some(Piece { text, ends_document: ends_document && !is_only_document })
+            }
+        }
     }
 }
 
 impl Documents for SplitDocuments<'_> {
     fn next_piece(&mut self) -> Result<Option<Piece>, DataError> {
-        while let Some(piece) = self.inner.next_piece()? {
+        while let Some(mut piece) = self.inner.next_piece()? {
             if self.at_document_start {
-                self.taking = self.wants_document();
+                self.begin_document();
             }
-            self.at_document_start = piece.ends_document;
-            self.document_idx += u64::from(piece.ends_document);
             // Two texts need no counting: where one ends is known.
-            let is_separate = self.boundary == Boundary::Separate;
-            let n_characters = if is_separate { 0 } else { piece.text.chars().count() as u64 };
-            let wanted = match self.boundary {
-                Boundary::Character(boundary) => self.clip(piece, boundary),
-                _ => self.taking.then_some(piece),
+            let n_characters = match self.boundary {
+                Boundary::Separate { is_one_document } => {
+                    piece.ends_document &= !is_one_document;
+                    0
+                }
+                _ => piece.text.chars().count() as u64,
             };
-            self.n_characters += n_characters;
+            self.at_document_start = piece.ends_document;
+            let wanted = if self.is_kept { self.part_of(piece, n_characters) } else { None };
+            self.n_in_document += n_characters;
+            if self.at_document_start {
+                self.end_document();
+            }
             if wanted.is_some() {
+                self.n_given += u64::from(!std::mem::replace(&mut self.is_given, true));
                 return Ok(wanted);
             }
         }

@@ -2,10 +2,20 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::name;
 use crate::quote::Shown;
+
+/// The last name of a path without its extension; where the path names nothing, as `.` and `..`
+/// do, that of the folder itself.
+fn stem(path: &Path) -> String {
+    let named = || std::fs::canonicalize(path).ok();
+    let stem = path.file_stem().map(ToOwned::to_owned);
+    let stem = stem.or_else(|| named()?.file_name().map(ToOwned::to_owned));
+    stem.unwrap_or_default().to_string_lossy().into_owned()
+}
 
 /// What a name on the hub begins with.
 const HUB_PREFIX: &str = "hub:";
@@ -15,8 +25,8 @@ const HUB_PREFIX: &str = "hub:";
 /// ```
 /// use tinygpt_data::Source;
 /// let source: Source = "hub:roneneldan/TinyStories@main".parse().unwrap();
-/// assert_eq!(source.dataset_name().as_deref(), Some("TinyStories"));
-/// assert_eq!(Source::from("a/stories.txt").dataset_name().as_deref(), Some("stories"));
+/// assert_eq!(source.dataset_name(), "TinyStories");
+/// assert_eq!(Source::from("a/My story (1).txt").dataset_name(), "My_story_1");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -36,12 +46,14 @@ pub enum Source {
 }
 
 impl Source {
-    /// A name for the dataset, from the file's or the repository's.
-    pub fn dataset_name(&self) -> Option<String> {
+    /// A name for the dataset, from that of the file, the folder or the repository.
+    pub fn dataset_name(&self) -> String {
         match self {
-            Self::Path(path) => Some(path.file_stem()?.to_string_lossy().into_owned()),
-            Self::Stdin => Some("stdin".to_owned()),
-            Self::Hub { repository, .. } => repository.rsplit('/').next().map(str::to_owned),
+            Self::Path(path) => name::derived(&stem(path)),
+            Self::Hub { repository, .. } => {
+                name::derived(repository.rsplit('/').next().unwrap_or(repository))
+            }
+            Self::Stdin => "stdin".to_owned(),
         }
     }
 }
@@ -170,5 +182,18 @@ mod tests {
             assert_eq!(Source::from(typed), source);
             assert_eq!(source.to_string(), shown);
         }
+    }
+
+    #[test]
+    fn a_folder_without_a_name_has_its_real_one() {
+        let here = std::env::current_dir().unwrap_or_default();
+        let name = here.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        assert_eq!(name, "tinygpt-data");
+        for typed in [".", "./", "./.", "src/.."] {
+            assert_eq!(Source::from(typed).dataset_name(), name, "{typed}");
+        }
+        assert_eq!(Source::from("..").dataset_name(), "crates");
+        assert_eq!(Source::from("/").dataset_name(), "text");
+        assert_eq!(Source::from("*.txt").dataset_name(), "text");
     }
 }

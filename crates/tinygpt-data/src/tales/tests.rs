@@ -221,6 +221,14 @@ fn every_plot_is_told_about_equally_often() {
 }
 
 #[test]
+fn the_readme_says_how_many_templates_there_are() {
+    let readme = include_str!("../../../../data/tiny_tales/README.md");
+    let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+    let expected = format!("{} story templates", Book::open().plots.len());
+    assert!(readme.contains(&expected), "expected `{expected}`");
+}
+
+#[test]
 fn plots_are_complete_and_leave_he_and_she_to_the_cast() {
     let book = Book::open();
     let titles: BTreeSet<&str> = book.plots.iter().map(|plot| plot.title).collect();

@@ -41,6 +41,7 @@ fn requests_that_cannot_work() {
     let fraction =
         |val_fraction| PrepareRequest { val_fraction: Some(val_fraction), ..base.clone() };
     let percentage = |data_percentage| PrepareRequest { data_percentage, ..base.clone() };
+    write(&base.data_dir, "given/dataset.json", r#"{"source": "given"}"#);
     let missing =
         PrepareRequest { source: Some(dir.path().join("none.txt").into()), ..base.clone() };
     let no_tokenizer =
@@ -55,7 +56,8 @@ fn requests_that_cannot_work() {
             &["`tiny_storys`", "did you mean `tiny_stories`", "dataset.json"],
         ),
         (no_source("zzz"), Usage, &["`zzz`", "`shakespeare_char`", "--source"]),
-        (no_source("shakespeare_char"), Usage, &["`shakespeare_char`", "--source"]),
+        (no_source("given"), Usage, &["`given`", "--source"]),
+        (named("tiny_tales"), Usage, &["`tiny_tales`", "leave --source out", "--dataset-name"]),
         (named(""), Usage, &["dataset_name"]),
         (named("../up"), Usage, &["dataset_name", "../up"]),
         (named("a/b"), Usage, &["dataset_name", "a/b"]),

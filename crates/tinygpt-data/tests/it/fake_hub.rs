@@ -20,6 +20,9 @@ use sha2::{Digest, Sha256};
 /// The commit that the hub's `main` stands for.
 pub(crate) const COMMIT: &str = "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64";
 
+/// The revision under which the hub offers parquet files of any dataset.
+const CONVERTED: &str = "refs/convert/parquet";
+
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ask {
@@ -210,7 +213,8 @@ impl State {
     fn serve_listing(&self, stream: &mut TcpStream, target: &str) -> std::io::Result<()> {
         let kind = if self.prefix.is_empty() { "models/" } else { self.prefix };
         let path = format!("/api/{kind}{}/revision/", self.repository);
-        if ![format!("{path}main"), format!("{path}{COMMIT}")].iter().any(|path| path == target) {
+        let revision = percent_decoded(target.strip_prefix(&path).unwrap_or_default());
+        if !["main", CONVERTED, COMMIT].contains(&&*revision) {
             return answer(stream, 404, &[], b"{\"error\":\"Repository not found\"}");
         }
         let names: Vec<String> = self.files.lock().unwrap().iter().map(|f| f.0.clone()).collect();

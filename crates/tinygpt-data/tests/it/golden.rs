@@ -32,6 +32,8 @@ fn python_finds_the_same_ids_in_texts_and_shards() {
         let request = PrepareRequest {
             encoding_type: Some(encoding),
             vocab_size: 400,
+            // The last of four documents.
+            val_fraction: Some(0.25),
             ..request(dir.path(), &golden("text.txt"))
         };
         prepare(&request, &NoProgress).unwrap();

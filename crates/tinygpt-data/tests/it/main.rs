@@ -5,6 +5,7 @@ mod bad_inputs;
 mod differential;
 mod fake_hub;
 mod golden;
+mod held_out;
 mod hub;
 mod prepare;
 mod real_files;

@@ -29,9 +29,10 @@ fn prepare_from(world: &World, source: &str) -> Result<PrepareSummary, DataError
 
 #[test]
 fn any_dataset_is_prepared_with_the_splits_it_has() {
+    // Without a split to validate on, a tenth of the text is taken: if need be a part of a story.
     for (names, n_train, n_val) in [
         (vec!["data/train-0.parquet", "data/val-0.parquet", "data/test-0.parquet"], 4, 4),
-        (vec!["data/train-0.parquet", "data/train-1.parquet", "README.md"], 7, 1),
+        (vec!["data/train-0.parquet", "data/train-1.parquet", "README.md"], 8, 1),
         (vec!["part-0.parquet", "part-1.parquet", "part-2.parquet"], 11, 1),
     ] {
         let world = world(&names);
@@ -161,4 +162,78 @@ fn a_tokenizer_comes_from_the_hub() {
     let world = World::with(FakeHub::start_model("o/m", &files), Vec::new());
     let summary = prepare_with_model(&world, "hub:o/m").unwrap();
     assert!(fs::read(summary.dir.join("tokenizer.json")).unwrap() == whole);
+}
+
+/// A text as Shakespeare's is on the hub: a tenth in two splits, each split one row.
+fn prepare_shakespeare(world: &World, dataset_name: &str) -> Result<PrepareSummary, DataError> {
+    let request = PrepareRequest {
+        dataset_name: dataset_name.to_owned(),
+        data_dir: world.home.path().join("data"),
+        hub: world.options.clone(),
+        ..PrepareRequest::default()
+    };
+    prepare(&request, &world.recorder)
+}
+
+#[test]
+fn shakespeare_from_the_hub_is_shakespeare_from_the_file() {
+    let line = |i: usize| format!("MESSENGER:\nMy lord, {i} ships are come to the isle.\n\n");
+    let text: String = (0..900).map(line).collect();
+    // As the dataset's own script divides it: nine tenths, then the halves of what is left.
+    let (train, rest) = text.split_at(text.len() * 9 / 10);
+    let (validation, test) = rest.split_at(rest.len() / 2);
+    let files = [
+        ("default/train/0000.parquet", parquet_file(&[train])),
+        ("default/validation/0000.parquet", parquet_file(&[validation])),
+        ("default/test/0000.parquet", parquet_file(&[test])),
+    ];
+    let mut world = World::with(FakeHub::start("karpathy/tiny_shakespeare", &files), Vec::new());
+    let from_hub = prepare_shakespeare(&world, "shakespeare_char").unwrap();
+    let listing = &world.hub.requests()[0].target;
+    assert!(listing.ends_with("revision/refs%2Fconvert%2Fparquet"), "{listing}");
+    let meta = &from_hub.meta;
+    assert_eq!(meta.train.n_tokens, train.len() as u64);
+    assert_eq!(meta.val.n_tokens, rest.len() as u64);
+    assert_eq!((meta.train.n_documents, meta.val.n_documents), (1, 1));
+    let described =
+        "hub:karpathy/tiny_shakespeare@refs/convert/parquet, train and validation + test";
+    assert_eq!(meta.settings.source, described);
+
+    let source = crate::write(world.home.path(), "input.txt", &text);
+    let from_file = PrepareRequest {
+        dataset_name: "shakespeare_char".to_owned(),
+        force: true,
+        ..crate::request(world.home.path(), &source)
+    };
+    let from_file = prepare(&from_file, &world.recorder).unwrap();
+    assert_eq!(from_file.meta.fingerprint(), meta.fingerprint());
+
+    world.options.offline = true;
+    fs::remove_dir_all(&from_hub.dir).unwrap();
+    let offline = prepare_shakespeare(&world, "shakespeare_char").unwrap();
+    assert_eq!(offline.meta.fingerprint(), meta.fingerprint());
+}
+
+#[test]
+fn a_recipe_names_one_validation_split_or_several() {
+    let world = world(&["train.parquet", "dev.parquet", "test.parquet"]);
+    let data = world.home.path().join("data");
+    for (name, validation, n) in [
+        ("one", r#""dev""#, Ok(4)),
+        ("both", r#"["test", "dev"]"#, Ok(8)),
+        ("none", "null", Ok(1)),
+        ("empty", "[]", Ok(1)),
+        ("lost", r#"["dev", "holdout"]"#, Err("`holdout`")),
+        ("wrong", "5", Err("the name of a split or a list of names")),
+    ] {
+        let source = format!(r#"{{"hub": {{"repository": "o/n", "validation": {validation}}}}}"#);
+        let recipe = format!(r#"{{"source": {source}}}"#);
+        crate::write(&data, &format!("{name}/dataset.json"), recipe);
+        let found = prepare_shakespeare(&world, name).map(|it| it.meta.val.n_documents);
+        match (found, n) {
+            (Ok(found), Ok(n)) => assert_eq!(found, n, "{name}"),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (found, n) => panic!("{name}: {found:?}, expected {n:?}"),
+        }
+    }
 }
