@@ -50,7 +50,7 @@ pub(super) fn first_lost(tokenizer: &Tokenizer) -> Result<Option<Lost>, DataErro
                 return Ok(Some(alone));
             }
         }
-        return Ok(Some(whole.from_difference()));
+        return Ok(Some(whole.beginning_at_the_difference()));
     }
     Ok(None)
 }
@@ -62,7 +62,7 @@ fn lost(tokenizer: &Tokenizer, text: &str) -> Result<Option<Lost>, DataError> {
 
 impl Lost {
     /// The same without what both texts begin with, but for a few characters.
-    fn from_difference(self) -> Self {
+    fn beginning_at_the_difference(self) -> Self {
         let same = self.text.chars().zip(self.back.chars()).take_while(|(a, b)| a == b).count();
         let rest = |text: &str| text.chars().skip(same.saturating_sub(CONTEXT)).collect();
         Self { text: rest(&self.text), back: rest(&self.back) }
@@ -75,7 +75,7 @@ const ASTRAL_STEP: usize = 61;
 /// Characters in the order of Unicode, 256 to a text.
 fn pages() -> impl Iterator<Item = String> {
     let bmp = (0..=0xffff).filter_map(char::from_u32);
-    let symbols = ('\u{1f000}'..='\u{1faff}').filter(|c| *c as usize % 3 == 0);
+    let symbols = ('\u{1f000}'..='\u{1faff}').filter(|c| (*c as usize).is_multiple_of(3));
     let astral = ('\u{10000}'..=char::MAX).step_by(ASTRAL_STEP);
     let mut all = bmp.chain(symbols).chain(astral);
     std::iter::from_fn(move || {
@@ -189,6 +189,6 @@ mod tests {
         let lost = |text: &str, back: &str| Lost { text: text.to_owned(), back: back.to_owned() };
         let expected = lost("all the same this", "all the same that");
         let lost = lost("and they are all the same this", "and they are all the same that");
-        assert!(expected.text.ends_with(&lost.from_difference().text));
+        assert!(expected.text.ends_with(&lost.beginning_at_the_difference().text));
     }
 }

@@ -26,6 +26,8 @@ impl Tokenizer {
         let mut config = config(context);
         config["pad_token"] = json!(END_OF_TEXT);
         config["padding_side"] = json!("left");
+        // Older versions of `transformers` add types of tokens, whose embeddings GPT-2 would add.
+        config["model_input_names"] = json!(["input_ids", "attention_mask"]);
         self.save_config(dir.as_ref(), config)
     }
 

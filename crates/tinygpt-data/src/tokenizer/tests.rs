@@ -238,7 +238,7 @@ fn a_byte_level_tokenizer_that_loses_text_is_refused_with_the_text() {
         (
             altered(&|json| {
                 json["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
-                {"type": "Whitespace"}, json["pre_tokenizer"].clone()]})
+                {"type": "Whitespace"}, json["pre_tokenizer"].clone()]});
             }),
             "comes back as",
         ),
