@@ -12,6 +12,7 @@ use tinygpt_model::{ErrorKind as ModelKind, ModelError};
 use tinygpt_train::{ErrorKind as TrainKind, TrainError};
 
 use crate::args::{self, Invocation, NoRun};
+use crate::command::NotFetched;
 use crate::layer::Layered;
 use crate::options::Options;
 use crate::signals;
@@ -87,7 +88,9 @@ fn print_refusal(error: &clap::Error) {
 fn report(error: &anyhow::Error) {
     say(&format!("error: {}", chain(error)));
     let hint = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
-    if let Some(hint) = hint.or_else(|| hint_of_system(error)) {
+    let of_model =
+        || error.chain().find_map(|cause| Some(cause.downcast_ref::<NotFetched>()?.hint));
+    if let Some(hint) = hint.or_else(of_model).or_else(|| hint_of_system(error)) {
         say(&format!("hint: {hint}"));
     }
 }
@@ -139,6 +142,9 @@ fn code(error: &anyhow::Error) -> u8 {
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<UsageError>() {
         return Some(USAGE);
+    }
+    if cause.is::<NotFetched>() {
+        return Some(NETWORK);
     }
     if let Some(error) = cause.downcast_ref::<TrainError>() {
         return match error.kind() {

@@ -1,11 +1,13 @@
 //! What each binary does between its command line and its exit code, in the order it happens.
 
 mod export;
+mod find;
 mod interactive;
 mod model_card;
 mod prepare;
 mod prepare_report;
 mod pretrained;
+mod prompt;
 mod quantize;
 mod rendering;
 mod sample;
@@ -13,6 +15,8 @@ mod serve;
 mod story;
 mod train;
 mod verify_resume;
+
+pub(crate) use pretrained::NotFetched;
 
 pub use prepare::prepare;
 pub use sample::sample;

@@ -4,6 +4,7 @@
 //! The small files come first, so that a model of another kind is refused before its weights are on
 //! the way. All files are of one commit. Transfer and cache are the data crate's.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -31,7 +32,50 @@ pub(super) fn fetch(name: &str) -> Result<PathBuf> {
         return Err(UsageError::new(message).into());
     };
     let hub = hub_environment::read()?;
-    fetch_from(&hub, &repository, &revision).with_context(|| format!("cannot fetch {name}"))
+    let fetched = fetch_from(&hub, &repository, &revision).map_err(in_terms_of_models);
+    fetched.with_context(|| format!("cannot fetch {name}"))
+}
+
+/// A model that the network or the cache does not have: what the data crate advises is about datasets.
+#[derive(Debug)]
+pub(crate) struct NotFetched {
+    message: String,
+    /// What to do.
+    pub(crate) hint: &'static str,
+}
+
+impl fmt::Display for NotFetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for NotFetched {}
+
+/// The same error, with advice for someone who wants a model.
+fn in_terms_of_models(error: anyhow::Error) -> anyhow::Error {
+    let Some(DataError::Hub(found)) = error.downcast_ref::<DataError>() else { return error };
+    let (message, hint) = match found {
+        HubError::NotCached { repository, revision, cache_dir, reason } => (
+            format!(
+                "offline (HF_HUB_OFFLINE), and {} does not hold {repository} at revision \
+                 {revision}: {reason}",
+                cache_dir.display()
+            ),
+            "unset HF_HUB_OFFLINE once to download it, or name a model's directory instead of hub:",
+        ),
+        HubError::Unreachable { host, url, source, .. } => (
+            format!("could not reach {host} for {url}: {source}"),
+            "check the connection, set HF_ENDPOINT to a mirror or HTTPS_PROXY to a proxy, or name a \
+             model's directory instead of hub:",
+        ),
+        HubError::Redirect { url, target, reason } => (
+            format!("{url} redirects to {target}, which is not followed: {reason}"),
+            "check HF_ENDPOINT, or name a model's directory instead of hub:",
+        ),
+        _ => return error,
+    };
+    NotFetched { message, hint }.into()
 }
 
 fn fetch_from(hub: &HubOptions, repository: &str, revision: &str) -> Result<PathBuf> {

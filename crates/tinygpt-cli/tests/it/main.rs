@@ -19,6 +19,7 @@ mod limits;
 mod looks;
 mod pretrained;
 mod program;
+mod prompts;
 mod quantize;
 mod road;
 mod samples;
