@@ -4,17 +4,21 @@
 use libfuzzer_sys::fuzz_target;
 use tinygpt_model::{Sampler, SamplingParams};
 
-/// Temperature, top-k, top-p, min-p and repetition penalty.
-type Settings = (f32, Option<u16>, f32, f32, f32);
+/// Temperature, top-k, top-p, min-p, repetition penalty, n-gram size, presence and frequency penalty.
+type Settings = (f32, Option<u16>, f32, f32, f32, u8, f32, f32);
 
 fuzz_target!(|input: (Vec<f32>, Settings, Vec<u8>, u64)| {
-    let (logits, (temperature, top_k, top_p, min_p, repetition_penalty), text, seed) = input;
+    let (logits, settings, text, seed) = input;
+    let (temperature, top_k, top_p, min_p, repetition_penalty, n, presence, frequency) = settings;
     let params = SamplingParams {
         temperature,
         top_k: top_k.map(usize::from),
         top_p,
         min_p,
         repetition_penalty,
+        no_repeat_ngram_size: usize::from(n),
+        presence_penalty: presence,
+        frequency_penalty: frequency,
         seed,
         ..SamplingParams::new(1, logits.len())
     };
@@ -23,9 +27,16 @@ fuzz_target!(|input: (Vec<f32>, Settings, Vec<u8>, u64)| {
     }
     let mut sampler = Sampler::new(&params, 0);
     let text: Vec<u32> = text.into_iter().map(u32::from).collect();
-    sampler.see(&text);
+    let (prompt, made) = text.split_at(text.len() / 2);
+    sampler.see_prompt(prompt);
+    made.iter().for_each(|id| sampler.see(*id));
     let (Ok(id), Ok(shares)) = (sampler.choose(&logits, 0), sampler.probabilities(&logits)) else {
-        assert!(logits.iter().any(|z| !z.is_finite()) || repetition_penalty != 1.0);
+        let are_changed = repetition_penalty != 1.0 || presence != 0.0 || frequency != 0.0;
+        assert!(logits.iter().any(|z| !z.is_finite()) || are_changed);
+        return;
+    };
+    let Some(id) = id else {
+        assert!(shares.is_empty() && n > 0);
         return;
     };
     assert!(logits.iter().all(|z| z.is_finite()));

@@ -1,4 +1,4 @@
-//! Damages a `tokenizer.json`: it is refused, or it turns text into ids and back.
+//! Damages a `tokenizer.json`: it is refused, or it gives every text back.
 #![no_main]
 
 use std::fs;
@@ -26,5 +26,5 @@ fuzz_target!(|input: (Vec<Damage>, &str)| {
     assert!((tokenizer.eot_id() as usize) < tokenizer.vocab_size());
     let Ok(ids) = tokenizer.encode(text) else { return };
     assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocab_size()), "{ids:?}");
-    tokenizer.decode(&ids).expect("its own ids");
+    assert_eq!(tokenizer.decode(&ids).expect("its own ids"), text);
 });

@@ -184,8 +184,8 @@ impl<'a, O: Options> Faults<'a, O> {
 
     /// Checks `threads`.
     pub fn threads(&mut self, threads: Option<usize>) {
-        let cure = "1 to 1024, or nothing for all cores";
-        self.unless(threads.is_none_or(|n| (1..=1024).contains(&n)), "threads", cure);
+        let expected = "1 to 1024; without it, one per physical core";
+        self.unless(threads.is_none_or(|n| (1..=1024).contains(&n)), "threads", expected);
     }
 
     /// Parses `device`.

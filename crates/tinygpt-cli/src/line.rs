@@ -12,6 +12,8 @@ use console::{Key, Term, measure_text_width};
 pub enum Typed {
     /// A line, without its end.
     Line(String),
+    /// A line that is not UTF-8 text; only from a pipe or a file.
+    NotText,
     /// There are no more lines: the input's end, or Ctrl-D.
     End,
 }
@@ -40,13 +42,17 @@ impl LineReader {
     /// the line.
     ///
     /// # Errors
-    /// If the input cannot be read, or is no UTF-8.
+    /// If the input cannot be read.
     pub fn read(&mut self, prompt: &str) -> io::Result<Typed> {
         let Some(term) = &self.term else {
-            let mut line = String::new();
-            let n_bytes = io::stdin().lock().read_line(&mut line)?;
-            let line = line.trim_end_matches(['\n', '\r']).to_owned();
-            return Ok(if n_bytes == 0 { Typed::End } else { Typed::Line(line) });
+            let mut line = Vec::new();
+            if io::stdin().lock().read_until(b'\n', &mut line)? == 0 {
+                return Ok(Typed::End);
+            }
+            let Ok(line) = String::from_utf8(line) else { return Ok(Typed::NotText) };
+            // Some shells put a byte order mark in front of what they pipe.
+            let line = line.strip_prefix('\u{feff}').unwrap_or(&line);
+            return Ok(Typed::Line(line.trim_end_matches(['\n', '\r']).to_owned()));
         };
         let mut line = Line::new(&self.history);
         let typed = loop {

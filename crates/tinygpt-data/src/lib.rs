@@ -53,7 +53,7 @@ pub use report::{FrequentToken, Lengths, Report, SplitReport};
 pub use shard::{ShardInfo, TokenStream};
 pub use source::{Format, LeftOut, Separator, Source, Sources, Tally};
 pub use tokenizer::{
-    CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, FILE_SETS, Piece, StopStream, StreamDecoder,
-    TokenKind, Tokenizer, Vocabulary,
+    CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, FILE_SETS, Piece, PromptNote, StopStream,
+    StreamDecoder, TokenKind, Tokenizer, Vocabulary,
 };
 pub use windows::{Windows, eval_windows};

@@ -217,9 +217,21 @@ impl Meta {
     /// # Errors
     /// [`DataError::Corrupt`] if they are not what is said of them, [`DataError::Io`].
     pub fn open_val(&self, data_dir: &Path) -> Result<TokenStream, DataError> {
+        self.open_split(&self.val, data_dir)
+    }
+
+    /// As [`Meta::open_val`], the tokens to train on.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_train(&self, data_dir: &Path) -> Result<TokenStream, DataError> {
+        self.open_split(&self.train, data_dir)
+    }
+
+    fn open_split(&self, split: &SplitMeta, data_dir: &Path) -> Result<TokenStream, DataError> {
         let dir = data_dir.join(&self.dataset).join(self.encoding.as_str());
         let fix = format!("run `prepare --dataset-name {} --force` to make it again", self.dataset);
-        TokenStream::open(&dir, &self.val.shards, self.vocab_size, &self.tokenizer_sha256, &fix)
+        TokenStream::open(&dir, &split.shards, self.vocab_size, &self.tokenizer_sha256, &fix)
     }
 
     /// Reads `dir/meta.json`.

@@ -45,7 +45,7 @@ fn one(model: &dyn Model, given: &Given, params: &SamplingParams) -> Result<Valu
         if let Some(id) = ids.last() {
             decoder.step(&[(0, *id)])?;
         }
-        ids.push(sampler.choose(decoder.logits(0), position as u64)?);
+        ids.extend(sampler.choose(decoder.logits(0), position as u64)?);
         if position > 0 {
             seconds.push(start.elapsed().as_secs_f64());
         }
@@ -77,11 +77,11 @@ fn several(
 fn open(dir: &Path, given: &Given) -> Result<Box<dyn Model>, Box<dyn Error>> {
     if given.quantize {
         let mut model = hf::read_quantized(dir)?;
-        model.set_threads(given.threads);
+        model.set_decode_threads(given.threads);
         return Ok(Box::new(model));
     }
     let mut model = hf::read_dir(dir, &Device::Cpu)?;
-    model.set_threads(given.threads);
+    model.set_decode_threads(given.threads);
     Ok(Box::new(model))
 }
 

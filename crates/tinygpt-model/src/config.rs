@@ -75,6 +75,11 @@ impl ModelConfig {
         self.checked_num_params().unwrap_or(usize::MAX)
     }
 
+    /// Number of parameters that decoding one token reads: all but the table of positions.
+    pub fn num_decoded(&self) -> usize {
+        self.num_params().saturating_sub(self.block_size.saturating_mul(self.n_embd))
+    }
+
     /// D: width of one head.
     pub fn head_dim(&self) -> usize {
         self.n_embd / self.n_head

@@ -26,6 +26,8 @@ pub enum StopReason {
     Length,
     /// The caller broke off.
     Caller,
+    /// Every token was banned by the settings.
+    Banned,
 }
 
 /// What happens to a sample.
@@ -150,7 +152,7 @@ impl<'a> Engine<'a> {
             self.n_admitted += 1;
             tickets.push(ticket);
             let mut sampler = Sampler::new(params, sample_idx);
-            sampler.see(prompt);
+            sampler.see_prompt(prompt);
             let text = prompt.to_vec();
             self.writers[slot] = Some(Writer { ticket, sampler, text, n_made: 0 });
         }
@@ -220,14 +222,15 @@ impl Writer {
             return end(StopReason::Length);
         }
         let id = match self.sampler.choose(logits, self.n_made as u64) {
-            Ok(id) => id,
+            Ok(Some(id)) => id,
+            Ok(None) => return end(StopReason::Banned),
             Err(error) => return ControlFlow::Break(Event::Failed(error)),
         };
         if eos == Some(id) {
             return end(StopReason::Eos);
         }
         self.text.push(id);
-        self.sampler.see(&[id]);
+        self.sampler.see(id);
         self.n_made += 1;
         let logprobs = n_alternatives.map(|n| logprobs(self.sampler.used(logits), id, n));
         if on_event(self.ticket, Event::Token { id, logprobs }).is_break() {
@@ -304,7 +307,7 @@ mod tests {
     fn a_sample_is_the_same_alone_and_beside_requests_that_come_and_go() {
         for composed in [false, true] {
             let mut gpt = gpt(8);
-            gpt.set_threads(2);
+            gpt.set_decode_threads(2);
             if composed {
                 gpt.use_composed_path();
             }

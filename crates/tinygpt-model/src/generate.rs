@@ -154,7 +154,7 @@ pub(crate) mod tests {
         for position in 0..params.max_new_tokens {
             let window = &text[text.len() - seen..];
             let logits = gpt.logits(window, 1, seen).unwrap();
-            text.push(sampler.choose(&logits[(seen - 1) * v..], position as u64).unwrap());
+            text.push(sampler.choose(&logits[(seen - 1) * v..], position as u64).unwrap().unwrap());
             seen = if seen == block_size { kept_on_slide(block_size) } else { seen + 1 };
         }
         text.split_off(prompt.len())
@@ -201,7 +201,7 @@ pub(crate) mod tests {
     fn a_sample_is_the_same_alone_and_beside_others() {
         for threads in [1, 2, 3] {
             let mut gpt = gpt(8);
-            gpt.set_threads(threads);
+            gpt.set_decode_threads(threads);
             // Far beyond the block, so that the window slides; a token that ends some samples
             // early, so that they leave the others.
             let ends = SamplingParams { eos: Some(3), top_k: Some(9), ..params(60) };

@@ -9,7 +9,7 @@ use tinygpt_kernels::Store;
 use crate::batch::TokenBatch;
 use crate::composed;
 use crate::config::ModelConfig;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, useful_threads};
 use crate::error::{ModelError, Result};
 use crate::grads::Grads;
 use crate::init::init_params;
@@ -34,6 +34,8 @@ pub struct Gpt {
     params: Params,
     compute: DType,
     n_threads: usize,
+    /// Exactly this many threads decode; `None` takes as many of `n_threads` as help.
+    decode_threads: Option<usize>,
     /// The fused path's memory; unused on other devices.
     workers: Workers,
     composed: bool,
@@ -58,7 +60,7 @@ impl Gpt {
         let composed = !params.device().is_cpu();
         let workers = Workers::default();
         let compute = DType::F32;
-        Ok(Self { params, compute, n_threads: 1, workers, composed })
+        Ok(Self { params, compute, n_threads: 1, decode_threads: None, workers, composed })
     }
 
     /// Its shape.
@@ -85,8 +87,15 @@ impl Gpt {
     }
 
     /// How many threads the CPU path may use; at least one. Nothing on other devices.
+    ///
+    /// Training uses all of them, decoding as many as help, see [`Gpt::set_decode_threads`].
     pub fn set_threads(&mut self, n_threads: usize) {
         self.n_threads = n_threads.max(1);
+    }
+
+    /// Decodes with exactly this many threads on the CPU path, also if fewer would be faster.
+    pub fn set_decode_threads(&mut self, n_threads: usize) {
+        self.decode_threads = Some(n_threads.max(1));
     }
 
     /// How many threads the CPU path uses.
@@ -193,7 +202,7 @@ impl Gpt {
         if self.composed {
             return Decoder::composed(&self.params, self.compute, n_slots);
         }
-        Decoder::fused(&self.params, self.n_threads, n_slots)
+        Decoder::fused(&self.params, self.decode_threads(), n_slots)
     }
 }
 
@@ -204,5 +213,10 @@ impl Model for Gpt {
 
     fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>> {
         self.decoder(n_slots)
+    }
+
+    fn decode_threads(&self) -> usize {
+        let useful = || useful_threads(4 * self.config().num_decoded(), self.n_threads);
+        self.decode_threads.unwrap_or_else(useful)
     }
 }

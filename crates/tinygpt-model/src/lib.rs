@@ -23,6 +23,7 @@
 //! # Ok::<(), tinygpt_model::ModelError>(())
 //! ```
 
+mod adjust;
 mod batch;
 mod composed;
 mod config;
@@ -45,7 +46,6 @@ pub mod memory;
 mod model;
 mod params;
 mod quantized;
-mod repetition;
 mod rng;
 mod sampling;
 mod shortlist;

@@ -17,4 +17,7 @@ pub trait Model: Debug + Send {
     /// [`crate::ModelError::Request`] if `n_slots` is 0, [`crate::ModelError::Tensor`] if the device
     /// refuses.
     fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>>;
+
+    /// How many CPU threads a decoder uses.
+    fn decode_threads(&self) -> usize;
 }

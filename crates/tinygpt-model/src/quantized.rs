@@ -10,7 +10,7 @@ use candle_core::Device;
 use tinygpt_kernels::quantized::ByteMatrix;
 
 use crate::config::ModelConfig;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, useful_threads};
 use crate::error::Result;
 use crate::gpt::Gpt;
 use crate::model::Model;
@@ -65,18 +65,25 @@ pub struct QuantizedGpt {
     config: ModelConfig,
     parts: Arc<QuantizedParts>,
     n_threads: usize,
+    /// Exactly this many threads decode; `None` takes as many of `n_threads` as help.
+    decode_threads: Option<usize>,
 }
 
 impl QuantizedGpt {
     /// Takes parameters in canonical order.
     pub(crate) fn from_ordered(config: ModelConfig, values: Vec<Rounded>) -> Result<Self> {
         let parts = Arc::new(ModelParts::from_ordered(&config, values)?);
-        Ok(Self { config, parts, n_threads: 1 })
+        Ok(Self { config, parts, n_threads: 1, decode_threads: None })
     }
 
-    /// How many threads its decoders use; at least one.
+    /// How many threads its decoders may use; at least one. They use as many of them as help.
     pub fn set_threads(&mut self, n_threads: usize) {
         self.n_threads = n_threads.max(1);
+    }
+
+    /// Decodes with exactly this many threads, also if fewer would be faster.
+    pub fn set_decode_threads(&mut self, n_threads: usize) {
+        self.decode_threads = Some(n_threads.max(1));
     }
 
     /// The same model with the rounded weights as f32, for what only a [`Gpt`] can do, such as a loss.
@@ -97,7 +104,13 @@ impl Model for QuantizedGpt {
     }
 
     fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>> {
-        Decoder::quantized(&self.config, &self.parts, self.n_threads, n_slots)
+        Decoder::quantized(&self.config, &self.parts, self.decode_threads(), n_slots)
+    }
+
+    fn decode_threads(&self) -> usize {
+        // A block is a scale of two bytes and 32 weights of one.
+        let useful = || useful_threads(self.config.num_decoded() / 32 * 34, self.n_threads);
+        self.decode_threads.unwrap_or_else(useful)
     }
 }
 
@@ -126,7 +139,7 @@ mod tests {
         };
         let values = param_specs(&config).into_iter().map(zeros).collect::<Result<_>>().unwrap();
         let mut model = QuantizedGpt::from_ordered(config, values).unwrap();
-        model.set_threads(2);
+        model.set_decode_threads(2);
         let decoders = [model.decoder(1).unwrap(), model.decoder(2).unwrap()];
         assert!(Arc::strong_count(&model.parts) >= 3, "each decoder has a handle for its helper");
         drop(decoders);

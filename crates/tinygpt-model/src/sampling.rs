@@ -1,15 +1,15 @@
-//! From logits to a token: the processors of `transformers` in its order (repetition penalty,
-//! temperature, top-k, top-p, min-p), and a draw that depends on (seed, sample, position) alone.
+//! From logits to a token: the processors of `transformers` in its order (bias, penalties and banned
+//! n-grams, temperature, top-k, top-p, min-p), and a draw that depends on (seed, sample, position) alone.
 //!
-//! Rows of a padded vocabulary are masked. Who survives is `shortlist.rs`; when to stop is
-//! [`crate::Engine`]'s business.
+//! Rows of a padded vocabulary are masked. What changes logits is `adjust.rs`, which tokens may be drawn
+//! `shortlist.rs`; when to stop is [`crate::Engine`]'s business.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use tinygpt_kernels::softmax::{self, RUN};
 
+use crate::adjust::{Adjustments, BANNED};
 use crate::error::{ModelError, Result};
-use crate::repetition::Repetition;
 use crate::rng;
 use crate::shortlist::{Shortlist, sum, sum_of_run};
 
@@ -28,6 +28,14 @@ pub struct SamplingParams {
     /// What stands in the text already has its logit divided by this, or multiplied where it is
     /// negative; 1 changes nothing.
     pub repetition_penalty: f32,
+    /// Subtracted from the logit of each token that was generated already; 0 changes nothing.
+    pub presence_penalty: f32,
+    /// Subtracted from a token's logit for each time that it was generated; 0 changes nothing.
+    pub frequency_penalty: f32,
+    /// Added to the logits of these tokens.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// No sequence of this many tokens comes twice in prompt and text; 0 allows all.
+    pub no_repeat_ngram_size: usize,
     /// At most this many tokens are made.
     pub max_new_tokens: usize,
     /// Seed of the draws.
@@ -49,6 +57,10 @@ impl SamplingParams {
             top_p: 1.0,
             min_p: 0.0,
             repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            no_repeat_ngram_size: 0,
             max_new_tokens,
             seed: 0,
             eos: None,
@@ -78,6 +90,17 @@ impl SamplingParams {
         if !(penalty.is_finite() && penalty > 0.0) {
             faults.push(format!("repetition_penalty is {penalty}, expected more than 0"));
         }
+        for (name, penalty) in [
+            ("presence_penalty", self.presence_penalty),
+            ("frequency_penalty", self.frequency_penalty),
+        ] {
+            if !penalty.is_finite() {
+                faults.push(format!("{name} is {penalty}, expected a finite number"));
+            }
+        }
+        if let Some((id, bias)) = self.logit_bias.iter().find(|(_, bias)| !bias.is_finite()) {
+            faults.push(format!("logit_bias of token {id} is {bias}, expected a finite number"));
+        }
         if self.vocab_used == 0 || self.vocab_used > vocab_size {
             faults.push(format!(
                 "the tokenizer has {} tokens, expected 1 to the model's vocab_size of {vocab_size}",
@@ -93,10 +116,20 @@ impl SamplingParams {
 pub struct Sampler {
     params: SamplingParams,
     rng: ChaCha8Rng,
-    repetition: Repetition,
+    adjustments: Adjustments,
     shortlist: Shortlist,
     /// The largest score of each run; reused.
     maxima: Vec<f32>,
+}
+
+/// What the settings leave of the logits.
+enum Shape {
+    /// Every token is banned.
+    Nothing,
+    /// At temperature 0, the most likely token.
+    Only(u32),
+    /// Any token of the short list.
+    Shortlist,
 }
 
 /// The logits of tokens that the tokenizer knows.
@@ -112,7 +145,7 @@ impl Sampler {
         Self {
             params: params.clone(),
             rng,
-            repetition: Repetition::new(params.repetition_penalty),
+            adjustments: Adjustments::new(params),
             shortlist: Shortlist::default(),
             maxima: Vec::new(),
         }
@@ -123,24 +156,29 @@ impl Sampler {
         &self.params
     }
 
-    /// The text goes on with `ids`: the prompt, and each token that was chosen. Only the repetition
-    /// penalty asks for it.
-    pub fn see(&mut self, ids: &[u32]) {
-        self.repetition.see(ids);
+    /// Takes the prompt. Only penalties and the ban on n-grams need to know it.
+    pub fn see_prompt(&mut self, prompt: &[u32]) {
+        self.adjustments.see_prompt(prompt);
     }
 
-    /// The token at `position`, counted from the first new one.
+    /// Takes a token that was chosen, for the same reason.
+    pub fn see(&mut self, id: u32) {
+        self.adjustments.see(id);
+    }
+
+    /// The token at `position`, counted from the first new one; `None` if every token is banned.
     ///
     /// # Shapes
     /// `logits` `[V]`.
     ///
     /// # Errors
     /// [`ModelError::NonFinite`] if a logit is infinite or not a number.
-    pub fn choose(&mut self, logits: &[f32], position: u64) -> Result<u32> {
-        match self.shape(logits)? {
-            Some(likeliest) => Ok(likeliest),
-            None => Ok(self.draw(position)),
-        }
+    pub fn choose(&mut self, logits: &[f32], position: u64) -> Result<Option<u32>> {
+        Ok(match self.shape(logits)? {
+            Shape::Nothing => None,
+            Shape::Only(id) => Some(id),
+            Shape::Shortlist => Some(self.draw(position)),
+        })
     }
 
     /// The tokens that [`Sampler::choose`] draws from, in rising order, with their probabilities.
@@ -148,8 +186,10 @@ impl Sampler {
     /// # Errors
     /// As [`Sampler::choose`].
     pub fn probabilities(&mut self, logits: &[f32]) -> Result<Vec<(u32, f32)>> {
-        if let Some(likeliest) = self.shape(logits)? {
-            return Ok(vec![(likeliest, 1.0)]);
+        match self.shape(logits)? {
+            Shape::Nothing => return Ok(Vec::new()),
+            Shape::Only(id) => return Ok(vec![(id, 1.0)]),
+            Shape::Shortlist => {}
         }
         let total = sum(self.shortlist.weights());
         let share = |weight: f32| (f64::from(weight) / total) as f32;
@@ -161,20 +201,26 @@ impl Sampler {
         used(&self.params, logits)
     }
 
-    /// Fills the short list; at temperature 0 there is none, but the likeliest token.
-    fn shape(&mut self, logits: &[f32]) -> Result<Option<u32>> {
-        let scores = self.repetition.apply(used(&self.params, logits));
+    /// Fills the short list, unless there is nothing to draw.
+    fn shape(&mut self, logits: &[f32]) -> Result<Shape> {
+        let (scores, has_banned) = self.adjustments.apply(used(&self.params, logits));
         self.maxima.resize(scores.len().div_ceil(RUN), 0.0);
         let finite = softmax::survey(scores, &mut self.maxima);
         let (Some((run, max)), true) = (largest_of(&self.maxima), finite) else {
             return Err(ModelError::NonFinite { what: "a logit".to_owned() });
         };
+        if has_banned && max == BANNED {
+            return Ok(Shape::Nothing);
+        }
         if self.params.temperature == 0.0 {
             let of_run = scores[run * RUN..].iter().position(|score| *score == max);
-            return Ok(Some((run * RUN + of_run.unwrap_or_default()) as u32));
+            return Ok(Shape::Only((run * RUN + of_run.unwrap_or_default()) as u32));
         }
         self.shortlist.fill(scores, (&self.maxima, max), &self.params);
-        Ok(None)
+        if has_banned {
+            self.shortlist.retain(|id| scores[id as usize] != BANNED);
+        }
+        Ok(Shape::Shortlist)
     }
 
     /// Draws from the short list with the probabilities of its weights.
@@ -222,8 +268,8 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_largest_and_never_padding() {
         let logits = [0.5, 2.0, 2.0, 9.0];
-        assert_eq!(Sampler::new(&params(0.0, None, 3), 0).choose(&logits, 0).unwrap(), 1);
-        assert_eq!(Sampler::new(&params(0.0, Some(1), 4), 0).choose(&logits, 0).unwrap(), 3);
+        assert_eq!(Sampler::new(&params(0.0, None, 3), 0).choose(&logits, 0).unwrap(), Some(1));
+        assert_eq!(Sampler::new(&params(0.0, Some(1), 4), 0).choose(&logits, 0).unwrap(), Some(3));
     }
 
     #[test]
@@ -234,7 +280,7 @@ mod tests {
         let mut counts = [0u32; 4];
         let n = 40_000;
         for position in 0..n {
-            counts[sampler.choose(&logits, position).unwrap() as usize] += 1;
+            counts[sampler.choose(&logits, position).unwrap().unwrap() as usize] += 1;
         }
         let weights = logits.map(|z| (z / temperature).exp());
         for (count, weight) in counts.iter().zip(weights) {
@@ -250,7 +296,7 @@ mod tests {
         let params = params(1.0, Some(20), 50);
         let draw = |sample_idx: u64, positions: &[u64]| -> Vec<u32> {
             let mut sampler = Sampler::new(&params, sample_idx);
-            positions.iter().map(|p| sampler.choose(&logits, *p).unwrap()).collect()
+            positions.iter().map(|p| sampler.choose(&logits, *p).unwrap().unwrap()).collect()
         };
         let ordered: Vec<u64> = (0..32).collect();
         let reversed: Vec<u64> = (0..32).rev().collect();
@@ -275,15 +321,49 @@ mod tests {
             top_p: 1.5,
             min_p: f32::NAN,
             repetition_penalty: 0.0,
+            presence_penalty: f32::NAN,
+            frequency_penalty: f32::INFINITY,
+            logit_bias: vec![(3, f32::NAN)],
             ..params(-1.0, Some(0), 9)
         };
         let message = bad.validate(8).unwrap_err().to_string();
-        for part in
-            ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "vocab_size of 8"]
-        {
+        for part in [
+            "temperature",
+            "top_k",
+            "top_p",
+            "min_p",
+            "repetition_penalty",
+            "presence_penalty",
+            "frequency_penalty",
+            "logit_bias of token 3",
+            "vocab_size of 8",
+        ] {
             assert!(message.contains(part), "{message}");
         }
         assert!(params(f32::NAN, None, 8).validate(8).is_err());
+    }
+
+    #[test]
+    fn banned_tokens_are_never_drawn_and_nothing_is_if_all_are_banned() {
+        let logits: Vec<f32> = (0..9).map(|i| i as f32 * 0.3).collect();
+        for (temperature, top_k, top_p) in
+            [(0.0, None, 1.0), (1.0, None, 1.0), (50.0, Some(8), 1.0), (2.0, Some(3), 0.5)]
+        {
+            let params =
+                SamplingParams { top_p, no_repeat_ngram_size: 1, ..params(temperature, top_k, 9) };
+            let mut sampler = Sampler::new(&params, 0);
+            sampler.see_prompt(&[8, 2]);
+            let mut made = std::collections::BTreeSet::from([8, 2]);
+            for position in 0..7 {
+                let shares = sampler.probabilities(&logits).unwrap();
+                assert!(shares.iter().all(|(id, _)| !made.contains(id)), "{shares:?}");
+                let id = sampler.choose(&logits, position).unwrap().unwrap();
+                assert!(made.insert(id), "{id} of {made:?}");
+                sampler.see(id);
+            }
+            assert_eq!(sampler.choose(&logits, 7).unwrap(), None);
+            assert!(sampler.probabilities(&logits).unwrap().is_empty());
+        }
     }
 
     /// Sorts everything and draws by one running sum.
@@ -337,7 +417,7 @@ mod tests {
                     min_p: 0.013 * (position % 3) as f32,
                     ..params(temperature, top_k, logits.len())
                 };
-                let id = Sampler::new(&params, 3).choose(&logits, position).unwrap();
+                let id = Sampler::new(&params, 3).choose(&logits, position).unwrap().unwrap();
                 prop_assert_eq!(id as usize, naive(&logits, &params, 3, position));
             }
         }
@@ -350,7 +430,7 @@ mod tests {
         ) {
             let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();
             let params = params(2.0, Some(k), logits.len());
-            let id = Sampler::new(&params, 0).choose(&logits, position).unwrap() as usize;
+            let id = Sampler::new(&params, 0).choose(&logits, position).unwrap().unwrap() as usize;
             prop_assert!(logits.iter().filter(|z| **z > logits[id]).count() < k);
         }
     }

@@ -62,6 +62,16 @@ impl Shortlist {
         }
     }
 
+    /// Keeps only such tokens; the weights of the others have to be next to nothing.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(u32) -> bool) {
+        let mut found = std::mem::take(&mut self.found);
+        found.clear();
+        let entries = self.entries().filter(|(id, _)| is_kept(*id));
+        found.extend(entries.map(|(id, score)| Candidate { score, id }));
+        self.found = found;
+        self.take_found();
+    }
+
     /// Each token that may be drawn with its weight.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, f32)> {
         (0..self.weights.len()).map(|place| (self.id(place), self.weights[place]))

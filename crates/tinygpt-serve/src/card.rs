@@ -57,6 +57,12 @@ pub struct Defaults {
     pub min_p: f32,
     /// 1 for none.
     pub repetition_penalty: f32,
+    /// 0 for none.
+    pub presence_penalty: f32,
+    /// 0 for none.
+    pub frequency_penalty: f32,
+    /// 0 to allow repetition.
+    pub no_repeat_ngram_size: usize,
     /// The longest text.
     pub max_tokens: usize,
     /// How many texts side by side.

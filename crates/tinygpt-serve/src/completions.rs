@@ -47,10 +47,18 @@ fn begin(shared: &Shared, body: &[u8]) -> Result<Answer, ApiError> {
     let (updates, receiver) = unbounded_channel();
     let queue = Arc::clone(&shared.queue);
     queue.push(Job { prompts, n, params, stop, updates })?;
-    let head = Head::new(&shared.possible.model);
-    let usage = Usage::default();
-    let open = n_choices;
-    Ok(Answer { queue, head, receiver, n_choices, open, logprobs, usage, stream, include_usage })
+    Ok(Answer {
+        queue,
+        head: Head::new(&shared.possible.model),
+        receiver,
+        n_choices,
+        open: n_choices,
+        logprobs,
+        usage: Usage::default(),
+        warnings: Vec::new(),
+        stream,
+        include_usage,
+    })
 }
 
 /// A request that is being answered.
@@ -63,6 +71,8 @@ struct Answer {
     open: usize,
     logprobs: bool,
     usage: Usage,
+    /// Notes on the prompts that were not sent yet.
+    warnings: Vec<String>,
     stream: bool,
     include_usage: bool,
 }
@@ -93,7 +103,8 @@ impl Answer {
                 logprobs.extend(next.piece.tokens);
             }
         }
-        let object = self.head.object(choices, Some(self.usage.json()));
+        let mut object = self.head.object(choices, Some(self.usage.json()));
+        self.add_warnings(&mut object);
         respond_json(&object)
     }
 
@@ -108,13 +119,26 @@ impl Answer {
         respond("text/event-stream", Body::new(Events { answer: self, first, over: false }))
     }
 
+    /// Adds the notes on the prompts, once: a field that OpenAI's API does not have, and that its clients
+    /// pass over.
+    fn add_warnings(&mut self, object: &mut Value) {
+        if !self.warnings.is_empty() {
+            object["warnings"] = std::mem::take(&mut self.warnings).into();
+        }
+    }
+
     /// What an update means for the text; an error if there will be no more.
     fn take(&mut self, update: Option<Update>) -> Result<Option<Next>, ApiError> {
         match update {
             None => Err(gone()),
             Some(Update::Failed(error)) => Err(error),
-            Some(Update::Read { n_tokens }) => {
+            Some(Update::Read { n_tokens, notes }) => {
                 self.usage.prompt_tokens += n_tokens;
+                for note in notes {
+                    if !self.warnings.contains(&note) {
+                        self.warnings.push(note);
+                    }
+                }
                 Ok(None)
             }
             Some(Update::Piece { choice, piece }) => {
@@ -166,7 +190,9 @@ impl Events {
         });
         let choice = Choice { index, text: piece.text, logprobs, finish_reason };
         let usage = self.answer.include_usage;
-        let mut text = data(&self.answer.head.object(vec![choice], usage.then_some(Value::Null)));
+        let mut object = self.answer.head.object(vec![choice], usage.then_some(Value::Null));
+        self.answer.add_warnings(&mut object);
+        let mut text = data(&object);
         if self.answer.open == 0 {
             self.over = true;
             if usage {

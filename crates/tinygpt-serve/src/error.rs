@@ -3,6 +3,7 @@
 //! `{"error": {"message", "type", "param", "code"}}` is what every client library of OpenAI's API
 //! expects, whatever went wrong, so nothing here answers in another form.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use axum::body::Body;
@@ -20,7 +21,7 @@ pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     kind: &'static str,
     code: Option<&'static str>,
-    param: Option<&'static str>,
+    param: Option<Cow<'static, str>>,
     message: String,
 }
 
@@ -36,7 +37,13 @@ impl ApiError {
 
     /// Field `param` of the request cannot be as it is.
     pub(crate) fn field(param: &'static str, message: impl Into<String>) -> Self {
-        Self { param: Some(param), ..Self::refused(StatusCode::BAD_REQUEST, message) }
+        Self { param: Some(param.into()), ..Self::refused(StatusCode::BAD_REQUEST, message) }
+    }
+
+    /// There is no field `param`.
+    pub(crate) fn unknown_field(param: String, message: String) -> Self {
+        let param = Some(Cow::Owned(param));
+        Self { param, ..Self::refused(StatusCode::BAD_REQUEST, message) }.code("unknown_field")
     }
 
     /// The client can do nothing about it.
@@ -75,6 +82,11 @@ impl IntoResponse for ApiError {
         }
         response
     }
+}
+
+/// The beginning of what a client sent, for a message.
+pub(crate) fn cut(sent: &str) -> &str {
+    sent.char_indices().nth(80).map_or(sent, |(at, _)| &sent[..at])
 }
 
 /// When to come again, in seconds: by then most texts are a good deal shorter.

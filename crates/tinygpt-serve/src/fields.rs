@@ -36,6 +36,11 @@ impl Fields {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
+    /// The names of all fields that are not `null`.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
+    }
+
     /// A number within `range`, which `expected` puts into words.
     pub(crate) fn number(
         &self,

@@ -14,7 +14,7 @@ use axum::http::uri::Authority;
 use axum::http::{Request, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, cut};
 
 /// Paths below this need the key.
 const API: &str = "/v1/";
@@ -48,7 +48,7 @@ impl Guard {
             let message = format!(
                 "`Host` is {}, expected localhost or a loopback address: this server only \
                  answers its own machine",
-                host.host()
+                cut(host.host())
             );
             return Err(ApiError::refused(StatusCode::FORBIDDEN, message).code("foreign_host"));
         }
@@ -112,7 +112,7 @@ fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), ApiError> {
         let origin = origin.to_str().unwrap_or_default();
         let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         if !authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str())) {
-            let message = format!("pages of `{origin}` may not use this server");
+            let message = format!("pages of `{}` may not use this server", cut(origin));
             return Err(ApiError::refused(StatusCode::FORBIDDEN, message).code("foreign_origin"));
         }
     }

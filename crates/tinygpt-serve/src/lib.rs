@@ -15,6 +15,7 @@ mod connections;
 mod error;
 mod fields;
 mod guard;
+mod known;
 mod limits;
 mod page;
 mod piece;

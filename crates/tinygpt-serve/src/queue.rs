@@ -46,8 +46,8 @@ pub(crate) enum Finish {
 /// How a job goes. Choice `i` is sample `i % n` of prompt `i / n`.
 #[derive(Debug)]
 pub(crate) enum Update {
-    /// The model has read a prompt of so many tokens.
-    Read { n_tokens: usize },
+    /// The model has read a prompt of this many tokens; what there is to know of it.
+    Read { n_tokens: usize, notes: Vec<String> },
     /// More text of a choice.
     Piece { choice: usize, piece: Piece },
     /// The last text of a choice, which took so many tokens.

@@ -1,8 +1,8 @@
 //! What a body of `POST /v1/completions` asks for: OpenAI's fields, and a few that small models
-//! like (`top_k`, `min_p`, `repetition_penalty`).
+//! like (`top_k`, `min_p`, `repetition_penalty`, `no_repeat_ngram_size`).
 //!
-//! Unknown fields are ignored, since clients send many; a known field with a value that cannot be
-//! is refused, and so is what the server would otherwise silently leave out.
+//! A field with a value that cannot be is refused, and so is what the server would otherwise silently leave
+//! out (`known.rs`).
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
@@ -10,12 +10,19 @@ use axum::http::StatusCode;
 use serde_json::Value;
 use tinygpt_model::SamplingParams;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, cut};
 use crate::fields::{Fields, wrong};
+use crate::known;
 use crate::queue::Prompt;
 
 /// As OpenAI's API has it.
 const DEFAULT_MAX_TOKENS: i64 = 16;
+
+/// What newer clients call `max_tokens`.
+const NEW_NAME: &str = "max_completion_tokens";
+
+/// The most tokens with a bias, as in OpenAI's API.
+const MAX_BIASES: usize = 1024;
 
 /// The longest text, in tokens.
 pub(crate) const MAX_TOKENS: i64 = 4096;
@@ -61,7 +68,7 @@ impl CompletionRequest {
         if let Some(model) = fields.text("model")? {
             check_model(model, possible)?;
         }
-        refuse_unsupported(&fields)?;
+        known::check(&fields)?;
         let prompts = prompts(&fields, possible)?;
         let most = possible.choices as i64;
         let n = fields.whole("n", 1..=most, &format!("a whole number from 1 to {most}"))?;
@@ -95,31 +102,12 @@ pub(crate) fn check_model(name: &str, possible: &Possible) -> Result<(), ApiErro
     if name == possible.model {
         return Ok(());
     }
-    let message =
-        format!("the model `{name}` is not here, expected `{}` or no `model`", possible.model);
+    let message = format!(
+        "the model `{}` is not here, expected `{}` or no `model`",
+        cut(name),
+        possible.model
+    );
     Err(ApiError::refused(StatusCode::NOT_FOUND, message).code("model_not_found"))
-}
-
-/// Fields of OpenAI's API that would change the text, unless they say what is done anyway.
-fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
-    if fields.flag("echo")? {
-        let message = "`echo` is not supported: put the prompt before the text yourself";
-        return Err(ApiError::field("echo", message));
-    }
-    let penalty = "nothing or 0: there is `repetition_penalty` instead";
-    fields.number("presence_penalty", 0.0..=0.0, penalty)?;
-    fields.number("frequency_penalty", 0.0..=0.0, penalty)?;
-    let empty = |value: &&Value| match value {
-        Value::Object(map) => map.is_empty(),
-        Value::String(text) => text.is_empty(),
-        _ => false,
-    };
-    for name in ["logit_bias", "suffix"] {
-        if let Some(value) = fields.get(name).filter(|value| !empty(value)) {
-            return Err(wrong(name, value, "nothing: it is not supported"));
-        }
-    }
-    Ok(())
 }
 
 /// One prompt or several, each a text or token ids; without one, the beginning of a document.
@@ -163,12 +151,7 @@ fn ids(items: &[Value], possible: &Possible) -> Result<Prompt, ApiError> {
 }
 
 fn params(fields: &Fields, possible: &Possible) -> Result<SamplingParams, ApiError> {
-    let max_tokens = fields.whole(
-        "max_tokens",
-        0..=MAX_TOKENS,
-        &format!("a whole number from 0 to {MAX_TOKENS}"),
-    )?;
-    let max_tokens = max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize;
+    let max_tokens = max_tokens(fields)?;
     let temperature = fields.number("temperature", 0.0..=2.0, "a number from 0 to 2")?;
     // -1 is what other servers take for no limit.
     let top_k =
@@ -179,6 +162,14 @@ fn params(fields: &Fields, possible: &Possible) -> Result<SamplingParams, ApiErr
         "repetition_penalty",
         0.1..=10.0,
         "a number from 0.1 to 10; 1 does nothing",
+    )?;
+    let of_openai = |name| fields.number(name, -2.0..=2.0, "a number from -2 to 2; 0 does nothing");
+    let presence_penalty = of_openai("presence_penalty")?;
+    let frequency_penalty = of_openai("frequency_penalty")?;
+    let no_repeat = fields.whole(
+        "no_repeat_ngram_size",
+        0..=MAX_TOKENS,
+        &format!("a whole number from 0 to {MAX_TOKENS}; 0 does nothing"),
     )?;
     let seed = fields.whole("seed", i64::MIN..=i64::MAX, "a whole number")?;
     let logprobs = fields.whole(
@@ -192,11 +183,48 @@ fn params(fields: &Fields, possible: &Possible) -> Result<SamplingParams, ApiErr
         top_p: top_p.unwrap_or(1.0) as f32,
         min_p: min_p.unwrap_or(0.0) as f32,
         repetition_penalty: penalty.unwrap_or(1.0) as f32,
+        presence_penalty: presence_penalty.unwrap_or(0.0) as f32,
+        frequency_penalty: frequency_penalty.unwrap_or(0.0) as f32,
+        no_repeat_ngram_size: no_repeat.unwrap_or(0) as usize,
+        logit_bias: logit_bias(fields, possible)?,
         seed: seed.map_or_else(any_seed, i64::cast_unsigned),
         eos: possible.eos,
         logprobs: logprobs.map(|n| n as usize),
         ..SamplingParams::new(max_tokens, possible.vocab_used)
     })
+}
+
+/// The longest text, by either of its names.
+fn max_tokens(fields: &Fields) -> Result<usize, ApiError> {
+    let expected = format!("a whole number from 0 to {MAX_TOKENS}");
+    let of = |name| fields.whole(name, 0..=MAX_TOKENS, &expected);
+    let (old, new) = (of("max_tokens")?, of(NEW_NAME)?);
+    if let (Some(old), Some(new)) = (old, new)
+        && old != new
+    {
+        let message = format!("`{NEW_NAME}` is {new} and `max_tokens` {old}, expected only one");
+        return Err(ApiError::field(NEW_NAME, message));
+    }
+    Ok(new.or(old).unwrap_or(DEFAULT_MAX_TOKENS) as usize)
+}
+
+/// What is added to the logits of tokens, by their ids.
+fn logit_bias(fields: &Fields, possible: &Possible) -> Result<Vec<(u32, f32)>, ApiError> {
+    const NAME: &str = "logit_bias";
+    let Some(value) = fields.get(NAME) else { return Ok(Vec::new()) };
+    let most = possible.vocab_used - 1;
+    let expected = format!(
+        "an object of at most {MAX_BIASES} token ids from 0 to {most}, each with a number from -100 \
+         to 100"
+    );
+    let biases = value.as_object().filter(|biases| biases.len() <= MAX_BIASES);
+    let read = |(id, bias): (&String, &Value)| {
+        let id = id.parse().ok().filter(|id| *id as usize <= most)?;
+        let bias = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias))?;
+        Some((id, bias as f32))
+    };
+    let biases = biases.and_then(|biases| biases.iter().map(read).collect());
+    biases.ok_or_else(|| wrong(NAME, value, &expected))
 }
 
 /// A seed for whom any will do. The standard library's keys are the only randomness at hand that
@@ -262,9 +290,21 @@ mod tests {
         let SamplingParams { temperature, max_new_tokens, top_k, logprobs, .. } = request.params;
         assert_eq!((temperature, max_new_tokens, top_k, logprobs), (1.0, 16, None, None));
         let nulls = r#"{"prompt": null, "max_tokens": null, "n": null, "stop": null, "seed": null,
-            "logit_bias": {}, "suffix": null, "user": "x", "unheard_of": [1]}"#;
+            "logit_bias": {}, "suffix": null, "user": "x", "unheard_of": null}"#;
         assert!(parse(nulls).is_ok());
         assert_ne!(parse("{}").unwrap().params.seed, parse("{}").unwrap().params.seed);
+    }
+
+    #[test]
+    fn penalties_and_biases_reach_the_sampler() {
+        let body = r#"{"presence_penalty": 0.5, "frequency_penalty": -1, "no_repeat_ngram_size": 3,
+            "logit_bias": {"5": -100, "7": 2.5}, "max_completion_tokens": 9}"#;
+        let params = parse(body).unwrap().params;
+        assert_eq!((params.presence_penalty, params.frequency_penalty), (0.5, -1.0));
+        assert_eq!((params.no_repeat_ngram_size, params.max_new_tokens), (3, 9));
+        assert_eq!(params.logit_bias, [(5, -100.0), (7, 2.5)]);
+        let both = r#"{"max_tokens": 7, "max_completion_tokens": 7}"#;
+        assert_eq!(parse(both).unwrap().params.max_new_tokens, 7);
     }
 
     #[test]
@@ -309,9 +349,17 @@ mod tests {
             ("logprobs", r#"{"logprobs": true}"#),
             ("echo", r#"{"echo": true}"#),
             ("suffix", r#"{"suffix": "x"}"#),
-            ("logit_bias", r#"{"logit_bias": {"5": 1}}"#),
-            ("presence_penalty", r#"{"presence_penalty": 1}"#),
-            ("frequency_penalty", r#"{"frequency_penalty": 0.5}"#),
+            ("logit_bias", r#"{"logit_bias": {"10": 1}}"#),
+            ("logit_bias", r#"{"logit_bias": {"a": 1}}"#),
+            ("logit_bias", r#"{"logit_bias": {"5": 101}}"#),
+            ("logit_bias", r#"{"logit_bias": {"5": "1"}}"#),
+            ("logit_bias", r#"{"logit_bias": [5]}"#),
+            ("presence_penalty", r#"{"presence_penalty": 2.1}"#),
+            ("frequency_penalty", r#"{"frequency_penalty": -3}"#),
+            ("no_repeat_ngram_size", r#"{"no_repeat_ngram_size": -1}"#),
+            ("max_completion_tokens", r#"{"max_completion_tokens": "5"}"#),
+            ("max_completion_tokens", r#"{"max_completion_tokens": 5, "max_tokens": 6}"#),
+            ("max_token", r#"{"max_token": 5}"#),
         ];
         for (field, body) in table {
             let error = parse(body).unwrap_err();

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::answer::{respond_json, unix_time};
 use crate::card::Card;
 use crate::completions::complete;
-use crate::error::ApiError;
+use crate::error::{ApiError, cut};
 use crate::guard::{Guard, harden};
 use crate::limits::Limits;
 use crate::page;
@@ -102,7 +102,7 @@ fn model_object(shared: &Shared) -> Value {
 async fn nothing_here(request: Request<Body>) -> Response<Body> {
     let message = format!(
         "there is nothing at {}, expected /v1/completions, /v1/models, /health or /",
-        request.uri().path()
+        cut(request.uri().path())
     );
     ApiError::refused(StatusCode::NOT_FOUND, message).code("not_found").into_response()
 }
@@ -110,7 +110,7 @@ async fn nothing_here(request: Request<Body>) -> Response<Body> {
 async fn not_so(request: Request<Body>) -> Response<Body> {
     let allowed = if request.uri().path() == "/v1/completions" { "POST" } else { "GET, HEAD" };
     let message = format!("{} is not for {}, expected {allowed}", name(request.method()), {
-        request.uri().path()
+        cut(request.uri().path())
     });
     let error = ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message);
     let mut response = error.code("method_not_allowed").into_response();

@@ -36,7 +36,9 @@ pub(crate) fn write(
     queue: &Queue,
 ) -> Result<(), ModelError> {
     let engine = Engine::new(model, slots(model.config()))?;
-    let mut writer = Writer { engine, tokenizer, bos, front: VecDeque::new(), texts: Texts::new() };
+    let context = model.config().block_size;
+    let (front, texts) = (VecDeque::new(), Texts::new());
+    let mut writer = Writer { engine, tokenizer, bos, context, front, texts };
     loop {
         while writer.engine.room() > 0 {
             if let Some(group) = writer.front.pop_front() {
@@ -64,6 +66,8 @@ struct Writer<'a> {
     engine: Engine<'a>,
     tokenizer: &'a Tokenizer,
     bos: u32,
+    /// How many tokens the model sees.
+    context: usize,
     /// The prompts of the job whose turn it is.
     front: VecDeque<Group>,
     texts: Texts<'a>,
@@ -93,8 +97,8 @@ impl Writer<'_> {
     /// Reads a job's prompts; what is wrong with one of them is told and ends the job.
     fn open(&mut self, job: &Job) {
         let mut groups = VecDeque::new();
-        for (place, prompt) in job.prompts.iter().enumerate() {
-            let read = match prompt {
+        for (place, job_prompt) in job.prompts.iter().enumerate() {
+            let read = match job_prompt {
                 Prompt::Text(text) => {
                     self.tokenizer.encode(text).map(|ids| (ids, text.chars().count()))
                 }
@@ -109,7 +113,11 @@ impl Writer<'_> {
                     return;
                 }
             };
-            tell(&job.updates, Update::Read { n_tokens: prompt.len() });
+            let notes = match job_prompt {
+                Prompt::Text(text) => self.notes(text, &prompt),
+                Prompt::Ids(_) => Vec::new(),
+            };
+            tell(&job.updates, Update::Read { n_tokens: prompt.len(), notes });
             if prompt.is_empty() {
                 prompt.push(self.bos);
             }
@@ -119,6 +127,12 @@ impl Writer<'_> {
             groups.push_back(Group { prompt, n_chars, params, stop, choices, updates });
         }
         self.front = groups;
+    }
+
+    /// What there is to know of a prompt.
+    fn notes(&self, text: &str, ids: &[u32]) -> Vec<String> {
+        let notes = self.tokenizer.prompt_notes(text, ids, self.context);
+        notes.iter().map(ToString::to_string).collect()
     }
 
     /// Begins as many choices of a group as there is room for, and puts the others back.

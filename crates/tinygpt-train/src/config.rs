@@ -15,6 +15,7 @@ use tinygpt_model::ModelConfig;
 
 use crate::adamw::AdamWConfig;
 use crate::schedule::Schedule;
+use crate::threads::physical_cores;
 
 /// Where the first weights come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -287,10 +288,7 @@ impl TrainConfig {
     }
 
     /// The CPU threads to use: `threads`, or one for each physical core that this process may use.
-    ///
-    /// The second hardware thread of a core shares its multipliers with the first.
     pub fn resolved_threads(&self) -> usize {
-        let allowed = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.unwrap_or_else(|| allowed().min(num_cpus::get_physical()).max(1))
+        self.threads.unwrap_or_else(physical_cores)
     }
 }

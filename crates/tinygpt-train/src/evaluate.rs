@@ -44,6 +44,11 @@ impl<'a> EvalSet<'a> {
         Ok(Self { stream, starts, batch_size, seq_len })
     }
 
+    /// Windows in one evaluation.
+    pub fn n_windows(&self) -> usize {
+        self.starts.len()
+    }
+
     /// Batches in one evaluation.
     pub fn n_batches(&self) -> usize {
         self.starts.len().div_ceil(self.batch_size)

@@ -31,6 +31,7 @@ mod resume;
 pub mod schedule;
 mod start;
 mod stop;
+mod threads;
 mod trainer;
 mod verify;
 
@@ -42,6 +43,7 @@ pub use report::{
     EvalRecord, Profile, Report, RunSummary, Saved, Silent, SkipRecord, StepRecord, few_digits,
 };
 pub use stop::StopFlag;
+pub use threads::physical_cores;
 pub use tinygpt_kernels::profile::{Entry as ProfileEntry, Op as ProfileOp};
 pub use trainer::{Outcome, Trainer};
 pub use verify::{Compared, verify_resume};

@@ -15,8 +15,9 @@ use tinygpt_model::hf::SpecialTokens;
 use tinygpt_model::{Event, Model, StopReason, generate};
 use tinygpt_train::StopFlag;
 
+use super::prompt::Seen;
 use super::rendering::Rendering;
-use super::sample::form;
+use super::sample::{form, note_probabilities};
 use super::story::write;
 use crate::exit::Ended;
 use crate::layer::Layered;
@@ -35,16 +36,20 @@ const HELP: &str = "\
   /new            begin a document without a text
   /settings       tell all settings
   /NAME VALUE     change one of them: temperature, top_k, top_p, min_p, repetition_penalty,
-                  max_new_tokens, seed, stop, show_probs (no VALUE: as it was at first)
+                  presence_penalty, frequency_penalty, no_repeat_ngram_size, max_new_tokens,
+                  seed, stop, show_probs (no VALUE: as it was at first)
   /quit           end, as Ctrl-D does";
 
 /// What can be changed between two texts.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 12] = [
     "temperature",
     "top_k",
     "top_p",
     "min_p",
     "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "no_repeat_ngram_size",
     "max_new_tokens",
     "seed",
     "stop",
@@ -82,7 +87,10 @@ impl Command {
             "quit" => Self::Quit,
             name => match NAMES.into_iter().find(|known| *known == name) {
                 Some(name) => Self::Set(name, value.to_owned()),
-                None => return Err(format!("/{word} is no command; /help tells them")),
+                None => {
+                    let word = cut(word);
+                    return Err(format!("/{word} is no command; /help tells them"));
+                }
             },
         })
     }
@@ -114,6 +122,7 @@ struct Session<'a> {
     model: &'a dyn Model,
     tokenizer: &'a Tokenizer,
     special: SpecialTokens,
+    seen: Seen,
     /// As the command line says.
     first: Layered<SampleOptions>,
     /// As they are now, and what that means.
@@ -131,14 +140,14 @@ struct Session<'a> {
 pub(super) fn interact(
     (model, tokenizer, special): (&dyn Model, &Tokenizer, SpecialTokens),
     (layered, settings): (Layered<SampleOptions>, SampleSettings),
-    start: Option<String>,
+    (start, seen): (Option<String>, Seen),
     out: Output,
 ) -> Result<Ended> {
     let stop = StopFlag::new();
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
     let first = layered.clone();
     let mut session =
-        Session { model, tokenizer, special, first, layered, settings, out, stop, signals };
+        Session { model, tokenizer, special, seen, first, layered, settings, out, stop, signals };
     let mut lines = LineReader::new();
     if lines.has_person() {
         say(GREETING);
@@ -156,6 +165,7 @@ pub(super) fn interact(
         }
         match lines.read("> ").context("cannot read from standard input")? {
             Typed::End => return Ok(Ended::Done),
+            Typed::NotText => say("that line is not UTF-8 text: it is skipped"),
             Typed::Line(line) => match Command::parse(&line) {
                 Ok(read) => command = Some(read),
                 Err(fault) => say(&fault),
@@ -170,7 +180,12 @@ impl Session<'_> {
         let document = vec![self.special.bos];
         let next = match (command, text.take()) {
             (Command::Quit, _) => return Ok(Some(Ended::Done)),
-            (Command::Begin(opening), _) => Text::new(self.tokenizer.encode(&opening)?, opening, 0),
+            (Command::Begin(opening), _) => {
+                let ids = self.tokenizer.encode(&opening)?;
+                let model = (self.tokenizer, self.model.config().block_size);
+                self.seen.say_notes(model, &opening, &ids)?;
+                Text::new(ids, opening, 0)
+            }
             (Command::New, _) | (Command::GoOn | Command::Retry, None) => {
                 Text::new(document, String::new(), 0)
             }
@@ -218,7 +233,7 @@ impl Session<'_> {
             let rendered = match event {
                 Event::Token { id, logprobs } => rendering.push(id, logprobs),
                 Event::End(reason) => {
-                    is_over = reason == StopReason::Eos;
+                    is_over = matches!(reason, StopReason::Eos | StopReason::Banned);
                     rendering.end(index, &text.opening, reason)
                 }
                 Event::Failed(_) => Ok(String::new()),
@@ -248,6 +263,9 @@ impl Session<'_> {
             Ok((layered, settings)) => {
                 say(&format!("{name} is {}", layered.value(name)));
                 (self.layered, self.settings) = (layered, settings);
+                if name == "show_probs" {
+                    note_probabilities(&self.settings);
+                }
             }
             Err(error) => say(&format!("{error:#}")),
         }
@@ -260,10 +278,15 @@ impl Session<'_> {
             (_, number) => serde_json::from_str(number).unwrap_or_else(|_| Value::from(number)),
         };
         let changed = self.layered.clone().with(name, wanted);
-        let layered = changed.with_context(|| format!("{name} cannot be {value}"))?;
+        let layered = changed.with_context(|| format!("{name} cannot be {}", cut(value)))?;
         let settings = layered.resolve()?;
         Ok((layered, settings))
     }
+}
+
+/// The beginning of what a person typed, for a message.
+fn cut(typed: &str) -> String {
+    typed.chars().take(80).collect()
 }
 
 #[cfg(test)]

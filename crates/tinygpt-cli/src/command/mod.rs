@@ -1,12 +1,14 @@
 //! What each binary does between its command line and its exit code, in the order it happens.
 
 mod export;
+mod find;
 mod interactive;
 mod model_card;
 mod next_step;
 mod prepare;
 mod prepare_report;
 mod pretrained;
+mod prompt;
 mod quantize;
 mod rendering;
 mod sample;

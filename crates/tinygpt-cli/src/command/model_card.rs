@@ -2,29 +2,26 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use tinygpt_data::Encoding;
 use tinygpt_model::Model;
 use tinygpt_serve::{Card, Curve, Defaults};
 use tinygpt_train::checkpoint;
 use tinygpt_train::metrics::{self, Line};
 
-use super::sample::{Opened, opening};
+use super::sample::Opened;
 use crate::layer::{Layered, Origin};
 use crate::options::{SampleOptions, SampleSettings};
 
 /// The most points of a curve that a page draws.
 const MAX_POINTS: usize = 240;
 
-/// The card of the model.
-///
-/// # Errors
-/// A prompt's file that cannot be read. A run without state or metrics only has less to tell.
+/// The card of the model, with the prompt that a page shows first. A run without state or metrics only has
+/// less to tell.
 pub(super) fn model_card(
     layered: &Layered<SampleOptions>,
-    settings: &SampleSettings,
+    (settings, start): (&SampleSettings, Option<String>),
     opened: &Opened<Box<dyn Model>>,
-) -> Result<Card> {
+) -> Card {
     let Opened { dir, tokenizer, model, .. } = opened;
     let config = model.config();
     let own = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -34,7 +31,7 @@ pub(super) fn model_card(
     let name = named.file_name().map(|name| name.to_string_lossy().into_owned());
     let state = checkpoint::state_of(&dir).ok().flatten();
     let lines = is_of_run.then(|| metrics::read(&out_dir.join(metrics::FILE_NAME)).ok()).flatten();
-    Ok(Card {
+    Card {
         name: name.unwrap_or_else(|| "tinygpt".to_owned()),
         dataset: state.as_ref().map(|state| state.config.dataset_name.clone()),
         tokens: match tokenizer.encoding() {
@@ -49,23 +46,30 @@ pub(super) fn model_card(
         vocab_size: tokenizer.vocab_size(),
         n_iters: state.map(|state| state.step),
         curve: curve(&lines.unwrap_or_default()),
-        defaults: defaults(layered, settings)?,
-    })
+        defaults: defaults(layered, settings, start),
+    }
 }
 
 /// What was said on the command line; where nothing was, what suits a page.
-fn defaults(layered: &Layered<SampleOptions>, settings: &SampleSettings) -> Result<Defaults> {
+fn defaults(
+    layered: &Layered<SampleOptions>,
+    settings: &SampleSettings,
+    start: Option<String>,
+) -> Defaults {
     let said = |key| layered.origin(key) != Origin::Default;
-    Ok(Defaults {
-        prompt: opening(&settings.start)?.unwrap_or_default(),
+    Defaults {
+        prompt: start.unwrap_or_default(),
         temperature: settings.temperature,
         top_k: settings.top_k.unwrap_or(0),
         top_p: settings.top_p,
         min_p: settings.min_p,
         repetition_penalty: settings.repetition_penalty,
+        presence_penalty: settings.presence_penalty,
+        frequency_penalty: settings.frequency_penalty,
+        no_repeat_ngram_size: settings.no_repeat_ngram_size,
         max_tokens: if said("max_new_tokens") { settings.max_new_tokens } else { 200 },
         n: if said("num_samples") { settings.num_samples } else { 2 },
-    })
+    }
 }
 
 /// The losses of a run; those of training are means over equal stretches of it.

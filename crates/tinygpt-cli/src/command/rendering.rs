@@ -19,6 +19,8 @@ pub(super) enum Form {
     Table {
         /// Whether to colour probabilities.
         colour: bool,
+        /// How many of the most likely other tokens to show.
+        n_others: usize,
     },
     /// An object with all that is known of a sample.
     Json {
@@ -125,9 +127,10 @@ impl<'a> Rendering<'a> {
         self.told.extend(self.waiting.drain(..piece.n_tokens));
         match self.form {
             Form::Text => Ok(piece.text),
-            Form::Table { colour } => {
-                self.told[first..].iter().map(|told| line(self.tokenizer, told, colour)).collect()
-            }
+            Form::Table { colour, n_others } => self.told[first..]
+                .iter()
+                .map(|told| line(self.tokenizer, told, (colour, n_others)))
+                .collect(),
             Form::Json { .. } => {
                 self.text.push_str(&piece.text);
                 Ok(String::new())
@@ -180,7 +183,11 @@ fn name(tokenizer: &Tokenizer, id: u32) -> Result<String, DataError> {
 }
 
 /// A line of the table: the token with its probability, then the others that were likely.
-fn line(tokenizer: &Tokenizer, told: &Told, colour: bool) -> Result<String, DataError> {
+fn line(
+    tokenizer: &Tokenizer,
+    told: &Told,
+    (colour, n_others): (bool, usize),
+) -> Result<String, DataError> {
     let Some(logprobs) = &told.logprobs else { return Ok(String::new()) };
     let quoted = |id: u32| name(tokenizer, id).map(|name| format!("{name:?}"));
     let share = logprobs.chosen.exp();
@@ -191,7 +198,7 @@ fn line(tokenizer: &Tokenizer, told: &Told, colour: bool) -> Result<String, Data
         _ => ("\u{1b}[31m", "\u{1b}[0m"),
     };
     let mut line = format!("{on}{:>5.1} %{off}  {:<16}", 100.0 * share, quoted(told.id)?);
-    for (id, logprob) in logprobs.top.iter().filter(|(id, _)| *id != told.id) {
+    for (id, logprob) in logprobs.top.iter().filter(|(id, _)| *id != told.id).take(n_others) {
         line.push_str(&format!("  {:.1} % {}", 100.0 * logprob.exp(), quoted(*id)?));
     }
     Ok(line.trim_end().to_owned() + "\n")
@@ -245,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_table_has_a_line_for_each_token_and_cannot_move_the_cursor() {
-        let (texts, end) = written(Form::Table { colour: false });
+        let (texts, end) = written(Form::Table { colour: false, n_others: 1 });
         let expected = [
             "\"Oh \\\"\"\n",
             " 25.0 %  \"a\"\n",
@@ -256,7 +263,7 @@ mod tests {
         ];
         assert_eq!(texts, expected);
         assert_eq!(end, "");
-        let (texts, _) = written(Form::Table { colour: true });
+        let (texts, _) = written(Form::Table { colour: true, n_others: 1 });
         assert!(texts[1].starts_with("\u{1b}[33m 25.0 %\u{1b}[0m"), "{texts:?}");
     }
 

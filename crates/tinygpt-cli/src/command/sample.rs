@@ -4,24 +4,24 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use candle_core::Device;
 use tinygpt_data::Tokenizer;
 use tinygpt_model::hf::{self, SpecialTokens};
 use tinygpt_model::{Model, ModelConfig, ModelError};
-use tinygpt_train::TrainError;
-use tinygpt_train::checkpoint::{self, BEST, LAST, Which};
+use tinygpt_train::{checkpoint, physical_cores};
 
 use super::export;
+use super::find::{find, name_run};
 use super::interactive::interact;
-use super::pretrained;
+use super::prompt::{self, Seen};
 use super::quantize;
 use super::rendering::Form;
 use super::serve;
 use super::story::Storyteller;
 use crate::exit::Ended;
 use crate::layer::Layered;
-use crate::options::{Options as _, Quantization, SampleOptions, SampleSettings, Start};
+use crate::options::{Options as _, Quantization, SampleOptions, SampleSettings};
 use crate::terminal::{Output, grouped, say, spoken, wants_colour};
 use crate::usage::UsageError;
 
@@ -30,7 +30,9 @@ use crate::usage::UsageError;
 /// # Errors
 /// Wrong options, no or a damaged checkpoint, an unreadable prompt, a device that is not there.
 pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
-    let settings = layered.resolve()?;
+    let mut settings = layered.resolve()?;
+    name_run(&mut settings);
+    let settings = settings;
     if let Some(wanted) = &settings.export {
         export::check_path(wanted)?;
     }
@@ -41,17 +43,23 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
         let opened = open(&settings, &|dir| hf::read_dir(dir, &device))?;
         return export::write(wanted, &opened);
     }
+    let prompt = prompt::read(&settings.start)?;
     let opened = writing(&settings, &device)?;
+    let start = prompt.text(&opened.tokenizer);
     if let Some(server) = server {
-        return serve::serve(server, layered, &settings, opened);
+        return serve::serve(server, layered, (&settings, start), opened);
     }
+    let seen = Seen::of(&opened);
     let Opened { tokenizer, model, special, .. } = opened;
-    let start = opening(&settings.start)?;
+    note_probabilities(&settings);
     if settings.interactive {
         let asked = (layered.clone(), settings);
-        return interact((&*model, &tokenizer, special), asked, start, Output::lock());
+        return interact((&*model, &tokenizer, special), asked, (start, seen), Output::lock());
     }
-    let teller = storyteller(start, &*model, &tokenizer, special.bos)?;
+    let teller = Storyteller::new(&*model, &tokenizer, special.bos, start)?;
+    if let Some((text, ids)) = teller.prompt() {
+        seen.say_notes((&tokenizer, model.config().block_size), text, ids)?;
+    }
     let params = settings.params(&tokenizer, special.eos);
     let mut out = Output::lock();
     let since = Instant::now();
@@ -62,25 +70,57 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     }
     let seconds = since.elapsed().as_secs_f64();
     let speed = grouped((n_tokens as f64 / seconds).round() as u64);
-    say(&format!("{} tokens in {}, {speed} tokens/s", grouped(n_tokens as u64), spoken(seconds)));
+    let n_tokens = grouped(n_tokens as u64);
+    let on = if device.is_cpu() { threads_in_words(model.decode_threads()) } else { String::new() };
+    say(&format!("{n_tokens} tokens in {}, {speed} tokens/s{on}", spoken(seconds)));
     Ok(Ended::Done)
+}
+
+fn threads_in_words(n_threads: usize) -> String {
+    let plural = if n_threads == 1 { "" } else { "s" };
+    format!(" on {n_threads} thread{plural}")
+}
+
+/// Says which probabilities `--show-probs` shows: not those that the tokens are drawn with.
+pub(super) fn note_probabilities(settings: &SampleSettings) {
+    if settings.show_probs.is_some() {
+        say(&format!(
+            "note: the probabilities are the model's own, at temperature 1 and before any filter; \
+             tokens are drawn at temperature {}",
+            settings.temperature
+        ));
+    }
 }
 
 /// The model, ready to write.
 fn writing(settings: &SampleSettings, device: &Device) -> Result<Opened<Box<dyn Model>>> {
-    let threads = settings.threads.unwrap_or(1);
+    let threads = settings.threads.unwrap_or_else(physical_cores);
     match settings.quantize {
         Some(Quantization::Q8_0) => {
             let mut opened = open(settings, &hf::read_quantized)?;
             opened.model.set_threads(threads);
+            // A number that was asked for is used as it is.
+            settings.threads.iter().for_each(|n| opened.model.set_decode_threads(*n));
+            note_untrained(&opened.dir);
             quantize::tell_cost(&opened, threads)?;
             Ok(opened.boxed())
         }
         None => {
             let mut opened = open(settings, &|dir| hf::read_dir(dir, device))?;
             opened.model.set_threads(threads);
+            settings.threads.iter().for_each(|n| opened.model.set_decode_threads(*n));
+            note_untrained(&opened.dir);
             Ok(opened.boxed())
         }
+    }
+}
+
+/// Says that a model has learned nothing yet.
+fn note_untrained(dir: &Path) {
+    // A state that cannot be read is no reason not to write.
+    let state = checkpoint::state_of(dir).ok().flatten();
+    if state.is_some_and(|state| state.step == 0) {
+        say("note: this model has made 0 updates: its weights are random, and so is its text");
     }
 }
 
@@ -136,68 +176,10 @@ fn read<M: Model>(
 pub(super) fn form(settings: &SampleSettings, out: &Output) -> Form {
     match settings {
         SampleSettings { json: true, seed, .. } => Form::Json { seed: *seed },
-        SampleSettings { show_probs: Some(_), .. } => Form::Table { colour: wants_colour(out) },
+        SampleSettings { show_probs: Some(n), .. } => {
+            Form::Table { colour: wants_colour(out), n_others: *n }
+        }
         _ => Form::Text,
-    }
-}
-
-/// The checkpoint's directory; without one, says how to make it.
-fn find(settings: &SampleSettings) -> Result<PathBuf> {
-    if pretrained::is_on_hub(&settings.checkpoint) {
-        return pretrained::fetch(&settings.checkpoint);
-    }
-    let which = match settings.checkpoint.parse::<Which>() {
-        Ok(Which::Dir(dir)) if !dir.join("config.json").is_file() => {
-            return Err(no_model(&dir).into());
-        }
-        Ok(which) => which,
-        Err(expected) => {
-            return Err(UsageError::new(format!("`checkpoint` is empty, {expected}")).into());
-        }
-    };
-    let out_dir = &settings.out_dir;
-    if !matches!(which, Which::Dir(_)) && !out_dir.is_dir() {
-        let message = format!("`out_dir` {} does not exist", out_dir.display());
-        return Err(UsageError::new(message).hint(how_to_train(out_dir)).into());
-    }
-    checkpoint::locate(out_dir, &which).map_err(|error| match error {
-        TrainError::NothingToResume(_) => {
-            let message = format!("`out_dir` {} holds no checkpoint yet", out_dir.display());
-            UsageError::new(message).hint(how_to_train(out_dir)).into()
-        }
-        other => other.into(),
-    })
-}
-
-/// `checkpoint` names something else than a model; perhaps the directory of a run.
-fn no_model(dir: &Path) -> UsageError {
-    let shown = dir.display();
-    let expected = "expected best, last, hub:owner/name, or a directory with config.json, \
-                    model.safetensors and tokenizer.json";
-    let error = UsageError::new(format!("`checkpoint` is {shown}, {expected}"));
-    if [BEST, LAST].iter().any(|name| dir.join(name).exists()) {
-        return error.hint(format!("{shown} is the directory of a run: use --out-dir {shown}"));
-    }
-    error
-}
-
-/// The training command whose run ends in `out_dir`, as far as the configs here tell.
-fn how_to_train(out_dir: &Path) -> String {
-    let wanted = out_dir.to_string_lossy();
-    let configs = std::fs::read_dir("config").into_iter().flatten().flatten();
-    let made_by = configs.map(|entry| entry.path()).find(|path| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        value.get("out_dir").and_then(serde_json::Value::as_str) == Some(wanted.as_ref())
-    });
-    match made_by {
-        Some(config) => {
-            format!("train it first: cargo run --bin train -- --config-file {}", config.display())
-        }
-        None => format!(
-            "train it first: cargo run --bin train -- --out-dir {wanted} (or name another run \
-             with --out-dir)"
-        ),
     }
 }
 
@@ -221,37 +203,4 @@ fn special_tokens(dir: &Path, tokenizer: &Tokenizer) -> Result<SpecialTokens> {
     let said = hf::read_special_tokens(dir)?;
     let is_known = |special: &SpecialTokens| (special.bos as usize) < tokenizer.vocab_size();
     Ok(said.filter(is_known).unwrap_or(SpecialTokens { bos: eot, eos: Some(eot) }))
-}
-
-/// The text that samples go on from, if not from nothing.
-pub(super) fn opening(start: &Start) -> Result<Option<String>> {
-    let text = match start {
-        Start::Document => return Ok(None),
-        Start::Text(text) => text.clone(),
-        Start::File(path) => {
-            let name = format!("the prompt FILE:{}", path.display());
-            let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
-            String::from_utf8(bytes)
-                .map_err(|error| UsageError::not_utf8(name, &error.utf8_error()))?
-        }
-    };
-    Ok(Some(text).filter(|text| !text.is_empty()))
-}
-
-fn storyteller<'a>(
-    start: Option<String>,
-    model: &'a dyn Model,
-    tokenizer: &'a Tokenizer,
-    bos: u32,
-) -> Result<Storyteller<'a>> {
-    let Some(text) = start else { return Ok(Storyteller::from_scratch(model, tokenizer, bos)) };
-    let teller = Storyteller::from_text(model, tokenizer, &text)?;
-    let block_size = model.config().block_size;
-    if teller.prompt_len() > block_size {
-        say(&format!(
-            "note: the prompt has {} tokens, the model sees the last {block_size}",
-            grouped(teller.prompt_len() as u64)
-        ));
-    }
-    Ok(teller)
 }

@@ -43,10 +43,10 @@ pub(super) fn listen(settings: &ServeSettings) -> Result<Server> {
 pub(super) fn serve(
     server: Server,
     layered: &Layered<SampleOptions>,
-    settings: &SampleSettings,
+    (settings, start): (&SampleSettings, Option<String>),
     opened: Opened<Box<dyn Model>>,
 ) -> Result<Ended> {
-    let card = model_card(layered, settings, &opened)?;
+    let card = model_card(layered, (settings, start), &opened);
     let Opened { tokenizer, model, special, .. } = opened;
     let stop = StopFlag::new();
     let signals = Signals::install(&stop).context("cannot listen for signals")?;

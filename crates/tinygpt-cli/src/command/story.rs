@@ -33,19 +33,21 @@ impl<'a> Storyteller<'a> {
         Self { model, tokenizer, prompt: vec![bos], opening: String::new() }
     }
 
-    /// Samples that go on from `text`, which is not empty.
-    pub(super) fn from_text(
+    /// Samples that continue `text`, which is not empty, or that begin a document.
+    pub(super) fn new(
         model: &'a dyn Model,
         tokenizer: &'a Tokenizer,
-        text: &str,
+        bos: u32,
+        text: Option<String>,
     ) -> Result<Self> {
-        let prompt = tokenizer.encode(text)?;
-        Ok(Self { model, tokenizer, prompt, opening: text.to_owned() })
+        let Some(opening) = text else { return Ok(Self::from_scratch(model, tokenizer, bos)) };
+        let prompt = tokenizer.encode(&opening)?;
+        Ok(Self { model, tokenizer, prompt, opening })
     }
 
-    /// Tokens of the prompt.
-    pub(super) fn prompt_len(&self) -> usize {
-        self.prompt.len()
+    /// The prompt as text and tokens, if there is one.
+    pub(super) fn prompt(&self) -> Option<(&str, &[u32])> {
+        Some((self.opening.as_str(), self.prompt.as_slice())).filter(|(text, _)| !text.is_empty())
     }
 
     /// Writes samples 0 to `n_samples` in order, each up to one of `stops`, and returns how many

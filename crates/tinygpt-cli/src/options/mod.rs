@@ -8,12 +8,14 @@ mod export;
 mod prepare;
 mod sample;
 mod serve;
+mod start;
 mod train;
 
 pub use export::{Export, ExportFormat, GgufType};
 pub use prepare::{PrepareOptions, TextFormat};
-pub use sample::{Quantization, SampleOptions, SampleSettings, Start};
+pub use sample::{Quantization, SampleOptions, SampleSettings};
 pub use serve::ServeSettings;
+pub use start::Start;
 pub use train::{Dtype, NonFiniteChoice, TrainOptions};
 
 use clap::ValueEnum;

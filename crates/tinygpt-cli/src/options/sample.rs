@@ -1,4 +1,5 @@
-//! The options of `sample`: which checkpoint speaks, about what, how long and how daringly.
+//! The options of `sample`: which checkpoint to use, the prompt, how to sample, and what to do with the
+//! text.
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use tinygpt_model::SamplingParams;
 
 use super::export::{Export, GgufType};
 use super::serve::{self, ServeSettings};
+use super::start::{Start, unescape};
 use super::{Options, finite};
 use crate::device::DeviceChoice;
 use crate::layer::{Faults, Layered};
@@ -32,7 +34,8 @@ pub struct SampleOptions {
     #[arg(long, help_heading = "Model")]
     pub quantize: Option<Quantization>,
 
-    /// Text to go on from, or FILE:path to read it from a file [default: the start of a document]
+    /// Prompt, taken as it is typed (`\n` is a backslash and an n); FILE:path reads a file, `-` standard
+    /// input, both without their last line break [default: the start of a document]
     #[arg(long, help_heading = "Text", value_name = "TEXT", allow_hyphen_values = true)]
     pub start: Option<String>,
     /// Samples to write
@@ -56,15 +59,25 @@ pub struct SampleOptions {
     /// Above 1, what stands in the text already becomes less likely; 1 is off
     #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
     pub repetition_penalty: Option<f64>,
-    /// End a sample before this text; may be given several times [default: none]
+    /// Subtracted from the logit of each token that was generated already, as in OpenAI's API; 0 is off
+    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    pub presence_penalty: Option<f64>,
+    /// Subtracted from a token's logit for each time it was generated, as in OpenAI's API; 0 is off
+    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    pub frequency_penalty: Option<f64>,
+    /// Never repeat a sequence of N tokens, prompt included, as in transformers; 0 is off
+    #[arg(long, help_heading = "Text", value_name = "N")]
+    pub no_repeat_ngram_size: Option<usize>,
+    /// End a sample before this text, in which `\n`, `\r`, `\t` and `\\` are newline, carriage return, tab
+    /// and backslash; may be given several times [default: none]
     #[arg(long, help_heading = "Text", value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Option<Vec<String>>,
     /// Seed of the choices; the same seed gives the same text
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub seed: Option<u64>,
 
-    /// Write a line for each token: how likely it was, and the N likeliest in its place
-    /// [default: off; 5 where no N follows]
+    /// Print a line for each token: its probability at temperature 1, and those of the N most likely
+    /// others [default: off; 5 if no N follows]
     #[arg(long, help_heading = "Output", value_name = "N", num_args = 0..=1,
           default_missing_value = "5")]
     pub show_probs: Option<usize>,
@@ -88,7 +101,7 @@ pub struct SampleOptions {
     /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal)
     #[arg(long, help_heading = "Machine")]
     pub device: Option<String>,
-    /// CPU threads [default: all cores]
+    /// CPU threads [default: one per physical core, fewer for a small model]
     #[arg(long, help_heading = "Machine", value_name = "N")]
     pub threads: Option<usize>,
 
@@ -124,6 +137,9 @@ impl Options for SampleOptions {
             top_p: Some(1.0),
             min_p: Some(0.0),
             repetition_penalty: Some(1.0),
+            presence_penalty: Some(0.0),
+            frequency_penalty: Some(0.0),
+            no_repeat_ngram_size: Some(0),
             stop: None,
             seed: Some(1337),
             show_probs: None,
@@ -147,17 +163,6 @@ impl Options for SampleOptions {
 pub enum Quantization {
     /// 8-bit whole numbers, a scale for each 32 inputs of an output.
     Q8_0,
-}
-
-/// What a sample goes on from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// The start of a document, `<|endoftext|>`.
-    Document,
-    /// This text.
-    Text(String),
-    /// The text of this file.
-    File(PathBuf),
 }
 
 /// The options of `sample`, checked and without `Option`s.
@@ -185,6 +190,12 @@ pub struct SampleSettings {
     pub min_p: f32,
     /// 1 is none.
     pub repetition_penalty: f32,
+    /// 0 is none.
+    pub presence_penalty: f32,
+    /// 0 is none.
+    pub frequency_penalty: f32,
+    /// 0 allows repetition.
+    pub no_repeat_ngram_size: usize,
     /// Texts that end a sample; none is empty.
     pub stop: Vec<String>,
     /// Seed of the choices.
@@ -199,7 +210,7 @@ pub struct SampleSettings {
     pub serve: Option<ServeSettings>,
     /// Where to compute.
     pub device: DeviceChoice,
-    /// CPU threads, `None` all.
+    /// CPU threads; `None` is one per physical core, or as many as help.
     pub threads: Option<usize>,
     /// What to write in place of samples.
     pub export: Option<Export>,
@@ -214,7 +225,11 @@ impl SampleSettings {
             top_p: self.top_p,
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
-            logprobs: self.show_probs,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            no_repeat_ngram_size: self.no_repeat_ngram_size,
+            // The table shows so many besides the token itself, which is one of the most likely ones.
+            logprobs: self.show_probs.map(|n| n + usize::from(!self.json)),
             seed: self.seed,
             eos,
             ..SamplingParams::new(self.max_new_tokens, tokenizer.vocab_size())
@@ -231,61 +246,10 @@ impl Layered<SampleOptions> {
         let mut faults = Faults::of(self);
         let options = self.options.clone();
         let device = faults.device(options.device.as_deref());
-        faults.at_least_one("num_samples", options.num_samples);
-        faults.at_least_one("max_new_tokens", options.max_new_tokens.map(|n| n as u64));
-        faults.threads(options.threads);
-        faults.unless(
-            options.temperature.is_none_or(|t| (0.0..=100.0).contains(&t)),
-            "temperature",
-            "0 (greedy) to 100; 0.8 is a good start",
-        );
-        for (key, share) in [("top_p", options.top_p), ("min_p", options.min_p)] {
-            faults.unless(share.is_none_or(|p| (0.0..=1.0).contains(&p)), key, "0 to 1");
-        }
-        faults.unless(
-            options.repetition_penalty.is_none_or(|x| x > 0.0 && x <= 100.0),
-            "repetition_penalty",
-            "more than 0, at most 100; 1 is off, 1.1 is a good start",
-        );
-        let stop = options.stop.unwrap_or_default();
-        faults.unless(stop.iter().all(|text| !text.is_empty()), "stop", "no empty text");
-        faults.unless(
-            options.show_probs.is_none_or(|n| (1..=MAX_ALTERNATIVES).contains(&n)),
-            "show_probs",
-            "1 to 20",
-        );
-        let json = options.json.unwrap_or_default();
-        let interactive = options.interactive.unwrap_or_default();
-        faults.unless(!(interactive && json), "interactive", "false where `json` is true");
-        let start = match options.start {
-            None => Start::Document,
-            Some(text) if text.is_empty() => Start::Document,
-            Some(text) => match text.strip_prefix("FILE:") {
-                Some(path) => Start::File(path.into()),
-                None => Start::Text(text),
-            },
-        };
+        check_ranges(&options, &mut faults);
         let export = Export::of(self, &mut faults);
-        faults.unless(
-            options.quantize.is_none() || device == DeviceChoice::Cpu,
-            "quantize",
-            "nothing but with --device cpu",
-        );
-        faults.unless(
-            options.quantize.is_none() || export.is_none(),
-            "quantize",
-            "nothing with --export: `--type q8_0` rounds the weights of a GGUF file",
-        );
-        faults.unless(
-            options.serve.is_none() || export.is_none(),
-            "serve",
-            "nothing with --export: the one writes a file and ends, the other stays",
-        );
-        faults.unless(
-            !interactive || (options.serve.is_none() && export.is_none()),
-            "interactive",
-            "false where `serve` or `export` is said",
-        );
+        let start = Start::of(options.start.as_deref().unwrap_or_default());
+        check_together(&options, (device, &start, export.is_some()), &mut faults);
         let address = options.serve.as_deref().map(|text| {
             serve::address(text).or_else(|| {
                 faults.add("serve", serve::EXPECTED);
@@ -295,6 +259,7 @@ impl Layered<SampleOptions> {
         faults.into_result()?;
         let api_key = options.api_key;
         let serve = address.flatten().map(|address| ServeSettings { address, api_key });
+        let stop = options.stop.unwrap_or_default();
         Ok(SampleSettings {
             serve,
             out_dir: options.out_dir.unwrap_or_default(),
@@ -308,14 +273,94 @@ impl Layered<SampleOptions> {
             top_p: options.top_p.unwrap_or(1.0) as f32,
             min_p: options.min_p.unwrap_or_default() as f32,
             repetition_penalty: options.repetition_penalty.unwrap_or(1.0) as f32,
-            stop,
+            presence_penalty: options.presence_penalty.unwrap_or_default() as f32,
+            frequency_penalty: options.frequency_penalty.unwrap_or_default() as f32,
+            no_repeat_ngram_size: options.no_repeat_ngram_size.unwrap_or_default(),
+            stop: stop.iter().map(|text| unescape(text)).collect(),
             seed: options.seed.unwrap_or_default(),
             show_probs: options.show_probs,
-            json,
-            interactive,
+            json: options.json.unwrap_or_default(),
+            interactive: options.interactive.unwrap_or_default(),
             device,
             threads: options.threads,
             export,
         })
     }
+}
+
+/// Checks each option by itself.
+fn check_ranges(options: &SampleOptions, faults: &mut Faults<'_, SampleOptions>) {
+    faults.at_least_one("num_samples", options.num_samples);
+    faults.at_least_one("max_new_tokens", options.max_new_tokens.map(|n| n as u64));
+    faults.threads(options.threads);
+    faults.unless(
+        options.temperature.is_none_or(|t| (0.0..=100.0).contains(&t)),
+        "temperature",
+        "0 (greedy) to 100; 0.8 is a good start",
+    );
+    for (key, share) in [("top_p", options.top_p), ("min_p", options.min_p)] {
+        faults.unless(share.is_none_or(|p| (0.0..=1.0).contains(&p)), key, "0 to 1");
+    }
+    faults.unless(
+        options.repetition_penalty.is_none_or(|x| x > 0.0 && x <= 100.0),
+        "repetition_penalty",
+        "more than 0, at most 100; 1 is off, 1.1 is a good start",
+    );
+    for (key, penalty) in [
+        ("presence_penalty", options.presence_penalty),
+        ("frequency_penalty", options.frequency_penalty),
+    ] {
+        faults.unless(
+            penalty.is_none_or(|x| (-2.0..=2.0).contains(&x)),
+            key,
+            "-2 to 2; 0 is off, 0.5 is a good start",
+        );
+    }
+    let has_empty = options.stop.iter().flatten().any(String::is_empty);
+    faults.unless(!has_empty, "stop", "no empty text");
+    faults.unless(
+        options.show_probs.is_none_or(|n| (1..=MAX_ALTERNATIVES).contains(&n)),
+        "show_probs",
+        "1 to 20",
+    );
+}
+
+/// Checks which options can stand together.
+fn check_together(
+    options: &SampleOptions,
+    (device, start, exports): (DeviceChoice, &Start, bool),
+    faults: &mut Faults<'_, SampleOptions>,
+) {
+    let is_on = |flag: Option<bool>| flag.unwrap_or_default();
+    let interactive = is_on(options.interactive);
+    faults.unless(
+        !(interactive && is_on(options.json)),
+        "interactive",
+        "false where `json` is true",
+    );
+    faults.unless(
+        !(interactive && *start == Start::Stdin),
+        "start",
+        "a text or FILE:path with --interactive, which reads lines from standard input",
+    );
+    faults.unless(
+        options.quantize.is_none() || device == DeviceChoice::Cpu,
+        "quantize",
+        "nothing but with --device cpu",
+    );
+    faults.unless(
+        options.quantize.is_none() || !exports,
+        "quantize",
+        "nothing with --export: `--type q8_0` rounds the weights of a GGUF file",
+    );
+    faults.unless(
+        options.serve.is_none() || !exports,
+        "serve",
+        "nothing with --export: the one writes a file and ends, the other stays",
+    );
+    faults.unless(
+        !interactive || (options.serve.is_none() && !exports),
+        "interactive",
+        "false where `serve` or `export` is said",
+    );
 }

@@ -150,7 +150,7 @@ pub struct TrainOptions {
     /// Number type of the matrix products; a CPU always computes in float32
     #[arg(long, help_heading = "Machine")]
     pub dtype: Option<Dtype>,
-    /// CPU threads [default: all physical cores]
+    /// CPU threads [default: one per physical core]
     #[arg(long, help_heading = "Machine", value_name = "N")]
     pub threads: Option<usize>,
     /// When the run ends, print where the time of its steps went, operation by operation (CPU)

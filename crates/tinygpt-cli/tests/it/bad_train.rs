@@ -79,7 +79,7 @@ fn flags_are_refused_with_range_and_cure() {
         ("--weight-decay -1", 2, &["`weight_decay` is -1", "at least 0"]),
         ("--grad-clip -1", 2, &["`grad_clip` is -1", "at least 0"]),
         ("--vocab-size 0", 2, &["`vocab_size` is 0", "tokenizer's"]),
-        ("--threads 0", 2, &["`threads` is 0", "all cores"]),
+        ("--threads 0", 2, &["`threads` is 0", "one per physical core"]),
         ("--threads 1000000", 2, &["`threads` is 1000000", "1 to 1024"]),
         ("--profile --device cuda", 2, &["`profile` is true", "device cpu"]),
         ("--compile", 2, &["`compile` is true", "expected false"]),

@@ -79,6 +79,50 @@ fn byte_pairs_keep_their_merges_and_rows_without_a_token_go() {
 }
 
 #[test]
+fn eight_bits_that_do_not_fit_are_said_and_not_claimed() {
+    let dir = trained();
+    let path = dir.path();
+    let shape = "--n-layer 1 --n-head 5 --n-embd 50 --block-size 16 --batch-size 2 --threads 1";
+    let rest = "--max-iters 2 --warmup-iters 1 --eval-interval 2 --eval-iters 1";
+    run("train", path, &format!("--dataset-name text --out-dir out-50 {shape} {rest}")).ok();
+    let export = |out_dir: &str, kind: &str| {
+        let args =
+            format!("--out-dir {out_dir} --export gguf model.gguf --type {kind} --overwrite");
+        let ran = run("sample", path, &args).ok();
+        let content = read_gguf(&path.join("model.gguf"));
+        (ran.stderr, content.metadata["general.file_type"].to_u32().unwrap())
+    };
+    let (said, file_type) = export("out-50", "q8_0");
+    assert!(said.contains("note: 5 of 5 matrices are stored as f16"), "{said}");
+    assert!(said.contains("n_embd is 50"), "{said}");
+    assert_eq!(file_type, 1);
+    for (out_dir, kind, expected) in [("out", "q8_0", 7), ("out-50", "f16", 1), ("out", "f32", 0)] {
+        let (said, file_type) = export(out_dir, kind);
+        assert!(!said.contains("note:") && file_type == expected, "{kind}: {said}");
+    }
+}
+
+#[test]
+fn what_transformers_needs_to_know_of_lengths_is_written() {
+    let dir = trained();
+    let path = dir.path();
+    run("sample", path, "--out-dir out --export hf exported").ok();
+    for folder in ["exported", "out/best"] {
+        let text = fs::read_to_string(path.join(folder).join("tokenizer_config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(config["model_max_length"], 16, "{folder}");
+        assert_eq!(config["pad_token"], "<|endoftext|>", "{folder}");
+        assert_eq!(config["padding_side"], "left", "{folder}");
+    }
+    let card = fs::read_to_string(path.join("exported/README.md")).unwrap();
+    // Sixteen characters are all that this model sees, so the example begins with a line break.
+    for part in ["tokenizer(\"\\n\", ", "max_new_tokens=min(200, room)", "model.config.n_positions"]
+    {
+        assert!(card.contains(part), "{part}:\n{card}");
+    }
+}
+
+#[test]
 fn a_directory_for_transformers_samples_the_same_and_tells_its_story() {
     let dir = trained();
     let path = dir.path();

@@ -91,33 +91,67 @@ fn show_config_of_sample_looks_like_this() {
     let args = "--show-config --top-k 0 --start=\"Hi\" --stop a --show-probs --stop b";
     let ran = run("sample", dir.path(), args).ok();
     let expected = r#"{
-  "out_dir":            { "value": "out-tiny-stories", "origin": "default" },
-  "checkpoint":         { "value": "best", "origin": "default" },
-  "quantize":           { "value": null, "origin": "default" },
-  "start":              { "value": "\"Hi\"", "origin": "flag" },
-  "num_samples":        { "value": 10, "origin": "default" },
-  "max_new_tokens":     { "value": 500, "origin": "default" },
-  "temperature":        { "value": 0.8, "origin": "default" },
-  "top_k":              { "value": 0, "origin": "flag" },
-  "top_p":              { "value": 1.0, "origin": "default" },
-  "min_p":              { "value": 0.0, "origin": "default" },
-  "repetition_penalty": { "value": 1.0, "origin": "default" },
-  "stop":               { "value": ["a","b"], "origin": "flag" },
-  "seed":               { "value": 1337, "origin": "default" },
-  "show_probs":         { "value": 5, "origin": "flag" },
-  "json":               { "value": false, "origin": "default" },
-  "interactive":        { "value": false, "origin": "default" },
-  "serve":              { "value": null, "origin": "default" },
-  "api_key":            { "value": null, "origin": "default" },
-  "device":             { "value": "cpu", "origin": "default" },
-  "threads":            { "value": null, "origin": "default" },
-  "export":             { "value": null, "origin": "default" },
-  "type":               { "value": null, "origin": "default" },
-  "overwrite":          { "value": false, "origin": "default" }
+  "out_dir":              { "value": "out-tiny-stories", "origin": "default" },
+  "checkpoint":           { "value": "best", "origin": "default" },
+  "quantize":             { "value": null, "origin": "default" },
+  "start":                { "value": "\"Hi\"", "origin": "flag" },
+  "num_samples":          { "value": 10, "origin": "default" },
+  "max_new_tokens":       { "value": 500, "origin": "default" },
+  "temperature":          { "value": 0.8, "origin": "default" },
+  "top_k":                { "value": 0, "origin": "flag" },
+  "top_p":                { "value": 1.0, "origin": "default" },
+  "min_p":                { "value": 0.0, "origin": "default" },
+  "repetition_penalty":   { "value": 1.0, "origin": "default" },
+  "presence_penalty":     { "value": 0.0, "origin": "default" },
+  "frequency_penalty":    { "value": 0.0, "origin": "default" },
+  "no_repeat_ngram_size": { "value": 0, "origin": "default" },
+  "stop":                 { "value": ["a","b"], "origin": "flag" },
+  "seed":                 { "value": 1337, "origin": "default" },
+  "show_probs":           { "value": 5, "origin": "flag" },
+  "json":                 { "value": false, "origin": "default" },
+  "interactive":          { "value": false, "origin": "default" },
+  "serve":                { "value": null, "origin": "default" },
+  "api_key":              { "value": null, "origin": "default" },
+  "device":               { "value": "cpu", "origin": "default" },
+  "threads":              { "value": null, "origin": "default" },
+  "export":               { "value": null, "origin": "default" },
+  "type":                 { "value": null, "origin": "default" },
+  "overwrite":            { "value": false, "origin": "default" }
 }
 "#;
     assert_eq!(ran.stdout, expected);
     assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing is done");
+}
+
+/// The help of both binaries that compute promises a thread for each physical core; `prepare` has no such
+/// flag. A key and a flag are used as they are.
+#[test]
+fn threads_are_what_the_help_says() {
+    let dir = trained();
+    let path = dir.path();
+    for (binary, has_flag) in [("prepare", false), ("train", true), ("sample", true)] {
+        let help = run(binary, path, "--help").ok().stdout;
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(help.contains("--threads"), has_flag, "{binary}");
+        assert_eq!(help.contains("[default: one per physical core"), has_flag, "{binary}");
+        let shown = run(binary, path, "--show-config").ok().stdout;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown.get("threads").is_some(), has_flag, "{binary}");
+        assert!(shown["threads"]["value"].is_null(), "{binary}: {shown}");
+    }
+    assert_eq!(TrainConfig::default().resolved_threads(), tinygpt_train::physical_cores());
+    fs::write(path.join("three.json"), "{\"threads\": 3}").unwrap();
+    let sample = "--out-dir out --num-samples 1 --max-new-tokens 5";
+    for (more, expected) in [
+        // A model as small as this one is faster without company.
+        ("", "on 1 thread\n"),
+        ("--threads 2", "on 2 threads\n"),
+        ("--config-file three.json", "on 3 threads\n"),
+        ("--quantize q8_0 --threads 2", "on 2 threads\n"),
+    ] {
+        let ran = run("sample", path, &format!("{sample} {more}")).ok();
+        assert!(ran.stderr.ends_with(expected), "{more}: {}", ran.stderr);
+    }
 }
 
 #[test]

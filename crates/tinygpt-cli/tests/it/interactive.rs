@@ -76,6 +76,25 @@ fn wrong_commands_are_told_and_change_nothing() {
     assert!(refused.stderr.contains("`interactive` is true"), "{}", refused.stderr);
 }
 
+#[test]
+fn prompts_have_their_notes_and_lines_that_are_no_text_are_skipped() {
+    let dir = trained();
+    let lines = "Gr\u{fc}\u{df}e\nLine\n/show-probs 2\nLine one two three four five\n";
+    let ran = interact(dir.path(), "", lines);
+    for part in ["\"ü\", \"ß\"", "at temperature 1", "the model sees the last 16"] {
+        assert_eq!(ran.stderr.matches(part).count(), 1, "{part}: {}", ran.stderr);
+    }
+    let mut command = command("sample", dir.path());
+    command.args(ARGS.split_whitespace());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"caf\xe9\nLine\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stdout.starts_with(b"Line"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not UTF-8"), "{output:?}");
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_stops_the_text_and_not_the_program() {

@@ -20,6 +20,7 @@ mod looks;
 mod next_step;
 mod pretrained;
 mod program;
+mod prompts;
 mod quantize;
 mod road;
 mod samples;

@@ -24,8 +24,9 @@ fn the_price_of_rounding_is_told() {
     let last = metrics.lines().rfind(|line| line.contains("\"eval\"")).unwrap();
     let last: serde_json::Value = serde_json::from_str(last).unwrap();
     let before = number_before(line, " before");
-    assert!((before - last["val_loss"].as_f64().unwrap()).abs() < 0.2, "{line}");
-    assert!(number_before(line, " tokens,") >= 1000.0, "{line}");
+    // What training printed, to the last digit: 2 batches of 4 windows of 16 tokens.
+    assert!((before - last["val_loss"].as_f64().unwrap()).abs() < 1e-4, "{line}");
+    assert!(line.ends_with(" over 128 tokens, the ones that training evaluates"), "{line}");
     assert!(ran.stdout.len() > 20);
 
     fs::remove_dir_all(path.join("data")).unwrap();

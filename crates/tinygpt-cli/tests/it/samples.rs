@@ -87,9 +87,10 @@ fn a_table_has_a_line_for_each_token() {
     for line in &lines[1..] {
         let share: f64 = line.split('%').next().unwrap().trim().parse().unwrap();
         assert!((0.0..=100.0).contains(&share), "{line}");
-        assert!(matches!(line.matches(" % \"").count(), 1 | 2), "{line}");
+        assert_eq!(line.matches(" % \"").count(), 2, "two besides the token itself: {line}");
     }
     assert!(!ran.stdout.contains('\u{1b}'), "colour is for terminals");
+    assert!(ran.stderr.contains("at temperature 1 and") && ran.stderr.contains("temperature 0.8"));
 }
 
 #[test]
@@ -103,5 +104,8 @@ fn the_ways_to_choose_reach_the_model() {
         assert_eq!(sample(&format!("--temperature 2 {more}")), greedy, "{more}");
     }
     assert_ne!(sample("--temperature 0 --repetition-penalty 2"), greedy);
+    for more in ["--presence-penalty 2", "--frequency-penalty 2", "--no-repeat-ngram-size 2"] {
+        assert_ne!(sample(&format!("--temperature 0 {more}")), greedy, "{more}");
+    }
     assert_ne!(sample("--temperature 2"), greedy);
 }

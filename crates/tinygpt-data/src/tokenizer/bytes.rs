@@ -25,6 +25,7 @@ pub(super) fn of_tokens(inner: &tokenizers::Tokenizer, json: &Value) -> Result<T
     }
     let added = added_tokens(json);
     let mut token_bytes: Vec<Box<[u8]>> = vec![Box::default(); vocab_size];
+    let mut is_taken = vec![false; vocab_size];
     for (token, &id) in &vocab {
         let bytes =
             if added.contains(&token.as_str()) {
@@ -36,6 +37,9 @@ pub(super) fn of_tokens(inner: &tokenizers::Tokenizer, json: &Value) -> Result<T
                     format!("token `{token}` is not written in byte-level characters")
                 })?
             };
+        if std::mem::replace(&mut is_taken[id as usize], true) {
+            return Err(format!("two tokens have id {id}"));
+        }
         token_bytes[id as usize] = bytes;
     }
     let char_table = if is_char_level { Some(CharTable::new(&vocab)?) } else { None };

@@ -165,6 +165,11 @@ impl CharTable {
         }
     }
 
+    /// Whether `c` is a token.
+    pub(super) fn has(&self, c: char) -> bool {
+        self.id_of(c) != UNSEEN
+    }
+
     fn id_of(&self, c: char) -> u32 {
         self.pages[usize::from(self.page_of[c as usize / PAGE])][c as usize % PAGE]
     }

@@ -55,8 +55,6 @@ impl BpeEncoder {
             (!pre_tokenizer, "its pre-tokenizer is not GPT-2's"),
             (!is_plain, "it adds other tokens than a plain `<|endoftext|>`"),
             (inner.get_normalizer().is_some(), "it normalises text"),
-            (inner.get_truncation().is_some(), "it truncates"),
-            (inner.get_padding().is_some(), "it pads"),
             (model.dropout.is_some_and(|p| p > 0.0), "its merges drop out"),
             (affix(&model.continuing_subword_prefix), "its tokens have prefixes"),
             (affix(&model.end_of_word_suffix), "its tokens have suffixes"),

@@ -2,9 +2,9 @@
 //!
 //! The file is what Python's `tokenizers` and `transformers` read too, and gives the same ids
 //! there. A [`Tokenizer`] accepts two kinds of file: the character level one that [`char_level`]
-//! makes, and byte-level BPE (GPT-2 and its like). Both can encode any text and give it back
-//! unchanged. Other kinds lose text, or cannot say how many bytes a token stands for, and are
-//! refused.
+//! makes, and byte-level BPE (GPT-2 and its like). Other kinds cannot say how many bytes a token stands
+//! for. That one of these two kinds gives every text back unchanged is tried when it is loaded
+//! ([`lossless`]); one that does not is refused.
 
 mod bpe;
 mod bytes;
@@ -15,8 +15,11 @@ mod counts;
 mod encoder;
 mod gpt2_files;
 mod learn;
+mod lossless;
 mod merges;
 mod pieces;
+mod prompt;
+mod save;
 mod splitter;
 mod stop;
 mod stream;
@@ -30,12 +33,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub(crate) use bpe::check_vocab_size as check_bpe_vocab_size;
 pub(crate) use char_level::{CharSet, CharTable};
 pub(crate) use counts::{Dropped, WordCounts};
+pub use prompt::PromptNote;
 pub use stop::{Piece, StopStream};
 pub use stream::StreamDecoder;
 pub use vocabulary::{TokenKind, Vocabulary};
@@ -122,9 +126,14 @@ impl Tokenizer {
         let corrupt = |what: String| DataError::corrupt(path, what, KINDS);
         let value: Value = serde_json::from_str(&json)
             .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
-        let inner = foreign::run(|| tokenizers::Tokenizer::from_bytes(&json))
+        let mut inner = foreign::run(|| tokenizers::Tokenizer::from_bytes(&json))
             .map_err(DataError::io("start a thread for", path))?
             .ok_or_else(|| corrupt("not a tokenizer.json (its reader gave up)".to_owned()))?
+            .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
+        // They are for batches of other programs: here a text is encoded whole, and nothing else.
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
             .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
         let (token_bytes, char_table) = bytes::of_tokens(&inner, &value).map_err(&corrupt)?;
         let eot_id = inner
@@ -135,7 +144,7 @@ impl Tokenizer {
         let encoding = if char_table.is_some() { Encoding::Simple } else { Encoding::Bpe };
         let bpe = BpeEncoder::of(&inner, &value, &token_bytes);
         let literal = OnceLock::new();
-        Ok(Self {
+        let made = Self {
             inner,
             literal,
             json,
@@ -146,7 +155,16 @@ impl Tokenizer {
             bpe,
             token_bytes,
             eot_id,
-        })
+        };
+        // The library may panic over a file that it could read.
+        let lost = foreign::run(|| lossless::first_lost(&made))
+            .map_err(DataError::io("start a thread for", path))?
+            .ok_or_else(|| corrupt("cannot encode every text (its encoder gave up)".to_owned()))?
+            .map_err(|error| corrupt(format!("cannot encode every text ({error})")))?;
+        match lost {
+            Some(lost) => Err(corrupt(lost.describe())),
+            None => Ok(made),
+        }
     }
 
     /// The character level over `chars` (sorted, distinct).
@@ -157,27 +175,6 @@ impl Tokenizer {
     /// Trains byte-level BPE on counted words.
     pub(crate) fn train_bpe(words: WordCounts, vocab_size: usize) -> Result<Self, DataError> {
         Self::from_json(bpe::train(words, vocab_size)?, Path::new(FILE_NAME))
-    }
-
-    /// Writes `tokenizer.json` and `tokenizer_config.json` into an existing directory.
-    ///
-    /// # Errors
-    /// [`DataError::Io`].
-    pub fn save(&self, dir: impl AsRef<Path>) -> Result<(), DataError> {
-        let write = |name: &str, text: &str| {
-            let path = dir.as_ref().join(name);
-            fs::write(&path, text).map_err(DataError::io("write", &path))
-        };
-        // With a GPT-2 class `transformers` would replace a character-level pipeline by its own.
-        let config = json!({
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": END_OF_TEXT,
-            "eos_token": END_OF_TEXT,
-            "clean_up_tokenization_spaces": false,
-            "model_max_length": 1_000_000_000,
-        });
-        write(FILE_NAME, &self.json)?;
-        write(CONFIG_FILE_NAME, &format!("{config:#}\n"))
     }
 
     /// The token ids of `text`. `<|endoftext|>` in it is one token.

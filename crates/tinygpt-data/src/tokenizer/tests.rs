@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -169,6 +170,7 @@ fn tokenizers_that_would_lose_text_are_refused() {
         (altered("/decoder", json!(null)), "loses text"),
         (altered("/pre_tokenizer", json!({"type": "Whitespace"})), "loses text"),
         (altered("/added_tokens", json!([])), "loses text"),
+        (altered("/model/vocab/c", json!(5)), "two tokens have id 5"),
         (without_a_byte.to_string(), "no token `<0x41>`"),
         (word.to_string(), "not a character"),
         (forged.to_string(), "beyond"),
@@ -180,6 +182,86 @@ fn tokenizers_that_would_lose_text_are_refused() {
         assert!(message.starts_with("t/tokenizer.json: "), "{message}");
         assert_eq!(error.kind(), crate::ErrorKind::Corrupt);
     }
+}
+
+#[test]
+fn a_byte_level_tokenizer_that_loses_text_is_refused_with_the_text() {
+    let altered = |change: &dyn Fn(&mut Value)| {
+        let mut json: Value = serde_json::from_str(&BPE.json).unwrap();
+        change(&mut json);
+        Tokenizer::from_json(json.to_string(), Path::new("t/tokenizer.json"))
+    };
+    let normalizer = |it: Value| altered(&|json| json["normalizer"] = it.clone());
+    let without = |token: &str| {
+        altered(&|json| {
+            json["model"]["vocab"].as_object_mut().unwrap().shift_remove(token);
+        })
+    };
+    let added = |flag: &str| {
+        altered(&|json| {
+            let mut token = json["added_tokens"][0].clone();
+            (token["content"], token["id"], token[flag]) =
+                (json!("<|im|>"), json!(300), json!(true));
+            json["added_tokens"].as_array_mut().unwrap().push(token);
+        })
+    };
+    for (refused, expected) in [
+        // The library drops bytes for which there is no token.
+        (without("~"), "\"~\" comes back as \"\""),
+        (without("ÿ"), "accepted"),
+        (without("å"), "comes back as"),
+        (normalizer(json!({"type": "Lowercase"})), "\"H\" comes back as \"h\""),
+        (normalizer(json!({"type": "NFC"})), "comes back as \"Å\""),
+        (normalizer(json!({"type": "NFD"})), "\"İ\" comes back as \"I\\u{307}\""),
+        (normalizer(json!({"type": "NFKC"})), "loses text"),
+        (normalizer(json!({"type": "Strip", "strip_left": true, "strip_right": false})), "\" "),
+        (
+            normalizer(json!({"type": "Strip", "strip_left": false, "strip_right": true})),
+            " \" comes",
+        ),
+        (normalizer(json!({"type": "Prepend", "prepend": "_"})), "comes back as \"_"),
+        (
+            normalizer(json!({"type": "Replace", "pattern": {"String": "ꙮ"}, "content": "o"})),
+            "\"ꙮ\" comes back as \"o\"",
+        ),
+        (
+            normalizer(json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})),
+            "comes back as",
+        ),
+        (
+            altered(&|json| json["pre_tokenizer"]["add_prefix_space"] = json!(true)),
+            "comes back as \" ",
+        ),
+        (added("lstrip"), "<|im|>"),
+        (added("rstrip"), "<|im|>"),
+        (added("special"), "accepted"),
+        (
+            altered(&|json| {
+                json["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
+                {"type": "Whitespace"}, json["pre_tokenizer"].clone()]});
+            }),
+            "comes back as",
+        ),
+    ] {
+        let message = match refused {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert!(message.contains(expected), "{expected}: {message}");
+        assert!(message.chars().count() < 400, "{message}");
+    }
+}
+
+#[test]
+fn what_cuts_and_fills_batches_of_other_programs_changes_nothing_here() {
+    let mut json: Value = serde_json::from_str(&BPE.json).unwrap();
+    json["truncation"] =
+        json!({"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0});
+    json["padding"] = json!({"strategy": {"Fixed": 64}, "direction": "Right",
+        "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": END_OF_TEXT});
+    let tokenizer = Tokenizer::from_json(json.to_string(), Path::new("t/tokenizer.json")).unwrap();
+    assert_eq!(tokenizer.encode(STORY).unwrap(), BPE.encode(STORY).unwrap());
+    assert_eq!(tokenizer.slow_because(), None);
 }
 
 /// Writes GPT-2's two files of [`BPE`] under these names.

@@ -50,6 +50,15 @@ pub enum Value {
 /// Keys of the metadata with their values.
 pub type Metadata = Vec<(String, Value)>;
 
+/// How the matrices of a file were stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Matrices in the type that was asked for, or in f16 instead.
+    pub n_matrices: usize,
+    /// Those in f16 although 8 bits were asked for: their rows do not divide into blocks of 32.
+    pub n_f16_instead: usize,
+}
+
 /// Writes `gpt` with the first `n_tokens` rows of its token table to a new file at `path`.
 ///
 /// `metadata` is what the model does not know of itself: its name and its tokenizer. Making the file
@@ -64,21 +73,34 @@ pub fn write_file(
     weights: WeightType,
     metadata: Metadata,
     path: &Path,
-) -> Result<()> {
+) -> Result<Stored> {
     let config = gpt.config();
     if n_tokens > config.vocab_size {
         let rows = config.vocab_size;
         let message = format!("{n_tokens} tokens, but the model has {rows} rows");
         return Err(ModelError::request(message));
     }
-    let mut keys = own_metadata(gpt, weights)?;
-    keys.extend(metadata);
     let entries = entries(gpt, n_tokens, weights)?;
+    let mut keys = own_metadata(gpt, mostly(&entries, weights))?;
+    keys.extend(metadata);
     let mut writer = Writer::create(path, &keys, &entries)?;
     for entry in &entries {
         writer.tensor(entry, &entry.values(gpt, n_tokens)?)?;
     }
-    writer.finish()
+    writer.finish()?;
+    let matrices = entries.iter().filter(|entry| entry.has_type_of_file());
+    let n_f16_instead = matrices.clone().filter(|entry| entry.weights() != weights).count();
+    Ok(Stored { n_matrices: matrices.count(), n_f16_instead })
+}
+
+/// The type of most of the weights in matrices: what the file is said to be.
+fn mostly(entries: &[Entry], asked: WeightType) -> WeightType {
+    let n_weights = |is_asked: bool| -> usize {
+        let matrices = entries.iter().filter(|entry| entry.has_type_of_file());
+        let such = matrices.filter(|entry| (entry.weights() == asked) == is_asked);
+        such.map(|entry| entry.shape.iter().product::<usize>()).sum()
+    };
+    if n_weights(true) >= n_weights(false) { asked } else { WeightType::F16 }
 }
 
 /// What the file says of the model.

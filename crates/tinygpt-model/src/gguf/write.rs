@@ -41,6 +41,16 @@ impl Entry {
         Self { name: name.to_owned(), from: from.to_owned(), shape: shape.to_vec(), weights }
     }
 
+    /// How it is stored.
+    pub(super) fn weights(&self) -> WeightType {
+        self.weights
+    }
+
+    /// Whether it is one of the matrices that the file's type is about.
+    pub(super) fn has_type_of_file(&self) -> bool {
+        self.shape.len() == 2 && self.from != "wpe.weight"
+    }
+
     /// GGUF's number of the type.
     fn type_id(&self) -> u32 {
         match self.weights {

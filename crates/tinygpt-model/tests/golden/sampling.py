@@ -3,8 +3,9 @@
     python sampling.py
 
 For each set of logits and each combination of settings: which tokens survive, with their probabilities, after the
-processors that `generate` itself puts together, in its order. The file in the repository was made with transformers
-5.23.0 and torch 2.15.0, in f32. Where equal tokens lie at the edge of top-p, which of them stay depends on torch's sort;
+processors that `generate` itself puts together, in its order. `logit_bias` is OpenAI's name for what transformers calls
+`sequence_bias`, here of single tokens. The file in the repository was made with transformers 5.24.0 and torch 2.15.0, in
+f32. Where equal tokens lie at the edge of top-p, which of them stay depends on torch's sort;
 such cases are marked `ties`, and there only the probabilities count.
 """
 
@@ -34,6 +35,12 @@ SETTINGS = [
     {"repetition_penalty": 1.2, "top_p": 0.6},
     {"repetition_penalty": 1.2, "temperature": 0.8, "top_k": 40, "top_p": 0.92, "min_p": 0.02},
     {"repetition_penalty": 2.0, "temperature": 1.4, "top_k": 9, "top_p": 0.97, "min_p": 0.1},
+    {"no_repeat_ngram_size": 1}, {"no_repeat_ngram_size": 2}, {"no_repeat_ngram_size": 3}, {"no_repeat_ngram_size": 9},
+    {"no_repeat_ngram_size": 2, "repetition_penalty": 1.3, "temperature": 0.7, "top_k": 8},
+    {"no_repeat_ngram_size": 3, "top_p": 0.7},
+    {"no_repeat_ngram_size": 1, "min_p": 0.05},
+    {"logit_bias": {"9": 4.5, "12": -100.0, "30": 2.0}},
+    {"logit_bias": {"9": 4.5, "5": -3.0}, "repetition_penalty": 1.5, "no_repeat_ngram_size": 2, "top_k": 10},
 ]
 
 
@@ -53,11 +60,15 @@ def logit_sets():
         ("peaked", peaked, [3, 3, 3, 17]),
         ("equal", equal, [0, 5, 6]),
         ("large", noise(1003, 2.5), list(range(0, 1003, 50))),
+        ("repeating", noise(65, 3.0), [5, 9, 12, 5, 9, 7, 30, 5, 9]),
     ]
 
 
 def processed(logits, text, settings):
     """The surviving tokens and their probabilities."""
+    settings = dict(settings)
+    if bias := settings.pop("logit_bias", None):
+        settings["sequence_bias"] = [[[int(token)], value] for token, value in bias.items()]
     # Whatever is not set is off.
     config = GenerationConfig(**({"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0} | settings))
     processors = MODEL._get_logits_processor(
@@ -84,11 +95,12 @@ def case(name, logits, text, settings):
     }
 
 
-def greedy(prompt, penalty):
+def greedy(prompt, penalty, ngram):
     out = MODEL.generate(
         torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), do_sample=False,
-        max_new_tokens=16 - len(prompt), repetition_penalty=penalty, eos_token_id=None, pad_token_id=0)
-    return {"prompt": prompt, "repetition_penalty": penalty, "tokens": out[0, len(prompt):].tolist()}
+        max_new_tokens=16 - len(prompt), repetition_penalty=penalty, no_repeat_ngram_size=ngram, eos_token_id=None,
+        pad_token_id=0)
+    return {"prompt": prompt, "repetition_penalty": penalty, "no_repeat_ngram_size": ngram, "tokens": out[0, len(prompt):].tolist()}
 
 
 if __name__ == "__main__":
@@ -97,13 +109,16 @@ if __name__ == "__main__":
     cases = [
         case(name, logits, text, settings)
         for name, logits, text in sets for settings in SETTINGS
-        # Of the large one only what cuts it down.
+        # Of the large one only what cuts it down; only one text repeats itself.
         if name != "large" or {"top_k", "top_p", "min_p"} & set(settings) and settings.get("top_k") != 5000
+        if name == "repeating" or not {"no_repeat_ngram_size", "logit_bias"} & set(settings)
     ]
     written = {
         "sets": [{"name": name, "logits": logits.tolist(), "text": text} for name, logits, text in sets],
         "cases": cases,
-        "greedy": [greedy(prompt, penalty) for prompt in ([7], [1, 2, 3], [50, 50, 9, 31]) for penalty in (1.0, 1.15, 1.7)],
+        "greedy": [
+            greedy(prompt, penalty, ngram) for prompt in ([7], [1, 2, 3], [50, 50, 9, 31])
+            for penalty, ngram in ((1.0, 0), (1.15, 0), (1.7, 0), (1.0, 1), (1.0, 2), (1.15, 3))],
     }
     lines = [f'"{key}": [\n' + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]"
              for key, rows in written.items()]

@@ -8,13 +8,18 @@ For each directory: every weight is used and none is missing, the logits of our 
 example `logits`, run through cargo) differ by at most 1e-4 from those of GPT2LMHeadModel, and
 greedy generation works. With --text the directory's tokenizer is loaded through AutoTokenizer,
 must give exactly our ids (the example `ids` of tinygpt-data), and must decode back to the text;
-its ids then replace the random ones. Needs torch and transformers; run with torch 2.15.0 and
-transformers 5.23.0.
+its ids then replace the random ones. Where there is a model card, as `sample --export hf` writes
+it, the code of the card is run as it stands, a text longer than the context is cut, and two texts
+of different lengths give the same continuations together as alone. Needs torch and transformers;
+run with torch 2.15.0 and transformers 5.24.0.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import pathlib
+import re
 import subprocess
 import warnings
 
@@ -43,6 +48,36 @@ def check_tokenizer(directory, text):
     assert tokenizer.eos_token == "<|endoftext|>", tokenizer.eos_token
     print(f"  {type(tokenizer).__name__}: {len(ids)} ids agree and decode to the text")
     return ids
+
+
+def check_card(directory):
+    """Runs the Python of the model card, then what people do next: long texts and several at once."""
+    [code] = re.findall(r"```python\n(.*?)```", (directory / "README.md").read_text(), re.DOTALL)
+    written = io.StringIO()
+    names = {}
+    with contextlib.chdir(directory), contextlib.redirect_stdout(written):
+        exec(compile(code, f"{directory}/README.md", "exec"), names)
+    text = written.getvalue()
+    assert len(text) > 1, "the card's code prints nothing"
+    print(f"  the card's code prints {text[:40]!r}...")
+
+    model, tokenizer = names["model"], names["tokenizer"]
+    context = model.config.n_positions
+    assert tokenizer.model_max_length == context, tokenizer.model_max_length
+    long = tokenizer("Once upon a time, " * 500, truncation=True, return_tensors="pt")
+    assert long["input_ids"].shape == (1, context), long["input_ids"].shape
+    with torch.no_grad():
+        model(**long)
+    texts = ["Once", "Once upon a"]
+    n_new = min(8, context - max(len(tokenizer(text)["input_ids"]) for text in texts))
+    made = []
+    for batch in ([texts[0]], [texts[1]], texts):
+        inputs = tokenizer(batch, padding=True, return_tensors="pt")
+        assert set(inputs) == {"input_ids", "attention_mask"}, set(inputs)
+        ids = model.generate(**inputs, max_new_tokens=n_new, do_sample=False)
+        made += ids[:, inputs["input_ids"].shape[1]:].tolist()
+    assert made[:2] == made[2:], made
+    print(f"  a long text is cut to {context} tokens; two texts are continued together as alone")
 
 
 def check(directory, text):
@@ -77,6 +112,8 @@ def check(directory, text):
     made = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=4,
                           do_sample=False)
     print(f"  generates: {made[0, prompt.shape[1]:].tolist()}")
+    if (directory / "README.md").exists():
+        check_card(directory)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ impl Path {
             gpt.use_composed_path();
         }
         gpt.set_threads(2);
+        gpt.set_decode_threads(2);
         gpt
     }
 }

@@ -148,7 +148,28 @@ fn smaller_types_are_as_near_as_they_can_be() {
 fn rows_that_do_not_divide_into_blocks_are_half_precision() {
     let gpt = model(24, true);
     let mut written = write(&gpt, 40, WeightType::Q8_0, Vec::new());
+    let file_type =
+        |written: &Written| written.content.metadata["general.file_type"].to_u32().unwrap();
     assert_eq!(written.read("blk.0.attn_qkv.weight").0, GgmlDType::F16);
+    // 4 · 24² of the 12 · 24² weights of a block are in 8 bits, and none of the table.
+    assert_eq!(file_type(&written), 1, "mostly f16");
+    for (n_embd, expected) in [(32, 7), (50, 1), (16, 1)] {
+        let written = write(&model(n_embd, true), 40, WeightType::Q8_0, Vec::new());
+        assert_eq!(file_type(&written), expected, "{n_embd}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (n_embd, weights, expected) in [
+        (24, WeightType::Q8_0, (9, 7)),
+        (50, WeightType::Q8_0, (9, 9)),
+        (32, WeightType::Q8_0, (9, 0)),
+        (50, WeightType::F16, (9, 0)),
+        (50, WeightType::F32, (9, 0)),
+    ] {
+        let path = dir.path().join("model.gguf");
+        let stored =
+            gguf::write_file(&model(n_embd, true), 40, weights, Vec::new(), &path).unwrap();
+        assert_eq!((stored.n_matrices, stored.n_f16_instead), expected, "{n_embd} {weights:?}");
+    }
     // 4 · 24 does.
     assert_eq!(written.read("blk.0.ffn_down.weight").0, GgmlDType::Q8_0);
 }

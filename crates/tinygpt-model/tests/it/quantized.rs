@@ -64,7 +64,7 @@ fn decoders_compute_with_the_same_rounded_weights_on_any_number_of_threads() {
     let expected = model.to_gpt().unwrap().logits(&ids(80, 70, 5), 1, 80).unwrap();
     let text = ids(80, 70, 5);
     for threads in 1..=4 {
-        model.set_threads(threads);
+        model.set_decode_threads(threads);
         // As short texts, as long ones, and as those between two lots.
         for read in [1, 31, 32, 33, 64, 75] {
             let mut decoder = model.decoder(2).unwrap();

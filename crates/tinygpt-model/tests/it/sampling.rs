@@ -1,5 +1,5 @@
 //! Against `transformers`: which tokens survive its logits processors and with what probabilities,
-//! and greedy texts with a repetition penalty. The numbers come from `tests/golden/sampling.py`.
+//! and greedy texts with a repetition penalty and without repeated n-grams. The numbers come from `tests/golden/sampling.py`.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -39,6 +39,7 @@ struct Case {
 struct Greedy {
     prompt: Vec<u32>,
     repetition_penalty: f32,
+    no_repeat_ngram_size: usize,
     tokens: Vec<u32>,
 }
 
@@ -50,6 +51,14 @@ fn expected() -> Expected {
 fn params(settings: &Map<String, Value>, vocab_used: usize) -> SamplingParams {
     let mut params = SamplingParams::new(1, vocab_used);
     for (key, value) in settings {
+        if let Some(biases) = value.as_object() {
+            assert_eq!(key, "logit_bias");
+            let bias = |(id, bias): (&String, &Value)| {
+                (id.parse().unwrap(), bias.as_f64().unwrap() as f32)
+            };
+            params.logit_bias = biases.iter().map(bias).collect();
+            continue;
+        }
         let number = value.as_f64().unwrap() as f32;
         match key.as_str() {
             "temperature" => params.temperature = number,
@@ -57,6 +66,7 @@ fn params(settings: &Map<String, Value>, vocab_used: usize) -> SamplingParams {
             "top_p" => params.top_p = number,
             "min_p" => params.min_p = number,
             "repetition_penalty" => params.repetition_penalty = number,
+            "no_repeat_ngram_size" => params.no_repeat_ngram_size = number as usize,
             other => panic!("what is {other}?"),
         }
     }
@@ -70,7 +80,7 @@ fn processed_logits_are_those_of_transformers() {
     for case in &expected.cases {
         let set = expected.sets.iter().find(|set| set.name == case.logits).unwrap();
         let mut sampler = Sampler::new(&params(&case.settings, set.logits.len()), 0);
-        sampler.see(&set.text);
+        sampler.see_prompt(&set.text);
         let what = format!("{} {:?}", case.logits, case.settings);
         let (ids, mut got): (Vec<u32>, Vec<f32>) =
             sampler.probabilities(&set.logits).unwrap().into_iter().unzip();
@@ -92,15 +102,18 @@ fn processed_logits_are_those_of_transformers() {
 fn greedy_texts_are_those_of_transformers() {
     for path in Path::BOTH {
         let gpt = golden_gpt("plain", path);
-        for Greedy { prompt, repetition_penalty, tokens } in expected().greedy {
+        for Greedy { prompt, repetition_penalty, no_repeat_ngram_size, tokens } in expected().greedy
+        {
             let params = SamplingParams {
                 temperature: 0.0,
                 repetition_penalty,
+                no_repeat_ngram_size,
                 ..SamplingParams::new(tokens.len(), 65)
             };
             let go_on = &mut |_, _| ControlFlow::Continue(());
             let made = generate(&gpt, &prompt, &params, 0..1, go_on).unwrap().remove(0);
-            assert_eq!(made.tokens, tokens, "{path:?} {prompt:?} {repetition_penalty}");
+            let what = format!("{prompt:?} {repetition_penalty} {no_repeat_ngram_size}");
+            assert_eq!(made.tokens, tokens, "{path:?} {what}");
         }
     }
 }

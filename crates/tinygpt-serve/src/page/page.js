@@ -3,7 +3,10 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const SLIDERS = ["temperature", "max_tokens", "n", "top_k", "top_p", "min_p", "repetition_penalty"];
+const SLIDERS = [
+  "temperature", "max_tokens", "n", "top_k", "top_p", "min_p", "repetition_penalty",
+  "presence_penalty", "frequency_penalty", "no_repeat_ngram_size",
+];
 const MAX_SEED = 2147483647;
 // The likeliest tokens are left plain, the least likely are the most coloured.
 const LEVELS = [0.9, 0.5, 0.2, 0.05];
@@ -46,12 +49,19 @@ function toFragment() {
   history.replaceState(null, "", `#${values}`);
 }
 
+/** Takes over what the address holds; a link with a seed is a text, which is written at once. */
 function fromFragment() {
   const values = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   if (Object.keys(values).length === 0) return;
   setControls(values);
-  // A shared seed is meant.
   $("keep").checked = values.seed !== undefined;
+  if (values.seed !== undefined) write();
+}
+
+/** The line break, tab or backslash that an escape stands for. */
+function unescape(text) {
+  const meant = { n: "\n", r: "\r", t: "\t", "\\": "\\" };
+  return text.replace(/\\([nrt\\])/g, (_, letter) => meant[letter]);
 }
 
 function request() {
@@ -60,7 +70,7 @@ function request() {
   }
   const body = { prompt: $("prompt").value, seed: Number($("seed").value) };
   for (const name of SLIDERS) body[name] = Number($(name).value);
-  if ($("stop-text").value) body.stop = $("stop-text").value;
+  if ($("stop-text").value) body.stop = unescape($("stop-text").value);
   return { ...body, logprobs: 5, stream: true };
 }
 
@@ -69,6 +79,7 @@ function request() {
 /** One of the texts side by side. */
 class Text {
   constructor(index, prompt) {
+    this.text = prompt; // Prompt and all that was written.
     this.tokens = 0;
     this.begun = performance.now();
     this.offset = null; // Characters so far, counted as the server does.
@@ -79,9 +90,35 @@ class Text {
     const copy = element("button", { class: "plain small", type: "button" }, "Copy");
     copy.setAttribute("aria-label", `Copy text ${index + 1}`);
     copy.addEventListener("click", () => this.copy(copy));
-    this.note = element("footer", { class: "quiet" });
+    this.note = element("p", { class: "quiet" });
+    this.more = element("button", { class: "plain small", type: "button", hidden: "" }, "Continue");
+    this.more.setAttribute("aria-label", `Continue text ${index + 1}`);
+    this.more.addEventListener("click", () => continueText(this, this.text));
     this.article = element("article", { class: "panel text writing" },
-      element("header", {}, element("h2", {}, `Text ${index + 1}`), copy), this.body, this.note);
+      element("header", {}, element("h2", {}, `Text ${index + 1}`), copy), this.body,
+      element("footer", {}, this.note, this.more));
+  }
+
+  /** Goes back to what was written before `span`, adds `text`, and is ready for what follows. */
+  resume(span, text) {
+    if (span) {
+      // The space before the word stands outside of it.
+      while (this.body.lastChild !== span) this.body.lastChild.remove();
+      span.remove();
+      const last = this.body.lastChild;
+      if (last?.nodeType === Node.TEXT_NODE && span.told.space) {
+        last.data = last.data.slice(0, last.data.length - span.told.space.length);
+      }
+      this.text = span.told.before;
+    }
+    if (text) this.body.append(element("span", { class: "given" }, text));
+    this.text += text;
+    this.tokens = 0;
+    this.offset = null;
+    this.begun = performance.now();
+    this.article.classList.add("writing");
+    this.note.textContent = "";
+    this.more.hidden = true;
   }
 
   /** Adds a piece: its text, cut at its tokens' offsets. */
@@ -97,19 +134,29 @@ class Text {
       // The space before a word stays plain: at the end of a line it would be a coloured rest.
       const space = /^ +(?=\S)/.exec(text)?.[0] || "";
       const word = text.slice(space.length);
-      this.body.append(space, this.token(word, Math.exp(token_logprobs[i]), tokens[i], top_logprobs[i]));
+      const told = {
+        name: tokens[i], probability: Math.exp(token_logprobs[i]), top: top_logprobs[i], space,
+        before: this.text,
+      };
+      if (space) this.body.append(space);
+      this.body.append(this.token(word, told));
+      this.text += text;
     });
-    if (tokens.length === 0 && choice.text) this.body.append(choice.text);
+    if (tokens.length === 0 && choice.text) {
+      this.body.append(choice.text);
+      this.text += choice.text;
+    }
     this.offset = begin + characters.length;
     this.tokens += tokens.length;
     if (choice.finish_reason) this.end(choice.finish_reason);
   }
 
-  token(text, probability, name, top) {
-    const level = LEVELS.findIndex((least) => probability >= least);
+  token(text, told) {
+    const level = LEVELS.findIndex((least) => told.probability >= least);
     const span = element("span", { class: `token l${level < 0 ? LEVELS.length : level}` }, text);
     span.tabIndex = this.body.querySelector(".token") ? -1 : 0;
-    span.told = { name, probability, top };
+    span.told = told;
+    span.owner = this;
     return span;
   }
 
@@ -117,8 +164,9 @@ class Text {
     this.article.classList.remove("writing");
     const seconds = (performance.now() - this.begun) / 1000;
     const speed = Math.round(this.tokens / Math.max(seconds, 0.001)).toLocaleString("en");
-    const why = { stop: "The model ended it", length: "As long as was asked for" }[reason] || reason;
-    this.note.textContent = `${why}. ${this.tokens} tokens, ${speed} a second.`;
+    const why = { stop: "End of text", length: "Length reached" }[reason] || reason;
+    this.note.textContent = `${why} · ${this.tokens} tokens · ${speed} tokens/s`;
+    this.more.hidden = false;
   }
 
   async copy(button) {
@@ -142,17 +190,39 @@ function visible(name) {
 
 function percent(probability) {
   const value = 100 * probability;
-  return value >= 0.1 ? `${value.toFixed(value < 10 ? 1 : 0)} %` : "< 0.1 %";
+  return value >= 0.1 ? `${value.toFixed(value < 10 ? 1 : 0)}%` : "< 0.1%";
+}
+
+let pinned = null; // The token whose alternatives stay and can be chosen.
+
+/** An alternative: a button if the text can continue with it. */
+function alternative(span, name) {
+  const shown = visible(name);
+  // The end of a document and parts of characters are no text.
+  const isText = name !== "<|endoftext|>" && !name.startsWith("bytes:\\x");
+  if (span !== pinned || !isText) return shown;
+  const button = element("button", { type: "button" }, shown);
+  button.setAttribute("aria-label", `Continue with ${shown}`);
+  button.addEventListener("click", () => {
+    const { owner, told } = span;
+    hideTip();
+    owner.resume(span, name);
+    continueText(owner, told.before + name);
+  });
+  return button;
 }
 
 function showTip(span) {
   const { name, probability, top } = span.told;
   const rows = Object.entries(top).map(([other, logprob]) => element(
     "tr", { class: other === name ? "chosen" : "" },
-    element("td", {}, visible(other)), element("td", {}, percent(Math.exp(logprob)))));
+    element("td", {}, alternative(span, other)),
+    element("td", {}, percent(Math.exp(logprob)))));
   const tip = $("tip");
-  tip.replaceChildren(element("p", {}, `“${visible(name)}” had ${percent(probability)}`),
+  tip.replaceChildren(
+    element("p", {}, `“${visible(name)}”: probability ${percent(probability)} at temperature 1`),
     element("table", {}, element("tbody", {}, ...rows)));
+  tip.classList.toggle("pinned", span === pinned);
   tip.hidden = false;
   const box = span.getClientRects()[0];
   const left = Math.min(Math.max(box.left, 8), innerWidth - tip.offsetWidth - 8);
@@ -164,7 +234,14 @@ function showTip(span) {
 }
 
 function hideTip() {
+  pinned = null;
   $("tip").hidden = true;
+}
+
+/** Lets the alternatives of a token stay until another place is clicked. */
+function pinTip(span) {
+  pinned = span;
+  showTip(span);
 }
 
 function tokenOf(event) {
@@ -176,6 +253,12 @@ function walk(event) {
   const token = tokenOf(event);
   if (!token) return;
   if (event.key === "Escape") return hideTip();
+  if (event.key === "Enter") {
+    event.preventDefault();
+    pinTip(token);
+    $("tip").querySelector("button")?.focus();
+    return undefined;
+  }
   const tokens = Array.from(token.parentElement.querySelectorAll(".token"));
   const place = tokens.indexOf(token);
   const goal = {
@@ -214,33 +297,56 @@ async function faultOf(response) {
   }
 }
 
-async function stream(texts, controller) {
+/** What there is to know of the prompt. */
+function showWarnings(warnings) {
+  const items = warnings.map((warning) => element("p", {}, `Note: ${warning}.`));
+  $("warnings").append(...items);
+  $("warnings").hidden = $("warnings").childElementCount === 0;
+}
+
+async function stream(texts, body, controller) {
   const response = await fetch("/v1/completions", {
-    method: "POST", headers: headers(), body: JSON.stringify(request()), signal: controller.signal,
+    method: "POST", headers: headers(), body: JSON.stringify(body), signal: controller.signal,
   });
-  toFragment();
   if (response.status === 401) $("key-form").hidden = false;
   if (!response.ok) throw new Error(await faultOf(response));
   for await (const object of events(response)) {
     if (object.error) throw new Error(object.error.message);
+    if (object.warnings) showWarnings(object.warnings);
     for (const choice of object.choices) texts[choice.index].add(choice);
   }
 }
 
-async function write() {
+/** Writes new texts from the prompt. */
+function write() {
+  const texts = Array.from({ length: Number($("n").value) }, (_, i) => new Text(i, $("prompt").value));
+  $("texts").replaceChildren(...texts.map((text) => text.article));
+  const body = request();
+  toFragment();
+  return writeInto(texts, body);
+}
+
+/** Continues one of the texts after `prompt`, which is what it shows. */
+function continueText(text, prompt) {
+  if (!text.article.classList.contains("writing")) text.resume(null, "");
+  return writeInto([text], { ...request(), prompt, n: 1 });
+}
+
+async function writeInto(texts, body) {
   if (writing) writing.abort();
   const controller = new AbortController();
   writing = controller;
-  const texts = Array.from({ length: Number($("n").value) }, (_, i) => new Text(i, $("prompt").value));
-  $("texts").replaceChildren(...texts.map((text) => text.article));
+  for (const text of texts) text.controller = controller;
   $("legend").hidden = false;
   $("fault").hidden = true;
+  $("warnings").replaceChildren();
+  $("warnings").hidden = true;
   $("stop").disabled = false;
   $("status").textContent = "Writing …";
   hideTip();
   let word = "Done.";
   try {
-    await stream(texts, controller);
+    await stream(texts, body, controller);
   } catch (error) {
     if (controller.signal.aborted) {
       word = "Stopped.";
@@ -251,7 +357,8 @@ async function write() {
     }
   }
   for (const text of texts) {
-    if (text.article.classList.contains("writing")) text.end(word ? "Stopped here" : "Broken off");
+    const isOurs = text.controller === controller && text.article.classList.contains("writing");
+    if (isOurs) text.end(word ? "Stopped here" : "Broken off");
   }
   if (writing !== controller) return; // Another has begun.
   writing = null;
@@ -316,8 +423,8 @@ function showCard(card) {
   const facts = {
     Weights: count(card.n_params),
     Shape: heads,
-    Sees: `${card.block_size.toLocaleString("en")} tokens at a time`,
-    Tokens: `${card.vocab_size.toLocaleString("en")} ${card.tokens}`,
+    Context: `${card.block_size.toLocaleString("en")} tokens`,
+    Vocabulary: `${card.vocab_size.toLocaleString("en")} ${card.tokens}`,
     Dataset: card.dataset,
     Updates: card.n_iters?.toLocaleString("en"),
     "Validation loss": last && `${last[1].toFixed(3)} nats a token`,
@@ -361,11 +468,28 @@ function start() {
     open();
   });
   const texts = $("texts");
-  for (const name of ["pointerover", "focusin", "click"]) {
-    texts.addEventListener(name, (event) => { const token = tokenOf(event); if (token) showTip(token); });
+  for (const name of ["pointerover", "focusin"]) {
+    texts.addEventListener(name, (event) => {
+      const token = tokenOf(event);
+      if (event.type === "focusin" && token !== pinned) pinned = null;
+      if (token && !pinned) showTip(token);
+    });
   }
-  for (const name of ["pointerout", "focusout"]) texts.addEventListener(name, hideTip);
+  for (const name of ["pointerout", "focusout"]) {
+    texts.addEventListener(name, () => { if (!pinned) hideTip(); });
+  }
+  document.addEventListener("click", (event) => {
+    const token = tokenOf(event);
+    if (token) pinTip(token);
+    else if (!$("tip").contains(event.target)) hideTip();
+  });
   texts.addEventListener("keydown", walk);
+  $("tip").addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    const token = pinned;
+    hideTip();
+    token?.focus();
+  });
   addEventListener("hashchange", fromFragment);
   open().catch((error) => {
     $("fault").textContent = `The server cannot be reached: ${error.message}`;

@@ -1,5 +1,5 @@
-// Uses the page as people do: types, reads along, stops, looks at what else might have come, by
-// mouse, by keyboard and on a phone; shares a link; and lets axe-core look for barriers.
+// Uses the page as people do: types, reads along, stops, looks at the alternatives of a token, by mouse, by
+// keyboard and on a phone; continues with one of them; shares a link; and lets axe-core look for barriers.
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -69,6 +69,43 @@ async function open(browser, origin, options, path = "/") {
   return page;
 }
 
+/** Chooses an alternative of a token, then lets the finished text grow. */
+async function continueWith(page, options, token) {
+  const body = page.locator(".text .body").first();
+  const target = page.locator(".text").first().locator(".token.l2, .token.l3, .token.l4").first();
+  const before = await target.evaluate((span) => span.told.before);
+  if (options.hasTouch) {
+    await target.tap();
+  } else {
+    await target.focus();
+    await page.keyboard.press("Enter");
+  }
+  const button = page.locator("#tip button").first();
+  await button.waitFor();
+  const label = await button.getAttribute("aria-label");
+  const chosen = label.replace("Continue with ", "").replaceAll("·", " ").replaceAll("↵", "\n");
+  await page.screenshot({ path: `${shots}/alternatives-${options.viewport.width}.png` });
+  await button.click();
+  await status(page, "Done.");
+  const text = await body.textContent();
+  check(text.startsWith(before + chosen) && text.length > (before + chosen).length,
+    `a text continues with the alternative “${chosen}”`);
+  // The mouse may rest on another token now, whose alternatives are shown, but not pinned.
+  check(await page.locator("#tip.pinned").isHidden(), "the alternatives are closed");
+  await page.getByRole("button", { name: "Continue text 1" }).click();
+  await status(page, "Done.");
+  const longer = await body.textContent();
+  check(longer.startsWith(text) && longer.length >= text.length, "a finished text is continued");
+}
+
+/** Writes after a prompt and expects a note on it. */
+async function noteOf(page, prompt, part) {
+  await page.locator("#prompt").fill(prompt);
+  await writeAll(page, { max_tokens: 10, n: 1 });
+  const notes = await page.locator("#warnings").textContent();
+  check(notes.includes(part), `a note says: ${notes}`);
+}
+
 async function visit(browser, origin, name, options) {
   console.log(name);
   const page = await open(browser, origin, options);
@@ -114,13 +151,19 @@ async function visit(browser, origin, name, options) {
   check(await page.locator("#tip p").textContent() !== first, "the arrow keys walk through tokens");
   await page.keyboard.press("Escape");
   check(await page.locator("#tip").isHidden(), "Escape closes the alternatives");
+  const address = new URL(page.url()).hash;
+  await continueWith(page, options, token);
+  await noteOf(page, "One day, a fox ".repeat(100), "sees the last");
+  await page.evaluate(() => document.querySelectorAll("details").forEach((it) => { it.open = true; }));
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-  check(wide <= 0, "nothing is wider than the screen");
+  check(wide <= 0, "nothing is wider than the screen, with everything open");
+  await page.screenshot({ path: `${shots}/${name}-open.png`, fullPage: true });
+  await barriers(page, "with everything open");
 
-  const shared = await open(browser, origin, options, new URL(page.url()).hash.replace(/^/, "/"));
-  await shared.getByRole("button", { name: "Write" }).click();
+  const shared = await open(browser, origin, options, `/${address}`);
   await status(shared, "Done.");
-  check(JSON.stringify(await texts(shared)) === JSON.stringify(written), "a link gives the same texts");
+  check(JSON.stringify(await texts(shared)) === JSON.stringify(written),
+    "a link gives the same texts, at once");
   for (const visited of [page, shared]) {
     check(visited.faults.length === 0, `nothing went wrong on the page ${visited.faults}`);
     await visited.context().close();
@@ -131,10 +174,13 @@ const { server, origin } = await serve();
 let browser;
 try {
   browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
-  const desktop = { viewport: { width: 1200, height: 860 } };
+  const desktop = { viewport: { width: 1280, height: 860 } };
+  const tablet = { viewport: { width: 1000, height: 860 } };
   const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
   await visit(browser, origin, "desktop-light", { ...desktop, colorScheme: "light" });
   await visit(browser, origin, "desktop-dark", { ...desktop, colorScheme: "dark" });
+  await visit(browser, origin, "tablet-light", { ...tablet, colorScheme: "light" });
+  await visit(browser, origin, "tablet-dark", { ...tablet, colorScheme: "dark" });
   await visit(browser, origin, "phone-light", { ...phone, colorScheme: "light" });
   await visit(browser, origin, "phone-dark", { ...phone, colorScheme: "dark" });
 } finally {

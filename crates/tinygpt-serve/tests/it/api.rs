@@ -154,6 +154,52 @@ fn a_seed_gives_the_same_text_and_none_gives_another() {
 }
 
 #[test]
+fn what_there_is_to_know_of_a_prompt_is_sent_once_with_the_text() {
+    let world = world();
+    let long = "the owl ".repeat(40);
+    let mut body = json!({"prompt": long, "max_tokens": 5, "seed": 1});
+    let whole = world.complete(&body).json();
+    let warnings = whole["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 2, "{whole}");
+    assert!(warnings[0].as_str().unwrap().ends_with("the model sees the last 32"), "{whole}");
+    assert!(warnings[1].as_str().unwrap().contains("ends in a space"), "{whole}");
+    body["stream"] = json!(true);
+    let (events, _) = world.complete(&body).events();
+    let sent: Vec<&Value> = events.iter().filter_map(|event| event.get("warnings")).collect();
+    assert_eq!(sent, [&whole["warnings"]]);
+    let plain = world.complete(&json!({"prompt": "the owl", "max_tokens": 1})).json();
+    assert!(plain.get("warnings").is_none(), "{plain}");
+}
+
+#[test]
+fn biases_and_penalties_reach_the_text() {
+    let world = world();
+    let ids = served().tokenizer.encode("the").unwrap();
+    let body = |more: Value| {
+        let mut body = json!({"prompt": "the owl", "max_completion_tokens": 12, "seed": 1,
+            "temperature": 0, "logprobs": 0});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let tokens = |more: Value| -> Vec<String> {
+        let object = world.complete(&body(more)).json();
+        let tokens = &object["choices"][0]["logprobs"]["tokens"];
+        serde_json::from_value(tokens.clone()).unwrap_or_else(|_| panic!("{object}"))
+    };
+    let forced = tokens(json!({"logit_bias": {ids[0].to_string(): 100}}));
+    assert!(forced.len() == 12 && forced.iter().all(|token| *token == forced[0]), "{forced:?}");
+    let bias = json!({ids[0].to_string(): 1.5});
+    for more in [
+        json!({"logit_bias": bias, "frequency_penalty": 2}),
+        json!({"logit_bias": bias, "presence_penalty": 2}),
+        json!({"logit_bias": bias, "no_repeat_ngram_size": 2}),
+    ] {
+        let changed = tokens(more.clone());
+        assert!(changed.iter().any(|token| *token != changed[0]), "{more}: {changed:?}");
+    }
+}
+
+#[test]
 fn the_prompt_may_be_token_ids_or_nothing() {
     let world = world();
     let ids = served().tokenizer.encode("the owl").unwrap();
@@ -176,6 +222,16 @@ fn models_are_listed_and_the_page_is_there() {
     assert_eq!((&models["object"], &models["data"][0]["id"]), (&json!("list"), &json!(MODEL)));
     assert_eq!(world.get("/v1/models/tiny").json()["id"], MODEL);
     assert_eq!(world.get("/v1/models/other").json()["error"]["code"], "model_not_found");
+    // However long the name that is asked for, the answer quotes little of it.
+    let name = "long".repeat(5_000);
+    for answer in [
+        world.get(&format!("/v1/models/{name}")),
+        world.get(&format!("/{name}")),
+        world.complete(&json!({"model": name})),
+        world.complete(&json!({name.as_str(): 1})),
+    ] {
+        assert!(answer.status >= 400 && answer.body.len() < 400, "{}", answer.body.len());
+    }
     assert_eq!(world.get("/health").json(), json!({"status": "ok"}));
     assert_eq!(world.get("/card").json()["name"], MODEL);
     for (path, kind) in [

@@ -141,7 +141,7 @@ impl Trainer {
 
     fn write_files(&self, dir: &Path) -> Result<(), TrainError> {
         hf::write_dir(&self.gpt, dir, &self.special)?;
-        self.prepared.tokenizer.save(dir)?;
+        self.prepared.tokenizer.save_with_model(dir, self.gpt.config().block_size)?;
         let params = self.gpt.params();
         checkpoint::write_moments(&dir.join(OPTIMIZER_FILE), params, self.optimizer.moments())?;
         self.state().write(&dir.join(STATE_FILE))

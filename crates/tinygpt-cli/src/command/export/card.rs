@@ -12,6 +12,7 @@ use tinygpt_train::metrics::{self, Line};
 use tinygpt_train::{EvalRecord, InitFrom, TrainConfig};
 
 use super::Opened;
+use super::example::{Example, MAX_NEW_TOKENS};
 use crate::terminal::grouped;
 
 /// Name of the card in a model's directory.
@@ -22,6 +23,7 @@ pub(super) struct Card {
     /// What the model is called: its dataset's name, else its directory's.
     pub(super) name: String,
     shape: String,
+    usage: String,
     /// The rest is known of checkpoints of our own only.
     state: Option<State>,
     meta: Option<Meta>,
@@ -43,7 +45,7 @@ impl Card {
         let last = || opened.dir.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = config.map(|config| config.dataset_name.clone()).or_else(last);
         let name = name.unwrap_or_else(|| "model".to_owned());
-        Ok(Self { name, shape: shape(opened), state, meta, recipe, eval })
+        Ok(Self { name, shape: shape(opened), usage: usage(opened), state, meta, recipe, eval })
     }
 
     /// The whole file.
@@ -52,7 +54,7 @@ impl Card {
         let version = env!("CARGO_PKG_VERSION");
         text += &format!(
             "\n# {}\n\nA GPT-2 written by TinyGPT {version}.\n\n{}\n{}",
-            self.name, self.shape, USE
+            self.name, self.shape, self.usage
         );
         if let Some(state) = &self.state {
             text += &self.data(state);
@@ -176,17 +178,29 @@ fn shape(opened: &Opened<Gpt>) -> String {
     )
 }
 
-const USE: &str = "
+/// Python that loads the model from its directory and continues the prompt, as far as the context reaches:
+/// GPT-2 in `transformers` cannot go beyond it.
+fn usage(opened: &Opened<Gpt>) -> String {
+    let mut text = "
 ```python
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 model = GPT2LMHeadModel.from_pretrained(\".\")
 tokenizer = AutoTokenizer.from_pretrained(\".\")
-inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")
-ids = model.generate(inputs[\"input_ids\"], max_new_tokens=200, do_sample=True, temperature=0.8)
+"
+    .to_owned();
+    if let Some(example) = Example::of(opened) {
+        text += &format!(
+            "inputs = tokenizer({}, return_tensors=\"pt\")
+room = model.config.n_positions - inputs[\"input_ids\"].shape[1]
+ids = model.generate(**inputs, max_new_tokens=min({MAX_NEW_TOKENS}, room), do_sample=True, temperature=0.8)
 print(tokenizer.decode(ids[0]))
-```
-";
+",
+            serde_json::Value::from(example.prompt)
+        );
+    }
+    text + "```\n"
+}
 
 fn training(state: &State) -> String {
     let config = &state.config;

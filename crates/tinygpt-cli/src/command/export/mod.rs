@@ -5,6 +5,7 @@
 //! said beside this file.
 
 mod card;
+mod example;
 mod vocabulary;
 
 use std::fs;
@@ -12,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::{CONFIG_FILE_NAME, FILE_NAME};
+use tinygpt_model::Gpt;
 use tinygpt_model::gguf::{self, Metadata, Value, WeightType};
 use tinygpt_model::hf;
-use tinygpt_model::{Gpt, ModelConfig};
 use tinygpt_train::checkpoint::durable;
 
 use super::sample::Opened;
@@ -101,7 +102,7 @@ pub(super) fn write(export: &Export, opened: &Opened<Gpt>) -> Result<Ended> {
         return Err(error).with_context(|| format!("cannot write {}", path.display()));
     }
     say(&format!("written: {}", path.display()));
-    say(&next(export, opened.model.config()));
+    say(&next(export, opened));
     Ok(Ended::Done)
 }
 
@@ -148,25 +149,44 @@ fn write_gguf(opened: &Opened<Gpt>, weights: WeightType, part: &Path) -> Result<
     let name = card::Card::of(opened)?.name;
     let mut metadata: Metadata = vec![("general.name".to_owned(), Value::String(name))];
     metadata.extend(vocabulary::metadata(&tokenizer.vocabulary()?, *special)?);
-    Ok(gguf::write_file(gpt, tokenizer.vocab_size(), weights, metadata, part)?)
+    let n_tokens = tokenizer.vocab_size();
+    let stored = gguf::write_file(gpt, n_tokens, weights, metadata, part)?;
+    if stored.n_f16_instead > 0 {
+        say(&format!(
+            "note: {} of {} matrices are stored as f16, since q8_0 needs rows of a multiple of 32 \
+             and n_embd is {}",
+            stored.n_f16_instead,
+            stored.n_matrices,
+            gpt.config().n_embd
+        ));
+    }
+    Ok(())
 }
 
 fn write_hf(opened: &Opened<Gpt>, part: &Path) -> Result<()> {
     fs::create_dir(part).with_context(|| format!("cannot create {}", part.display()))?;
     hf::write_dir(&opened.model, part, &opened.special)?;
-    opened.tokenizer.save(part)?;
+    opened.tokenizer.save_with_model(part, opened.model.config().block_size)?;
     let text = card::Card::of(opened)?.text();
     fs::write(part.join(card::FILE_NAME), text).context("cannot write the model card")
 }
 
 /// How the other program takes it.
-fn next(export: &Export, config: &ModelConfig) -> String {
+fn next(export: &Export, opened: &Opened<Gpt>) -> String {
     let path = export.path.display();
     match export.format {
-        ExportFormat::Gguf(_) => format!(
-            "run it: llama-completion -m {path} -c {} -no-cnv -p \"Once upon a time\" -n 200",
-            config.block_size
-        ),
+        ExportFormat::Gguf(_) => {
+            let context = opened.model.config().block_size;
+            let run = format!("run it: llama-completion -m {path} -c {context} -no-cnv");
+            match example::Example::of(opened) {
+                // A prompt that needs no quoting but this.
+                Some(example) if !example.prompt.contains('\n') => {
+                    format!("{run} -p \"{}\" -n {}", example.prompt, example.n_new)
+                }
+                Some(example) => format!("{run} -p \"…\" -n {}", example.n_new),
+                None => run,
+            }
+        }
         ExportFormat::Hf => {
             format!("load it: GPT2LMHeadModel.from_pretrained(\"{path}\"); README.md is its card")
         }

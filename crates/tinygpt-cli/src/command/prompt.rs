@@ -1,0 +1,221 @@
+//! The prompt: read from where `--start` says, and what a person should know of it before the model
+//! continues it.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+
+use anyhow::{Context as _, Result};
+use tinygpt_data::{DataError, Encoding, Meta, TokenStream, Tokenizer};
+use tinygpt_model::Model;
+use tinygpt_train::checkpoint;
+
+use super::sample::Opened;
+use crate::options::Start;
+use crate::terminal::say;
+use crate::usage::UsageError;
+
+/// A prompt that was read; what of it counts depends on the tokenizer.
+#[derive(Debug)]
+pub(super) enum Prompt {
+    /// The start of a document.
+    None,
+    /// A text as it was typed.
+    Typed(String),
+    /// The text of a file or of standard input.
+    File(String),
+}
+
+/// Reads the prompt.
+///
+/// # Errors
+/// A file that cannot be read or is not UTF-8.
+pub(super) fn read(start: &Start) -> Result<Prompt> {
+    let (name, bytes) = match start {
+        Start::Document => return Ok(Prompt::None),
+        Start::Text(text) => {
+            note_mistakes(text);
+            return Ok(Prompt::Typed(text.clone()));
+        }
+        Start::File(path) => (format!("the prompt FILE:{}", path.display()), std::fs::read(path)),
+        Start::Stdin => {
+            let mut bytes = Vec::new();
+            let read = std::io::stdin().lock().read_to_end(&mut bytes);
+            ("the prompt from standard input".to_owned(), read.map(|_| bytes))
+        }
+    };
+    let bytes = bytes.with_context(|| format!("cannot read {name}"))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| UsageError::not_utf8(name, &error.utf8_error()))?;
+    Ok(Prompt::File(text))
+}
+
+/// Points out what looks like more than the text that it is.
+fn note_mistakes(text: &str) {
+    if !text.contains('\n') && (text.contains("\\n") || text.contains("\\t")) {
+        say("note: `\\n` and `\\t` in --start are two characters each; for a real newline use \
+             --start $'…' in bash or zsh, or FILE:path");
+    }
+    let path = text.split_at_checked(5).filter(|(prefix, _)| prefix.eq_ignore_ascii_case("file:"));
+    if path.is_some_and(|(_, path)| std::path::Path::new(path).is_file()) {
+        say("note: --start is used as text; to read that file, write FILE: in capitals");
+    }
+}
+
+impl Prompt {
+    /// The text for the model of this tokenizer; `None` for the start of a document.
+    pub(super) fn text(self, tokenizer: &Tokenizer) -> Option<String> {
+        let text = match self {
+            Self::None => return None,
+            Self::Typed(text) => text,
+            Self::File(text) => tokenizer.prompt_of_file(&text),
+        };
+        Some(text).filter(|text| !text.is_empty())
+    }
+}
+
+/// The largest training split that is searched for the tokens of a prompt.
+const MAX_SEARCHED: u64 = 20_000_000;
+
+/// How many tokens are read at a time.
+const CHUNK: usize = 1 << 16;
+
+/// The most characters that a note quotes.
+const MAX_QUOTED: usize = 5;
+
+/// Which tokens a model saw in training, as far as that is known.
+#[derive(Debug)]
+pub(super) struct Seen(Option<Vec<bool>>);
+
+impl Seen {
+    /// What the training data shows, if it is still there and small enough to look through.
+    ///
+    /// Between characters the vocabulary says it all. A tokenizer from elsewhere has tokens that the model
+    /// may know from elsewhere, too.
+    pub(super) fn of(opened: &Opened<Box<dyn Model>>) -> Self {
+        let is_bpe = opened.tokenizer.encoding() == Encoding::Bpe;
+        Self(Some(()).filter(|()| is_bpe).and_then(|()| {
+            let state = checkpoint::state_of(&opened.dir).ok()??;
+            let config = &state.config;
+            let meta = Meta::find(&config.data_dir, &config.dataset_name, &state.data_fingerprint)?;
+            let is_own = meta.settings.tokenizer.is_none();
+            if !is_own || meta.train.n_tokens > MAX_SEARCHED {
+                return None;
+            }
+            seen(&meta.open_train(&config.data_dir).ok()?, opened.tokenizer.vocab_size()).ok()
+        }))
+    }
+
+    /// Prints a note for each thing about a prompt that makes the text after it worse than it could be.
+    ///
+    /// # Errors
+    /// Ids of another tokenizer.
+    pub(super) fn say_notes(
+        &self,
+        (tokenizer, context): (&Tokenizer, usize),
+        text: &str,
+        ids: &[u32],
+    ) -> Result<(), DataError> {
+        for note in tokenizer.prompt_notes(text, ids, context) {
+            say(&format!("note: {note}"));
+        }
+        let unseen = self.unseen(tokenizer, text, ids)?;
+        let mut examples: Vec<char> = Vec::new();
+        for c in &unseen {
+            if examples.len() < MAX_QUOTED && !examples.contains(c) {
+                examples.push(*c);
+            }
+        }
+        if !examples.is_empty() {
+            let quoted: Vec<String> =
+                examples.iter().map(|c| format!("\"{}\"", c.escape_debug())).collect();
+            let subject = match unseen.len() {
+                1 => "1 character of the prompt is".to_owned(),
+                n => format!("{n} characters of the prompt are"),
+            };
+            say(&format!(
+                "note: {subject} not in the training text ({}): the model has learned nothing \
+                 about that",
+                quoted.join(", ")
+            ));
+        }
+        Ok(())
+    }
+
+    /// The characters of the prompt that the training text does not have, as often as they are there.
+    fn unseen(
+        &self,
+        tokenizer: &Tokenizer,
+        text: &str,
+        ids: &[u32],
+    ) -> Result<Vec<char>, DataError> {
+        let Self(Some(seen)) = self else { return Ok(Vec::new()) };
+        let is_seen = |id: u32| seen.get(id as usize) == Some(&true);
+        // Characters of whose bytes some belong to a token that was never seen.
+        let (mut doubtful, mut chars) = (Vec::new(), text.char_indices().peekable());
+        let mut end = 0;
+        for &id in ids {
+            end += tokenizer.bytes_of(id)?.len();
+            let is_new = id != tokenizer.eot_id() && !is_seen(id);
+            while let Some((at, c)) = chars.next_if(|(at, _)| *at < end) {
+                doubtful.push((at + c.len_utf8(), c, is_new));
+            }
+            // A token that only continues a character counts for it, too.
+            if let Some((char_end, _, is_new_char)) = doubtful.last_mut()
+                && *char_end >= end
+            {
+                *is_new_char |= is_new;
+            }
+        }
+        let mut unseen: Vec<char> =
+            doubtful.into_iter().filter(|(.., is_new)| *is_new).map(|(_, c, _)| c).collect();
+        if unseen.is_empty() {
+            return Ok(unseen);
+        }
+        let mut known = BTreeSet::new();
+        for id in (0..tokenizer.vocab_size() as u32).filter(|id| is_seen(*id)) {
+            known.extend(String::from_utf8_lossy(tokenizer.bytes_of(id)?).chars());
+        }
+        unseen.retain(|c| !known.contains(c));
+        Ok(unseen)
+    }
+}
+
+/// Which ids of a vocabulary are in the stream.
+fn seen(stream: &TokenStream, vocab_size: usize) -> Result<Vec<bool>, DataError> {
+    let mut seen = vec![false; vocab_size];
+    let mut ids = vec![0; CHUNK];
+    for start in (0..stream.len()).step_by(CHUNK) {
+        let ids = &mut ids[..CHUNK.min(stream.len() - start)];
+        stream.read(start, ids)?;
+        for id in ids {
+            if let Some(seen) = seen.get_mut(*id as usize) {
+                *seen = true;
+            }
+        }
+    }
+    Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn characters_that_training_never_had_are_found() {
+        let text = "the owl and the fox ";
+        let tokenizer = Tokenizer::learn(Encoding::Bpe, &[&text.repeat(9)], 300).unwrap();
+        let stream = TokenStream::from_ids(tokenizer.encode(&text.repeat(9)).unwrap());
+        let known = Seen(Some(seen(&stream, tokenizer.vocab_size()).unwrap()));
+        let unseen = |text: &str| -> String {
+            let ids = tokenizer.encode(text).unwrap();
+            known.unseen(&tokenizer, text, &ids).unwrap().into_iter().collect()
+        };
+        assert_eq!(unseen("the fox and <|endoftext|>the owl"), "");
+        // Other tokens than in training, but no other characters.
+        assert_eq!(unseen("x o n h ella"), "");
+        assert_eq!(unseen("the zoo z"), "zz");
+        assert_eq!(unseen("é the 日本 fox 日"), "é日本日");
+        assert!(Seen(None).unseen(&tokenizer, "z", &[1]).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,181 @@
+//! Which fields a request may have: those that this server obeys, those that change nothing, and those of
+//! other servers that may only say what is done anyway.
+//!
+//! Any other field is refused, as OpenAI's API does: a setting that is ignored in silence gives another text
+//! than was asked for. `null` stands for an absent field everywhere.
+
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::fields::{Fields, wrong};
+
+/// Fields that this server obeys.
+const OBEYED: [&str; 20] = [
+    "model",
+    "prompt",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "no_repeat_ngram_size",
+    "logit_bias",
+    "seed",
+    "n",
+    "best_of",
+    "stop",
+    "stream",
+    "stream_options",
+    "logprobs",
+];
+
+/// Fields that say nothing about the text.
+const WITHOUT_EFFECT: [&str; 12] = [
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "cache_prompt",
+    "id_slot",
+    "request_id",
+    "priority",
+    "add_special_tokens",
+];
+
+/// Fields that are not supported, with the values that ask for nothing.
+fn neutral_values() -> [(&'static str, Value); 25] {
+    [
+        ("echo", json!([false])),
+        ("suffix", json!([""])),
+        ("modalities", json!([["text"]])),
+        ("response_format", json!([{"type": "text"}])),
+        ("tools", json!([[]])),
+        ("functions", json!([[]])),
+        ("min_tokens", json!([0])),
+        ("ignore_eos", json!([false])),
+        ("skip_special_tokens", json!([true])),
+        ("include_stop_str_in_output", json!([false])),
+        ("use_beam_search", json!([false])),
+        ("num_beams", json!([1])),
+        ("length_penalty", json!([1])),
+        ("early_stopping", json!([false])),
+        ("typical_p", json!([1])),
+        ("tfs_z", json!([1])),
+        ("top_a", json!([0])),
+        ("mirostat", json!([0])),
+        ("mirostat_mode", json!([0])),
+        ("dynatemp_range", json!([0])),
+        ("dry_multiplier", json!([0])),
+        ("xtc_probability", json!([0])),
+        ("epsilon_cutoff", json!([0])),
+        ("eta_cutoff", json!([0])),
+        ("grammar", json!([""])),
+    ]
+}
+
+/// What others call our fields.
+const SYNONYMS: [(&str, &str); 12] = [
+    ("n_predict", "max_tokens"),
+    ("num_predict", "max_tokens"),
+    ("max_new_tokens", "max_tokens"),
+    ("max_length", "max_tokens"),
+    ("stop_sequences", "stop"),
+    ("stopping_strings", "stop"),
+    ("repeat_penalty", "repetition_penalty"),
+    ("rep_pen", "repetition_penalty"),
+    ("num_return_sequences", "n"),
+    ("num_samples", "n"),
+    ("top_logprobs", "logprobs"),
+    ("messages", "prompt"),
+];
+
+/// How many characters of a name are quoted.
+const QUOTED_CHARS: usize = 40;
+
+/// Refuses fields that this server does not know or support.
+///
+/// # Errors
+/// 400 with the first such field.
+pub(crate) fn check(fields: &Fields) -> Result<(), ApiError> {
+    for (name, values) in neutral_values() {
+        let Some(value) = fields.get(name) else { continue };
+        let is_neutral = |neutral: &Value| {
+            *neutral == *value || neutral.as_f64().is_some_and(|it| Some(it) == value.as_f64())
+        };
+        let list = values.as_array().map(Vec::as_slice).unwrap_or_default();
+        if !list.iter().any(is_neutral) {
+            let expected = list.first().map(Value::to_string).unwrap_or_default();
+            let expected = format!("{expected} or nothing: it is not supported");
+            return Err(wrong(name, value, &expected));
+        }
+    }
+    let is_known = |name: &str| {
+        OBEYED.contains(&name)
+            || WITHOUT_EFFECT.contains(&name)
+            || neutral_values().iter().any(|(known, _)| *known == name)
+    };
+    match fields.names().find(|name| !is_known(name)) {
+        None => Ok(()),
+        Some(name) => Err(unknown(name)),
+    }
+}
+
+fn unknown(name: &str) -> ApiError {
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == name).map(|(_, ours)| *ours);
+    let near = || OBEYED.into_iter().find(|ours| strsim::damerau_levenshtein(ours, name) <= 2);
+    let advice = match synonym.or_else(near) {
+        Some(ours) => format!("did you mean `{ours}`?"),
+        None => "leave it out".to_owned(),
+    };
+    let quoted: String = name.chars().take(QUOTED_CHARS).collect();
+    ApiError::unknown_field(quoted.clone(), format!("unknown field `{quoted}`: {advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn message(body: &Value) -> Option<String> {
+        let fields = Fields::parse(body.to_string().as_bytes()).unwrap();
+        let error = check(&fields).err()?;
+        Some(error.json()["error"]["message"].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn what_asks_for_nothing_passes() {
+        for body in [
+            json!({"user": "me", "metadata": {"a": "b"}, "store": true, "suffix": null}),
+            json!({"echo": false, "suffix": "", "typical_p": 1.0, "mirostat": 0, "grammar": ""}),
+            json!({"unheard_of": null, "tools": [], "response_format": {"type": "text"}}),
+        ] {
+            assert_eq!(message(&body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_would_change_the_text_is_refused_by_name() {
+        for (body, expected) in [
+            (json!({"echo": true}), "`echo` is true, expected false or nothing"),
+            (json!({"mirostat": 2}), "`mirostat` is 2, expected 0 or nothing"),
+            (json!({"suffix": "x"}), "`suffix` is \"x\""),
+            (json!({"n_predict": 5}), "unknown field `n_predict`: did you mean `max_tokens`?"),
+            (json!({"max_token": 5}), "unknown field `max_token`: did you mean `max_tokens`?"),
+            (json!({"temprature": 1}), "did you mean `temperature`?"),
+            (json!({"messages": []}), "did you mean `prompt`?"),
+            (json!({"unheard_of": [1]}), "unknown field `unheard_of`: leave it out"),
+        ] {
+            let message = message(&body).unwrap();
+            assert!(message.starts_with(expected) || message.ends_with(expected), "{message}");
+        }
+        let long = message(&json!({"x".repeat(100_000): 1})).unwrap();
+        assert!(long.len() < 200, "{}", long.len());
+    }
+}
