@@ -1,0 +1,328 @@
+//! What can go wrong in a run, in one enum.
+//!
+//! Every message names the file or the key, what was found and what was expected;
+//! [`TrainError::hint`] says what to do next. [`TrainError::kind`] is the coarse class from which the
+//! command line picks its exit code; this crate itself never prints and never exits.
+
+mod text;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use tinygpt_data::DataError;
+use tinygpt_model::ModelError;
+
+use self::text::{
+    after_non_finite, circumstances, list_faults, list_rejected, nothing_to_resume, on_dataset,
+    shown, unsaved,
+};
+use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
+use crate::excerpt::{excerpt, excerpt_quoted};
+
+/// One fault of a configuration: which key, what it holds and what it may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The key as it is spelled in the JSON file.
+    pub key: &'static str,
+    /// The value that was found.
+    pub got: String,
+    /// What the key accepts, and the way out where there is one.
+    pub expected: String,
+}
+
+impl Fault {
+    /// A fault of `key`, which holds `got` where `expected` is accepted.
+    pub fn new(key: &'static str, got: impl fmt::Display, expected: impl Into<String>) -> Self {
+        Self { key, got: excerpt(&got.to_string()).into_owned(), expected: expected.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is {}, expected {}", self.key, self.got, self.expected)
+    }
+}
+
+/// A checkpoint that was found and could not be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The checkpoint's directory.
+    pub dir: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The class of an error; the command line turns it into an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request cannot be met as it was made: a wrong key, a used directory.
+    Config,
+    /// Data or a checkpoint is bad or corrupt.
+    Corrupt,
+    /// The operating system refused to read or write.
+    Io,
+    /// The loss or a gradient is not a finite number.
+    NonFinite,
+    /// Another process trains in the same directory.
+    Locked,
+    /// The data crate failed; its own kind says how.
+    Data,
+    /// The model crate failed; its own kind says how.
+    Model,
+    /// Anything else.
+    Unexpected,
+}
+
+/// Everything that can stop a training run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The configuration has faults; all of them are listed at once.
+    #[error("the configuration has {}", list_faults(.0))]
+    Config(Vec<Fault>),
+
+    /// A new run was asked for and the directory holds an earlier one.
+    #[error(
+        "`out_dir` {} already holds a run{}, and `init_from` is {init_from}",
+        shown(.out_dir), on_dataset(.other_dataset.as_deref())
+    )]
+    UsedOutDir {
+        /// The run's directory.
+        out_dir: PathBuf,
+        /// What the new run was to start from.
+        init_from: String,
+        /// The dataset of the run that is there, if it is another one.
+        other_dataset: Option<String>,
+        /// The dataset of the new run.
+        dataset: String,
+    },
+
+    /// `init_from` is `resume` and there is nothing to resume.
+    #[error("`init_from` is resume, but {} holds no checkpoint", shown(.0))]
+    NothingToResume(PathBuf),
+
+    /// A resumed run would differ from the one that was saved, or a model has another shape.
+    #[error("cannot continue from {}: `{key}` is {saved} there and {now} here", shown(.checkpoint))]
+    Mismatch {
+        /// The checkpoint that was to be resumed, or the model directory to start from.
+        checkpoint: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// The value the checkpoint was written with.
+        saved: String,
+        /// The value of this run.
+        now: String,
+        /// What to do about it.
+        cure: String,
+    },
+
+    /// The data is not the one that a checkpoint or a model goes with.
+    #[error("cannot continue from {}: {what}", shown(.checkpoint))]
+    OtherData {
+        /// The checkpoint that was to be resumed, or the model directory to start from.
+        checkpoint: PathBuf,
+        /// How the two differ.
+        what: String,
+        /// What to do about it.
+        cure: String,
+    },
+
+    /// Another process holds the lock of `out_dir`.
+    #[error("{} is in use by another training process", shown(.0))]
+    Locked(PathBuf),
+
+    /// The operating system refused.
+    #[error("could not {act} {}", shown(.path))]
+    Io {
+        /// What was tried, as a verb: `write`, `create`.
+        act: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+
+    /// A file of a checkpoint is not what it should be.
+    #[error("{} {}: the checkpoint is damaged", shown(.path), excerpt_quoted(.reason))]
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// What is wrong with it, as the rest of a sentence: expected and got.
+        reason: String,
+    },
+
+    /// A checkpoint was written by a newer build than this one.
+    #[error(
+        "{} is of checkpoint format {version}, and this build reads {OLDEST_VERSION} to \
+         {FORMAT_VERSION}",
+        shown(.path)
+    )]
+    NewerFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+
+    /// There are checkpoints, and none of them can be used.
+    #[error("no usable checkpoint in {}: {}", shown(.out_dir), list_rejected(.rejected))]
+    NoGoodCheckpoint {
+        /// The run's directory.
+        out_dir: PathBuf,
+        /// Every checkpoint that was tried, newest first.
+        rejected: Vec<Rejected>,
+    },
+
+    /// Numbers stopped being finite. No checkpoint holds any of it.
+    #[error(
+        "{what} at iter {iter} ({}): the run cannot continue",
+        circumstances(*.learning_rate, *.last_grad_norm, .windows.as_ref(), .skipped)
+    )]
+    NonFinite {
+        /// What is not finite: the loss, the gradient or the values of a named parameter.
+        what: String,
+        /// Steps made before this one.
+        iter: u64,
+        /// The learning rate of this step.
+        learning_rate: f64,
+        /// Gradient norm of the last update, before clipping; NaN where there was none.
+        last_grad_norm: f64,
+        /// The windows of the update that was not made, by their numbers in the order of the data;
+        /// `None` if it was found elsewhere.
+        windows: Option<Range<u64>>,
+        /// Updates that were passed over before it.
+        skipped: Skipped,
+        /// The newest checkpoint, which holds only finite numbers.
+        last_good: Option<Box<Path>>,
+    },
+
+    /// The disk refused a checkpoint, and the run ends because of it.
+    #[error("{}", unsaved(*.step, *.n_failed, .last_good.as_deref()))]
+    Unsaved {
+        /// Steps made, of which those after the last good checkpoint are lost.
+        step: u64,
+        /// Saves that failed one after the other.
+        n_failed: u32,
+        /// The newest checkpoint.
+        last_good: Option<Box<Path>>,
+        /// What the last of them failed with.
+        #[source]
+        source: Box<Self>,
+    },
+
+    /// The loss curves could not be drawn.
+    #[error("could not draw {}: {reason}", shown(.path))]
+    Plot {
+        /// The drawing.
+        path: PathBuf,
+        /// What the drawing library says.
+        reason: String,
+    },
+
+    /// From the model crate.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+
+    /// From the data crate.
+    #[error(transparent)]
+    Data(#[from] DataError),
+
+    /// From candle: an operation on the optimiser's tensors failed.
+    #[error("the optimiser failed on the device")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl TrainError {
+    /// The class of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(_)
+            | Self::UsedOutDir { .. }
+            | Self::NothingToResume(_)
+            | Self::Mismatch { .. }
+            | Self::OtherData { .. } => ErrorKind::Config,
+            Self::Locked(_) => ErrorKind::Locked,
+            Self::Io { .. } | Self::Unsaved { .. } => ErrorKind::Io,
+            Self::Corrupt { .. } | Self::NewerFormat { .. } | Self::NoGoodCheckpoint { .. } => {
+                ErrorKind::Corrupt
+            }
+            Self::NonFinite { .. } => ErrorKind::NonFinite,
+            Self::Data(_) => ErrorKind::Data,
+            Self::Model(_) => ErrorKind::Model,
+            Self::Plot { .. } | Self::Tensor(_) => ErrorKind::Unexpected,
+        }
+    }
+
+    /// What to do about it, if that is known: a sentence for a line of its own.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::UsedOutDir { out_dir, other_dataset: Some(theirs), dataset, .. } => format!(
+                "choose another `--out-dir` for `{}`; `--overwrite` deletes the run on `{}` in {}",
+                excerpt(dataset),
+                excerpt(theirs),
+                shown(out_dir)
+            ),
+            Self::UsedOutDir { .. } => "continue it with `--init-from resume`, start over with \
+                                        `--overwrite`, or choose another `--out-dir`"
+                .to_string(),
+            Self::NothingToResume(dir) => nothing_to_resume(dir),
+            Self::Mismatch { cure, .. } | Self::OtherData { cure, .. } => cure.clone(),
+            Self::Locked(_) => {
+                "wait for it to end, stop it, or choose another `--out-dir`".to_string()
+            }
+            Self::Corrupt { .. } => {
+                "use another checkpoint or restore this one from a copy".to_string()
+            }
+            Self::NewerFormat { .. } => "continue with the version of TinyGPT that wrote it, or \
+                                         start over with `--overwrite`"
+                .to_string(),
+            Self::NoGoodCheckpoint { .. } => {
+                "restore one from a copy, or start over with `--overwrite`".to_string()
+            }
+            Self::NonFinite { last_good, windows, skipped, .. } => {
+                after_non_finite(last_good.as_deref(), windows.is_some() && skipped.total == 0)
+            }
+            Self::Unsaved { last_good: Some(_), .. } => "make room or choose another disk, and \
+                                                         continue with `--init-from resume`"
+                .to_string(),
+            _ => return None,
+        })
+    }
+
+    /// Whether the operating system refused to read or write, whoever asked it to.
+    pub(crate) fn is_io(&self) -> bool {
+        match self {
+            Self::Model(error) => error.kind() == tinygpt_model::ErrorKind::Io,
+            Self::Data(error) => error.kind() == tinygpt_data::ErrorKind::Io,
+            _ => self.kind() == ErrorKind::Io,
+        }
+    }
+
+    /// Wraps an I/O error with the act and the path it belongs to; made for `map_err`.
+    pub(crate) fn io(act: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { act, path, source }
+    }
+
+    /// A damaged file and what is wrong with it.
+    pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.to_path_buf(), reason: reason.into() }
+    }
+}
+
+/// An error with its causes on one line, for where it is only told.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = error.source();
+    }
+    text
+}
