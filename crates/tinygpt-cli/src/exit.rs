@@ -7,6 +7,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use tinygpt_data::{DataError, ErrorKind as DataKind, FOREIGN_THREAD};
 use tinygpt_model::{ErrorKind as ModelKind, ModelError};
 use tinygpt_train::{ErrorKind as TrainKind, TrainError};
@@ -52,10 +53,11 @@ pub fn run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) 
 
 fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) -> u8 {
     let result = match args::parse::<O, _>(std::env::args_os()) {
-        Ok(Invocation::Run(layered)) => work(&layered),
-        Ok(Invocation::ShowConfig(layered)) => {
-            Output::lock().print(&layered.show()).map(|()| Ended::Done).map_err(Into::into)
-        }
+        Ok(Invocation::Run(layered)) => O::resume(layered).and_then(|layered| work(&layered)),
+        Ok(Invocation::ShowConfig(layered)) => O::resume(layered).and_then(|layered| {
+            Output::lock().print(&layered.show())?;
+            Ok(Ended::Done)
+        }),
         Err(NoRun::Usage(error)) => Err(error.into()),
         Err(NoRun::Clap(error)) => {
             print_refusal(&error);
@@ -74,36 +76,46 @@ fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<En
 
 /// Prints help, the version, or why flags were refused, a wrong number in words of ours.
 fn print_refusal(error: &clap::Error) {
-    if error.kind() == clap::error::ErrorKind::ValueValidation {
-        let plain = error.render().to_string();
-        let plain = plain.replace("invalid digit found in string", "expected a whole number");
-        return say(plain.trim_end());
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Nothing is left to be done about a closed terminal.
+        let _ = error.print();
+        return;
     }
-    // Nothing is left to be done about a closed terminal.
-    let _ = error.print();
+    let plain = error.render().to_string();
+    let plain = plain.replace("invalid digit found in string", "expected a whole number");
+    say(plain.trim_end());
 }
 
-/// Prints the whole chain of causes on one line, and the way on where one is known.
+/// Prints the whole chain of causes on one line, and the hint where there is one.
 fn report(error: &anyhow::Error) {
-    say(&format!("error: {}", chain(error)));
-    let hint = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
-    if let Some(hint) = hint.or_else(|| hint_of_system(error)) {
-        say(&format!("hint: {hint}"));
+    let mut message = format!("error: {}", chain(error));
+    if let Some(hint) = hint(error) {
+        message.push_str(&format!("\nhint: {hint}"));
     }
+    say(&message);
 }
 
-/// The way on where the system refused: the path is wrong, or the disk is used up, or what this user
+/// What to do about it: as the command says, or else for what the system refused, or else as the
+/// training says.
+fn hint(error: &anyhow::Error) -> Option<String> {
+    let usage = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
+    let known = usage.or_else(|| hint_of_system(error)).map(str::to_owned);
+    let training = || error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()?.hint());
+    known.or_else(training)
+}
+
+/// The hint where the system refused: the path is wrong, or the disk is used up, or what this user
 /// may write to it.
 fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
     let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     io_errors.map(io::Error::kind).find_map(|kind| match kind {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
-            "free some space; all that was saved before is whole, and `train` goes on from it \
+            "free some space; all that was saved before is whole, and `train` resumes from it \
              with --init-from resume",
         ),
         io::ErrorKind::FileTooLarge => Some(
             "a limit on the size of files is in the way: see `ulimit -f`; all that was saved \
-             before is whole, and `train` goes on from it with --init-from resume",
+             before is whole, and `train` resumes from it with --init-from resume",
         ),
         io::ErrorKind::NotFound => {
             Some("the path is looked for from the current directory: check its spelling, or name another path")
