@@ -40,7 +40,7 @@ pub(super) fn unsaved(step: u64, n_failed: u32, last_good: Option<&Path>) -> Str
         n => format!(", {n} times in a row"),
     };
     let rest = match last_good {
-        Some(dir) => format!("the updates after {} are lost, which is whole", shown(dir)),
+        Some(dir) => format!("the last checkpoint, {}, is whole", shown(dir)),
         None => "there is no earlier checkpoint".to_string(),
     };
     format!("step {step} could not be saved{times}; {rest}")

@@ -158,6 +158,11 @@ impl Trainer {
         self.special
     }
 
+    /// Updates made.
+    pub fn n_updates(&self) -> u64 {
+        self.progress.step
+    }
+
     /// The lowest validation loss so far and where it was seen; `None` before the first checkpoint.
     pub fn best(&self) -> Option<Best> {
         self.progress.best
