@@ -35,9 +35,8 @@ fn check_fits_in(config: &TrainConfig, vocab_size: usize, limit: &Limit) -> Resu
     let cure = cure(&estimate, largest(config.batch_size, fits));
     let (total, limit_bytes) = (HumanBytes(estimate.total()), HumanBytes(limit.bytes));
     let who = limit.who;
-    Err(UsageError::new(format!(
-        "training needs about {total} of memory, and {who} {limit_bytes}: {cure}"
-    )))
+    Err(UsageError::new(format!("training needs about {total} of memory, and {who} {limit_bytes}"))
+        .hint(cure))
 }
 
 fn cure(estimate: &MemoryEstimate, batch_size: Option<usize>) -> String {
@@ -156,7 +155,8 @@ mod tests {
         let config = TrainConfig { threads: Some(1), ..TrainConfig::default() };
         let refusal = |bytes| {
             let limit = Limit { bytes, who: "this machine has" };
-            check_fits_in(&config, 322, &limit).unwrap_err().to_string()
+            let error = check_fits_in(&config, 322, &limit).unwrap_err();
+            format!("{error}\n{}", error.way_on().unwrap_or_default())
         };
         let text = refusal(1 << 30);
         let batch_size = text.split("`batch_size` to ").nth(1).unwrap();

@@ -48,5 +48,5 @@ pub use resume::{Recorded, recorded};
 pub use start::model_shape;
 pub use stop::StopFlag;
 pub use tinygpt_kernels::profile::{Entry as ProfileEntry, Op as ProfileOp};
-pub use trainer::{Outcome, Trainer};
+pub use trainer::{Outcome, Trainer, check_block_size};
 pub use verify::{Compared, verify_resume};

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 use tinygpt_data::{DataError, PrepareRequest, Prepared, Recipe, SourceSpec};
 use tinygpt_train::{
-    InitFrom, Report, Silent, StopFlag, TrainConfig, TrainError, Trainer, checkpoint, model_shape,
+    InitFrom, Report, Silent, StopFlag, TrainConfig, TrainError, Trainer, check_block_size,
+    checkpoint, model_shape,
 };
 
 use self::conclude::conclude;
@@ -41,6 +42,7 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
     let prepared = open_or_prepare(&config)?;
     let layered = &with_shape_of_model(layered, &mut config)?;
+    check_block_size(config.block_size, &prepared).map_err(|error| with_places(layered, error))?;
     if device.is_cpu() {
         memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
     }

@@ -6,8 +6,11 @@
 //! `--init-from` names, with a note. Only its `block_size` is kept if the model has that many
 //! positions.
 
+use std::path::Path;
+
 use serde_json::Value;
 use tinygpt_model::ModelConfig;
+use tinygpt_train::excerpt;
 
 use super::TrainOptions;
 use crate::layer::{Layered, Origin};
@@ -33,25 +36,37 @@ impl Layered<TrainOptions> {
                 Origin::File if names_the_model || is_smaller => continue,
                 Origin::File if ours != theirs => {
                     used.push(format!("{key} {theirs}"));
-                    given.push(format!("{ours} ({})", self.place(key)));
+                    given.push(ours.to_string());
                 }
                 _ => {}
             }
             self.fit(key, theirs);
         }
         if !used.is_empty() {
-            let (used, given) = (used.join(", "), given.join(", "));
-            self.note(format!("the shape of {name} is used: {used}; not {given}"));
+            let file = self.config_path().unwrap_or(Path::new("")).display().to_string();
+            self.note(format!(
+                "the shape of {name} is used ({}), not that of {} ({})",
+                used.join(", "),
+                excerpt(&file),
+                given.join(", ")
+            ));
         }
     }
 
-    /// Says so if a model is to be fine-tuned at the default learning rate.
+    /// Says so if a model is to be fine-tuned at a learning rate for training from scratch.
     pub fn note_rate_of_fine_tuning(&mut self) {
-        if self.origin("learning_rate") == Origin::Default {
+        let names_the_model = self.origin("init_from") == Origin::File;
+        let is_meant = match self.origin("learning_rate") {
+            Origin::Flag => true,
+            Origin::File => names_the_model,
+            Origin::Checkpoint | Origin::Default => false,
+        };
+        if !is_meant {
             self.note(format!(
-                "learning_rate is {} (default), which is meant for training from scratch and makes \
-                 a trained model forget: 3e-5 is usual, see config/finetune_gpt2.json",
-                self.value("learning_rate")
+                "learning_rate is {} ({}), a rate for training from scratch, at which a trained model \
+                 forgets: a tenth or less is usual, and 3e-5 for GPT-2 (config/finetune_gpt2.json)",
+                self.value("learning_rate"),
+                self.place("learning_rate")
             ));
         }
     }

@@ -128,6 +128,11 @@ fn what_only_the_disk_can_tell_is_refused_before_the_first_step() {
             2,
             &["`block_size` is 100000 (--block-size)", "at most 1442", "12987", "1443"],
         ),
+        (
+            "--block-size 100000 --batch-size 100000 --n-embd 1024",
+            2,
+            &["`block_size` is 100000", "at most 1442"],
+        ),
         ("--init-from resume", 2, &["new holds no checkpoint", "--init-from scratch"]),
         ("--n-layer x", 2, &["'x'", "--n-layer", "expected a whole number"]),
         ("--init-from resum", 2, &["`init_from` is resum", "scratch, resume, auto"]),

@@ -68,9 +68,8 @@ fn the_shape_of_a_file_yields_to_the_model_with_a_note() {
     fs::write(path.join("c.json"), file).unwrap();
     let args = format!("{TUNE} --config-file c.json --out-dir tuned");
     let ran = run("train", path, &args).ok();
-    let note = "note: the shape of out/best is used: n_layer 2, n_head 2, n_embd 32, block_size 16, \
-                vocab_size 287; not 3 (c.json line 1), 5 (c.json line 1), 160 (c.json line 2), \
-                128 (c.json line 3), 3072 (c.json line 2)\n";
+    let note = "note: the shape of out/best is used (n_layer 2, n_head 2, n_embd 32, block_size 16, \
+                vocab_size 287), not that of c.json (3, 5, 160, 128, 3072)\n";
     assert!(ran.stderr.contains(note), "{}", ran.stderr);
     // The same command, resumed: the run has the shape that it has.
     let resumed =
@@ -112,9 +111,18 @@ fn a_smaller_context_is_taken_from_flags_and_files() {
 #[test]
 fn the_learning_rate_of_a_run_from_scratch_is_pointed_out() {
     let dir = trained();
-    let note = "learning_rate is 0.001 (default), which is meant for training from scratch";
+    let note = "a rate for training from scratch";
     let tune = format!("{TUNE} --out-dir tuned --overwrite");
-    for (args, is_told) in [(tune.replace("--learning-rate 3e-5 ", ""), true), (tune, false)] {
+    let without = tune.replace("--learning-rate 3e-5 ", "");
+    fs::write(dir.path().join("scratch.json"), "{\"learning_rate\": 4e-3}").unwrap();
+    let own = "{\"learning_rate\": 4e-3, \"init_from\": \"out/best\"}";
+    fs::write(dir.path().join("own.json"), own).unwrap();
+    for (args, is_told) in [
+        (without.clone(), true),
+        (format!("{without} --config-file scratch.json"), true),
+        (without.replace("--init-from out/best", "--config-file own.json"), false),
+        (tune, false),
+    ] {
         let ran = run("train", dir.path(), &args).ok();
         assert_eq!(ran.stderr.contains(note), is_told, "{args}: {}", ran.stderr);
     }

@@ -93,7 +93,7 @@ impl Trainer {
         device: &Device,
     ) -> Result<Self, TrainError> {
         config.validate()?;
-        check_data(config.block_size, &prepared)?;
+        check_block_size(config.block_size, &prepared)?;
         let clock = Clock::start(&config);
         let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
         if lock.is_some() {
@@ -358,8 +358,11 @@ impl Profiled {
     }
 }
 
-/// Both splits must hold at least one window.
-fn check_data(block_size: usize, prepared: &Prepared) -> Result<(), TrainError> {
+/// Checks that both splits hold at least one window, as [`Trainer::new`] does.
+///
+/// # Errors
+/// [`TrainError::Config`] with the largest `block_size` that works.
+pub fn check_block_size(block_size: usize, prepared: &Prepared) -> Result<(), TrainError> {
     let (train, val) = (prepared.train.len(), prepared.val.len());
     let largest = train.min(val).saturating_sub(1);
     if block_size <= largest {
