@@ -322,15 +322,9 @@ impl Trainer {
     }
 
     /// The share of the machine's speed that an update of so many seconds reached.
-    ///
-    /// The speed was measured in a moment in which the machine may have been busy: an update that
-    /// is faster is the better measurement.
     fn utilisation(&mut self, seconds: f64) -> Option<f64> {
         let flops = self.gpt.config().flops_per_token() * self.tokens_per_step() as f64;
-        let reached = flops / seconds;
-        let peak = self.peak_flops.as_mut()?;
-        *peak = peak.max(reached);
-        Some(reached / *peak)
+        Some(share_of_peak(self.peak_flops.as_mut()?, flops / seconds))
     }
 
     fn tokens_per_step(&self) -> usize {
@@ -358,6 +352,15 @@ impl Profiled {
     }
 }
 
+/// The share of `peak` that is `reached`, which raises it if it is more.
+///
+/// The peak was measured in a moment in which the machine may have been busy: an update that is
+/// faster is the better measurement.
+fn share_of_peak(peak: &mut f64, reached: f64) -> f64 {
+    *peak = peak.max(reached);
+    reached / *peak
+}
+
 /// Checks that both splits hold at least one window, as [`Trainer::new`] does.
 ///
 /// # Errors
@@ -374,4 +377,16 @@ pub fn check_block_size(block_size: usize, prepared: &Prepared) -> Result<(), Tr
         _ => format!("at most {largest}: {tokens}, and a window needs one more than `block_size`"),
     };
     Err(TrainError::Config(vec![Fault::new("block_size", block_size, expected)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_faster_than_the_fastest_that_was_seen() {
+        let mut peak = 100.0;
+        let shares = [50.0, 200.0, 100.0, 200.0].map(|reached| share_of_peak(&mut peak, reached));
+        assert_eq!(shares, [0.5, 1.0, 0.5, 1.0]);
+    }
 }
