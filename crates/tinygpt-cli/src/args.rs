@@ -8,8 +8,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser};
 use serde_json::Value;
+use tinygpt_train::{MAX_QUOTED, excerpt};
 
 use crate::config_file::ConfigFile;
 use crate::layer::Layered;
@@ -90,10 +92,28 @@ where
     I: IntoIterator<Item = OsString>,
 {
     let mut command = command::<O>();
-    let matches = command.try_get_matches_from_mut(args).map_err(NoRun::Clap)?;
+    let matches = command.try_get_matches_from_mut(args);
+    let matches = matches.map_err(|error| NoRun::Clap(shortened(error)))?;
     let line = CommandLine::<O>::from_arg_matches(&matches)
-        .map_err(|error| NoRun::Clap(error.format(&mut command)))?;
+        .map_err(|error| NoRun::Clap(shortened(error.format(&mut command))))?;
     let file = line.config_file.as_deref().map(ConfigFile::read::<O>).transpose();
     let layered = file.and_then(|file| Layered::new(&line.flags, file)).map_err(NoRun::Usage)?;
     Ok(if line.show_config { Invocation::ShowConfig(layered) } else { Invocation::Run(layered) })
+}
+
+/// The same refusal, which quotes less of a long flag or value.
+fn shortened(mut error: clap::Error) -> clap::Error {
+    let long: Vec<(ContextKind, String)> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) if text.chars().nth(MAX_QUOTED).is_some() => {
+                Some((kind, excerpt(text).into_owned()))
+            }
+            _ => None,
+        })
+        .collect();
+    for (kind, text) in long {
+        error.insert(kind, ContextValue::String(text));
+    }
+    error
 }

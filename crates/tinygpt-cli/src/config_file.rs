@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use tinygpt_train::{MAX_QUOTED, excerpt, excerpt_quoted};
 
 use crate::options::{Options, PrepareOptions, SampleOptions, TrainOptions};
 use crate::usage::UsageError;
@@ -29,11 +30,12 @@ impl ConfigFile {
     pub fn read<O: Options>(path: &Path) -> Result<Self, UsageError> {
         let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
         let text = String::from_utf8(bytes)
-            .map_err(|error| UsageError::not_utf8(path.display(), &error.utf8_error()))?;
+            .map_err(|error| UsageError::not_utf8(shown(path), &error.utf8_error()))?;
         // Editors on Windows put a byte order mark in front.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let Entries(entries) = serde_json::from_str(text).map_err(|error| {
-            UsageError::new(format!("{} is not one JSON object: {error}", path.display())).hint(
+            let (path, error) = (shown(path), excerpt_quoted(&error.to_string()));
+            UsageError::new(format!("{path} is not one JSON object: {error}")).hint(
                 "JSON has no comments and no comma after the last key; \
                  config/tiny_stories.json is an example",
             )
@@ -50,7 +52,7 @@ impl ConfigFile {
         let mut file = Self { path: path.to_owned(), values: Map::new(), lines: Vec::new() };
         let mut faults = Vec::new();
         for ((key, value), line) in entries.into_iter().zip(lines) {
-            let place = format!("{} line {line}", path.display());
+            let place = format!("{} line {line}", shown(path));
             if !known.contains(&key) {
                 let owners = owners(&key);
                 let advice = if owners.is_empty() {
@@ -58,7 +60,7 @@ impl ConfigFile {
                 } else {
                     format!(", which is a key of {}", quoted(&owners))
                 };
-                faults.push(format!("{place}: unknown key `{key}`{advice}"));
+                faults.push(format!("{place}: unknown key `{}`{advice}", excerpt(&key)));
             } else if file.values.contains_key(&key) {
                 faults.push(format!("{place}: `{key}` is set twice, expected once"));
             } else if let Some(reason) = type_fault::<O>(&key, &value) {
@@ -119,6 +121,10 @@ pub fn quoted(names: &[&str]) -> String {
 
 /// The closest of `known`, as the end of a sentence; empty where none is close.
 pub fn did_you_mean<S: AsRef<str>>(word: &str, known: &[S]) -> String {
+    // No key is as long, and to compare takes time.
+    if word.len() > MAX_QUOTED {
+        return String::new();
+    }
     let word = word.replace('-', "_");
     known
         .iter()
@@ -142,12 +148,18 @@ fn type_fault<O: Options>(key: &str, value: &Value) -> Option<String> {
         ("expected path string", "expected a path in quotes"),
         ("expected a string", "expected text in quotes"),
     ];
+    let reason = excerpt_quoted(&reason);
     Some(spelled.iter().fold(reason, |reason, (rust, plain)| reason.replace(rust, plain)))
+}
+
+/// A path as messages show it.
+fn shown(path: &Path) -> String {
+    excerpt(&path.display().to_string()).into_owned()
 }
 
 /// The file could not be read: where it is the wrong name, says which ones there are.
 fn unreadable(path: &Path, error: &std::io::Error) -> UsageError {
-    let what = UsageError::new(format!("cannot read the config file {}: {error}", path.display()));
+    let what = UsageError::new(format!("cannot read the config file {}: {error}", shown(path)));
     if error.kind() != std::io::ErrorKind::NotFound {
         return what.hint("expected a file that holds one JSON object");
     }

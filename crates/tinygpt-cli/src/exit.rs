@@ -7,7 +7,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use tinygpt_data::{DataError, ErrorKind as DataKind, FOREIGN_THREAD};
 use tinygpt_model::{ErrorKind as ModelKind, ModelError};
 use tinygpt_train::{ErrorKind as TrainKind, TrainError};
@@ -54,10 +54,11 @@ pub fn run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) 
 
 fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) -> u8 {
     let result = match args::parse::<O, _>(std::env::args_os()) {
-        Ok(Invocation::Run(layered)) => work(&layered),
-        Ok(Invocation::ShowConfig(layered)) => {
-            Output::lock().print(&layered.show()).map(|()| Ended::Done).map_err(Into::into)
-        }
+        Ok(Invocation::Run(layered)) => O::resume(layered).and_then(|layered| work(&layered)),
+        Ok(Invocation::ShowConfig(layered)) => O::resume(layered).and_then(|layered| {
+            Output::lock().print(&layered.show())?;
+            Ok(Ended::Done)
+        }),
         Err(NoRun::Usage(error)) => Err(error.into()),
         Err(NoRun::Clap(error)) => {
             print_refusal::<O>(&error);
@@ -79,13 +80,14 @@ fn print_refusal<O: Options>(error: &clap::Error) {
     if let Some(error) = flag_of_another::<O>(error) {
         return report(&error.into(), O::BINARY);
     }
-    if error.kind() == clap::error::ErrorKind::ValueValidation {
-        let plain = error.render().to_string();
-        let plain = plain.replace("invalid digit found in string", "expected a whole number");
-        return say(plain.trim_end());
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Nothing is left to be done about a closed terminal.
+        let _ = error.print();
+        return;
     }
-    // Nothing is left to be done about a closed terminal.
-    let _ = error.print();
+    let plain = error.render().to_string();
+    let plain = plain.replace("invalid digit found in string", "expected a whole number");
+    say(plain.trim_end());
 }
 
 /// The refusal of a flag that another binary has.
@@ -93,7 +95,7 @@ fn flag_of_another<O: Options>(error: &clap::Error) -> Option<UsageError> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let key = flag.strip_prefix("--")?.replace('-', "_");
     let owners = config_file::owners(&key);
-    if error.kind() != clap::error::ErrorKind::UnknownArgument || owners.is_empty() {
+    if error.kind() != ErrorKind::UnknownArgument || owners.is_empty() {
         return None;
     }
     let (binary, names) = (O::BINARY, config_file::quoted(&owners));
@@ -105,14 +107,22 @@ fn flag_of_another<O: Options>(error: &clap::Error) -> Option<UsageError> {
     })
 }
 
-/// Prints the whole chain of causes on one line, and the way on where one is known.
+/// Prints the whole chain of causes on one line, and the hint if there is one.
 fn report(error: &anyhow::Error, binary: &str) {
-    say(&format!("error: {}", chain(error)));
-    let hint = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
-    let hint = hint.or_else(|| hint_of_system(error)).map(str::to_owned);
-    if let Some(hint) = hint.or_else(|| hint_of_hub(error, binary)) {
-        say(&format!("hint: {hint}"));
+    let mut message = format!("error: {}", chain(error));
+    if let Some(hint) = hint(error, binary) {
+        message.push_str(&format!("\nhint: {hint}"));
     }
+    say(&message);
+}
+
+/// What to do about it: as the command says, or else for what the system refused, or else as the
+/// training or the hub says.
+fn hint(error: &anyhow::Error, binary: &str) -> Option<String> {
+    let usage = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
+    let known = usage.or_else(|| hint_of_system(error)).map(str::to_owned);
+    let training = || error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()?.hint());
+    known.or_else(training).or_else(|| hint_of_hub(error, binary))
 }
 
 fn hint_of_hub(error: &anyhow::Error, binary: &str) -> Option<String> {
@@ -122,18 +132,18 @@ fn hint_of_hub(error: &anyhow::Error, binary: &str) -> Option<String> {
     })
 }
 
-/// The way on where the system refused: the path is wrong, or the disk is used up, or what this user
+/// The hint where the system refused: the path is wrong, or the disk is used up, or what this user
 /// may write to it.
 fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
     let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     io_errors.map(io::Error::kind).find_map(|kind| match kind {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
-            "free some space; all that was saved before is whole, and `train` goes on from it \
+            "free some space; all that was saved before is whole, and `train` resumes from it \
              with --init-from resume",
         ),
         io::ErrorKind::FileTooLarge => Some(
             "a limit on the size of files is in the way: see `ulimit -f`; all that was saved \
-             before is whole, and `train` goes on from it with --init-from resume",
+             before is whole, and `train` resumes from it with --init-from resume",
         ),
         io::ErrorKind::NotFound => {
             Some("the path is looked for from the current directory: check its spelling, or name another path")

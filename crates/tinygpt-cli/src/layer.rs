@@ -1,12 +1,15 @@
-//! Flags over file over defaults, value by value, and where each value came from.
+//! Flags over file over what a checkpoint recorded over defaults, value by value, and where each
+//! value came from.
 //!
 //! The layers are merged as JSON objects, so that one rule serves every key of every binary; the
 //! merged object then becomes the options struct again. What the values mean is decided later.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
-use tinygpt_train::Fault;
+use tinygpt_train::{Fault, excerpt};
 
 use crate::config_file::ConfigFile;
 use crate::device::DeviceChoice;
@@ -16,8 +19,10 @@ use crate::usage::UsageError;
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody said anything.
+    /// Nobody gave a value.
     Default,
+    /// The checkpoint of the run that is resumed.
+    Checkpoint,
     /// The config file.
     File,
     /// A flag, the strongest.
@@ -31,6 +36,18 @@ pub struct Layered<O> {
     pub options: O,
     flags: Map<String, Value>,
     file: Option<ConfigFile>,
+    recorded: Option<Recorded>,
+    /// Keys whose value was chosen to fit the others.
+    fitted: BTreeSet<String>,
+    /// What the user should know about them.
+    notes: Vec<String>,
+}
+
+/// What a checkpoint says.
+#[derive(Clone, Debug)]
+struct Recorded {
+    dir: PathBuf,
+    values: Map<String, Value>,
 }
 
 impl<O: Options> Layered<O> {
@@ -39,35 +56,84 @@ impl<O: Options> Layered<O> {
     /// # Errors
     /// [`UsageError`] if a flag cannot be written as JSON: a path that is not Unicode.
     pub fn new(flags: &O, file: Option<ConfigFile>) -> Result<Self, UsageError> {
-        let flags = said(flags)?;
+        Self::merged(said(flags)?, file, None)
+    }
+
+    /// The same with `values` of the checkpoint `dir` above the defaults.
+    ///
+    /// # Errors
+    /// [`UsageError`] if the values are not those of the keys of `O`.
+    pub fn resuming(self, dir: PathBuf, values: Map<String, Value>) -> Result<Self, UsageError> {
+        Self::merged(self.flags, self.file, Some(Recorded { dir, values }))
+    }
+
+    fn merged(
+        flags: Map<String, Value>,
+        file: Option<ConfigFile>,
+        recorded: Option<Recorded>,
+    ) -> Result<Self, UsageError> {
         let mut merged = said(&O::defaults())?;
-        let from_file = file.iter().flat_map(|file| file.values().clone());
-        merged.extend(from_file);
+        merged.extend(recorded.iter().flat_map(|recorded| recorded.values.clone()));
+        merged.extend(file.iter().flat_map(|file| file.values().clone()));
         merged.extend(flags.clone());
         let mut options: O = serde_json::from_value(Value::Object(merged))
             .map_err(|error| UsageError::new(error.to_string()))?;
         options.derive();
-        Ok(Self { options, flags, file })
+        let (fitted, notes) = (BTreeSet::new(), Vec::new());
+        let mut layered = Self { options, flags, file, recorded, fitted, notes };
+        O::fit(&mut layered);
+        Ok(layered)
+    }
+
+    /// Gives `key` a value that fits the others, where what was given does not. A value of another
+    /// kind than the key's changes nothing.
+    pub fn fit(&mut self, key: &str, value: Value) {
+        if let Ok(options) = self.options_with(key, value) {
+            self.options = options;
+            self.fitted.insert(key.to_owned());
+        }
+    }
+
+    /// Keeps `note` for the user.
+    pub fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
+    /// What the user should know about values that nobody gave.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn options_with(&self, key: &str, value: Value) -> Result<O, UsageError> {
+        let wrong = |error: serde_json::Error| UsageError::new(error.to_string());
+        let mut all = serde_json::to_value(&self.options).map_err(wrong)?;
+        all[key] = value;
+        serde_json::from_value(all).map_err(wrong)
     }
 
     /// The same with another value of `key`, as if a flag had said it.
     ///
     /// # Errors
     /// If the key's values are of another kind.
-    pub fn with(mut self, key: &str, value: Value) -> serde_json::Result<Self> {
-        let mut all = serde_json::to_value(&self.options)?;
-        all[key] = value.clone();
-        self.options = serde_json::from_value(all)?;
+    pub fn with(mut self, key: &str, value: Value) -> Result<Self, UsageError> {
+        self.options = self.options_with(key, value.clone())?;
         self.flags.insert(key.to_owned(), value);
         Ok(self)
     }
 
     /// Where the value of `key` came from.
     pub fn origin(&self, key: &str) -> Origin {
+        if self.fitted.contains(key) { Origin::Default } else { self.given_by(key) }
+    }
+
+    /// Who gave a value of `key`, whether it fits or not.
+    fn given_by(&self, key: &str) -> Origin {
         if self.flags.contains_key(key) {
             Origin::Flag
         } else if self.file.as_ref().is_some_and(|file| file.values().contains_key(key)) {
             Origin::File
+        } else if self.recorded.as_ref().is_some_and(|it| it.values.contains_key(key)) {
+            Origin::Checkpoint
         } else {
             Origin::Default
         }
@@ -78,12 +144,17 @@ impl<O: Options> Layered<O> {
         self.file.as_ref().map(ConfigFile::path)
     }
 
-    /// The origin of `key` in words that lead to it: `--n-head`, `config/x.json line 7`, `default`.
-    fn place(&self, key: &str) -> String {
-        match (self.origin(key), &self.file) {
-            (Origin::Flag, _) => format!("--{}", key.replace('_', "-")),
-            (Origin::File, Some(file)) => {
-                format!("{} line {}", file.path().display(), file.line(key).unwrap_or_default())
+    /// Who gave the value of `key`, in words that lead to it: `--n-head`, `config/x.json line 7`,
+    /// `default`.
+    pub fn place(&self, key: &str) -> String {
+        match (self.given_by(key), &self.file, &self.recorded) {
+            (Origin::Flag, ..) => format!("--{}", key.replace('_', "-")),
+            (Origin::File, Some(file), _) => {
+                let path = file.path().display().to_string();
+                format!("{} line {}", excerpt(&path), file.line(key).unwrap_or_default())
+            }
+            (Origin::Checkpoint, _, Some(recorded)) => {
+                format!("the checkpoint {}", recorded.dir.display())
             }
             _ => "default".to_owned(),
         }
@@ -108,6 +179,7 @@ impl<O: Options> Layered<O> {
         for (key, value) in all {
             let origin = match self.origin(&key) {
                 Origin::Default => "default",
+                Origin::Checkpoint => "checkpoint",
                 Origin::File => "file",
                 Origin::Flag => "flag",
             };
@@ -172,7 +244,7 @@ impl<'a, O: Options> Faults<'a, O> {
         // One fault a key: a second check of the same key would only say it in other words.
         let start = format!("`{key}` is ");
         if !self.list.iter().any(|line| line.starts_with(&start)) {
-            let place = self.layered.place(key);
+            let (got, place) = (excerpt(got), self.layered.place(key));
             self.list.push(format!("{start}{got} ({place}), expected {expected}"));
         }
     }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use indicatif::HumanBytes;
 use tinygpt_model::memory::{MemoryEstimate, training_bytes};
-use tinygpt_model::{ModelConfig, hf};
 use tinygpt_train::TrainConfig;
 
 use crate::usage::UsageError;
@@ -25,7 +24,7 @@ pub fn check_fits(config: &TrainConfig, vocab_size: usize) -> Result<(), UsageEr
 }
 
 fn check_fits_in(config: &TrainConfig, vocab_size: usize, limit: &Limit) -> Result<(), UsageError> {
-    let model = shape(config, vocab_size);
+    let model = config.model_config(config.vocab_size.unwrap_or(0).max(vocab_size));
     let threads = config.resolved_threads();
     let needed = |batch_size| training_bytes(&model, batch_size, model.block_size, threads);
     let estimate = needed(config.batch_size);
@@ -36,16 +35,8 @@ fn check_fits_in(config: &TrainConfig, vocab_size: usize, limit: &Limit) -> Resu
     let cure = cure(&estimate, largest(config.batch_size, fits));
     let (total, limit_bytes) = (HumanBytes(estimate.total()), HumanBytes(limit.bytes));
     let who = limit.who;
-    Err(UsageError::new(format!(
-        "training needs about {total} of memory, and {who} {limit_bytes}: {cure}"
-    )))
-}
-
-/// The model to be trained; one that is fine-tuned brings its own shape.
-fn shape(config: &TrainConfig, vocab_size: usize) -> ModelConfig {
-    let theirs = config.init_from.model_dir().and_then(|dir| hf::read_config(dir).ok());
-    let rows = config.vocab_size.unwrap_or(0).max(vocab_size);
-    theirs.unwrap_or_else(|| config.model_config(rows))
+    Err(UsageError::new(format!("training needs about {total} of memory, and {who} {limit_bytes}"))
+        .hint(cure))
 }
 
 fn cure(estimate: &MemoryEstimate, batch_size: Option<usize>) -> String {
@@ -164,7 +155,8 @@ mod tests {
         let config = TrainConfig { threads: Some(1), ..TrainConfig::default() };
         let refusal = |bytes| {
             let limit = Limit { bytes, who: "this machine has" };
-            check_fits_in(&config, 322, &limit).unwrap_err().to_string()
+            let error = check_fits_in(&config, 322, &limit).unwrap_err();
+            format!("{error}\n{}", error.way_on().unwrap_or_default())
         };
         let text = refusal(1 << 30);
         let batch_size = text.split("`batch_size` to ").nth(1).unwrap();

@@ -1,11 +1,19 @@
-//! Ctrl-C and its kin: while a run trains, the first signal asks it to stop and the second ends it
+//! Ctrl-C and its kin: while a run trains, the first signal asks it to stop and a later one ends it
 //! at once; before and after that there is nothing to save, and the first ends it.
+//!
+//! Schedulers, `timeout` and closing terminals send a signal to the process and then to its group,
+//! or two kinds of signal in a row. What follows the first within about a second therefore counts
+//! as the same request; only who asks again later means it.
+//!
+//! A handler does no more than remember the signal's number. A thread looks for it 50 times a second
+//! and does what needs a lock, a clock and the terminal. That works alike on all systems.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts;
-use signal_hook::flag;
+use signal_hook::{flag, low_level};
 use tinygpt_train::StopFlag;
 
 /// Signals that ask a run to stop.
@@ -14,6 +22,12 @@ const STOPPERS: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
 /// Signals that ask a run to stop; a closed terminal has none here.
 #[cfg(not(unix))]
 const STOPPERS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
+
+/// A second, and a quarter for a machine so busy that the repeat comes late.
+const REPEATS: Duration = Duration::from_millis(1250);
+
+/// How often the thread looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Lets a write that exceeds the limit of a file's size (`ulimit -f`) fail with an error, which can
 /// be told and handled; without this the system ends the process there and then. Writing to a pipe
@@ -24,36 +38,157 @@ pub fn survive_file_limit() {
     let _ = flag::register(consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
-/// What the next signal does: exit with 128 + its number, or raise a flag first.
+/// What is said when a signal comes. Called on a thread of its own.
+pub trait Answer: Send {
+    /// The first `signal` has asked to stop.
+    fn asked(&self, signal: usize);
+    /// A later one ends the process now.
+    fn ended(&self);
+}
+
+/// Says nothing.
+#[derive(Debug)]
+struct NoAnswer;
+
+impl Answer for NoAnswer {
+    fn asked(&self, _signal: usize) {}
+    fn ended(&self) {}
+}
+
+/// What the next signal does: end the process with 128 + its number, or raise a flag first.
 #[derive(Debug)]
 pub struct Signals {
-    ends_at_once: Arc<AtomicBool>,
+    state: Arc<Mutex<State>>,
 }
 
 impl Signals {
     /// Takes the signals over. Each ends the process at once, and raises `stop` where it does not.
+    /// One that was ignored when the process began (`nohup`) stays ignored.
     ///
     /// # Errors
-    /// If the system refuses to install a handler.
+    /// If the system refuses to install a handler or to start a thread.
     pub fn install(stop: &StopFlag) -> std::io::Result<Self> {
-        let ends_at_once = Arc::new(AtomicBool::new(true));
+        let latest = Arc::new(AtomicUsize::new(0));
+        let ignored = ignored();
         for signal in STOPPERS {
-            // Actions run in the order of their registration: the shutdown looks at the flag
-            // before this signal raises it.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ends_at_once))?;
-            flag::register(signal, Arc::clone(&ends_at_once))?;
-            flag::register_usize(signal, stop.cell(), usize::try_from(signal).unwrap_or(1))?;
+            if ignored & (1 << (signal - 1)) == 0 {
+                let number = usize::try_from(signal).unwrap_or_default();
+                flag::register_usize(signal, Arc::clone(&latest), number)?;
+            }
         }
-        Ok(Self { ends_at_once })
+        let state = Arc::new(Mutex::new(State::default()));
+        let (shared, stop) = (Arc::clone(&state), stop.clone());
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            loop {
+                let signal = latest.swap(0, Ordering::SeqCst);
+                if signal != 0 {
+                    arrived(signal, Instant::now(), &shared, &stop);
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+        })?;
+        Ok(Self { state })
     }
 
-    /// Lets the next signal only raise the flag: there is something to finish and to save.
+    /// Lets the next signal only raise the flag: there is something to finish.
     pub fn ask_first(&self) {
-        self.ends_at_once.store(false, Ordering::SeqCst);
+        self.ask_first_and(NoAnswer);
+    }
+
+    /// The same with words for the user.
+    pub fn ask_first_and(&self, answer: impl Answer + 'static) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State { next: Next::Asks, last: None, answer: Box::new(answer) };
     }
 
     /// Lets the next signal end the process.
     pub fn end_at_once(&self) {
-        self.ends_at_once.store(true, Ordering::SeqCst);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.next = Next::Ends;
+        state.answer = Box::new(NoAnswer);
+    }
+}
+
+/// What the next signal does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// It ends the process.
+    Ends,
+    /// It raises the flag.
+    Asks,
+}
+
+struct State {
+    next: Next,
+    /// When the last signal came that was not a repeat of another.
+    last: Option<Instant>,
+    answer: Box<dyn Answer>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { next: Next::Ends, last: None, answer: Box::new(NoAnswer) }
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("next", &self.next).field("last", &self.last).finish()
+    }
+}
+
+impl State {
+    /// What a signal at `now` does; nothing if it repeats the one before.
+    fn take(&mut self, now: Instant) -> Option<Next> {
+        if self.last.is_some_and(|last| now.duration_since(last) < REPEATS) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::replace(&mut self.next, Next::Ends))
+    }
+}
+
+fn arrived(signal: usize, now: Instant, state: &Mutex<State>, stop: &StopFlag) {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    match state.take(now) {
+        None => {}
+        Some(Next::Asks) => {
+            stop.raise(signal);
+            state.answer.asked(signal);
+        }
+        Some(Next::Ends) => {
+            state.answer.ended();
+            low_level::exit(128 + i32::try_from(signal).unwrap_or_default());
+        }
+    }
+}
+
+/// The signals that this process was told to ignore, a bit for each, as far as the system tells.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_within_a_second_are_one_and_a_later_signal_ends() {
+        let begin = Instant::now();
+        let at = |ms: u64| begin + Duration::from_millis(ms);
+        for (times, expected) in [
+            (vec![0, 0, 1, 400, 1000], vec![(0, Next::Asks)]),
+            (vec![0, 1500], vec![(0, Next::Asks), (1500, Next::Ends)]),
+            // The window is that of the first, and does not grow with each repeat.
+            (vec![0, 900, 1800], vec![(0, Next::Asks), (1800, Next::Ends)]),
+        ] {
+            let mut state = State { next: Next::Asks, ..State::default() };
+            let done: Vec<_> =
+                times.iter().filter_map(|&ms| Some((ms, state.take(at(ms))?))).collect();
+            assert_eq!(done, expected, "{times:?}");
+        }
+        assert_eq!(State::default().take(begin), Some(Next::Ends), "nothing to save");
     }
 }

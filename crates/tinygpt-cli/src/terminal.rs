@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use tinygpt_train::middle_cut;
+
 /// Standard output that remembers whether a person or a program reads it.
 #[derive(Debug)]
 pub struct Output {
@@ -78,20 +80,49 @@ pub fn escape_controls(text: &str) -> String {
     escaped
 }
 
-/// Writes one line to stderr; that nobody listens there is no reason to stop.
-pub fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+/// The most bytes that one message may have.
+const MAX_MESSAGE: usize = 1900;
+/// The most characters of each line of a message that has more.
+const MAX_LINE: usize = 400;
+
+/// Writes a message to stderr; that nobody listens there is no reason to stop.
+pub fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "{}", bounded(message));
 }
 
-/// `text` as one word of a command line, quoted where a shell would split or expand it.
+/// `message`; if it is too long, its long lines cut in the middle and its last lines left out:
+/// whatever somebody's file holds, a terminal and a log can bear what is said about it.
+pub fn bounded(message: &str) -> Cow<'_, str> {
+    if message.len() <= MAX_MESSAGE {
+        return Cow::from(message);
+    }
+    let mut text = String::new();
+    for line in message.split('\n') {
+        let line = middle_cut(line, MAX_LINE);
+        if text.len() + line.len() + 2 > MAX_MESSAGE {
+            text.push_str("…\n");
+            break;
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text.pop();
+    Cow::from(text)
+}
+
+/// `text` as one word of a command line, quoted if a shell would split, expand or run any of it.
 pub fn shell_word(text: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,\\~".contains(c);
+    let is_plain =
+        |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c) || (cfg!(windows) && c == '\\');
     if !text.is_empty() && text.chars().all(is_plain) {
         return Cow::from(text);
     }
-    // Single quotes are no quotes to Windows.
-    let quote = if cfg!(windows) { '"' } else { '\'' };
-    Cow::from(format!("{quote}{}{quote}", text.replace('\'', "'\\''")))
+    // A single quote quotes nothing in a Windows shell, and a path there has no double quotes.
+    Cow::from(if cfg!(windows) {
+        format!("\"{text}\"")
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    })
 }
 
 /// `12345678` as `12,345,678`.
@@ -134,6 +165,35 @@ mod tests {
     #[test]
     fn control_characters_are_escaped() {
         assert_eq!(escape_controls("a\u{1b}[2Jb\n\tc\r\u{9b}é"), "a\\u{1b}[2Jb\n\tc\\u{d}\\u{9b}é");
+    }
+
+    #[test]
+    fn no_message_is_longer_than_two_kilobytes() {
+        assert_eq!(bounded("error: short\nhint: this"), "error: short\nhint: this");
+        let lines = "line\n".repeat(500_000);
+        for long in ["x".repeat(2_000_000), "漢字 ".repeat(500_000), lines.clone()] {
+            let message = format!("error: {long}, expected less");
+            let shown = bounded(&message);
+            assert!(shown.len() < 2000 && shown.starts_with("error: "), "{}", shown.len());
+        }
+        let message = format!("error: {} here\nhint: do this", "x".repeat(2_000_000));
+        assert!(bounded(&message).ends_with("x here\nhint: do this"));
+        assert!(bounded(&lines).ends_with("line\n…"));
+    }
+
+    #[test]
+    #[cfg(not(windows))]
+    fn words_of_a_command_are_quoted_where_a_shell_needs_it() {
+        for (text, word) in [
+            ("out/best", "out/best"),
+            ("été-1.0", "été-1.0"),
+            ("my dir", "'my dir'"),
+            ("$HOME", "'$HOME'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
     }
 
     #[test]

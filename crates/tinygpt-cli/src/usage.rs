@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+/// As many faults are listed.
+const MAX_FAULTS: usize = 10;
+
 /// The user asked for something that cannot be; nothing was done.
 #[derive(Debug)]
 pub struct UsageError {
@@ -23,7 +26,11 @@ impl UsageError {
             [] => None,
             [only] => Some(Self::new(only)),
             many => {
-                let lines: Vec<String> = many.iter().map(|fault| format!("\n  {fault}")).collect();
+                let shown = many.iter().take(MAX_FAULTS);
+                let mut lines: Vec<String> = shown.map(|fault| format!("\n  {fault}")).collect();
+                if many.len() > MAX_FAULTS {
+                    lines.push(format!("\n  and {} more", many.len() - MAX_FAULTS));
+                }
                 Some(Self::new(format!("{} faults:{}", many.len(), lines.concat())))
             }
         }

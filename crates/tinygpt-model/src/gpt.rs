@@ -86,6 +86,18 @@ impl Gpt {
         self.params.set_dropout(dropout)
     }
 
+    /// Keeps the first `block_size` positions of the table only, for training with less memory: a
+    /// sequence that fits into them has the logits that it had.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] unless it is from 1 to the positions there are,
+    /// [`ModelError::Tensor`] if the device refuses.
+    pub fn cut_block_size(&mut self, block_size: usize) -> Result<()> {
+        self.params.cut_block_size(block_size)?;
+        self.workers = Workers::default();
+        Ok(())
+    }
+
     /// How many threads the CPU path may use; at least one. Nothing on other devices.
     ///
     /// Training uses all of them, decoding as many as help, see [`Gpt::set_decode_threads`].

@@ -307,6 +307,26 @@ impl Params {
         Ok(())
     }
 
+    /// Drops the rows of the position table from `block_size` on.
+    pub(crate) fn cut_block_size(&mut self, block_size: usize) -> Result<()> {
+        let rows = self.config.block_size;
+        if block_size == 0 || block_size > rows {
+            let message = format!("cannot cut {rows} positions to {block_size}");
+            return Err(ModelError::request(message));
+        }
+        let config = ModelConfig { block_size, ..self.config.clone() };
+        let specs = param_specs(&config);
+        for (spec, var) in specs.iter().zip(&mut self.vars) {
+            if var.shape().dims() != spec.shape {
+                // A copy: no two parameters share memory, and the rest of the table is let go.
+                let kept = var.as_detached_tensor().narrow(0, 0, block_size)?;
+                *var = Var::from_tensor(&kept.force_contiguous()?)?;
+            }
+        }
+        (self.config, self.specs) = (config, specs);
+        Ok(())
+    }
+
     /// The values of all parameters, on the CPU; none can be written while this lives.
     ///
     /// # Errors

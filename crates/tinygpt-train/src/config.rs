@@ -154,7 +154,7 @@ pub struct TrainConfig {
     /// Whether linear layers and layer norms have biases.
     pub bias: bool,
     /// Probability of dropping an element, at the three places where GPT-2 drops.
-    pub dropout: f32,
+    pub dropout: f64,
     /// Highest learning rate.
     pub learning_rate: f64,
     /// Exact number of updates.
@@ -261,9 +261,19 @@ impl TrainConfig {
             n_layer: self.n_layer,
             n_head: self.n_head,
             n_embd: self.n_embd,
-            dropout: self.dropout,
+            dropout: self.dropout as f32,
             bias: self.bias,
         }
+    }
+
+    /// Takes the shape of `model`, which this run is to start from or to resume.
+    pub fn take_shape(&mut self, model: &ModelConfig) {
+        self.block_size = model.block_size;
+        self.n_layer = model.n_layer;
+        self.n_head = model.n_head;
+        self.n_embd = model.n_embd;
+        self.vocab_size = Some(model.vocab_size);
+        self.bias = model.bias;
     }
 
     /// The curve of the learning rate.

@@ -23,6 +23,7 @@ mod config;
 mod document;
 mod error;
 mod evaluate;
+mod excerpt;
 mod finite;
 pub mod metrics;
 pub mod plot;
@@ -39,11 +40,15 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use config::{InitFrom, OnNonFinite, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError};
 pub use evaluate::{EvalSet, SplitLoss};
+pub use excerpt::{MAX_QUOTED, excerpt, excerpt_quoted, middle_cut};
 pub use report::{
-    EvalRecord, Profile, Report, RunSummary, Saved, Silent, SkipRecord, StepRecord, few_digits,
+    EvalRecord, Profile, Report, ResumeRecord, RunSummary, Saved, Silent, SkipRecord, StepRecord,
+    as_typed, few_digits,
 };
+pub use resume::{Recorded, recorded};
+pub use start::model_shape;
 pub use stop::StopFlag;
 pub use threads::physical_cores;
 pub use tinygpt_kernels::profile::{Entry as ProfileEntry, Op as ProfileOp};
-pub use trainer::{Outcome, Trainer};
+pub use trainer::{Outcome, Trainer, check_block_size};
 pub use verify::{Compared, verify_resume};

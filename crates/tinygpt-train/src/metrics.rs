@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: the run's numbers, one JSON object a line.
 //!
 //! Every update writes a `step` line, every update that was passed over a `skip` line, every
-//! evaluation an `eval` line. The file belongs to the checkpoints: when a run is resumed it is first
+//! evaluation an `eval` line, a resume with changed settings a `resume` line. The file belongs to the checkpoints: when a run is resumed it is first
 //! cut back to what the checkpoint has seen, so that it reads as if the run had never stopped. It
 //! draws nothing (see [`crate::plot`]).
 //!
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::write_whole;
 use crate::error::{TrainError, chain};
-use crate::report::{EvalRecord, Report, SkipRecord, StepRecord};
+use crate::report::{EvalRecord, Report, ResumeRecord, SkipRecord, StepRecord};
 
 /// Name of the file in `out_dir`.
 pub const FILE_NAME: &str = "metrics.jsonl";
@@ -40,6 +40,8 @@ pub enum Line {
     Skip(SkipRecord),
     /// One evaluation.
     Eval(EvalRecord),
+    /// Settings that were changed when the run was resumed.
+    Resume(ResumeRecord),
 }
 
 /// What a checkpoint has seen of the run, as far as the metrics go.
@@ -56,6 +58,7 @@ impl Seen {
         match line {
             Line::Step(record) => record.iter < self.n_iters,
             Line::Skip(record) => record.iter < self.n_iters,
+            Line::Resume(record) => record.iter < self.n_iters,
             Line::Eval(record) => self.last_eval_iter.is_some_and(|last| record.iter <= last),
         }
     }
@@ -141,6 +144,14 @@ impl Metrics {
     /// As [`Metrics::step`].
     pub fn eval(&mut self, record: &EvalRecord) -> Result<(), TrainError> {
         self.write(&Line::Eval(record.clone()))
+    }
+
+    /// Adds the changes of a run that is resumed.
+    ///
+    /// # Errors
+    /// As [`Metrics::step`].
+    pub fn resumed(&mut self, record: &ResumeRecord) -> Result<(), TrainError> {
+        self.write(&Line::Resume(record.clone()))
     }
 
     /// Whether so many lines are gathered that they are worth a write.
@@ -275,7 +286,7 @@ mod tests {
         for line in read(&dir.join(FILE_NAME)).unwrap() {
             match line {
                 Line::Step(record) => steps.push(record.iter),
-                Line::Skip(record) => panic!("{record:?}"),
+                other @ (Line::Skip(_) | Line::Resume(_)) => panic!("{other:?}"),
                 Line::Eval(record) => evals.push(record.iter),
             }
         }

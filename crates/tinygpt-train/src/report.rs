@@ -5,9 +5,11 @@
 //! `metrics.jsonl` (see [`crate::metrics`]). Losses are f32: that is what they are computed in, and
 //! their shortest decimal form survives JSON exactly, which a 17-digit f64 does not always.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tinygpt_kernels::profile::Entry;
 use tinygpt_model::memory::MemoryEstimate;
 
@@ -115,6 +117,15 @@ pub struct SkipRecord {
     pub total: u64,
 }
 
+/// A run that was resumed with settings other than those it was saved with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResumeRecord {
+    /// Updates made before it.
+    pub iter: u64,
+    /// By key, the value that was saved and the one that holds from now on.
+    pub changed: BTreeMap<String, [Value; 2]>,
+}
+
 /// One evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalRecord {
@@ -158,6 +169,15 @@ pub struct Saved {
     pub save_ms: f64,
 }
 
+/// A number as people type it: `0.2`, `3e-5`, `1`.
+pub fn as_typed(number: f64) -> String {
+    let shortest = format!("{number:?}");
+    match shortest.strip_suffix(".0") {
+        Some(whole) => whole.to_string(),
+        None => shortest,
+    }
+}
+
 /// `0.8431`, and from a million on `1.0000e30`: losses and norms of a run that explodes have dozens of
 /// digits before the point, of which the first few say all.
 pub fn few_digits(number: f64, decimals: usize) -> String {
@@ -165,5 +185,18 @@ pub fn few_digits(number: f64, decimals: usize) -> String {
         format!("{number:.decimals$}")
     } else {
         format!("{number:.decimals$e}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_printed_as_they_are_typed() {
+        let numbers = [0.2, 3e-5, 6e-4, 1.0, 0.0, 4000.0, 1e300, 1e-3, 0.1 + 0.2];
+        let expected =
+            ["0.2", "3e-5", "0.0006", "1", "0", "4000", "1e300", "0.001", "0.30000000000000004"];
+        assert_eq!(numbers.map(as_typed), expected);
     }
 }

@@ -1,20 +1,55 @@
-//! Going on with a run: the newest good checkpoint, and whether it is the same run at all.
+//! Resuming a run: the newest good checkpoint, and whether it is the same run at all.
 //!
 //! A resumed run must be the run that was saved: other data, another tokenizer, another shape or
 //! another seed are refused with both values. What may change (a longer run, another learning
-//! rate, other threads) is taken and said.
+//! rate, other threads) is taken and reported. A checkpoint knows the configuration it was made
+//! with, so a caller needs no more than the run's directory ([`recorded`]).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use tinygpt_data::Prepared;
-use tinygpt_model::hf;
+use tinygpt_data::{Meta, Prepared};
+use tinygpt_model::{ModelConfig, hf};
 
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, BEST, Best, Found, LAST, OPTIMIZER_FILE, State};
 use crate::config::TrainConfig;
 use crate::error::{Rejected, TrainError};
-use crate::start::{Named, Progress, Start, check_tokenizer, device_name, instruction_set};
+use crate::schedule::{Schedule, learning_rate};
+use crate::start::{
+    Changed, Named, Progress, Start, check_tokenizer, device_name, instruction_set,
+};
+
+/// What the newest checkpoint of a run says of the run.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// The checkpoint.
+    pub dir: PathBuf,
+    /// Updates it holds.
+    pub step: u64,
+    /// The configuration of the run, with the shape that the model really has and the encoding of
+    /// the data if that can still be told.
+    pub config: TrainConfig,
+}
+
+/// Reads what the newest checkpoint in `out_dir` says of the run, without reading its weights;
+/// `None` if there is no checkpoint.
+///
+/// # Errors
+/// [`TrainError::NoGoodCheckpoint`], [`TrainError::NewerFormat`].
+pub fn recorded(out_dir: &Path) -> Result<Option<Recorded>, TrainError> {
+    let Some(Found { dir, state, .. }) = checkpoint::newest_described(out_dir)? else {
+        return Ok(None);
+    };
+    let shape = hf::read_config(&dir)?;
+    let State { step, mut config, data_fingerprint, .. } = state;
+    config.take_shape(&shape);
+    if config.encoding_type.is_none() {
+        let meta = Meta::find(&config.data_dir, &config.dataset_name, &data_fingerprint);
+        config.encoding_type = meta.map(|meta| meta.encoding);
+    }
+    Ok(Some(Recorded { dir, step, config }))
+}
 
 /// Loads the newest good checkpoint of `config.out_dir`.
 ///
@@ -29,15 +64,19 @@ pub(crate) fn resume(
     let found = checkpoint::newest_good(&config.out_dir)?
         .ok_or_else(|| TrainError::NothingToResume(config.out_dir.clone()))?;
     let Found { dir, state, rejected } = found;
-    check_same_run(config, prepared, &dir, &state)?;
+    let shape = hf::read_config(&dir)?;
+    check_same_run(config, &shape, &dir, &state)?;
+    check_same_data(config, prepared, &dir, &state)?;
     let mut gpt = hf::read_dir(&dir, device)?;
-    gpt.set_dropout(config.dropout)?;
+    gpt.set_dropout(config.dropout as f32)?;
     let moments = checkpoint::read_moments(&dir.join(OPTIMIZER_FILE), gpt.params())?;
     let threads = config.resolved_threads();
     let optimizer = AdamW::restore(config.adamw(), threads, state.optimizer_steps, moments);
     let mut notices: Vec<String> = rejected.iter().map(|r| passed_over(r, &state)).collect();
     notices.extend(changed_machine(threads, device, &state));
-    notices.extend(changed_settings(config, &state.config));
+    let changed = changed_settings(config, &state.config);
+    notices.extend(told(&changed));
+    notices.extend(changed_learning_rate(config, &state));
     let best = usable_best(&config.out_dir, &state, &mut notices);
     let progress = Progress {
         step: state.step,
@@ -55,48 +94,69 @@ pub(crate) fn resume(
         }
     }
     let from = format!("the checkpoint {}", dir.display());
-    Ok(Start { gpt, optimizer, progress, from, notices })
+    let origin = state.config.init_from;
+    Ok(Start { gpt, optimizer, progress, from, origin, changed, notices })
 }
 
-/// Refuses to go on where the numbers could not be those of the saved run.
+/// Refuses to continue if the numbers could not be those of the saved run.
 fn check_same_run(
+    config: &TrainConfig,
+    model: &ModelConfig,
+    dir: &Path,
+    state: &State,
+) -> Result<(), TrainError> {
+    let vocab_size = config.vocab_size.unwrap_or(model.vocab_size);
+    for (key, saved, now) in [
+        ("n_layer", model.n_layer.to_string(), config.n_layer.to_string()),
+        ("n_head", model.n_head.to_string(), config.n_head.to_string()),
+        ("n_embd", model.n_embd.to_string(), config.n_embd.to_string()),
+        ("block_size", model.block_size.to_string(), config.block_size.to_string()),
+        ("bias", model.bias.to_string(), config.bias.to_string()),
+        ("vocab_size", model.vocab_size.to_string(), vocab_size.to_string()),
+        ("seed", state.seed.to_string(), config.seed.to_string()),
+    ] {
+        if saved != now {
+            let cure = format!(
+                "leave `{key}` out or set it to {saved}, or start a new run with another `--out-dir`"
+            );
+            let checkpoint = dir.to_path_buf();
+            return Err(TrainError::Mismatch { checkpoint, key, saved, now, cure });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses data that are not those of the saved run, whatever they are called now.
+fn check_same_data(
     config: &TrainConfig,
     prepared: &Prepared,
     dir: &Path,
     state: &State,
 ) -> Result<(), TrainError> {
-    let mismatch = |key, saved: String, now: String, cure: String| {
-        Err(TrainError::Mismatch { checkpoint: dir.to_path_buf(), key, saved, now, cure })
+    if state.data_fingerprint == prepared.meta.fingerprint() {
+        return Ok(());
+    }
+    let (theirs, ours) = (&state.config.dataset_name, &config.dataset_name);
+    let (what, cure) = if theirs != ours {
+        (
+            format!("that run trains on `{theirs}`, and this one is to train on `{ours}`"),
+            format!(
+                "choose another `--out-dir` for a run on `{ours}`; to continue the run on \
+                 `{theirs}`, leave `dataset_name` out"
+            ),
+        )
+    } else {
+        check_tokenizer(&Named { dir, name: dir }, &state.tokenizer_sha256, prepared)?;
+        (
+            format!("`{ours}` was prepared again since, from another text or with other settings"),
+            format!(
+                "prepare it as it was, or start a new run from the checkpoint with `--init-from {} \
+                 --out-dir OTHER`",
+                dir.display()
+            ),
+        )
     };
-    let saved = &state.config;
-    let or_null = |size: Option<usize>| size.map_or("null".to_string(), |size| size.to_string());
-    for (key, saved, now) in [
-        ("n_layer", saved.n_layer.to_string(), config.n_layer.to_string()),
-        ("n_head", saved.n_head.to_string(), config.n_head.to_string()),
-        ("n_embd", saved.n_embd.to_string(), config.n_embd.to_string()),
-        ("block_size", saved.block_size.to_string(), config.block_size.to_string()),
-        ("bias", saved.bias.to_string(), config.bias.to_string()),
-        ("vocab_size", or_null(saved.vocab_size), or_null(config.vocab_size)),
-        ("seed", saved.seed.to_string(), config.seed.to_string()),
-    ] {
-        if saved != now {
-            let cure = format!(
-                "set `{key}` to {saved} again, or start a new run with another `--out-dir`"
-            );
-            return mismatch(key, saved, now, cure);
-        }
-    }
-    check_tokenizer(&Named { dir, name: dir }, &state.tokenizer_sha256, prepared)?;
-    let now = prepared.meta.fingerprint();
-    if state.data_fingerprint != now {
-        let cure = format!(
-            "prepare {} again as it was, or start a new run with `--init-from {}` elsewhere",
-            saved.dataset_name,
-            dir.display()
-        );
-        return mismatch("the fingerprint of the data", state.data_fingerprint.clone(), now, cure);
-    }
-    Ok(())
+    Err(TrainError::OtherData { checkpoint: dir.to_path_buf(), what, cure })
 }
 
 fn passed_over(rejected: &Rejected, state: &State) -> String {
@@ -125,36 +185,77 @@ fn changed_machine(threads: usize, device: &Device, state: &State) -> Option<Str
     })
 }
 
-/// Which keys differ, but for those that only say how to start, where, and how much to save.
-fn changed_settings(config: &TrainConfig, saved: &TrainConfig) -> Option<String> {
-    const NOT_THE_RUN: [&str; 12] = [
-        "init_from",
-        "overwrite",
-        "out_dir",
-        "data_dir",
-        "device",
-        "threads",
-        "eval_only",
-        "verify_resume",
-        "checkpoint_interval",
-        "checkpoint_minutes",
-        "keep_checkpoints",
-        "max_seconds",
-    ];
+/// Keys that only say how to start, where, and what to save and print; and the shape, which is
+/// compared with the model's.
+const NOT_THE_RUN: [&str; 21] = [
+    "init_from",
+    "overwrite",
+    "out_dir",
+    "data_dir",
+    "encoding_type",
+    "device",
+    "threads",
+    "eval_only",
+    "verify_resume",
+    "profile",
+    "log_interval",
+    "checkpoint_interval",
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "max_seconds",
+    "n_layer",
+    "n_head",
+    "n_embd",
+    "block_size",
+    "vocab_size",
+    "bias",
+];
+
+/// The keys that differ from what was saved, with both values.
+fn changed_settings(config: &TrainConfig, saved: &TrainConfig) -> Changed {
     let as_map = |config: &TrainConfig| match serde_json::to_value(config) {
         Ok(serde_json::Value::Object(map)) => map,
         _ => serde_json::Map::new(),
     };
-    let (saved, now) = (as_map(saved), as_map(config));
-    let changed: Vec<String> = now
-        .iter()
+    let (mut saved, now) = (as_map(saved), as_map(config));
+    now.into_iter()
         .filter(|(key, _)| !NOT_THE_RUN.contains(&key.as_str()))
         .filter_map(|(key, now)| {
-            let saved = saved.get(key)?;
-            (saved != now).then(|| format!("{key} {saved} → {now}"))
+            let saved = saved.remove(&key)?;
+            (saved != now).then_some((key, [saved, now]))
         })
-        .collect();
-    (!changed.is_empty()).then(|| format!("going on with other settings: {}", changed.join(", ")))
+        .collect()
+}
+
+fn told(changed: &Changed) -> Option<String> {
+    let each: Vec<String> =
+        changed.iter().map(|(key, [saved, now])| format!("{key} {saved} → {now}")).collect();
+    (!each.is_empty()).then(|| format!("resuming with changed settings: {}", each.join(", ")))
+}
+
+/// What a changed schedule does to the learning rate, if it makes it jump or stands still.
+fn changed_learning_rate(config: &TrainConfig, state: &State) -> Option<String> {
+    let (schedule, saved) = (config.schedule(), state.config.schedule());
+    let last = learning_rate(state.step.checked_sub(1)?, &saved);
+    let next = learning_rate(state.step, &schedule);
+    let [last_typed, next_typed] = [last, next].map(|rate| format!("{rate:.1e}"));
+    if schedule != saved && next > 1.2 * last {
+        return Some(format!(
+            "the learning rate jumps from {last_typed} to {next_typed} here, as the changed \
+             schedule says: the loss may rise before it falls"
+        ));
+    }
+    let end = schedule.lr_decay_iters;
+    let is_longer = config.max_iters > state.config.max_iters.max(end);
+    (is_longer && schedule.decay_lr).then(|| {
+        format!(
+            "from step {end} on the learning rate stays at min_lr ({}): `--lr-decay-iters {}` \
+             spreads the decay over the longer run, which raises the rate to {:.1e} now",
+            format_args!("{:.1e}", schedule.min_lr),
+            config.max_iters,
+            learning_rate(state.step, &Schedule { lr_decay_iters: config.max_iters, ..schedule })
+        )
+    })
 }
 
 /// The best checkpoint, if it is still good; its loss alone would be a promise without a file.

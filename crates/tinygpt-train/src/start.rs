@@ -2,17 +2,19 @@
 //!
 //! Going on with a checkpoint of the same run is [`crate::resume`]'s.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::Device;
+use serde_json::Value;
 use tinygpt_data::{FILE_SETS, Prepared, Tokenizer};
-use tinygpt_model::{Gpt, hf};
+use tinygpt_model::{Gpt, ModelConfig, hf};
 
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, Skipped};
 use crate::config::{InitFrom, TrainConfig};
 use crate::error::{Fault, TrainError};
-use crate::resume::resume;
+use crate::resume::{recorded, resume};
 
 /// How far a run has come: all of its state but weights and moments.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -39,8 +41,26 @@ pub(crate) struct Start {
     pub(crate) progress: Progress,
     /// Where the weights came from, in words.
     pub(crate) from: String,
+    /// What the run as a whole started from, which a resumed one remembers.
+    pub(crate) origin: InitFrom,
+    /// What of the configuration is not as it was saved.
+    pub(crate) changed: Changed,
     /// What the user should know.
     pub(crate) notices: Vec<String>,
+}
+
+/// Values of a resumed run's keys: as they were saved, and as they are now.
+pub(crate) type Changed = BTreeMap<String, [Value; 2]>;
+
+/// The shape of the model that `init_from` names, if it names one: what the configuration of a
+/// fine-tuning run has to agree with.
+///
+/// # Errors
+/// [`TrainError::Config`] if there is no model, [`TrainError::Model`] if it is not a GPT-2.
+pub fn model_shape(init_from: &InitFrom) -> Result<Option<ModelConfig>, TrainError> {
+    let Some(model) = Named::of(init_from) else { return Ok(None) };
+    check_is_model(&model)?;
+    Ok(Some(hf::read_config(model.dir)?))
 }
 
 /// Loads or draws the weights that `config` asks for.
@@ -57,15 +77,23 @@ pub(crate) fn start(
     match &config.init_from {
         InitFrom::Resume => resume(config, prepared, device),
         InitFrom::Auto if is_used && !config.overwrite => resume(config, prepared, device),
-        _ if is_used && !config.overwrite && !config.eval_only => Err(TrainError::UsedOutDir {
-            out_dir: config.out_dir.clone(),
-            init_from: config.init_from.to_string(),
-        }),
-        InitFrom::Scratch | InitFrom::Auto => scratch(config, prepared, device),
-        InitFrom::Dir(dir) => fine_tune(config, &Named { dir, name: dir }, prepared, device),
-        InitFrom::Hub { name, dir } => {
-            fine_tune(config, &Named { dir, name: name.as_ref() }, prepared, device)
+        init_from if is_used && !config.overwrite && !config.eval_only => {
+            Err(used(config, init_from))
         }
+        init_from => match Named::of(init_from) {
+            Some(model) => fine_tune(config, &model, prepared, device),
+            None => scratch(config, prepared, device),
+        },
+    }
+}
+
+fn used(config: &TrainConfig, init_from: &InitFrom) -> TrainError {
+    let theirs = recorded(&config.out_dir).ok().flatten().map(|run| run.config.dataset_name);
+    TrainError::UsedOutDir {
+        out_dir: config.out_dir.clone(),
+        init_from: init_from.to_string(),
+        other_dataset: theirs.filter(|name| *name != config.dataset_name),
+        dataset: config.dataset_name.clone(),
     }
 }
 
@@ -98,7 +126,18 @@ pub(crate) struct Named<'a> {
     pub(crate) name: &'a Path,
 }
 
-/// A model of any origin in the form of GPT-2 on the hub; its shape and its tokenizer rule.
+impl<'a> Named<'a> {
+    fn of(init_from: &'a InitFrom) -> Option<Self> {
+        match init_from {
+            InitFrom::Dir(dir) => Some(Self { dir, name: dir }),
+            InitFrom::Hub { name, dir } => Some(Self { dir, name: name.as_ref() }),
+            InitFrom::Scratch | InitFrom::Resume | InitFrom::Auto => None,
+        }
+    }
+}
+
+/// A model of any origin in the form of GPT-2 on the hub. `config` has its shape, but for a
+/// `block_size` that may be smaller, and `prepared` its tokenizer.
 fn fine_tune(
     config: &TrainConfig,
     model: &Named<'_>,
@@ -107,9 +146,19 @@ fn fine_tune(
 ) -> Result<Start, TrainError> {
     let Named { dir, name } = *model;
     check_is_model(model)?;
+    check_shape(config, &hf::read_config(dir)?, name)?;
     let mut gpt = hf::read_dir(dir, device)?;
-    gpt.set_dropout(config.dropout)?;
+    gpt.set_dropout(config.dropout as f32)?;
     let mut notices = Vec::new();
+    let positions = gpt.config().block_size;
+    if config.block_size < positions {
+        gpt.cut_block_size(config.block_size)?;
+        notices.push(format!(
+            "block_size is {}: the model keeps that many of its {positions} positions, and takes \
+             as much less memory",
+            config.block_size
+        ));
+    }
     let has_all = |names: &&[&str]| names.iter().all(|name| dir.join(name).is_file());
     if FILE_SETS.iter().any(has_all) {
         let theirs = Tokenizer::from_path(dir)?;
@@ -130,7 +179,6 @@ fn fine_tune(
             cure: prepare_with(prepared, name),
         });
     }
-    notices.extend(other_shape(config, &gpt));
     begin(config, gpt, format!("the model in {}", name.display()), notices)
 }
 
@@ -148,20 +196,30 @@ fn check_is_model(&Named { dir, name }: &Named<'_>) -> Result<(), TrainError> {
     Err(TrainError::Config(vec![Fault::new("init_from", name.display(), expected)]))
 }
 
-fn other_shape(config: &TrainConfig, gpt: &Gpt) -> Option<String> {
-    let (ours, theirs) = (config.model_config(gpt.config().vocab_size), gpt.config());
-    (ours != *theirs).then(|| {
-        format!(
-            "the model's own shape is used: n_layer {}, n_head {}, n_embd {}, block_size {}, \
-             vocab_size {}, bias {}",
-            theirs.n_layer,
-            theirs.n_head,
-            theirs.n_embd,
-            theirs.block_size,
-            theirs.vocab_size,
-            theirs.bias
-        )
-    })
+/// Refuses each key of the configuration that asks for another shape than the model's weights have.
+fn check_shape(config: &TrainConfig, model: &ModelConfig, name: &Path) -> Result<(), TrainError> {
+    let name = name.display();
+    let mut faults = Vec::new();
+    let mut unless_equal = |key, asked: usize, theirs: usize| {
+        if asked != theirs {
+            let expected = format!("{theirs} as the model in {name} has; leave `{key}` out");
+            faults.push(Fault::new(key, asked, expected));
+        }
+    };
+    unless_equal("n_layer", config.n_layer, model.n_layer);
+    unless_equal("n_head", config.n_head, model.n_head);
+    unless_equal("n_embd", config.n_embd, model.n_embd);
+    unless_equal("vocab_size", config.vocab_size.unwrap_or(model.vocab_size), model.vocab_size);
+    if config.bias != model.bias {
+        let expected = format!("{} as the model in {name} has; leave `bias` out", model.bias);
+        faults.push(Fault::new("bias", config.bias, expected));
+    }
+    if config.block_size > model.block_size {
+        let expected =
+            format!("at most {}: the model in {name} has no more positions", model.block_size);
+        faults.push(Fault::new("block_size", config.block_size, expected));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(TrainError::Config(faults)) }
 }
 
 fn begin(
@@ -171,7 +229,9 @@ fn begin(
     notices: Vec<String>,
 ) -> Result<Start, TrainError> {
     let optimizer = AdamW::new(config.adamw(), gpt.params(), config.resolved_threads())?;
-    Ok(Start { gpt, optimizer, progress: Progress::default(), from, notices })
+    let (progress, changed) = (Progress::default(), Changed::new());
+    let origin = config.init_from.clone();
+    Ok(Start { gpt, optimizer, progress, from, origin, changed, notices })
 }
 
 /// Refuses data that another tokenizer made than that of `model`.
@@ -180,27 +240,20 @@ pub(crate) fn check_tokenizer(
     sha256: &str,
     prepared: &Prepared,
 ) -> Result<(), TrainError> {
-    let now = prepared.tokenizer.sha256();
-    if sha256 == now {
+    if sha256 == prepared.tokenizer.sha256() {
         return Ok(());
     }
-    Err(TrainError::Mismatch {
-        checkpoint: model.name.to_path_buf(),
-        key: "the tokenizer's SHA-256",
-        saved: format!("{sha256:.12}…"),
-        now: format!("{now:.12}…"),
-        cure: other_encoding(prepared, model.dir) + &prepare_with(prepared, model.name),
-    })
-}
-
-/// The shorter way where the data is read in the other encoding.
-fn other_encoding(prepared: &Prepared, tokenizer_dir: &Path) -> String {
-    match Tokenizer::from_path(tokenizer_dir).map(|tokenizer| tokenizer.encoding()) {
-        Ok(theirs) if theirs != prepared.meta.encoding => {
-            format!("choose its encoding with `--encoding-type {theirs}`, or ")
-        }
-        _ => String::new(),
-    }
+    let (data, ours) = (&prepared.meta.dataset, prepared.meta.encoding);
+    let prepare = prepare_with(prepared, model.name);
+    let theirs = Tokenizer::from_path(model.dir).map(|tokenizer| tokenizer.encoding());
+    let (what, cure) = match theirs {
+        Ok(theirs) if theirs != ours => (
+            format!("its tokenizer is {theirs}, and `{data}` is prepared as {ours}"),
+            format!("choose the other preparation with `--encoding-type {theirs}`, or {prepare}"),
+        ),
+        _ => (format!("`{data}` was prepared with another tokenizer than the model's"), prepare),
+    };
+    Err(TrainError::OtherData { checkpoint: model.name.to_path_buf(), what, cure })
 }
 
 fn prepare_with(prepared: &Prepared, tokenizer: &Path) -> String {

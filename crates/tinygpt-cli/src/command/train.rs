@@ -1,26 +1,33 @@
 //! `train`: opens device and data, trains, and ends with a story.
 
+mod conclude;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 use tinygpt_data::{DataError, Encoding, PrepareRequest, Prepared, Recipe, SourceSpec};
-use tinygpt_train::checkpoint::BEST;
 use tinygpt_train::{
-    InitFrom, Outcome, Report, Silent, StopFlag, TrainConfig, TrainError, Trainer,
+    InitFrom, Report, Silent, StopFlag, TrainConfig, TrainError, Trainer, check_block_size,
+    checkpoint, model_shape,
 };
 
+use self::conclude::conclude;
 use super::prepare::closing_summary;
 use super::pretrained;
-use super::rendering::Form;
-use super::story::Storyteller;
 use super::verify_resume::verify_resume;
 use crate::exit::Ended;
 use crate::layer::{Faults, Layered};
 use crate::memory;
-use crate::options::{Dtype, Options as _, SampleOptions, TrainOptions};
+use crate::options::{Dtype, Options as _, TrainOptions};
 use crate::progress::{PrepareBars, TrainLines};
 use crate::signals::Signals;
-use crate::terminal::{Output, grouped, say};
+use crate::terminal::say;
 use crate::usage::UsageError;
+
+/// How long a process that has just been killed may take to let go of its directory.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Does what `train` was asked to do.
 ///
@@ -34,27 +41,66 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let stop = StopFlag::new();
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
     let prepared = open_or_prepare(&config)?;
-    // Before the memory is looked at: the model brings its own shape.
-    if let InitFrom::Hub { name, dir } = &mut config.init_from {
-        *dir = pretrained::fetch(name)?;
-    }
+    let layered = &with_shape_of_model(layered, &mut config)?;
+    check_block_size(config.block_size, &prepared).map_err(|error| with_places(layered, error))?;
     if device.is_cpu() {
         memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
+    }
+    for note in layered.notes() {
+        say(&format!("note: {note}"));
     }
     if let Some(n) = config.verify_resume {
         let set_up = |trainer: &mut Trainer| set_dtype(layered, trainer, &device, &mut Silent);
         signals.ask_first();
         return verify_resume(&config, n, prepared, &device, &set_up, &stop);
     }
-    let mut report = TrainLines::new(config.log_interval);
+    if !config.eval_only {
+        wait_for_lock(&config.out_dir);
+    }
+    let mut report = TrainLines::new(&config);
     let mut trainer = Trainer::new(config.clone(), prepared, &device)
         .map_err(|error| with_places(layered, error))?;
     set_dtype(layered, &mut trainer, &device, &mut report)?;
-    signals.ask_first();
+    signals.ask_first_and(report.answer());
     let outcome = trainer.run(&stop, &mut report);
     signals.end_at_once();
     report.close();
-    conclude(&config, &trainer, outcome?)
+    conclude(layered, &config, &trainer, outcome?, stop.signal())
+}
+
+/// The options, with the shape of the model that the run is to start from, if it is.
+fn with_shape_of_model(
+    layered: &Layered<TrainOptions>,
+    config: &mut TrainConfig,
+) -> Result<Layered<TrainOptions>> {
+    let mut layered = layered.clone();
+    let init_from = match &config.init_from {
+        InitFrom::Hub { name, .. } => {
+            InitFrom::Hub { name: name.clone(), dir: pretrained::fetch(name)? }
+        }
+        other => other.clone(),
+    };
+    if let Some(shape) = model_shape(&init_from).map_err(|error| with_places(&layered, error))? {
+        layered.prefer_model_shape(&shape, &init_from.to_string());
+        layered.note_rate_of_fine_tuning();
+        *config = layered.resolve()?.0;
+    }
+    config.init_from = init_from;
+    Ok(layered)
+}
+
+/// Gives a process that trains in `out_dir` a moment to end: one that was killed holds the lock until
+/// its memory is given back, and a supervisor starts the next at once.
+fn wait_for_lock(out_dir: &Path) {
+    if !checkpoint::is_locked(out_dir) {
+        return;
+    }
+    let seconds = LOCK_PATIENCE.as_secs();
+    say(&format!("{} is in use: waiting up to {seconds} s for it", out_dir.display()));
+    let begin = Instant::now();
+    while begin.elapsed() < LOCK_PATIENCE && checkpoint::is_locked(out_dir) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// The pool that the kernels and `gemm` share.
@@ -178,70 +224,4 @@ fn set_dtype(
     }
     let dtype = if is_bfloat16 { DType::BF16 } else { DType::F32 };
     Ok(trainer.gpt_mut().set_compute_dtype(dtype)?)
-}
-
-/// Says how the run ended and how to go on, and lets the model tell a story.
-fn conclude(config: &TrainConfig, trainer: &Trainer, outcome: Outcome) -> Result<Ended> {
-    let out_dir = config.out_dir.display();
-    match outcome {
-        Outcome::Stopped(signal) => {
-            say(&format!("stopped; all updates are saved in {out_dir}"));
-            say(&format!("go on: {}", resume_command()));
-            return Ok(Ended::Stopped(signal));
-        }
-        Outcome::TimeUp(_) if config.eval_only => {
-            say("the time is up, and the evaluation is not finished: raise --max-seconds");
-            return Ok(Ended::Done);
-        }
-        Outcome::TimeUp(step) => {
-            let (made, all) = (grouped(step), grouped(config.max_iters));
-            say(&format!(
-                "the time is up: {made} of {all} updates are made and saved in {out_dir}"
-            ));
-            say(&format!("go on: {}", resume_command()));
-            return Ok(Ended::Done);
-        }
-        Outcome::Evaluated => return Ok(Ended::Done),
-        Outcome::AlreadyFinished => say(&format!(
-            "{out_dir} has made its {} updates already; raise --max-iters to train further, \
-             or start over with --init-from scratch --overwrite",
-            config.max_iters
-        )),
-        _ => say(&format!("done: {} updates are made", grouped(config.max_iters))),
-    }
-    if let Some(best) = trainer.best() {
-        let dir = config.out_dir.join(BEST);
-        say(&format!("best: val loss {:.4} at {}, in {}", best.val_loss, best.step, dir.display()));
-    }
-    let tokenizer = &trainer.prepared().tokenizer;
-    let special = trainer.special_tokens();
-    let teller = Storyteller::from_scratch(trainer.gpt(), tokenizer, special.bos);
-    say(if special.eos.is_some() { "a story by the model:\n" } else { "a text by the model:\n" });
-    let flags = SampleOptions { seed: Some(config.seed), ..SampleOptions::default() };
-    let settings = Layered::new(&flags, None)?.resolve()?;
-    let params = settings.params(tokenizer, special.eos);
-    teller.tell(&params, 1, (Form::Text, &[]), &mut Output::lock())?;
-    say(&format!("\nmore of them: cargo run --bin sample -- --out-dir {out_dir}"));
-    Ok(Ended::Done)
-}
-
-/// Whether a flag with its value says how to start, which resuming says in its place.
-fn starts_anew(arg: &str) -> bool {
-    ["--overwrite=", "--init-from=", "--init_from="].iter().any(|flag| arg.starts_with(flag))
-}
-
-/// The command that was typed, with `--init-from resume`.
-fn resume_command() -> String {
-    let mut typed = std::env::args().skip(1).peekable();
-    let mut command = "cargo run --bin train --".to_owned();
-    while let Some(arg) = typed.next() {
-        if arg == "--overwrite" || arg == "--init-from" || arg == "--init_from" {
-            typed.next_if(|value| !value.starts_with('-'));
-        } else if arg.contains([' ', '\'', '"']) {
-            command.push_str(&format!(" {arg:?}"));
-        } else if !starts_anew(&arg) {
-            command.push_str(&format!(" {arg}"));
-        }
-    }
-    command + " --init-from resume"
 }

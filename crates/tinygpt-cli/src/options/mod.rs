@@ -2,10 +2,12 @@
 //! config file alike, so that a flag and its key cannot drift apart.
 //!
 //! The structs only hold what was typed. [`crate::layer`] puts flags over file over defaults; the
-//! `resolve` of each struct then says what it means. Nothing here touches the disk.
+//! `resolve` of each struct then says what it means. Only [`Options::resume`] reads the disk.
 
 mod export;
+mod model_shape;
 mod prepare;
+mod recorded;
 mod sample;
 mod serve;
 mod start;
@@ -21,6 +23,8 @@ pub use train::{Dtype, NonFiniteChoice, TrainOptions};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tinygpt_data::Encoding;
+
+use crate::layer::Layered;
 
 /// The options of one binary: every field an `Option`, `None` meaning "not said here".
 pub trait Options: clap::Args + Serialize + DeserializeOwned {
@@ -39,6 +43,17 @@ pub trait Options: clap::Args + Serialize + DeserializeOwned {
 
     /// Fills in what follows from other options, once all layers are merged.
     fn derive(&mut self) {}
+
+    /// Makes values that nobody gave on the command line fit those that somebody did, with a note.
+    fn fit(_layered: &mut Layered<Self>) {}
+
+    /// Puts what a run recorded under the options, if they ask to resume one.
+    ///
+    /// # Errors
+    /// If there is nothing to resume, or it cannot be read.
+    fn resume(layered: Layered<Self>) -> anyhow::Result<Layered<Self>> {
+        Ok(layered)
+    }
 }
 
 /// How text becomes token ids, as flags and keys spell it.

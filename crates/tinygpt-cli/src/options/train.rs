@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use tinygpt_train::{TrainConfig, TrainError};
+use tinygpt_train::{TrainConfig, TrainError, as_typed};
 
-use super::{EncodingType, Options, finite};
+use super::{EncodingType, Options, finite, recorded};
 use crate::device::DeviceChoice;
-use crate::layer::{Faults, Layered};
+use crate::layer::{Faults, Layered, Origin};
 use crate::usage::UsageError;
 
 /// Flags of `train`, which are also the keys of its config file.
@@ -20,9 +20,9 @@ pub struct TrainOptions {
     /// Directory for checkpoints, metrics.jsonl and loss.svg
     #[arg(long, help_heading = "Run", value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
-    /// Where to start: `scratch` (new weights), `resume` (the last checkpoint of out_dir), `auto`
-    /// (resume if there is one, else scratch), or to fine-tune a Hugging Face GPT-2 directory or
-    /// `hub:owner/name`
+    /// Where to start: `scratch` (new weights), `resume` (the last checkpoint of out_dir, with the
+    /// settings it was saved with), `auto` (resume if there is one, else scratch), or to fine-tune a
+    /// Hugging Face GPT-2 directory or `hub:owner/name`
     #[arg(long, help_heading = "Run", value_name = "HOW")]
     pub init_from: Option<String>,
     /// Let `scratch` replace the run that out_dir already holds
@@ -56,7 +56,7 @@ pub struct TrainOptions {
     /// Newest checkpoints to keep, beside the best
     #[arg(long, help_heading = "Run", value_name = "N")]
     pub keep_checkpoints: Option<usize>,
-    /// Save and end within this time, finished or not; the command to go on is printed
+    /// Save and end within this time, finished or not; the command that resumes is printed
     /// [default: no limit]
     #[arg(long, help_heading = "Run", value_name = "SECONDS", value_parser = finite)]
     pub max_seconds: Option<f64>,
@@ -85,7 +85,8 @@ pub struct TrainOptions {
     /// Sequences per micro-batch
     #[arg(long, help_heading = "Data", value_name = "N")]
     pub batch_size: Option<usize>,
-    /// Tokens per sequence, the model's context
+    /// Tokens per sequence, the model's context; when fine-tuning, at most the model's own, and less
+    /// takes less memory
     #[arg(long, help_heading = "Data", value_name = "N")]
     pub block_size: Option<usize>,
     /// Fresh micro-batches whose gradients are summed for one step
@@ -117,7 +118,7 @@ pub struct TrainOptions {
     /// Whether the learning rate warms up and decays at all; if not, it stays as it is
     #[arg(long, help_heading = "Optimizer")]
     pub decay_lr: Option<bool>,
-    /// Steps of linear warm-up [default: 100, or lr_decay_iters if that is less]
+    /// Steps of linear warm-up [default: 100, or the length of the run if that is less]
     #[arg(long, help_heading = "Optimizer", value_name = "N")]
     pub warmup_iters: Option<u64>,
     /// Step at which the cosine decay ends [default: max_iters]
@@ -175,7 +176,9 @@ impl Options for TrainOptions {
     const BINARY: &'static str = "train";
     const ABOUT: &'static str = "Train a GPT-2 on a prepared dataset.\n\n\
         Without arguments this is the original's run: tiny_stories, 6 layers, 6 heads, width 384. \
-        For stories in two minutes: train --config-file config/quickstart.json";
+        For stories in two minutes: train --config-file config/quickstart.json\n\
+        To fine-tune GPT-2 (124 million parameters, 2.5 GB of memory) on a prepared text of yours: \
+        train --config-file config/finetune_gpt2.json --dataset-name NAME";
 
     /// The defaults of [`TrainConfig`], which are those of the original's run; only the warm-up and
     /// the decay follow `max_iters`.
@@ -187,10 +190,65 @@ impl Options for TrainOptions {
 
     fn derive(&mut self) {
         self.lr_decay_iters = self.lr_decay_iters.or(self.max_iters);
-        // A short run warms up for its whole length rather than not at all.
-        let usual = TrainConfig::default().warmup_iters;
-        let fitting = self.lr_decay_iters.map_or(usual, |end| usual.min(end));
-        self.warmup_iters = self.warmup_iters.or(Some(fitting));
+        self.warmup_iters = self.warmup_iters.or(Some(TrainConfig::default().warmup_iters));
+    }
+
+    fn fit(layered: &mut Layered<Self>) {
+        fit_warmup(layered);
+        fit_min_lr(layered);
+    }
+
+    fn resume(layered: Layered<Self>) -> anyhow::Result<Layered<Self>> {
+        recorded::put_under(layered)
+    }
+}
+
+/// A warm-up that nobody gave on the command line is no longer than the run that somebody did.
+fn fit_warmup(layered: &mut Layered<TrainOptions>) {
+    let options = &layered.options;
+    let (Some(max_iters), Some(lr_decay_iters), Some(warmup_iters)) =
+        (options.max_iters, options.lr_decay_iters, options.warmup_iters)
+    else {
+        return;
+    };
+    let is_flag = |key| layered.origin(key) == Origin::Flag;
+    let end = match (is_flag("lr_decay_iters"), is_flag("max_iters")) {
+        (false, true) => lr_decay_iters.min(max_iters),
+        _ => lr_decay_iters,
+    };
+    let is_asked = is_flag("lr_decay_iters") || is_flag("max_iters");
+    let may_change = match layered.origin("warmup_iters") {
+        Origin::Flag | Origin::Checkpoint => false,
+        Origin::File => is_asked,
+        Origin::Default => true,
+    };
+    if may_change && warmup_iters > end {
+        let place = layered.place("warmup_iters");
+        layered.note(format!(
+            "warmup_iters is {end} instead of {warmup_iters} ({place}), the whole of a run this short"
+        ));
+        layered.fit("warmup_iters", end.into());
+    }
+}
+
+/// The end of the decay follows a learning rate that was given on the command line below it.
+fn fit_min_lr(layered: &mut Layered<TrainOptions>) {
+    let options = &layered.options;
+    let (Some(learning_rate), Some(min_lr)) = (options.learning_rate, options.min_lr) else {
+        return;
+    };
+    let is_flag = |key| layered.origin(key) == Origin::Flag;
+    let is_below = learning_rate > 0.0 && learning_rate < min_lr;
+    if is_below && is_flag("learning_rate") && !is_flag("min_lr") {
+        let (tenth, place) = (learning_rate / 10.0, layered.place("min_lr"));
+        // A tenth as people write it: 3e-6, not 3.0000000000000001e-6.
+        let tenth = format!("{tenth:.3e}").parse().unwrap_or(tenth);
+        layered.note(format!(
+            "min_lr is {} instead of {} ({place}), a tenth of learning_rate",
+            as_typed(tenth),
+            as_typed(min_lr)
+        ));
+        layered.fit("min_lr", tenth.into());
     }
 }
 

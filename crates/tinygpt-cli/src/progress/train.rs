@@ -2,29 +2,67 @@
 //! on a terminal a bar below them.
 
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::time::Instant;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use tinygpt_train::checkpoint::LAST;
 use tinygpt_train::{
-    EvalRecord, Profile, Report, RunSummary, Saved, SkipRecord, StepRecord, few_digits,
+    EvalRecord, Profile, Report, RunSummary, Saved, SkipRecord, StepRecord, TrainConfig, few_digits,
 };
 
+use super::doing::Doing;
+use super::pace::Pace;
 use super::profile::profile_lines;
+use super::rising::Rising;
+use crate::signals::Answer;
 use crate::terminal::{clock, escape_controls, grouped, say};
 
 /// Shows a training run as it goes.
 #[derive(Debug)]
 pub struct TrainLines {
     log_interval: u64,
+    eval_interval: u64,
+    n_micro_batches: usize,
+    dropout: f64,
+    out_dir: PathBuf,
     max_iters: u64,
     bar: Option<ProgressBar>,
     /// Milliseconds and number of the steps since the last line.
     since_line: (f64, u32),
+    began: Instant,
+    pace: Pace,
+    rising: Rising,
+    doing: Doing,
+    /// When the evaluation's last batch began.
+    batch_began: Option<Instant>,
+    save_seconds: f64,
 }
 
 impl TrainLines {
-    /// A line every `log_interval` steps.
-    pub fn new(log_interval: u64) -> Self {
-        Self { log_interval, max_iters: 0, bar: None, since_line: (0.0, 0) }
+    /// Those of a run of `config`.
+    pub fn new(config: &TrainConfig) -> Self {
+        Self {
+            log_interval: config.log_interval,
+            eval_interval: config.eval_interval,
+            n_micro_batches: config.gradient_accumulation_steps,
+            dropout: config.dropout,
+            out_dir: config.out_dir.clone(),
+            max_iters: 0,
+            bar: None,
+            since_line: (0.0, 0),
+            began: Instant::now(),
+            pace: Pace::default(),
+            rising: Rising::default(),
+            doing: Doing::default(),
+            batch_began: None,
+            save_seconds: 0.0,
+        }
+    }
+
+    /// What is said when a signal comes in the middle of the run.
+    pub fn answer(&self) -> impl Answer + use<> {
+        self.doing.clone()
     }
 
     /// Prints `line` above the bar.
@@ -36,17 +74,25 @@ impl TrainLines {
     }
 
     /// Moves the bar to the step that is done.
-    fn show_on_bar(&self, record: &StepRecord) {
+    fn show_on_bar(&self, record: &StepRecord, seconds_left: Option<f64>) {
         let Some(bar) = &self.bar else { return };
-        let (total_ms, n_steps) = self.since_line;
-        let left = self.max_iters.saturating_sub(record.iter + 1) as f64;
-        let seconds = left * total_ms / f64::from(n_steps.max(1)) / 1000.0;
-        bar.set_message(format!("loss {:.4}  ETA {}", record.loss, clock(seconds)));
+        bar.set_message(format!("loss {:.4}{}", record.loss, eta(seconds_left)));
         bar.set_position(record.iter + 1);
+    }
+
+    /// Lets the answer to a signal know that the next update begins.
+    fn note_updating(&self) {
+        let mut now = self.doing.now();
+        let update = self.pace.update_seconds();
+        now.evaluates = false;
+        now.accumulates = self.n_micro_batches > 1;
+        now.seconds =
+            update.map(|seconds| seconds / self.n_micro_batches.max(1) as f64 + self.save_seconds);
     }
 
     /// Takes the bar away; what follows on the screen is not progress any more.
     pub fn close(&mut self) {
+        self.doing.now().bar = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -56,6 +102,8 @@ impl TrainLines {
 impl Report for TrainLines {
     fn run_summary(&mut self, summary: &RunSummary) {
         self.max_iters = summary.max_iters;
+        self.began = Instant::now();
+        self.pace = Pace::new(summary.max_iters, self.eval_interval);
         for line in summary_lines(summary) {
             say(&line);
         }
@@ -66,23 +114,33 @@ impl Report for TrainLines {
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }
+            self.doing.now().bar = Some(bar.clone());
             self.bar = Some(bar);
         }
+        if summary.start_iter > 0 {
+            self.doing.now().saved = Some(summary.out_dir.join(LAST));
+        }
+        self.note_updating();
     }
 
     fn step(&mut self, record: &StepRecord) {
+        self.pace.updated(record.step_ms / 1000.0, self.began.elapsed().as_secs_f64());
+        let seconds_left = self.pace.seconds_left(record.iter + 1);
         let (total_ms, n_steps) = self.since_line;
         self.since_line = (total_ms + record.step_ms, n_steps + 1);
-        self.show_on_bar(record);
+        self.show_on_bar(record, seconds_left);
+        self.note_updating();
         let is_last = record.iter + 1 == self.max_iters;
         if record.iter.is_multiple_of(self.log_interval) || is_last {
             let (total_ms, n_steps) = std::mem::take(&mut self.since_line);
             let mean_ms = total_ms / f64::from(n_steps);
-            self.line(&step_line(record, mean_ms, self.max_iters));
+            self.line(&step_line(record, mean_ms, self.max_iters, seconds_left));
         }
     }
 
     fn skip(&mut self, record: &SkipRecord) {
+        self.pace.skipped(self.began.elapsed().as_secs_f64());
+        self.note_updating();
         let SkipRecord { iter, reason, first_window, last_window, in_row, total, .. } = record;
         self.line(&format!(
             "iter {iter} SKIPPED: {reason}; batch of windows {first_window} to {last_window}, \
@@ -91,6 +149,12 @@ impl Report for TrainLines {
     }
 
     fn evaluating(&mut self, done: usize, total: usize) {
+        let last_began = self.batch_began.replace(Instant::now());
+        {
+            let mut now = self.doing.now();
+            now.evaluates = true;
+            now.seconds = last_began.map(|began| began.elapsed().as_secs_f64() + self.save_seconds);
+        }
         if let Some(bar) = &self.bar {
             bar.set_message(format!("evaluating {done}/{total}"));
             bar.tick();
@@ -98,7 +162,12 @@ impl Report for TrainLines {
     }
 
     fn eval(&mut self, record: &EvalRecord) {
+        self.pace.evaluated();
+        self.batch_began = None;
         self.line(&eval_line(record));
+        if let Some(note) = self.rising.note(record, &self.out_dir, self.dropout) {
+            self.notice(&note);
+        }
     }
 
     fn sample(&mut self, _iter: u64, text: &str) {
@@ -109,6 +178,9 @@ impl Report for TrainLines {
     fn saved(&mut self, saved: &Saved) {
         let best = if saved.is_best { ", the best so far" } else { "" };
         let ms = saved.save_ms;
+        self.save_seconds = ms / 1000.0;
+        self.doing.now().saved = Some(saved.dir.clone());
+        self.note_updating();
         self.line(&format!("saved {} in {ms:.0} ms{best}", saved.dir.display()));
     }
 
@@ -132,25 +204,34 @@ fn eval_line(record: &EvalRecord) -> String {
     )
 }
 
+/// The time until the end, once it is known.
+fn eta(seconds_left: Option<f64>) -> String {
+    seconds_left.map_or(String::new(), |seconds| format!("  ETA {}", clock(seconds)))
+}
+
 /// `iter   120  loss 2.3412  lr 1.00e-3  norm 0.84  215 ms  76,200 tok/s  71% MFU  ETA 35:24`: `norm`
 /// is that of the gradient before clipping, MFU the share of the machine's speed that was used.
-fn step_line(record: &StepRecord, mean_ms: f64, max_iters: u64) -> String {
+fn step_line(
+    record: &StepRecord,
+    mean_ms: f64,
+    max_iters: u64,
+    seconds_left: Option<f64>,
+) -> String {
     let StepRecord { iter, loss, learning_rate, grad_norm, step_ms, tokens_per_second, mfu } =
         record;
     // The record's speed is that of its step; the line's is the mean since the line before.
     let tokens_per_second = tokens_per_second * step_ms / mean_ms;
     let mfu = mfu.map_or(String::new(), |mfu| {
-        format!("  {:.0}% MFU", f64::from(mfu) * 100.0 * step_ms / mean_ms)
+        format!("  {:.0}% MFU", (f64::from(mfu) * step_ms / mean_ms).min(1.0) * 100.0)
     });
     let width = max_iters.to_string().len();
-    let left = max_iters.saturating_sub(iter + 1);
     format!(
         "iter {iter:width$}  loss {}  lr {learning_rate:.2e}  norm {}  {mean_ms:.0} ms  \
-         {} tok/s{mfu}  ETA {}",
+         {} tok/s{mfu}{}",
         few_digits(f64::from(*loss), 4),
         few_digits(f64::from(*grad_norm), 2),
         grouped(tokens_per_second.round() as u64),
-        clock(left as f64 * mean_ms / 1000.0)
+        eta(seconds_left)
     )
 }
 
@@ -208,11 +289,13 @@ mod tests {
             mfu: Some(0.7),
         };
         assert_eq!(
-            step_line(&record, 400.0, 10_000),
+            step_line(&record, 400.0, 10_000, Some(3960.0)),
             "iter   120  loss 2.3412  lr 1.00e-3  norm 0.84  400 ms  41,000 tok/s  35% MFU  ETA 1.1 h"
         );
         let elsewhere = StepRecord { mfu: None, ..record };
-        assert!(step_line(&elsewhere, 400.0, 10_000).contains("41,000 tok/s  ETA"));
+        assert!(step_line(&elsewhere, 400.0, 10_000, None).ends_with("  41,000 tok/s"));
+        let late = StepRecord { mfu: Some(1.0), ..elsewhere };
+        assert!(step_line(&late, 100.0, 10_000, None).ends_with("  100% MFU"));
     }
 
     #[test]
@@ -226,7 +309,7 @@ mod tests {
             tokens_per_second: 1000.0,
             mfu: None,
         };
-        let line = step_line(&record, 200.0, 5);
+        let line = step_line(&record, 200.0, 5, None);
         assert!(line.starts_with("iter 3  loss 2.0000e20  lr 1.00e3  norm 1.00e30  "), "{line}");
     }
 }

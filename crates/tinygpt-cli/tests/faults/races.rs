@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::program::run_command;
-use crate::report::{Random, conclude, times};
+use crate::report::{Random, conclude, concurrently, times};
 use crate::world::{reported, tempdir, train};
 
 /// Starts a run that does not end by itself.
@@ -69,7 +69,7 @@ fn race(number: usize) -> Result<(), String> {
 #[test]
 fn of_several_trainers_in_one_directory_one_trains() {
     let n_races = times(6, 100);
-    let raced = |number| race(number).err().map(|what| format!("race {number}: {what}"));
-    let failures: Vec<String> = (0..n_races).filter_map(raced).collect();
+    // Most of a race is waiting for the lock.
+    let failures = concurrently(3, n_races, race);
     conclude("races of 2 or 5 trainers for one directory", n_races, &failures);
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Whether `TINYGPT_FAULTS=full` asks for the full set.
 pub(crate) fn is_full() -> bool {
@@ -23,6 +24,28 @@ pub(crate) fn seed() -> u64 {
         Err(_) => 1,
         Ok(text) => text.parse().expect("TINYGPT_FAULT_SEED is a whole number"),
     }
+}
+
+/// Makes `n_tries` tries, so many at a time; what went wrong.
+pub(crate) fn concurrently(
+    at_a_time: usize,
+    n_tries: usize,
+    attempt: impl Fn(usize) -> Result<(), String> + Sync,
+) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let numbers = std::iter::from_fn(|| {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            (number < n_tries).then_some(number)
+        });
+        let failed = numbers
+            .filter_map(|number| attempt(number).err().map(|what| format!("try {number}: {what}")));
+        failed.collect::<Vec<String>>()
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_a_time).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    })
 }
 
 /// Past the harness, which keeps the output of tests that pass to itself.

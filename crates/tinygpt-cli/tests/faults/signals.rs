@@ -1,12 +1,13 @@
-//! Signals while a run starts, trains, evaluates and saves; a second one; and a pause.
+//! Signals while a run starts, trains, evaluates, samples and saves; doubled ones; a second one that
+//! is meant; and a pause.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::report::{Random, conclude, times};
-use crate::world::{end, nothing_lost, reported, tempdir, train, undisturbed};
+use crate::report::{Random, conclude, concurrently, times};
+use crate::world::{begun, end, nothing_lost, reported, tempdir, train, undisturbed};
 
 fn send(child: &Child, signal: &str) {
     // The process may have ended by itself: then there is none.
@@ -14,12 +15,17 @@ fn send(child: &Child, signal: &str) {
     let _ = Command::new("kill").args(["-s", signal, &id]).stderr(Stdio::null()).status().unwrap();
 }
 
-/// The run, an evaluation of which takes most of the time if `slow`.
-fn start(out_dir: &Path, slow: bool) -> Child {
+/// A deep model, so that an evaluation of many batches takes most of the time.
+const LONG_EVALUATION: &str = "--n-layer 32 --n-embd 64 --eval-iters 1000000";
+
+/// A step of about a second, in which nothing can be broken off.
+const LONG_STEP: &str = "--n-layer 24 --n-embd 64 --batch-size 120 --gradient-accumulation-steps 1 \
+    --checkpoint-interval 1000 --eval-interval 1000";
+
+/// The run, with changes.
+fn start(out_dir: &Path, changes: &str) -> Child {
     let mut train = train(out_dir);
-    if slow {
-        train.args(["--n-layer", "32", "--n-embd", "64", "--eval-iters", "1000000"]);
-    }
+    train.args(changes.split_whitespace());
     train.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -47,25 +53,33 @@ fn stopped(out_dir: &Path, mut child: Child, said: &str, code: i32) -> Result<()
         return Err(format!("ended with {ended:?}, expected {code}: {said}"));
     }
     if said.contains("all updates are saved") {
-        let made = said.lines().filter(|line| line.starts_with("iter ")).count() as u64;
-        let saved = end(out_dir)?.step();
-        if saved != made || !said.contains("--init-from resume") {
-            return Err(format!("{made} updates were made, {saved} saved: {said}"));
-        }
+        all_is_saved(out_dir, said)?;
     }
     nothing_lost(out_dir, reported(said))
 }
 
+/// Checks that a run has saved every update that it has reported.
+fn all_is_saved(out_dir: &Path, said: &str) -> Result<(), String> {
+    let made = said.lines().filter(|line| line.starts_with("iter ")).count() as u64;
+    let saved = end(out_dir)?.step();
+    if saved != made || !said.contains("--init-from resume --out-dir ") {
+        return Err(format!("{made} updates were made, {saved} saved: {said}"));
+    }
+    Ok(())
+}
+
 const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
 
-/// The moments, each by the line after which a signal is sent.
-const PHASES: [(&str, &str); 6] = [
-    ("starting", "model "),
-    ("in a step", "iter  3"),
-    ("in the first steps", "eval 0"),
-    ("in a step with a save", "iter  5"),
-    ("after a save", "saved "),
-    ("in the last words", "done: "),
+/// The moments, each by the line after which a signal is sent, with changes of the run.
+const PHASES: [(&str, &str, &str); 8] = [
+    ("starting", "model ", ""),
+    ("in a step", "iter  3", ""),
+    ("in the first steps", "eval 0", ""),
+    ("in a step with a save", "iter  5", ""),
+    ("after a save", "saved ", ""),
+    ("in the last evaluation", "iter 23", ""),
+    ("in a sample", "eval 4", "--sample-at-eval true"),
+    ("in the last words", "done: ", ""),
 ];
 
 #[test]
@@ -73,11 +87,11 @@ fn a_signal_in_any_phase_ends_the_run_with_everything_saved() {
     undisturbed();
     let (mut n_tried, mut failures) = (0, Vec::new());
     for round in 0..times(1, 4) {
-        for (i, (phase, line)) in PHASES.into_iter().enumerate() {
+        for (i, (phase, line, changes)) in PHASES.into_iter().enumerate() {
             let (signal, code) = SIGNALS[(i + round) % 3];
             let dir = tempdir();
             let out_dir = dir.path().join("out");
-            let mut child = start(&out_dir, false);
+            let mut child = start(&out_dir, changes);
             let said = signalled(&mut child, &[signal], |said| said.starts_with(line));
             n_tried += 1;
             let outcome = stopped(&out_dir, child, &said, code);
@@ -92,7 +106,7 @@ fn a_signal_in_any_phase_ends_the_run_with_everything_saved() {
 fn signalled_in_an_evaluation(signal: &str, code: i32) -> Result<bool, String> {
     let dir = tempdir();
     let out_dir = dir.path().join("out");
-    let mut child = start(&out_dir, true);
+    let mut child = start(&out_dir, LONG_EVALUATION);
     let said = signalled(&mut child, &[signal], |said| said.starts_with("output "));
     let ended = child.wait().unwrap().code();
     if ended != Some(code) || !said.contains("all updates are saved") {
@@ -124,7 +138,7 @@ fn signals_at_random_moments_lose_nothing() {
         let mut random = Random::of("signals", number);
         let dir = tempdir();
         let out_dir = dir.path().join("out");
-        let mut child = start(&out_dir, false);
+        let mut child = start(&out_dir, "");
         let delay = Duration::from_micros(random.next() % 400_000);
         std::thread::sleep(delay);
         let (signal, code) = SIGNALS[random.below(3)];
@@ -145,6 +159,116 @@ fn signals_at_random_moments_lose_nothing() {
         failures.extend(outcome.err().map(|why| format!("{what}: {why}")));
     }
     conclude("one signal or two at random moments", n, &failures);
+}
+
+/// A signal and, after a gap, another one, as schedulers and `timeout` send them.
+fn doubled(number: usize) -> Result<(), String> {
+    let mut random = Random::of("doubled signals", number);
+    let dir = tempdir();
+    let out_dir = dir.path().join("out");
+    let (first, code) = SIGNALS[random.below(3)];
+    let second = SIGNALS[random.below(3)].0;
+    let gap = Duration::from_millis(random.next() % 901);
+    let is_slow = random.below(4) > 0;
+    let mut child = start(&out_dir, if is_slow { LONG_STEP } else { "--max-iters 1000000" });
+    let after = format!("iter {}", random.below(if is_slow { 2 } else { 8 }));
+    let after = after.replace("iter ", if is_slow { "iter  " } else { "iter       " });
+    // By a shell, so that the gap is not made longer by starting a process for the second.
+    let id = child.id();
+    let script =
+        format!("kill -s {first} {id}; sleep {}; kill -s {second} {id}", gap.as_secs_f64());
+    let mut sender = None;
+    let mut said = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap) {
+        if sender.is_none() && line.starts_with(&after) {
+            let mut shell = Command::new("sh");
+            sender = Some(shell.args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap());
+        }
+        said += &(line + "\n");
+    }
+    let ended = child.wait().unwrap().code();
+    let _ = sender.ok_or("the moment never came")?.wait();
+    let what = format!("{first}, {gap:?}, {second}, slow: {is_slow}");
+    if ended != Some(code) || !said.contains("all updates are saved") {
+        return Err(format!("{what}: ended with {ended:?}, expected {code}: {said}"));
+    }
+    all_is_saved(&out_dir, &said).map_err(|why| format!("{what}: {why}"))
+}
+
+#[test]
+fn doubled_signals_are_one_and_everything_is_saved() {
+    let n = times(6, 200);
+    let failures = concurrently(2, n, doubled);
+    conclude("a signal that is repeated within 0 to 900 ms", n, &failures);
+}
+
+/// The run is held up between the two, so that its step is not over by the second.
+fn ended_by_a_second_signal((signal, code): (&str, i32)) -> Result<(), String> {
+    let dir = tempdir();
+    let out_dir = dir.path().join("out");
+    let mut child = start(&out_dir, LONG_STEP);
+    let mut said = String::new();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    for line in lines.map(Result::unwrap) {
+        if line.starts_with("iter  1") {
+            send(&child, signal);
+        } else if line.starts_with("stopping ") {
+            send(&child, "STOP");
+            std::thread::sleep(Duration::from_millis(1400));
+            send(&child, signal);
+            send(&child, "CONT");
+        }
+        said += &(line + "\n");
+    }
+    let ended = child.wait().unwrap().code();
+    let is_told = said.contains("exiting without saving; there is no checkpoint");
+    if ended != Some(code) || !is_told || said.contains("saved in") {
+        return Err(format!("{signal}: ended with {ended:?}: {said}"));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_second_signal_that_is_meant_ends_the_run_at_once() {
+    let failures = SIGNALS.into_iter().filter_map(|signal| ended_by_a_second_signal(signal).err());
+    let failures: Vec<String> = failures.collect();
+    conclude("a second signal more than a second later", SIGNALS.len(), &failures);
+}
+
+/// While a run that is resumed reads its checkpoint, this is all there is.
+#[test]
+fn a_signal_while_a_run_is_resumed_loses_nothing() {
+    undisturbed();
+    let n = times(3, 30);
+    let mut failures = Vec::new();
+    for number in 0..n {
+        let mut random = Random::of("resumed", number);
+        let dir = begun(8);
+        let out_dir = dir.path().join("out");
+        let child = start(&out_dir, "");
+        let delay = Duration::from_micros(random.next() % 120_000);
+        std::thread::sleep(delay);
+        let (signal, _) = SIGNALS[random.below(3)];
+        send(&child, signal);
+        child.wait_with_output().unwrap();
+        failures.extend(nothing_lost(&out_dir, 8).err().map(|why| format!("{delay:?}: {why}")));
+    }
+    conclude("a signal while a run is resumed", n, &failures);
+}
+
+/// `nohup train &`, and the terminal is closed.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_signal_that_is_to_be_ignored_is() {
+    let dir = tempdir();
+    let train = train(&dir.path().join("out"));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(train.get_program());
+    shell.args(train.get_args()).current_dir(train.get_current_dir().unwrap());
+    let mut child = shell.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = signalled(&mut child, &["HUP"], |line| line.starts_with("iter  3"));
+    let ended = child.wait().unwrap().code();
+    assert!(ended == Some(0) && said.contains("done: "), "{ended:?}: {said}");
 }
 
 #[test]
@@ -176,7 +300,7 @@ fn a_paused_run_goes_on() {
     undisturbed();
     let dir = tempdir();
     let out_dir = dir.path().join("out");
-    let mut child = start(&out_dir, false);
+    let mut child = start(&out_dir, "");
     let said = signalled(&mut child, &["STOP", "CONT"], |line| line.starts_with("iter "));
     let outcome = stopped(&out_dir, child, &said, 0);
     conclude("a pause", 1, &outcome.err().into_iter().collect::<Vec<_>>());

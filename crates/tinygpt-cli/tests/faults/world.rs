@@ -85,6 +85,10 @@ pub(crate) fn end(out_dir: &Path) -> Result<End, String> {
     let mut metrics = String::new();
     for line in String::from_utf8_lossy(&read(out_dir.join("metrics.jsonl"))?).lines() {
         let mut line: Value = serde_json::from_str(line).map_err(|e| format!("{line}: {e}"))?;
+        // A run that was cut short on purpose, to begin a case, says so when it is resumed.
+        if line["event"] == "resume" {
+            continue;
+        }
         for timing in ["step_ms", "tokens_per_second", "mfu"] {
             line.as_object_mut().unwrap().remove(timing);
         }

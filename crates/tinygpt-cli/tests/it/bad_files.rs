@@ -61,7 +61,7 @@ fn a_damaged_checkpoint_is_not_used() {
         for step in fs::read_dir(dir.path().join("out/checkpoints")).unwrap() {
             damage(&step.unwrap().path().join(name));
         }
-        check_all("sample", dir.path(), &[("--out-dir out", 3, &[name, "use another one"])]);
+        check_all("sample", dir.path(), &[("--out-dir out", 3, &[name, "use another checkpoint"])]);
         let resume = format!("{SMALL} --init-from resume --max-iters 30");
         check_all("train", dir.path(), &[(&resume, 3, &[name, "--overwrite"])]);
     }

@@ -139,8 +139,17 @@ fn what_only_the_disk_can_tell_is_refused_before_the_first_step() {
         ("--vocab-size 70", 2, &["`vocab_size` is 70 (--vocab-size)", "at least 287"]),
         ("--n-embd 1099511627776", 2, &["of memory", "lower `n_layer`, `n_embd`"]),
         ("--batch-size 1099511627776", 2, &["of memory", "lower `batch_size` to"]),
-        ("--block-size 100000", 2, &["`block_size` is 100000 (--block-size)", "at most 12986"]),
-        ("--init-from resume", 2, &["new", "no checkpoint", "--init-from scratch"]),
+        (
+            "--block-size 100000",
+            2,
+            &["`block_size` is 100000 (--block-size)", "at most 1442", "12987", "1443"],
+        ),
+        (
+            "--block-size 100000 --batch-size 100000 --n-embd 1024",
+            2,
+            &["`block_size` is 100000", "at most 1442"],
+        ),
+        ("--init-from resume", 2, &["new holds no checkpoint", "--init-from scratch"]),
         ("--n-layer x", 2, &["'x'", "--n-layer", "expected a whole number"]),
         ("--init-from resum", 2, &["`init_from` is resum", "scratch, resume, auto"]),
         ("--init-from out", 2, &["`init_from`", "out/best"]),
@@ -150,7 +159,7 @@ fn what_only_the_disk_can_tell_is_refused_before_the_first_step() {
         (
             "--out-dir out --init-from resume --n-layer 3",
             2,
-            &["is 3 now", "set `n_layer` to 2 again"],
+            &["`n_layer` is 2 there and 3 here", "set it to 2"],
         ),
     ];
     let dir = trained();

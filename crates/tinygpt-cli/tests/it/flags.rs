@@ -11,7 +11,7 @@ use tinygpt_cli::layer::Layered;
 use tinygpt_cli::options::{Options, PrepareOptions, SampleOptions, TrainOptions};
 use tinygpt_train::TrainConfig;
 
-use crate::program::{run, trained};
+use crate::program::{SMALL, run, trained};
 
 /// Flags of all binaries that are about the command line itself, not keys of a file.
 const SHARED: [&str; 4] = ["config_file", "show_config", "help", "version"];
@@ -74,14 +74,98 @@ fn flags_beat_the_file_and_the_file_beats_the_defaults() {
     assert_eq!(entry("vocab_size"), "null default");
 }
 
+/// What `train --show-config` prints.
+fn shown(dir: &Path, args: &str) -> Value {
+    let ran = run("train", dir, &format!("{args} --show-config")).ok();
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
 #[test]
-fn a_short_run_warms_up_no_longer_than_it_is() {
+fn a_warm_up_that_nobody_asked_for_is_no_longer_than_the_run() {
     let dir = tempfile::tempdir().unwrap();
-    for (args, warmup) in [("--max-iters 20", 20), ("--max-iters 200", 100), ("", 100)] {
-        let ran = run("train", dir.path(), &format!("{args} --show-config")).ok();
-        let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let file = "{\"warmup_iters\": 50, \"lr_decay_iters\": 1300, \"max_iters\": 1300}";
+    fs::write(dir.path().join("c.json"), file).unwrap();
+    fs::write(dir.path().join("part.json"), file.replace("1300}", "40}")).unwrap();
+    for (args, warmup, origin) in [
+        ("", 100, "default"),
+        ("--max-iters 200", 100, "default"),
+        ("--max-iters 20", 20, "default"),
+        ("--lr-decay-iters 20", 20, "default"),
+        // Half of a schedule that is given in whole.
+        ("--max-iters 20 --lr-decay-iters 200", 100, "default"),
+        ("--max-iters 20 --warmup-iters 7", 7, "flag"),
+        ("--config-file c.json", 50, "file"),
+        ("--config-file c.json --max-iters 51", 50, "file"),
+        ("--config-file c.json --max-iters 20", 20, "default"),
+        ("--config-file c.json --lr-decay-iters 20", 20, "default"),
+        ("--config-file c.json --lr-decay-iters 20 --max-iters 10", 20, "default"),
+        // What a file says as a whole stays.
+        ("--config-file part.json", 50, "file"),
+    ] {
+        let shown = shown(dir.path(), args);
         assert_eq!(shown["warmup_iters"]["value"], warmup, "{args}");
-        assert_eq!(shown["warmup_iters"]["origin"], "default");
+        assert_eq!(shown["warmup_iters"]["origin"], origin, "{args}");
+    }
+}
+
+#[test]
+fn the_lowest_learning_rate_follows_one_that_is_given_below_it() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("c.json"), "{\"min_lr\": 2e-4, \"learning_rate\": 0.004}").unwrap();
+    for (args, min_lr) in [
+        ("", 1e-4),
+        ("--learning-rate 1e-4", 1e-4),
+        ("--learning-rate 3e-5", 3e-6),
+        ("--learning-rate 3e-5 --min-lr 1e-5", 1e-5),
+        ("--config-file c.json", 2e-4),
+        ("--config-file c.json --learning-rate 1e-4", 1e-5),
+    ] {
+        assert_eq!(shown(dir.path(), args)["min_lr"]["value"], min_lr, "{args}");
+    }
+    fs::write(dir.path().join("c.json"), "{\"min_lr\": 2e-4, \"learning_rate\": 1e-4}").unwrap();
+    for args in ["--config-file c.json", "--learning-rate 1e-4 --min-lr 2e-4"] {
+        let ran = run("train", dir.path(), args);
+        assert!(ran.code == 2 && ran.stderr.contains("`min_lr` is 0.0002"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_was_fitted_is_reported() {
+    let dir = trained();
+    fs::write(dir.path().join("c.json"), "{\n\"warmup_iters\": 50, \"lr_decay_iters\": 99}")
+        .unwrap();
+    let flags = SMALL.replace("--warmup-iters 5 ", "");
+    let args = format!("{flags} --config-file c.json --out-dir new --learning-rate 5e-5");
+    let ran = run("train", dir.path(), &args).ok();
+    for note in [
+        "note: warmup_iters is 20 instead of 50 (c.json line 2), the whole of a run this short\n",
+        "note: min_lr is 5e-6 instead of 0.0001 (default), a tenth of learning_rate\n",
+    ] {
+        assert!(ran.stderr.contains(note), "{note}: {}", ran.stderr);
+    }
+}
+
+/// Floats as f32 would show as 0.20000000298023224.
+#[test]
+fn numbers_are_printed_as_they_are_typed() {
+    let dir = trained();
+    for binary in ["prepare", "train", "sample"] {
+        for args in ["--help", "--show-config"] {
+            let ran = run(binary, dir.path(), args).ok();
+            let is_digit = |c: char| c.is_ascii_digit();
+            let numbers = ran.stdout.split(|c| !is_digit(c) && c != '.');
+            let long: Vec<&str> = numbers.filter(|number| number.len() > 11).collect();
+            assert_eq!(long, [] as [&str; 0], "{binary} {args}");
+        }
+    }
+    assert_eq!(shown(dir.path(), "")["dropout"]["value"], 0.2);
+    let ran = run("train", dir.path(), "--dropout 1.00000001 --learning-rate 1e300 --min-lr 2e300");
+    for fault in ["`dropout` is 1.00000001", "`min_lr` is 2e300", "`learning_rate` (1e300)"] {
+        assert!(ran.stderr.contains(fault), "{fault}: {}", ran.stderr);
+    }
+    for file in ["config.json", "state.json"] {
+        let text = fs::read_to_string(dir.path().join("out/last").join(file)).unwrap();
+        assert!(text.contains("0.1,") && !text.contains("0.1000"), "{text}");
     }
 }
 

@@ -11,17 +11,20 @@ mod export;
 #[path = "../../../tinygpt-data/tests/it/fake_hub.rs"]
 #[allow(dead_code, reason = "its faults are for the data crate's tests")]
 mod fake_hub;
+mod fine_tuning;
 mod flags;
 mod hub;
 mod interactive;
 mod interrupted;
 mod limits;
+mod long_inputs;
 mod looks;
 mod next_step;
 mod pretrained;
 mod program;
 mod prompts;
 mod quantize;
+mod resuming;
 mod road;
 mod samples;
 mod serve;

@@ -29,7 +29,10 @@ fn prepare_train_resume_and_sample_in_both_encodings() {
             assert!(ran.stdout.contains(part), "{}", ran.stdout);
         }
         let half = run("train", path, &format!("{SMALL} --max-iters 10 --lr-decay-iters 20")).ok();
-        assert!(half.stderr.contains("--bin sample -- --out-dir out"), "{}", half.stderr);
+        for flag in ["\n", " --serve\n", " --interactive\n"] {
+            let command = format!("cargo run --bin sample -- --out-dir out{flag}");
+            assert!(half.stderr.contains(&command), "{command}: {}", half.stderr);
+        }
         assert!(half.stderr.contains("best: val loss "), "{}", half.stderr);
         assert!(half.stderr.contains("ETA") && half.stderr.contains("tok/s"), "{}", half.stderr);
         assert!(!half.stdout.trim().is_empty(), "a story");
@@ -82,7 +85,7 @@ fn a_profile_accounts_for_the_time_of_the_steps() {
     let metrics = fs::read_to_string(dir.path().join("out/metrics.jsonl")).unwrap();
     let step: Value = serde_json::from_str(metrics.lines().nth(1).unwrap()).unwrap();
     let mfu = step["mfu"].as_f64().unwrap();
-    assert!(mfu > 0.0 && mfu < 1.5, "{step}");
+    assert!(mfu > 0.0 && mfu <= 1.0, "{step}");
     let quiet = run("train", dir.path(), &format!("{SMALL} --overwrite")).ok();
     assert!(!quiet.stderr.contains("profile"), "{}", quiet.stderr);
 }
@@ -190,8 +193,8 @@ fn a_time_budget_ends_the_run_with_the_way_on() {
     let args = "--overwrite --max-iters 1000000 --eval-interval 1000000 --max-seconds 0.5";
     let ran = run("train", dir.path(), &format!("{SMALL} {args}")).ok();
     assert!(ran.stderr.contains("the time is up: "), "{}", ran.stderr);
-    let goes_on = ran.stderr.lines().find(|line| line.starts_with("go on: ")).expect("a way on");
-    assert!(goes_on.ends_with("--max-seconds 0.5 --init-from resume"), "{goes_on}");
+    let resume = ran.stderr.lines().find(|line| line.starts_with("to resume: ")).expect("a hint");
+    assert!(resume.ends_with("-- --init-from resume --out-dir out --max-seconds 0.5"), "{resume}");
     assert_eq!(ran.stdout, "", "a story is for the end of a run");
 }
 
@@ -211,8 +214,9 @@ fn a_signal_stops_the_run_with_everything_saved() {
         run_command(std::process::Command::new("kill").args(["-s", name, &pid])).ok();
         let rest: Vec<String> = lines.collect();
         assert_eq!(child.wait().unwrap().code(), Some(code), "{rest:?}");
-        let goes_on = rest.iter().find(|line| line.starts_with("go on: ")).expect("how to go on");
-        assert!(goes_on.ends_with("--eval-interval 1000000 --init-from resume"), "{goes_on}");
+        assert!(rest.iter().any(|line| line.starts_with("stopping after this step")), "{rest:?}");
+        let resume = rest.iter().find(|line| line.starts_with("to resume: ")).expect("a hint");
+        assert!(resume.ends_with("--bin train -- --init-from resume --out-dir out"), "{resume}");
         run("sample", dir.path(), "--out-dir out --checkpoint last --num-samples 1").ok();
     }
 }

@@ -55,7 +55,7 @@ pub fn prepare(
 ) -> Result<PrepareSummary, DataError> {
     let started = Instant::now();
     let plan = Plan::of(request, progress)?;
-    let staging = Staging::begin(&request.data_dir, &plan.dataset, plan.encoding)?;
+    let staging = Staging::begin(&request.data_dir, &plan.dataset, plan.encoding, progress)?;
     let settings = plan.settings_with(plan.origin.describe(progress)?);
     let dir = staging.target();
     if dir.exists() && !request.force {

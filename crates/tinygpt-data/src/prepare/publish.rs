@@ -6,10 +6,15 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::prepared::{MARKER_FILE_NAME, META_FILE_NAME, Meta};
+use crate::progress::PrepareProgress;
+
+/// How long a process that has just been killed may take to let go of its dataset.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A place to write a preparation in, for one process at a time.
 pub(super) struct Staging {
@@ -26,17 +31,13 @@ impl Staging {
         data_dir: &Path,
         dataset: &str,
         encoding: Encoding,
+        progress: &dyn PrepareProgress,
     ) -> Result<Self, DataError> {
         let dataset_dir = data_dir.join(dataset);
         create_dir(&dataset_dir)?;
         let lock_path = dataset_dir.join(".prepare.lock");
         let lock = File::create(&lock_path).map_err(DataError::io("create", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(DataError::Locked { path: lock_path }),
-            // Some network file systems have no locks; a run alone in its place needs none.
-            Err(TryLockError::Error(_)) => {}
-        }
+        wait_for(&lock, &lock_path, progress)?;
         let dir = dataset_dir.join(format!(".{encoding}.part"));
         let staging = Self { dataset_dir, encoding, dir, _lock: lock };
         staging.recover()?;
@@ -103,6 +104,32 @@ impl Drop for Staging {
     fn drop(&mut self) {
         // After `publish` it is gone. What cannot be removed now is removed by the next run.
         _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Takes the lock, for which a run that was killed gets a moment to end.
+fn wait_for(lock: &File, path: &Path, progress: &dyn PrepareProgress) -> Result<(), DataError> {
+    let mut since = None;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => {}
+            // Some network file systems have no locks; a run alone in its place needs none.
+            Err(TryLockError::Error(_)) => return Ok(()),
+        }
+        let begin = *since.get_or_insert_with(|| {
+            let seconds = LOCK_PATIENCE.as_secs();
+            let dir = path.parent().unwrap_or(path).display();
+            progress.notice(&format!("{dir} is in use: waiting up to {seconds} s for it"));
+            Instant::now()
+        });
+        if progress.is_stopped() {
+            return Err(DataError::Stopped);
+        }
+        if begin.elapsed() >= LOCK_PATIENCE {
+            return Err(DataError::Locked { path: path.to_owned() });
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use candle_core::Device;
+use tinygpt_model::hf::{self, SpecialTokens};
 use tinygpt_model::{DropoutKey, Gpt, ModelConfig, Store, TokenBatch, host as host_values};
 
 use crate::fixture::{GOLDEN, Golden, Optimizer, Path, golden_gpt, grads_of, host, ids, small};
@@ -58,6 +59,27 @@ fn a_row_of_a_batch_is_the_row_alone() {
         for (row, alone) in text.chunks(9).zip(together.chunks(9 * 56)) {
             assert_close(&gpt.logits(row, 1, 9).unwrap(), alone, 1e-6, "logits");
         }
+    }
+}
+
+#[test]
+fn a_shorter_position_table_gives_the_same_logits_and_is_saved_short() {
+    for path in Path::BOTH {
+        let mut gpt = golden_gpt("plain", path);
+        let text = ids(8, 65, 3);
+        let whole = gpt.logits(&text, 1, 8).unwrap();
+        let n_params = gpt.config().num_params();
+        gpt.cut_block_size(8).unwrap();
+        assert_eq!(gpt.logits(&text, 1, 8).unwrap(), whole, "{path:?}");
+        let config = gpt.config().clone();
+        assert_eq!((config.block_size, config.num_params()), (8, n_params - 8 * config.n_embd));
+        assert_eq!(gpt.params().specs()[1].shape, [8, config.n_embd]);
+        assert!(gpt.logits(&ids(9, 65, 3), 1, 9).is_err(), "one more than there are");
+        let special = SpecialTokens { bos: 0, eos: None };
+        let dir = tempfile::tempdir().unwrap();
+        hf::write_dir(&gpt, dir.path(), &special).unwrap();
+        assert_eq!(hf::read_dir(dir.path(), &Device::Cpu).unwrap().config(), &config);
+        assert!(gpt.cut_block_size(0).is_err() && gpt.cut_block_size(9).is_err());
     }
 }
 

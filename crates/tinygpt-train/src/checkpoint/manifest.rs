@@ -13,14 +13,14 @@ use sha2::{Digest, Sha256};
 
 use super::durable::sync_file;
 use super::state::{OLDEST_VERSION, version_of};
-use super::{FORMAT_VERSION, OPTIMIZER_FILE, STATE_FILE};
+use super::{CONFIG_FILE, FORMAT_VERSION, OPTIMIZER_FILE, STATE_FILE};
 use crate::error::TrainError;
 
 /// Name of the file.
 pub(super) const FILE_NAME: &str = "manifest.json";
 
 /// Without these a directory is no checkpoint.
-const REQUIRED: [&str; 4] = ["config.json", "model.safetensors", OPTIMIZER_FILE, STATE_FILE];
+const REQUIRED: [&str; 4] = [CONFIG_FILE, "model.safetensors", OPTIMIZER_FILE, STATE_FILE];
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,6 +60,15 @@ pub(super) fn write(dir: &Path, names: &[String]) -> Result<(), TrainError> {
 /// [`TrainError::Corrupt`] naming the first file that is missing, of another size or of another
 /// content; [`TrainError::Io`] if the system refuses to read.
 pub(super) fn verify(dir: &Path) -> Result<(), TrainError> {
+    verify_those(dir, |_| true)
+}
+
+/// As [`verify`], but reads the files `names` only.
+pub(super) fn verify_some(dir: &Path, names: &[&str]) -> Result<(), TrainError> {
+    verify_those(dir, |name| names.contains(&name))
+}
+
+fn verify_those(dir: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<(), TrainError> {
     let path = dir.join(FILE_NAME);
     let manifest = read(&path)?;
     for name in REQUIRED {
@@ -72,7 +81,9 @@ pub(super) fn verify(dir: &Path) -> Result<(), TrainError> {
             let reason = format!("lists {:?}, which is not a plain file name", entry.name);
             return Err(TrainError::corrupt(&path, reason));
         }
-        verify_file(&dir.join(&entry.name), entry)?;
+        if is_wanted(&entry.name) {
+            verify_file(&dir.join(&entry.name), entry)?;
+        }
     }
     Ok(())
 }

@@ -35,9 +35,10 @@ use crate::error::TrainError;
 
 pub(crate) use durable::write_whole;
 pub(crate) use lock::OutDirLock;
+pub use lock::is_locked;
 pub(crate) use moments::{read_moments, write_moments};
 pub(crate) use pointer::point;
-pub(crate) use read::{Found, newest_good, open, why};
+pub(crate) use read::{Found, newest_described, newest_good, open, why};
 pub use read::{Which, locate, state_of};
 pub(crate) use state::OLDEST_VERSION;
 pub use state::{Best, FORMAT_VERSION, Skipped, State};
@@ -49,6 +50,8 @@ pub const DIR_NAME: &str = "checkpoints";
 pub const BEST: &str = "best";
 /// Link to the newest checkpoint.
 pub const LAST: &str = "last";
+/// The shape of the model.
+pub(crate) const CONFIG_FILE: &str = "config.json";
 /// The optimiser's moments.
 pub(crate) const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 /// The training state.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{BEST, LAST, STATE_FILE, State, list, manifest, pointer};
+use super::{BEST, CONFIG_FILE, LAST, STATE_FILE, State, list, manifest, pointer};
 use crate::error::{Rejected, TrainError};
 
 /// Which checkpoint to open.
@@ -124,6 +124,24 @@ pub(crate) struct Found {
 /// [`TrainError::NoGoodCheckpoint`] if there are some and all are damaged;
 /// [`TrainError::NewerFormat`] if the newest that is not was written by a newer build.
 pub(crate) fn newest_good(out_dir: &Path) -> Result<Option<Found>, TrainError> {
+    newest(out_dir, open)
+}
+
+/// The newest checkpoint whose state and shape are good; its weights are not looked at.
+///
+/// # Errors
+/// As [`newest_good`].
+pub(crate) fn newest_described(out_dir: &Path) -> Result<Option<Found>, TrainError> {
+    newest(out_dir, |dir| {
+        manifest::verify_some(dir, &[STATE_FILE, CONFIG_FILE])?;
+        State::read(&dir.join(STATE_FILE))
+    })
+}
+
+fn newest(
+    out_dir: &Path,
+    open: impl Fn(&Path) -> Result<State, TrainError>,
+) -> Result<Option<Found>, TrainError> {
     let mut rejected = Vec::new();
     for (_, dir) in list(out_dir)? {
         match open(&dir) {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::{InitFrom, TrainConfig};
 use crate::error::{Fault, TrainError};
+use crate::report::as_typed;
 
 impl TrainConfig {
     /// Checks every key by itself and against the others.
@@ -32,15 +33,22 @@ impl TrainConfig {
         faults.at_least_one("n_embd", self.n_embd);
         faults.at_least_one("n_head", self.n_head);
         faults.at_least_one("gradient_accumulation_steps", self.gradient_accumulation_steps);
-        if self.n_head > 0 && !self.n_embd.is_multiple_of(self.n_head) {
+        // A model that is fine-tuned has a shape of its own, to which these have to be equal.
+        let is_own_shape = self.init_from.model_dir().is_none();
+        if is_own_shape && self.n_head > 0 && !self.n_embd.is_multiple_of(self.n_head) {
             let expected = format!("a multiple of `n_head` ({})", self.n_head);
             faults.add("n_embd", self.n_embd, expected);
         }
         if self.vocab_size == Some(0) {
             faults.add("vocab_size", 0, "null (the tokenizer's) or a number of at least 1");
         }
-        if !(0.0..1.0).contains(&self.dropout) {
-            faults.add("dropout", self.dropout, "a probability from 0 up to but not including 1");
+        // In the precision that the model computes in, where 0.999999999 is 1.
+        if !(0.0..1.0).contains(&(self.dropout as f32)) {
+            faults.add(
+                "dropout",
+                as_typed(self.dropout),
+                "a probability from 0 up to but not including 1",
+            );
         }
         let product = self
             .gradient_accumulation_steps
@@ -77,30 +85,34 @@ impl TrainConfig {
         }
         if !(self.checkpoint_minutes.is_finite() && self.checkpoint_minutes >= 0.0) {
             let expected = "a finite number of at least 0 (0 switches it off)";
-            faults.add("checkpoint_minutes", self.checkpoint_minutes, expected);
+            faults.add("checkpoint_minutes", as_typed(self.checkpoint_minutes), expected);
         }
         faults.at_least_one("keep_checkpoints", self.keep_checkpoints);
         if let Some(seconds) = self.max_seconds.filter(|s| !(s.is_finite() && *s > 0.0)) {
-            faults.add("max_seconds", seconds, "null (no limit) or a number above 0");
+            faults.add("max_seconds", as_typed(seconds), "null (no limit) or a number above 0");
         }
     }
 
     fn check_optimizer(&self, faults: &mut Faults) {
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            faults.add("learning_rate", self.learning_rate, "a finite number above 0");
+            faults.add("learning_rate", as_typed(self.learning_rate), "a finite number above 0");
         }
         if !(self.min_lr >= 0.0 && (!self.decay_lr || self.min_lr <= self.learning_rate)) {
-            let expected = format!("from 0 to `learning_rate` ({})", self.learning_rate);
-            faults.add("min_lr", self.min_lr, expected);
+            let expected = format!("from 0 to `learning_rate` ({})", as_typed(self.learning_rate));
+            faults.add("min_lr", as_typed(self.min_lr), expected);
         }
         for (key, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
-                faults.add(key, beta, "from 0 up to but not including 1");
+                faults.add(key, as_typed(beta), "from 0 up to but not including 1");
             }
         }
         for (key, value) in [("weight_decay", self.weight_decay), ("grad_clip", self.grad_clip)] {
             if !(value.is_finite() && value >= 0.0) {
-                faults.add(key, value, "a finite number of at least 0 (0 switches it off)");
+                faults.add(
+                    key,
+                    as_typed(value),
+                    "a finite number of at least 0 (0 switches it off)",
+                );
             }
         }
     }

@@ -32,6 +32,7 @@ impl Trainer {
     ) -> Result<(), TrainError> {
         let Some(record) = self.evaluate(stop, report)? else { return Ok(()) };
         self.progress.last_eval_iter = Some(record.iter);
+        self.has_unsaved_eval = true;
         metrics.eval(&record)?;
         metrics.flush_or_say(report);
         if record.iter == 0 {

@@ -22,14 +22,14 @@ use self::clock::Clock;
 use self::update::Update;
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
-use crate::config::TrainConfig;
+use crate::config::{InitFrom, TrainConfig};
 use crate::document::special_tokens;
 use crate::error::{Fault, TrainError};
 use crate::metrics::{Metrics, Seen};
 use crate::plot;
-use crate::report::{Profile, Report, RunSummary, StepRecord};
+use crate::report::{Profile, Report, ResumeRecord, RunSummary, StepRecord};
 use crate::schedule::learning_rate;
-use crate::start::{Progress, Start, device_name, instruction_set, start};
+use crate::start::{Changed, Progress, Start, device_name, instruction_set, start};
 use crate::stop::StopFlag;
 
 /// How a run ended without an error.
@@ -60,14 +60,19 @@ pub struct Trainer {
     grads: Grads,
     progress: Progress,
     last_grad_norm: f64,
+    /// Whether an evaluation was made that no checkpoint knows of.
+    has_unsaved_eval: bool,
     /// Since the last save that succeeded.
     n_failed_saves: u32,
     /// The last evaluation that was the best so far and could not be saved.
     unsaved_best: Option<Best>,
     clock: Clock,
     started_from: String,
+    /// What the run as a whole started from.
+    origin: InitFrom,
+    changed: Changed,
     notices: Vec<String>,
-    /// See [`RunSummary`].
+    /// See [`RunSummary`]; an update that was faster raises it.
     peak_flops: Option<f64>,
     _lock: Option<OutDirLock>,
 }
@@ -75,7 +80,8 @@ pub struct Trainer {
 impl Trainer {
     /// Checks the configuration, locks `out_dir` and gets the first weights, by `init_from`.
     ///
-    /// Nothing in `out_dir` is deleted before everything else has succeeded.
+    /// Nothing in `out_dir` is deleted before everything else has succeeded, and a start that fails
+    /// leaves no directory that was not there before.
     ///
     /// # Errors
     /// [`TrainError::Config`] for faults of the configuration, among them a `block_size` that the
@@ -87,14 +93,14 @@ impl Trainer {
         device: &Device,
     ) -> Result<Self, TrainError> {
         config.validate()?;
+        check_block_size(config.block_size, &prepared)?;
         let clock = Clock::start(&config);
         let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
         if lock.is_some() {
             checkpoint::clean_leftovers(&config.out_dir)?;
         }
-        let Start { mut gpt, optimizer, progress, from, notices } =
+        let Start { mut gpt, optimizer, progress, from, origin, changed, notices } =
             start(&config, &prepared, device)?;
-        check_data(gpt.config().block_size, &prepared)?;
         let windows = Windows::new(prepared.train.len(), gpt.config().block_size, config.seed)?;
         gpt.set_threads(config.resolved_threads());
         let grads = gpt.new_grads()?;
@@ -114,13 +120,16 @@ impl Trainer {
             grads,
             progress,
             last_grad_norm: f64::NAN,
+            has_unsaved_eval: false,
             n_failed_saves: 0,
             unsaved_best: None,
             clock,
             started_from: from,
+            origin,
+            changed,
             notices,
             peak_flops,
-            _lock: lock,
+            _lock: lock.map(OutDirLock::keep),
         })
     }
 
@@ -149,6 +158,11 @@ impl Trainer {
         self.special
     }
 
+    /// Updates made.
+    pub fn n_updates(&self) -> u64 {
+        self.progress.step
+    }
+
     /// The lowest validation loss so far and where it was seen; `None` before the first checkpoint.
     pub fn best(&self) -> Option<Best> {
         self.progress.best
@@ -168,7 +182,7 @@ impl Trainer {
                 None => Ok(self.ending(stop).unwrap_or(Outcome::Evaluated)),
             };
         }
-        if self.progress.step >= self.config.max_iters {
+        if self.progress.step > self.config.max_iters || self.is_finished() {
             return Ok(Outcome::AlreadyFinished);
         }
         let mut metrics = self.open_metrics()?;
@@ -180,7 +194,7 @@ impl Trainer {
             if self.is_time_to_evaluate() {
                 self.evaluate_and_save(stop, &mut metrics, report)?;
             }
-            if self.progress.step == self.config.max_iters {
+            if self.is_finished() {
                 break Outcome::Finished;
             }
             if let Some(ending) = self.ending(stop) {
@@ -192,19 +206,19 @@ impl Trainer {
 
             profile::switch(self.config.profile);
             let started = Instant::now();
-            let update = self.update(lr)?;
-            self.progress.step += 1;
-            self.clock.stepped(started);
-            profiled.add(started.elapsed());
+            let update = self.update(lr, stop)?;
             profile::switch(false);
-
             match update {
+                // The step is made anew when the run is resumed.
+                Update::BrokenOff => continue,
                 Update::Made { loss, grad_norm } => {
+                    self.count_step(started, &mut profiled);
                     let record = self.step_record(loss, lr, grad_norm, started);
                     metrics.step(&record)?;
                     report.step(&record);
                 }
                 Update::Skipped(record) => {
+                    self.count_step(started, &mut profiled);
                     metrics.skip(&record)?;
                     report.skip(&record);
                 }
@@ -214,7 +228,7 @@ impl Trainer {
             }
         };
         metrics.flush_or_say(report);
-        if self.progress.last_saved != Some(self.progress.step) {
+        if self.progress.last_saved != Some(self.progress.step) || self.has_unsaved_eval {
             self.save_at_end(&mut metrics, report)?;
         }
         if self.config.profile {
@@ -224,6 +238,18 @@ impl Trainer {
             report.notice(&error.to_string());
         }
         Ok(outcome)
+    }
+
+    fn count_step(&mut self, started: Instant, profiled: &mut Profiled) {
+        self.progress.step += 1;
+        self.clock.stepped(started);
+        profiled.add(started.elapsed());
+    }
+
+    /// Whether all updates are made, and what they came to is measured.
+    fn is_finished(&self) -> bool {
+        let (step, end) = (self.progress.step, self.config.max_iters);
+        step == end && self.progress.last_eval_iter == Some(end)
     }
 
     /// Why the run has to end before it is finished, if it has to.
@@ -268,18 +294,21 @@ impl Trainer {
         }
     }
 
-    fn open_metrics(&self) -> Result<Metrics, TrainError> {
-        match self.progress.last_saved {
-            None => Metrics::create(&self.config.out_dir),
-            Some(n_iters) => Metrics::resume(
-                &self.config.out_dir,
-                Seen { n_iters, last_eval_iter: self.progress.last_eval_iter },
-            ),
+    fn open_metrics(&mut self) -> Result<Metrics, TrainError> {
+        let Some(n_iters) = self.progress.last_saved else {
+            return Metrics::create(&self.config.out_dir);
+        };
+        let seen = Seen { n_iters, last_eval_iter: self.progress.last_eval_iter };
+        let mut metrics = Metrics::resume(&self.config.out_dir, seen)?;
+        let changed = std::mem::take(&mut self.changed);
+        if !changed.is_empty() {
+            metrics.resumed(&ResumeRecord { iter: n_iters, changed })?;
         }
+        Ok(metrics)
     }
 
     /// The record of the step that has just been counted.
-    fn step_record(&self, loss: f64, lr: f64, grad_norm: f64, started: Instant) -> StepRecord {
+    fn step_record(&mut self, loss: f64, lr: f64, grad_norm: f64, started: Instant) -> StepRecord {
         let seconds = started.elapsed().as_secs_f64().max(1e-9);
         StepRecord {
             iter: self.progress.step - 1,
@@ -288,11 +317,14 @@ impl Trainer {
             grad_norm: (grad_norm as f32).min(f32::MAX),
             step_ms: (seconds * 1e6).round() / 1e3,
             tokens_per_second: (self.tokens_per_step() as f64 / seconds * 10.0).round() / 10.0,
-            mfu: self.peak_flops.map(|peak| {
-                let flops = self.gpt.config().flops_per_token() * self.tokens_per_step() as f64;
-                ((flops / seconds / peak * 1e4).round() / 1e4) as f32
-            }),
+            mfu: self.utilisation(seconds).map(|mfu| ((mfu * 1e4).round() / 1e4) as f32),
         }
+    }
+
+    /// The share of the machine's speed that an update of so many seconds reached.
+    fn utilisation(&mut self, seconds: f64) -> Option<f64> {
+        let flops = self.gpt.config().flops_per_token() * self.tokens_per_step() as f64;
+        Some(share_of_peak(self.peak_flops.as_mut()?, flops / seconds))
     }
 
     fn tokens_per_step(&self) -> usize {
@@ -320,18 +352,41 @@ impl Profiled {
     }
 }
 
-/// Both splits must hold at least one window.
-fn check_data(block_size: usize, prepared: &Prepared) -> Result<(), TrainError> {
-    for (split, stream) in [("training", &prepared.train), ("validation", &prepared.val)] {
-        if stream.len() <= block_size {
-            let expected = format!(
-                "at most {}: the {split} split holds {} tokens and a window needs one more than \
-                 `block_size`",
-                stream.len().saturating_sub(1),
-                stream.len()
-            );
-            return Err(TrainError::Config(vec![Fault::new("block_size", block_size, expected)]));
-        }
+/// The share of `peak` that is `reached`, which raises it if it is more.
+///
+/// The peak was measured in a moment in which the machine may have been busy: an update that is
+/// faster is the better measurement.
+fn share_of_peak(peak: &mut f64, reached: f64) -> f64 {
+    *peak = peak.max(reached);
+    reached / *peak
+}
+
+/// Checks that both splits hold at least one window, as [`Trainer::new`] does.
+///
+/// # Errors
+/// [`TrainError::Config`] with the largest `block_size` that works.
+pub fn check_block_size(block_size: usize, prepared: &Prepared) -> Result<(), TrainError> {
+    let (train, val) = (prepared.train.len(), prepared.val.len());
+    let largest = train.min(val).saturating_sub(1);
+    if block_size <= largest {
+        return Ok(());
     }
-    Ok(())
+    let tokens = format!("the training split holds {train} tokens and the validation split {val}");
+    let expected = match largest {
+        0 => format!("more text: {tokens}, and a window needs 2 at least"),
+        _ => format!("at most {largest}: {tokens}, and a window needs one more than `block_size`"),
+    };
+    Err(TrainError::Config(vec![Fault::new("block_size", block_size, expected)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_faster_than_the_fastest_that_was_seen() {
+        let mut peak = 100.0;
+        let shares = [50.0, 200.0, 100.0, 200.0].map(|reached| share_of_peak(&mut peak, reached));
+        assert_eq!(shares, [0.5, 1.0, 0.5, 1.0]);
+    }
 }

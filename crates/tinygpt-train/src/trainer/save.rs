@@ -13,6 +13,7 @@ use super::Trainer;
 use crate::checkpoint::{
     self, BEST, FORMAT_VERSION, Keep, LAST, OPTIMIZER_FILE, STATE_FILE, State,
 };
+use crate::config::TrainConfig;
 use crate::error::{TrainError, chain};
 use crate::finite::first_non_finite;
 use crate::metrics::Metrics;
@@ -112,6 +113,7 @@ impl Trainer {
         }
         self.n_failed_saves = 0;
         self.progress.last_saved = Some(step);
+        self.has_unsaved_eval = false;
         let save_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         report.saved(&Saved { dir, iter: step, is_best, save_ms });
         Ok(())
@@ -163,7 +165,11 @@ impl Trainer {
             threads: self.config.resolved_threads(),
             instruction_set: instruction_set().to_string(),
             device: device_name(self.gpt.device()).to_string(),
-            config: self.config.clone(),
+            config: TrainConfig {
+                init_from: self.origin.clone(),
+                encoding_type: Some(self.prepared.meta.encoding),
+                ..self.config.clone()
+            },
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::checkpoint;
 use crate::config::OnNonFinite;
 use crate::error::TrainError;
 use crate::report::SkipRecord;
+use crate::stop::StopFlag;
 
 /// What has become of a step.
 pub(super) enum Update {
@@ -27,28 +28,41 @@ pub(super) enum Update {
     },
     /// They have not.
     Skipped(SkipRecord),
+    /// The run was asked to stop between two micro-batches: nothing has happened.
+    BrokenOff,
 }
 
-/// A number that is not one, in words: `the loss is NaN`.
-struct NotFinite(String);
+/// What a batch has come to.
+enum Gradient {
+    /// Its gradient is in the trainer's `grads`.
+    Computed { loss: f64, norm: f64 },
+    /// A number is not finite; which, in words: `the loss is NaN`.
+    NotFinite(String),
+    /// The run was asked to stop meanwhile.
+    BrokenOff,
+}
 
 impl Trainer {
-    /// Makes the update at hand with learning rate `lr`, or passes over it.
+    /// Makes the update at hand with learning rate `lr`, passes over it, or breaks it off.
     ///
     /// # Errors
     /// [`TrainError::NonFinite`] where numbers stop being finite and that is not to be passed over,
     /// or no longer; data and model errors.
-    pub(super) fn update(&mut self, lr: f64) -> Result<Update, TrainError> {
+    pub(super) fn update(&mut self, lr: f64, stop: &StopFlag) -> Result<Update, TrainError> {
         let windows = self.take_windows();
-        match self.gradient(windows.clone())? {
-            Ok((loss, grad_norm)) => {
-                let clip = clip_factor(grad_norm, self.config.grad_clip);
+        match self.gradient(windows.clone(), stop)? {
+            Gradient::Computed { loss, norm } => {
+                let clip = clip_factor(norm, self.config.grad_clip);
                 self.optimizer.step(self.gpt.params(), &self.grads, lr, clip)?;
-                self.last_grad_norm = grad_norm;
+                self.last_grad_norm = norm;
                 self.progress.skipped.in_row = 0;
-                Ok(Update::Made { loss, grad_norm })
+                Ok(Update::Made { loss, grad_norm: norm })
             }
-            Err(NotFinite(what)) => self.skip_or_stop(what, windows, lr).map(Update::Skipped),
+            Gradient::NotFinite(what) => self.skip_or_stop(what, windows, lr).map(Update::Skipped),
+            Gradient::BrokenOff => {
+                self.progress.window_cursor = windows.start;
+                Ok(Update::BrokenOff)
+            }
         }
     }
 
@@ -60,16 +74,17 @@ impl Trainer {
         first..self.progress.window_cursor
     }
 
-    /// Puts the gradient of the mean loss over `windows` into `grads`; that loss, and the norm.
-    fn gradient(
-        &mut self,
-        windows: Range<u64>,
-    ) -> Result<Result<(f64, f64), NotFinite>, TrainError> {
+    /// Puts the gradient of the mean loss over `windows` into `grads`, unless `stop` is raised
+    /// between two micro-batches: many of them can take minutes.
+    fn gradient(&mut self, windows: Range<u64>, stop: &StopFlag) -> Result<Gradient, TrainError> {
         let (batch_size, seq_len) = (self.config.batch_size, self.gpt.config().block_size);
         let n_micro_batches = self.config.gradient_accumulation_steps;
         let (mut inputs, mut targets) = (Vec::new(), Vec::new());
         let mut mean_loss = 0.0;
         for micro_batch in 0..n_micro_batches as u64 {
+            if micro_batch > 0 && stop.signal().is_some() {
+                return Ok(Gradient::BrokenOff);
+            }
             let first = windows.start + micro_batch * batch_size as u64;
             let starts = (first..first + batch_size as u64).map(|i| self.windows.window(i));
             fill_batch(&self.prepared.train, starts, seq_len, &mut inputs, &mut targets)?;
@@ -81,14 +96,14 @@ impl Trainer {
             let store = if micro_batch == 0 { Store::Overwrite } else { Store::Accumulate };
             let loss = self.gpt.backward(&batch, dropout, scale, store, &mut self.grads)?;
             if !loss.is_finite() {
-                return Ok(Err(NotFinite(format!("the loss is {loss}"))));
+                return Ok(Gradient::NotFinite(format!("the loss is {loss}")));
             }
             mean_loss += f64::from(loss) / n_micro_batches as f64;
         }
         match self.grads.global_norm(self.gpt.params()) {
-            Ok(norm) => Ok(Ok((mean_loss, norm))),
+            Ok(norm) => Ok(Gradient::Computed { loss: mean_loss, norm }),
             Err(ModelError::NonFinite { what }) => {
-                Ok(Err(NotFinite(format!("{what} is not finite"))))
+                Ok(Gradient::NotFinite(format!("{what} is not finite")))
             }
             Err(other) => Err(other.into()),
         }

@@ -66,7 +66,7 @@ fn every_fault_names_its_key() {
         (TrainConfig { gradient_accumulation_steps: 0, ..ok() }, "gradient_accumulation_steps"),
         (TrainConfig { vocab_size: Some(0), ..ok() }, "vocab_size"),
         (TrainConfig { dropout: 1.0, ..ok() }, "dropout"),
-        (TrainConfig { dropout: f32::NAN, ..ok() }, "dropout"),
+        (TrainConfig { dropout: f64::NAN, ..ok() }, "dropout"),
         (TrainConfig { eval_interval: 0, ..ok() }, "eval_interval"),
         (TrainConfig { log_interval: 0, ..ok() }, "log_interval"),
         (TrainConfig { eval_iters: 0, ..ok() }, "eval_iters"),

@@ -8,7 +8,7 @@ use tinygpt_train::metrics::{self, Line};
 use tinygpt_train::{ErrorKind, InitFrom, OnNonFinite, TrainConfig, TrainError};
 
 use crate::resume::resumed;
-use crate::world::{Heard, World, assert_same_end, bytes, state};
+use crate::world::{Heard, World, assert_same_end, bytes, state, told};
 
 /// A trained model whose last gain is `gain` times what it was.
 fn loud_model(world: &World, gain: f32) -> PathBuf {
@@ -98,10 +98,10 @@ fn a_run_stops_before_the_update_and_says_what_one_needs_to_know() {
         panic!("{error}")
     };
     assert_eq!(*windows, 4 * iter..4 * iter + 4);
-    let text = error.to_string();
+    let text = told(&error);
     for word in [
         format!("at iter {iter}"),
-        format!("learning rate {learning_rate:e}"),
+        format!("learning rate {learning_rate}"),
         "gradient norm of the update before".to_string(),
         format!("windows {} to {}", 4 * iter, 4 * iter + 3),
         "--on-non-finite skip".to_string(),
@@ -116,7 +116,7 @@ fn ten_in_a_row_are_enough() {
     let world = World::new();
     let error = world.run(hopeless(&world, OnNonFinite::Skip)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NonFinite);
-    let text = error.to_string();
+    let text = told(&error);
     assert!(text.contains("10 skipped before, 10 in a row"), "{text}");
     assert!(!text.contains("--on-non-finite"), "{text}");
     let config = hopeless(&world, OnNonFinite::Skip);
@@ -141,7 +141,7 @@ fn weights_that_have_overflown_are_never_saved() {
     };
     let error = world.run_until(wild, Some(6)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NonFinite);
-    let text = error.to_string();
+    let text = told(&error);
     for word in ["a weight of `wte.weight` is not finite", "iter 6", "step-00000005", "1e39"] {
         assert!(text.contains(word), "{word}: {text}");
     }

@@ -1,7 +1,14 @@
 //! A run that was stopped and resumed is the run that was never stopped.
 
+use std::path::Path;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tinygpt_data::Encoding;
 use tinygpt_train::metrics::{self, Line};
-use tinygpt_train::{InitFrom, Outcome, TrainConfig};
+use tinygpt_train::{
+    InitFrom, Outcome, Report, Silent, StepRecord, StopFlag, TrainConfig, recorded,
+};
 
 use crate::world::{World, assert_same_end, checkpoints, state};
 
@@ -15,7 +22,7 @@ fn iters(config: &TrainConfig) -> (Vec<u64>, Vec<u64>) {
     for line in metrics::read(&config.out_dir.join(metrics::FILE_NAME)).unwrap() {
         match line {
             Line::Step(record) => steps.push(record.iter),
-            Line::Skip(_) => {}
+            Line::Skip(_) | Line::Resume(_) => {}
             Line::Eval(record) => evals.push(record.iter),
         }
     }
@@ -97,6 +104,151 @@ fn a_longer_run_and_another_learning_rate_are_taken_and_said() {
     assert_eq!(heard.steps.iter().map(|s| s.iter).collect::<Vec<_>>(), [20, 21, 22]);
     assert_eq!(heard.steps[0].learning_rate, 5e-4);
     assert_eq!(state(&config.out_dir, "last").step, 23);
+    let lines = metrics::read(&config.out_dir.join(metrics::FILE_NAME)).unwrap();
+    let logged = lines.iter().find_map(|line| match line {
+        Line::Resume(record) => Some((record.iter, record.changed["max_iters"].clone())),
+        _ => None,
+    });
+    assert_eq!(logged, Some((20, [20.into(), 23.into()])));
+}
+
+/// What is said about the learning rate of a run that is resumed with another schedule.
+#[test]
+fn a_decayed_run_stays_decayed_unless_asked_and_a_jump_is_told() {
+    let world = World::new();
+    let config = world.config("out");
+    world.run(config.clone()).unwrap();
+    let longer = TrainConfig { max_iters: 22, ..resumed(&config) };
+    let (_, heard) = world.run(longer).unwrap();
+    assert_eq!(heard.steps.iter().map(|s| s.learning_rate).collect::<Vec<_>>(), [1e-3, 1e-3]);
+    let notice = heard.notices.concat();
+    for part in ["stays at min_lr (1.0e-3)", "`--lr-decay-iters 22`", "raises the rate to"] {
+        assert!(notice.contains(part), "{part}: {notice}");
+    }
+    let again = TrainConfig { max_iters: 44, lr_decay_iters: 44, ..resumed(&config) };
+    let (_, heard) = world.run_until(again, Some(23)).unwrap();
+    assert!(heard.steps[0].learning_rate > 5e-3, "{:?}", heard.steps[0]);
+    let notice = heard.notices.concat();
+    assert!(notice.contains("the learning rate jumps from 1.0e-3 to 6."), "{notice}");
+    assert!(!notice.contains("stays at min_lr"), "{notice}");
+    // The same run again, with the same settings, says nothing.
+    let (_, heard) = world
+        .run_until(TrainConfig { max_iters: 44, lr_decay_iters: 44, ..resumed(&config) }, Some(24))
+        .unwrap();
+    assert_eq!(heard.notices, [] as [&str; 0]);
+}
+
+/// Stops in the evaluation after the last update.
+struct StopAtTheEnd {
+    stop: StopFlag,
+    n_steps: u64,
+}
+
+impl Report for StopAtTheEnd {
+    fn step(&mut self, _record: &StepRecord) {
+        self.n_steps += 1;
+    }
+
+    fn evaluating(&mut self, done: usize, _total: usize) {
+        if self.n_steps == 20 && done == 1 {
+            self.stop.raise(2);
+        }
+    }
+}
+
+#[test]
+fn a_stop_in_the_last_evaluation_is_made_up_for() {
+    let world = World::new();
+    let straight = world.config("straight");
+    world.run(straight.clone()).unwrap();
+    let config = world.config("out");
+    let mut report = StopAtTheEnd { stop: StopFlag::new(), n_steps: 0 };
+    let stop = report.stop.clone();
+    let outcome = world.trainer(config.clone()).unwrap().run(&stop, &mut report).unwrap();
+    assert_eq!(outcome, Outcome::Stopped(2));
+    assert_eq!(state(&config.out_dir, "last").last_eval_iter, Some(16));
+    let (outcome, heard) = world.run(resumed(&config)).unwrap();
+    assert_eq!((outcome, heard.evals.len()), (Outcome::Finished, 1));
+    assert_same_end(&straight.out_dir, &config.out_dir);
+    assert_eq!(iters(&config), iters(&straight));
+    assert_eq!(world.run(resumed(&config)).unwrap().0, Outcome::AlreadyFinished);
+}
+
+/// An update of thousands of micro-batches is not waited for, and made anew. Whenever the stop
+/// comes, the end is the same.
+#[test]
+fn a_stop_in_the_middle_of_an_update_leaves_no_trace_of_it() {
+    let world = World::new();
+    let long = |name: &str| TrainConfig {
+        gradient_accumulation_steps: 1500,
+        max_iters: 2,
+        lr_decay_iters: 20,
+        eval_interval: 1000,
+        ..world.config(name)
+    };
+    let (straight, config) = (long("straight"), long("out"));
+    world.run(straight.clone()).unwrap();
+    let stop = StopFlag::new();
+    let later = stop.clone();
+    let raiser = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        later.raise(15);
+    });
+    world.trainer(config.clone()).unwrap().run(&stop, &mut Silent).unwrap();
+    raiser.join().unwrap();
+    let saved = state(&config.out_dir, "last");
+    assert_eq!(saved.window_cursor, saved.step * 1500 * 2);
+    world.run(resumed(&config)).unwrap();
+    assert_same_end(&straight.out_dir, &config.out_dir);
+}
+
+#[test]
+fn a_checkpoint_knows_the_configuration_of_its_run() {
+    let world = World::new();
+    assert!(recorded(&world.out_dir("out")).unwrap().is_none());
+    let config = TrainConfig { dropout: 0.15, ..world.config("out") };
+    world.run_until(config.clone(), Some(3)).unwrap();
+    let run = recorded(&config.out_dir).unwrap().unwrap();
+    assert_eq!(run.step, 3);
+    assert!(run.dir.ends_with("checkpoints/step-00000003"));
+    let vocab_size = Some(world.trainer(world.config("x")).unwrap().gpt().config().vocab_size);
+    let encoding_type = Some(Encoding::Simple);
+    assert_eq!(run.config, TrainConfig { vocab_size, encoding_type, ..config.clone() });
+    // Resuming changes nothing about what the run started from.
+    world.run_until(TrainConfig { init_from: InitFrom::Resume, ..run.config }, Some(4)).unwrap();
+    let run = recorded(&config.out_dir).unwrap().unwrap();
+    assert_eq!((run.step, run.config.init_from), (4, InitFrom::Scratch));
+}
+
+/// Whether another program that knows less has written it: without the encoding, and with a shape
+/// that the model did not get.
+#[test]
+fn what_an_older_checkpoint_lacks_is_found_elsewhere() {
+    let world = World::new();
+    let config = world.config("out");
+    world.run_until(config.clone(), Some(3)).unwrap();
+    let path = config.out_dir.join("checkpoints/step-00000003/state.json");
+    let mut saved = state(&config.out_dir, "last");
+    saved.config = TrainConfig { n_layer: 7, encoding_type: None, ..saved.config };
+    std::fs::write(&path, serde_json::to_vec_pretty(&saved).unwrap()).unwrap();
+    sign_again(&path);
+    let run = recorded(&config.out_dir).unwrap().unwrap();
+    assert_eq!((run.config.n_layer, run.config.encoding_type), (2, Some(Encoding::Simple)));
+    world.run(TrainConfig { init_from: InitFrom::Resume, ..run.config }).unwrap();
+}
+
+/// Writes into the manifest what a changed file is now.
+fn sign_again(path: &Path) {
+    let manifest = path.with_file_name("manifest.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let files = json["files"].as_array_mut().unwrap();
+    let entry = files.iter_mut().find(|entry| entry["name"] == name).unwrap();
+    entry["bytes"] = bytes.len().into();
+    let hash = Sha256::digest(&bytes);
+    entry["sha256"] = hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
+    std::fs::write(&manifest, serde_json::to_vec_pretty(&json).unwrap()).unwrap();
 }
 
 #[test]
@@ -128,7 +280,7 @@ fn other_threads_are_said() {
 fn a_stop_before_the_first_step_saves_and_resumes() {
     let world = World::new();
     let config = world.config("out");
-    let stop = tinygpt_train::StopFlag::new();
+    let stop = StopFlag::new();
     stop.raise(15);
     let outcome =
         world.trainer(config.clone()).unwrap().run(&stop, &mut tinygpt_train::Silent).unwrap();

@@ -6,9 +6,9 @@ use candle_core::Device;
 use tinygpt_data::{NoProgress, PrepareRequest, prepare};
 use tinygpt_model::hf;
 use tinygpt_train::checkpoint::{Which, locate};
-use tinygpt_train::{ErrorKind, InitFrom, Outcome, TrainConfig, TrainError};
+use tinygpt_train::{ErrorKind, InitFrom, Outcome, TrainConfig, TrainError, model_shape, recorded};
 
-use crate::world::{World, bytes, checkpoints, state};
+use crate::world::{World, assert_same_end, bytes, checkpoints, state, told};
 
 #[test]
 fn a_used_directory_is_refused_and_named_ways_on_work() {
@@ -19,7 +19,7 @@ fn a_used_directory_is_refused_and_named_ways_on_work() {
 
     let error = world.run(config.clone()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    let message = error.to_string();
+    let message = told(&error);
     assert!(message.contains("--init-from resume") && message.contains("--overwrite"), "{message}");
     assert_eq!(bytes(&config.out_dir, "last", "model.safetensors"), before);
 
@@ -37,7 +37,15 @@ fn resuming_nothing_is_refused() {
     let config = TrainConfig { init_from: InitFrom::Resume, ..world.config("out") };
     let error = world.run(config.clone()).unwrap_err();
     assert!(matches!(error, TrainError::NothingToResume(_)), "{error}");
+    assert!(told(&error).contains("`--out-dir`"), "{}", told(&error));
     assert!(locate(&config.out_dir, &Which::Best).is_err());
+    // A checkpoint is named instead of the run that it belongs to.
+    world.run_until(world.config("run"), Some(1)).unwrap();
+    for checkpoint in ["run/last", "run/checkpoints/step-00000001"] {
+        let error = world.run(TrainConfig { out_dir: world.out_dir(checkpoint), ..config.clone() });
+        let (message, run) = (told(&error.unwrap_err()), world.out_dir("run"));
+        assert!(message.ends_with("run`"), "{} in {message}", run.display());
+    }
 }
 
 #[test]
@@ -87,17 +95,24 @@ fn a_resume_that_would_be_another_run_names_both_values() {
     world.run_until(config.clone(), Some(3)).unwrap();
     let resumed = TrainConfig { init_from: InitFrom::Resume, ..config };
     for (changed, expected) in [
-        (TrainConfig { n_layer: 3, ..resumed.clone() }, "`n_layer` was 2"),
-        (TrainConfig { n_embd: 32, ..resumed.clone() }, "`n_embd` was 16"),
-        (TrainConfig { block_size: 8, ..resumed.clone() }, "`block_size` was 16"),
-        (TrainConfig { bias: false, ..resumed.clone() }, "`bias` was true"),
-        (TrainConfig { vocab_size: Some(500), ..resumed.clone() }, "`vocab_size` was null"),
-        (TrainConfig { seed: 7, ..resumed.clone() }, "`seed` was 1337"),
-        (TrainConfig { dataset_name: "other".into(), ..resumed.clone() }, "prepare"),
+        (TrainConfig { n_layer: 3, ..resumed.clone() }, "`n_layer` is 2 there and 3 here"),
+        (TrainConfig { n_embd: 32, ..resumed.clone() }, "`n_embd` is 16 there"),
+        (TrainConfig { block_size: 8, ..resumed.clone() }, "`block_size` is 16 there"),
+        (TrainConfig { bias: false, ..resumed.clone() }, "`bias` is true there"),
+        (
+            TrainConfig { vocab_size: Some(500), ..resumed.clone() },
+            "`vocab_size` is 275 there and 500 here",
+        ),
+        (TrainConfig { seed: 7, ..resumed.clone() }, "`seed` is 1337 there"),
+        (
+            TrainConfig { dataset_name: "other".into(), ..resumed.clone() },
+            "that run trains on `text`, and this one is to train on `other`\nchoose another \
+             `--out-dir`",
+        ),
     ] {
         let error = world.run(changed).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.to_string().contains(expected), "{error}");
+        assert!(told(&error).contains(expected), "{}", told(&error));
     }
     // The same words with the same tokenizer, but more of them: other windows, another run.
     let tokenizer = Some(resumed.data_dir.join("text/simple/tokenizer.json"));
@@ -115,8 +130,13 @@ fn a_resume_that_would_be_another_run_names_both_values() {
         &NoProgress,
     )
     .unwrap();
-    let error = world.run(resumed).unwrap_err().to_string();
-    assert!(error.contains("fingerprint of the data"), "{error}");
+    let message = told(&world.run(resumed.clone()).unwrap_err());
+    assert!(message.contains("`text` was prepared again since"), "{message}");
+    let anew =
+        TrainConfig { init_from: InitFrom::Scratch, dataset_name: "other".into(), ..resumed };
+    let message = told(&world.run(anew).unwrap_err());
+    assert!(message.contains("holds a run on dataset `text`"), "{message}");
+    assert!(message.contains("another `--out-dir` for `other`"), "{message}");
 }
 
 #[test]
@@ -127,14 +147,10 @@ fn any_gpt2_directory_can_be_tuned_and_its_tokenizer_rules() {
     world.run(first.clone()).unwrap();
     let best = locate(&first.out_dir, &Which::Best).unwrap();
 
-    let tuned = TrainConfig {
-        init_from: InitFrom::Dir(best.clone()),
-        n_layer: 5,
-        max_iters: 2,
-        ..world.config("tuned")
-    };
+    let init_from = InitFrom::Dir(best.clone());
+    let tuned = TrainConfig { init_from, max_iters: 2, ..world.config("tuned") };
     let (_, heard) = world.run(tuned.clone()).unwrap();
-    assert!(heard.notices.concat().contains("n_layer 2"), "{:?}", heard.notices);
+    assert_eq!(heard.notices, [] as [&str; 0]);
     let saved = hf::read_dir(&locate(&tuned.out_dir, &Which::Last).unwrap(), &Device::Cpu).unwrap();
     assert_eq!(saved.config().n_layer, 2);
     // It starts with the very weights of the other one.
@@ -146,9 +162,109 @@ fn any_gpt2_directory_can_be_tuned_and_its_tokenizer_rules() {
 
     let other = TrainConfig { dataset_name: "other".into(), ..tuned };
     let other = TrainConfig { out_dir: world.out_dir("elsewhere"), ..other };
-    let error = world.run(other).unwrap_err().to_string();
+    let message = told(&world.run(other).unwrap_err());
+    assert!(message.contains("`other` was prepared with another tokenizer"), "{message}");
     let command = format!("prepare --dataset-name other --tokenizer {}", best.display());
-    assert!(error.contains(&command), "{error}");
+    assert!(message.contains(&command), "{message}");
+}
+
+#[test]
+fn a_model_keeps_its_shape_and_what_it_cannot_take_is_refused_by_name() {
+    let world = World::new();
+    let first = world.config("first");
+    world.run_until(first.clone(), Some(1)).unwrap();
+    let init_from = InitFrom::Dir(locate(&first.out_dir, &Which::Last).unwrap());
+    let shape = model_shape(&init_from).unwrap().unwrap();
+    assert_eq!((shape.n_layer, shape.block_size), (2, 16));
+    let tuned = TrainConfig { init_from, ..world.config("tuned") };
+    for (key, changed) in [
+        ("n_layer", TrainConfig { n_layer: 5, ..tuned.clone() }),
+        ("n_head", TrainConfig { n_head: 3, ..tuned.clone() }),
+        ("n_embd", TrainConfig { n_embd: 32, ..tuned.clone() }),
+        ("bias", TrainConfig { bias: false, ..tuned.clone() }),
+        ("vocab_size", TrainConfig { vocab_size: Some(1000), ..tuned.clone() }),
+        ("block_size", TrainConfig { block_size: 17, ..tuned.clone() }),
+    ] {
+        let TrainError::Config(faults) = world.run(changed).unwrap_err() else { panic!("{key}") };
+        assert_eq!(faults.iter().map(|fault| fault.key).collect::<Vec<_>>(), [key]);
+        assert!(faults[0].expected.contains("the model in "), "{}", faults[0]);
+        assert!(!tuned.out_dir.exists(), "{key}");
+    }
+    let all = TrainConfig { n_layer: 5, n_embd: 32, block_size: 99, ..tuned.clone() };
+    let TrainError::Config(faults) = world.run(all).unwrap_err() else { panic!("three faults") };
+    assert_eq!(faults.len(), 3);
+    let mut adopted = TrainConfig { n_layer: 5, n_embd: 32, block_size: 99, ..tuned };
+    adopted.take_shape(&shape);
+    world.run_until(adopted, Some(1)).unwrap();
+}
+
+#[test]
+fn a_smaller_block_size_cuts_the_position_table_and_resumes_exactly() {
+    let world = World::new();
+    let first = world.config("first");
+    world.run_until(first.clone(), Some(2)).unwrap();
+    let from = locate(&first.out_dir, &Which::Last).unwrap();
+    let cut = |name: &str| TrainConfig {
+        init_from: InitFrom::Dir(from.clone()),
+        block_size: 8,
+        ..world.config(name)
+    };
+    let straight = cut("straight");
+    let (_, heard) = world.run(straight.clone()).unwrap();
+    assert!(heard.notices.concat().contains("8: the model keeps that many of its 16 positions"));
+    assert_eq!(heard.summary.unwrap().tokens_per_step, 2 * 2 * 8);
+    let json = String::from_utf8(bytes(&straight.out_dir, "last", "config.json")).unwrap();
+    assert!(json.contains("\"n_positions\": 8") && json.contains("\"n_ctx\": 8"), "{json}");
+    let stopped = cut("stopped");
+    world.run_until(stopped.clone(), Some(7)).unwrap();
+    world.run(TrainConfig { init_from: InitFrom::Resume, ..stopped.clone() }).unwrap();
+    assert_same_end(&straight.out_dir, &stopped.out_dir);
+    let run = recorded(&stopped.out_dir).unwrap().unwrap();
+    assert_eq!((run.config.block_size, run.config.init_from), (8, stopped.init_from));
+}
+
+/// Neither the directory nor those above it stay when a run cannot start there.
+#[test]
+fn a_start_that_is_refused_leaves_nothing_behind() {
+    let world = World::new();
+    world.prepare("other", "a fox and a cat sat in the sun and ate a plum tart! ");
+    let first = world.config("first");
+    world.run_until(first.clone(), Some(1)).unwrap();
+    let model = InitFrom::Dir(locate(&first.out_dir, &Which::Last).unwrap());
+    let new = || world.config("deep/new/run");
+    for config in [
+        TrainConfig { block_size: 4096, ..new() },
+        TrainConfig { vocab_size: Some(10), ..new() },
+        TrainConfig { init_from: InitFrom::Resume, ..new() },
+        TrainConfig { init_from: InitFrom::Dir(world.out_dir("none")), ..new() },
+        TrainConfig { init_from: model.clone(), n_layer: 3, ..new() },
+        TrainConfig { init_from: model, dataset_name: "other".into(), ..new() },
+    ] {
+        assert_eq!(world.run(config).unwrap_err().kind(), ErrorKind::Config);
+        assert!(!world.out_dir("deep").exists());
+    }
+    world.run_until(new(), Some(1)).unwrap();
+    assert!(world.out_dir("deep/new/run/.lock").exists());
+}
+
+#[test]
+fn a_block_too_large_for_a_split_is_told_with_what_fits_both() {
+    let world = World::new();
+    let trainer = world.trainer(world.config("a")).unwrap();
+    let (train, val) = (trainer.prepared().train.len(), trainer.prepared().val.len());
+    assert!(val < train);
+    // Too large for one of them, and for both.
+    for block_size in [val, train] {
+        let error = world.trainer(TrainConfig { block_size, ..world.config("b") }).unwrap_err();
+        let message = told(&error);
+        let expected = format!(
+            "`block_size` is {block_size}, expected at most {}: the training split holds {train} \
+             tokens and the validation split {val}",
+            val - 1
+        );
+        assert!(message.contains(&expected), "{message}");
+    }
+    world.trainer(TrainConfig { block_size: val - 1, ..world.config("b") }).unwrap();
 }
 
 #[test]
@@ -188,5 +304,6 @@ fn a_run_leaves_its_curves_and_a_summary_of_what_it_was() {
     // Every character of this text is one byte.
     let bits = last.val_loss / std::f32::consts::LN_2;
     assert!((last.val_bits_per_byte / bits - 1.0).abs() < 0.05);
-    assert_eq!(state(&config.out_dir, "last").config, config);
+    let encoding_type = Some(tinygpt_data::Encoding::Simple);
+    assert_eq!(state(&config.out_dir, "last").config, TrainConfig { encoding_type, ..config });
 }

@@ -143,6 +143,11 @@ impl Report for Heard {
     }
 }
 
+/// All that a user is told about an error.
+pub(crate) fn told(error: &TrainError) -> String {
+    format!("{error}\n{}", error.hint().unwrap_or_default())
+}
+
 /// The bytes of a file of a checkpoint; `name` is `last`, `best` or a directory in `checkpoints`.
 pub(crate) fn bytes(out_dir: &Path, name: &str, file: &str) -> Vec<u8> {
     fs::read(out_dir.join(name).join(file)).unwrap()

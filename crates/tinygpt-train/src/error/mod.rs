@@ -1,8 +1,10 @@
 //! What can go wrong in a run, in one enum.
 //!
-//! Every message names the file or the key, what was found, what was expected and what to do
-//! next. [`TrainError::kind`] is the coarse class from which the command line picks its exit code;
-//! this crate itself never prints and never exits.
+//! Every message names the file or the key, what was found and what was expected;
+//! [`TrainError::hint`] says what to do next. [`TrainError::kind`] is the coarse class from which the
+//! command line picks its exit code; this crate itself never prints and never exits.
+
+mod text;
 
 use std::fmt;
 use std::ops::Range;
@@ -11,8 +13,12 @@ use std::path::{Path, PathBuf};
 use tinygpt_data::DataError;
 use tinygpt_model::ModelError;
 
+use self::text::{
+    after_non_finite, circumstances, list_faults, list_rejected, nothing_to_resume, on_dataset,
+    shown, unsaved,
+};
 use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
-use crate::report::few_digits;
+use crate::excerpt::{excerpt, excerpt_quoted};
 
 /// One fault of a configuration: which key, what it holds and what it may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +34,7 @@ pub struct Fault {
 impl Fault {
     /// A fault of `key`, which holds `got` where `expected` is accepted.
     pub fn new(key: &'static str, got: impl fmt::Display, expected: impl Into<String>) -> Self {
-        Self { key, got: got.to_string(), expected: expected.into() }
+        Self { key, got: excerpt(&got.to_string()).into_owned(), expected: expected.into() }
     }
 }
 
@@ -79,34 +85,30 @@ pub enum TrainError {
 
     /// A new run was asked for and the directory holds an earlier one.
     #[error(
-        "`out_dir` {} already holds a run, and `init_from` is {init_from}: go on with it by \
-         `--init-from resume`, start over with `--overwrite`, or choose another `--out-dir`",
-        .out_dir.display()
+        "`out_dir` {} already holds a run{}, and `init_from` is {init_from}",
+        shown(.out_dir), on_dataset(.other_dataset.as_deref())
     )]
     UsedOutDir {
         /// The run's directory.
         out_dir: PathBuf,
         /// What the new run was to start from.
         init_from: String,
+        /// The dataset of the run that is there, if it is another one.
+        other_dataset: Option<String>,
+        /// The dataset of the new run.
+        dataset: String,
     },
 
-    /// `init_from` is `resume` and there is nothing to go on from.
-    #[error(
-        "`init_from` is resume, but {} holds no checkpoint: start with `--init-from scratch` \
-         (or `auto`, which resumes where it can), or name the run's directory with `--out-dir`",
-        .0.display()
-    )]
+    /// `init_from` is `resume` and there is nothing to resume.
+    #[error("`init_from` is resume, but {} holds no checkpoint", shown(.0))]
     NothingToResume(PathBuf),
 
-    /// A resumed run would differ from the one that was saved.
-    #[error(
-        "cannot go on from {}: `{key}` was {saved} when it was saved and is {now} now; {cure}",
-        .checkpoint.display()
-    )]
+    /// A resumed run would differ from the one that was saved, or a model has another shape.
+    #[error("cannot continue from {}: `{key}` is {saved} there and {now} here", shown(.checkpoint))]
     Mismatch {
         /// The checkpoint that was to be resumed, or the model directory to start from.
         checkpoint: PathBuf,
-        /// The key, or what stands for it.
+        /// The key.
         key: &'static str,
         /// The value the checkpoint was written with.
         saved: String,
@@ -116,16 +118,23 @@ pub enum TrainError {
         cure: String,
     },
 
+    /// The data is not the one that a checkpoint or a model goes with.
+    #[error("cannot continue from {}: {what}", shown(.checkpoint))]
+    OtherData {
+        /// The checkpoint that was to be resumed, or the model directory to start from.
+        checkpoint: PathBuf,
+        /// How the two differ.
+        what: String,
+        /// What to do about it.
+        cure: String,
+    },
+
     /// Another process holds the lock of `out_dir`.
-    #[error(
-        "{} is in use by another training process: wait for it to end, stop it, \
-         or choose another `--out-dir`",
-        .0.display()
-    )]
+    #[error("{} is in use by another training process", shown(.0))]
     Locked(PathBuf),
 
     /// The operating system refused.
-    #[error("could not {act} {}", .path.display())]
+    #[error("could not {act} {}", shown(.path))]
     Io {
         /// What was tried, as a verb: `write`, `create`.
         act: &'static str,
@@ -137,10 +146,7 @@ pub enum TrainError {
     },
 
     /// A file of a checkpoint is not what it should be.
-    #[error(
-        "{} {reason}: the checkpoint is damaged, use another one or restore it from a copy",
-        .path.display()
-    )]
+    #[error("{} {}: the checkpoint is damaged", shown(.path), excerpt_quoted(.reason))]
     Corrupt {
         /// The damaged file.
         path: PathBuf,
@@ -151,9 +157,8 @@ pub enum TrainError {
     /// A checkpoint was written by a newer build than this one.
     #[error(
         "{} is of checkpoint format {version}, and this build reads {OLDEST_VERSION} to \
-         {FORMAT_VERSION}: go on with the version of TinyGPT that wrote it, or start over with \
-         `--overwrite`",
-        .path.display()
+         {FORMAT_VERSION}",
+        shown(.path)
     )]
     NewerFormat {
         /// The file that says so.
@@ -163,10 +168,7 @@ pub enum TrainError {
     },
 
     /// There are checkpoints, and none of them can be used.
-    #[error(
-        "no usable checkpoint in {}: {}; restore one from a copy, or start over with `--overwrite`",
-        .out_dir.display(), list_rejected(.rejected)
-    )]
+    #[error("no usable checkpoint in {}: {}", shown(.out_dir), list_rejected(.rejected))]
     NoGoodCheckpoint {
         /// The run's directory.
         out_dir: PathBuf,
@@ -176,9 +178,8 @@ pub enum TrainError {
 
     /// Numbers stopped being finite. No checkpoint holds any of it.
     #[error(
-        "{what} at iter {iter} ({}): the run cannot go on. {}",
-        circumstances(*.learning_rate, *.last_grad_norm, .windows.as_ref(), .skipped),
-        way_on(.last_good.as_deref(), .windows.is_some() && .skipped.total == 0)
+        "{what} at iter {iter} ({}): the run cannot continue",
+        circumstances(*.learning_rate, *.last_grad_norm, .windows.as_ref(), .skipped)
     )]
     NonFinite {
         /// What is not finite: the loss, the gradient or the values of a named parameter.
@@ -213,7 +214,7 @@ pub enum TrainError {
     },
 
     /// The loss curves could not be drawn.
-    #[error("could not draw {}: {reason}", .path.display())]
+    #[error("could not draw {}: {reason}", shown(.path))]
     Plot {
         /// The drawing.
         path: PathBuf,
@@ -241,7 +242,8 @@ impl TrainError {
             Self::Config(_)
             | Self::UsedOutDir { .. }
             | Self::NothingToResume(_)
-            | Self::Mismatch { .. } => ErrorKind::Config,
+            | Self::Mismatch { .. }
+            | Self::OtherData { .. } => ErrorKind::Config,
             Self::Locked(_) => ErrorKind::Locked,
             Self::Io { .. } | Self::Unsaved { .. } => ErrorKind::Io,
             Self::Corrupt { .. } | Self::NewerFormat { .. } | Self::NoGoodCheckpoint { .. } => {
@@ -252,6 +254,42 @@ impl TrainError {
             Self::Model(_) => ErrorKind::Model,
             Self::Plot { .. } | Self::Tensor(_) => ErrorKind::Unexpected,
         }
+    }
+
+    /// What to do about it, if that is known: a sentence for a line of its own.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::UsedOutDir { out_dir, other_dataset: Some(theirs), dataset, .. } => format!(
+                "choose another `--out-dir` for `{}`; `--overwrite` deletes the run on `{}` in {}",
+                excerpt(dataset),
+                excerpt(theirs),
+                shown(out_dir)
+            ),
+            Self::UsedOutDir { .. } => "continue it with `--init-from resume`, start over with \
+                                        `--overwrite`, or choose another `--out-dir`"
+                .to_string(),
+            Self::NothingToResume(dir) => nothing_to_resume(dir),
+            Self::Mismatch { cure, .. } | Self::OtherData { cure, .. } => cure.clone(),
+            Self::Locked(_) => {
+                "wait for it to end, stop it, or choose another `--out-dir`".to_string()
+            }
+            Self::Corrupt { .. } => {
+                "use another checkpoint or restore this one from a copy".to_string()
+            }
+            Self::NewerFormat { .. } => "continue with the version of TinyGPT that wrote it, or \
+                                         start over with `--overwrite`"
+                .to_string(),
+            Self::NoGoodCheckpoint { .. } => {
+                "restore one from a copy, or start over with `--overwrite`".to_string()
+            }
+            Self::NonFinite { last_good, windows, skipped, .. } => {
+                after_non_finite(last_good.as_deref(), windows.is_some() && skipped.total == 0)
+            }
+            Self::Unsaved { last_good: Some(_), .. } => "make room or choose another disk, and \
+                                                         continue with `--init-from resume`"
+                .to_string(),
+            _ => return None,
+        })
     }
 
     /// Whether the operating system refused to read or write, whoever asked it to.
@@ -287,87 +325,4 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-fn unsaved(step: u64, n_failed: u32, last_good: Option<&Path>) -> String {
-    let times = match n_failed {
-        1 => String::new(),
-        n => format!(", for the {n}. time in a row"),
-    };
-    let rest = match last_good {
-        Some(dir) => format!(
-            "what was trained after {} is lost, which is whole: make room or choose another disk, \
-             and go on from it with `--init-from resume`",
-            dir.display()
-        ),
-        None => "there is no checkpoint before it".to_string(),
-    };
-    format!("step {step} could not be saved{times}; {rest}")
-}
-
-fn list_faults(faults: &[Fault]) -> String {
-    match faults {
-        [only] => format!("a fault: {only}"),
-        many => {
-            let lines: Vec<String> = many.iter().map(|fault| format!("\n  {fault}")).collect();
-            format!("{} faults:{}", many.len(), lines.concat())
-        }
-    }
-}
-
-fn list_rejected(rejected: &[Rejected]) -> String {
-    let name = |dir: &Path| dir.file_name().map(|n| n.to_string_lossy().into_owned());
-    let each: Vec<String> = rejected
-        .iter()
-        .map(|r| format!("{} ({})", name(&r.dir).unwrap_or_default(), r.reason))
-        .collect();
-    each.join("; ")
-}
-
-/// What a person needs to look into numbers that are none.
-fn circumstances(
-    learning_rate: f64,
-    last_grad_norm: f64,
-    windows: Option<&Range<u64>>,
-    skipped: &Skipped,
-) -> String {
-    let mut text = format!("learning rate {learning_rate:e}");
-    if last_grad_norm.is_finite() {
-        text += &format!(", gradient norm of the update before {}", few_digits(last_grad_norm, 4));
-    }
-    if let Some(Range { start, end }) = windows {
-        text += &format!(", batch of windows {start} to {}", end - 1);
-    }
-    if skipped.total > 0 {
-        text += &format!(", {} skipped before, {} in a row", skipped.total, skipped.in_row);
-    }
-    text
-}
-
-/// How to go on after numbers that are none; `may_skip` where passing over the batch may help.
-fn way_on(last_good: Option<&Path>, may_skip: bool) -> String {
-    let skip =
-        if may_skip { ", or pass over such batches with `--on-non-finite skip`" } else { "" };
-    match last_good {
-        Some(dir) => format!(
-            "The last good checkpoint is {}: go on from it with `--init-from resume` and a lower \
-             `--learning-rate`{skip}",
-            dir.display()
-        ),
-        None => format!("No checkpoint was saved yet: try a lower `--learning-rate`{skip}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gradient_norm_is_told_in_few_digits() {
-        let text = |norm: f64| circumstances(1e-3, norm, None, &Skipped::default());
-        let norm = "learning rate 1e-3, gradient norm of the update before";
-        assert_eq!(text(0.84312), format!("{norm} 0.8431"));
-        assert_eq!(text(1e30), format!("{norm} 1.0000e30"));
-        assert_eq!(text(f64::NAN), "learning rate 1e-3");
-    }
 }

@@ -1,0 +1,120 @@
+//! How a run ended, how it is resumed, and what its model writes.
+
+use std::path::Path;
+
+use anyhow::Result;
+use tinygpt_train::checkpoint::BEST;
+use tinygpt_train::{Outcome, TrainConfig, Trainer, as_typed};
+
+use super::super::rendering::Form;
+use super::super::story::Storyteller;
+use crate::exit::Ended;
+use crate::layer::Layered;
+use crate::options::{SampleOptions, TrainOptions};
+use crate::terminal::{Output, grouped, say, shell_word};
+
+/// Reports how the run ended and what to do next, and lets the model write a story if the run is
+/// finished and no `signal` asked to stop.
+pub(super) fn conclude(
+    layered: &Layered<TrainOptions>,
+    config: &TrainConfig,
+    trainer: &Trainer,
+    outcome: Outcome,
+    signal: Option<usize>,
+) -> Result<Ended> {
+    let out_dir = config.out_dir.display();
+    match outcome {
+        Outcome::Stopped(signal) if config.eval_only => return Ok(Ended::Stopped(signal)),
+        Outcome::Stopped(signal) => {
+            let (made, all) = (grouped(trainer.n_updates()), grouped(config.max_iters));
+            say(&format!(
+                "stopped after {made} of {all} updates; all updates are saved in {out_dir}"
+            ));
+            say(&format!("to resume: {}", resume_command(layered, config)));
+            return Ok(Ended::Stopped(signal));
+        }
+        Outcome::TimeUp(_) if config.eval_only => {
+            say("the time is up, and the evaluation is not finished: raise --max-seconds");
+            return Ok(Ended::Done);
+        }
+        Outcome::TimeUp(step) => {
+            let (made, all) = (grouped(step), grouped(config.max_iters));
+            say(&format!(
+                "the time is up: {made} of {all} updates are made and saved in {out_dir}"
+            ));
+            say(&format!("to resume: {}", resume_command(layered, config)));
+            return Ok(Ended::Done);
+        }
+        Outcome::Evaluated => return Ok(Ended::Done),
+        Outcome::AlreadyFinished => say(&already_finished(config)),
+        _ => say(&format!("done: {} updates are made", grouped(config.max_iters))),
+    }
+    if let Some(best) = trainer.best() {
+        let dir = config.out_dir.join(BEST);
+        say(&format!("best: val loss {:.4} at {}, in {}", best.val_loss, best.step, dir.display()));
+    }
+    if signal.is_none() {
+        tell_story(config, trainer)?;
+    }
+    for line in next_commands(&config.out_dir) {
+        say(&line);
+    }
+    Ok(Ended::Done)
+}
+
+fn already_finished(config: &TrainConfig) -> String {
+    let mut text = format!(
+        "{} has made its {} updates already; raise --max-iters to train further",
+        config.out_dir.display(),
+        grouped(config.max_iters)
+    );
+    if config.decay_lr && config.max_iters >= config.lr_decay_iters {
+        text += &format!(
+            " (at min_lr, {}, unless --lr-decay-iters is raised, too)",
+            as_typed(config.min_lr)
+        );
+    }
+    text + ", or start over with --init-from scratch --overwrite"
+}
+
+/// A document written by the model as it is now.
+fn tell_story(config: &TrainConfig, trainer: &Trainer) -> Result<()> {
+    let tokenizer = &trainer.prepared().tokenizer;
+    let special = trainer.special_tokens();
+    let teller = Storyteller::from_scratch(trainer.gpt(), tokenizer, special.bos);
+    say(if special.eos.is_some() { "a story by the model:\n" } else { "a text by the model:\n" });
+    let flags = SampleOptions { seed: Some(config.seed), ..SampleOptions::default() };
+    let settings = Layered::new(&flags, None)?.resolve()?;
+    let params = settings.params(tokenizer, special.eos);
+    let written = teller.tell(&params, 1, (Form::Text, &[]), &mut Output::lock());
+    say("");
+    written.map(drop)
+}
+
+/// What can be done with a model that is finished.
+fn next_commands(out_dir: &Path) -> Vec<String> {
+    let sample = format!("cargo run --bin sample -- --out-dir {}", word(out_dir));
+    vec![
+        format!("generate more:    {sample}"),
+        format!("in your browser:  {sample} --serve"),
+        format!("interactively:    {sample} --interactive"),
+    ]
+}
+
+/// The command that resumes the run: the checkpoint knows the rest. What was given for this call
+/// only and matters to the next is repeated.
+fn resume_command(layered: &Layered<TrainOptions>, config: &TrainConfig) -> String {
+    let features = if config.device.starts_with("cuda") { " --features cuda" } else { "" };
+    let mut command = format!(
+        "cargo run{features} --bin train -- --init-from resume --out-dir {}",
+        word(&config.out_dir)
+    );
+    if let Some(seconds) = layered.options.max_seconds {
+        command.push_str(&format!(" --max-seconds {}", as_typed(seconds)));
+    }
+    command
+}
+
+fn word(path: &Path) -> String {
+    shell_word(&path.display().to_string()).into_owned()
+}

@@ -1,0 +1,50 @@
+//! What a run that is resumed was told when it was saved: its checkpoint knows, so that nobody has to
+//! type it again.
+//!
+//! A config file and flags that are given now win over it; the training crate reports what changes.
+
+use serde_json::{Map, Value};
+use tinygpt_train::{InitFrom, Recorded, TrainError};
+
+use super::TrainOptions;
+use crate::layer::Layered;
+
+/// Keys that belong to one call of `train`, not to the run.
+const NOT_RECORDED: [&str; 7] =
+    ["out_dir", "init_from", "overwrite", "eval_only", "verify_resume", "max_seconds", "profile"];
+
+/// Puts the configuration of the newest checkpoint under `layered`, if that asks to resume.
+///
+/// # Errors
+/// [`TrainError::NothingToResume`]; whatever keeps the checkpoint from being read.
+pub(super) fn put_under(layered: Layered<TrainOptions>) -> anyhow::Result<Layered<TrainOptions>> {
+    let options = &layered.options;
+    let out_dir = options.out_dir.clone().unwrap_or_default();
+    let init_from = options.init_from.as_deref().unwrap_or_default().parse();
+    let overwrite = options.overwrite == Some(true);
+    // An empty word and two that contradict each other are refused with all other faults.
+    let is_needed = match init_from {
+        Ok(InitFrom::Resume) if !overwrite => true,
+        Ok(InitFrom::Auto) if !overwrite => false,
+        _ => return Ok(layered),
+    };
+    match tinygpt_train::recorded(&out_dir)? {
+        None if is_needed => Err(TrainError::NothingToResume(out_dir).into()),
+        None => Ok(layered),
+        Some(Recorded { dir, config, .. }) => {
+            let is_fine_tuned = config.init_from.model_dir().is_some();
+            let shape = config.model_config(config.vocab_size.unwrap_or_default());
+            let mut values = match serde_json::to_value(config)? {
+                Value::Object(values) => values,
+                _ => Map::new(),
+            };
+            values.retain(|key, value| !NOT_RECORDED.contains(&key.as_str()) && !value.is_null());
+            let mut layered = layered.resuming(dir.clone(), values)?;
+            if is_fine_tuned {
+                // As when it was started.
+                layered.prefer_model_shape(&shape, &dir.display().to_string());
+            }
+            Ok(layered)
+        }
+    }
+}

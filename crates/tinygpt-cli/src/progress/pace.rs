@@ -1,0 +1,145 @@
+//! How long a run will still take, from what its updates and its evaluations have taken so far.
+//!
+//! The first update is slow (memory is touched for the first time), so nothing is predicted from a
+//! few. What happens between two updates is counted for the evaluations: they bring samples and
+//! checkpoints with them.
+
+use std::collections::VecDeque;
+
+/// Updates before anything is predicted.
+const ENOUGH: u64 = 10;
+/// The newest updates count, so that a change of the machine's load shows.
+const NEWEST: usize = 100;
+
+/// What is known of the pace of a run.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    max_iters: u64,
+    eval_interval: u64,
+    /// Seconds of the newest updates.
+    updates: VecDeque<f64>,
+    n_updates: u64,
+    /// Seconds since the run began at which the last update ended.
+    last_end: f64,
+    /// Seconds between updates.
+    between: f64,
+    n_evals: u64,
+}
+
+impl Pace {
+    /// That of a run of `max_iters` updates with an evaluation every `eval_interval`.
+    pub(super) fn new(max_iters: u64, eval_interval: u64) -> Self {
+        Self { max_iters, eval_interval: eval_interval.max(1), ..Self::default() }
+    }
+
+    /// An update of `seconds` has ended at `now`, in seconds since the run began.
+    pub(super) fn updated(&mut self, seconds: f64, now: f64) {
+        self.between += (now - self.last_end - seconds).max(0.0);
+        self.last_end = now;
+        // The first is no measure of the others.
+        if self.n_updates == 1 {
+            self.updates.clear();
+        }
+        self.n_updates += 1;
+        if self.updates.len() == NEWEST {
+            self.updates.pop_front();
+        }
+        self.updates.push_back(seconds);
+    }
+
+    /// An update that was skipped has ended at `now`.
+    pub(super) fn skipped(&mut self, now: f64) {
+        self.last_end = now;
+    }
+
+    /// An evaluation was made.
+    pub(super) fn evaluated(&mut self) {
+        self.n_evals += 1;
+    }
+
+    /// The mean of the newest updates in seconds, if there are any.
+    pub(super) fn update_seconds(&self) -> Option<f64> {
+        let n = self.updates.len();
+        (n > 0).then(|| self.updates.iter().sum::<f64>() / n as f64)
+    }
+
+    /// Seconds until the run ends, `n_done` of its updates being made; `None` before enough are.
+    pub(super) fn seconds_left(&self, n_done: u64) -> Option<f64> {
+        let update = self.update_seconds().filter(|_| self.n_updates >= ENOUGH)?;
+        let eval = self.between / self.n_evals.max(1) as f64;
+        let left = self.max_iters.saturating_sub(n_done) as f64;
+        Some(left * update + self.evals_left(n_done) as f64 * eval)
+    }
+
+    /// Evaluations after `n_done` updates and later; the last is made however the run ends.
+    fn evals_left(&self, n_done: u64) -> u64 {
+        if n_done > self.max_iters {
+            return 0;
+        }
+        let before = n_done.saturating_sub(1) / self.eval_interval;
+        let regular = self.max_iters / self.eval_interval - before;
+        regular + u64::from(!self.max_iters.is_multiple_of(self.eval_interval))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Updates of 2 seconds, the first of 30, evaluations of 10 every 20.
+    fn run_until(n_done: u64) -> Pace {
+        let mut pace = Pace::new(100, 20);
+        let mut now = 0.0;
+        for iter in 0..n_done {
+            if iter % 20 == 0 {
+                pace.evaluated();
+                now += 10.0;
+            }
+            let seconds = if iter == 0 { 30.0 } else { 2.0 };
+            now += seconds;
+            pace.updated(seconds, now);
+        }
+        pace
+    }
+
+    #[test]
+    fn nothing_is_predicted_from_few_updates() {
+        for n_done in 0..10 {
+            assert_eq!(run_until(n_done).seconds_left(n_done), None);
+        }
+    }
+
+    #[test]
+    fn a_prediction_leaves_out_the_slow_start_and_counts_the_evaluations_to_come() {
+        for (n_done, expected) in [
+            (10, 90.0 * 2.0 + 5.0 * 10.0),
+            // Before the evaluation that follows the twentieth update, and after it.
+            (20, 80.0 * 2.0 + 5.0 * 10.0),
+            (21, 79.0 * 2.0 + 4.0 * 10.0),
+            (99, 2.0 + 10.0),
+            (100, 10.0),
+        ] {
+            let left = run_until(n_done).seconds_left(n_done).unwrap_or_default();
+            assert!((left - expected).abs() < 1e-9, "{n_done}: {left}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn the_newest_updates_count() {
+        let mut pace = run_until(60);
+        let mut now = 1000.0;
+        for _ in 0..100 {
+            now += 7.0;
+            pace.updated(7.0, now);
+        }
+        assert_eq!(pace.update_seconds(), Some(7.0));
+    }
+
+    #[test]
+    fn a_run_that_ends_between_two_evaluations_ends_with_one() {
+        let evals = |n_done| Pace::new(50, 20).evals_left(n_done);
+        assert_eq!([1, 20, 21, 40, 41, 50].map(evals), [3, 3, 2, 2, 1, 1]);
+        assert_eq!(Pace::new(50, 1000).evals_left(1), 1);
+        assert_eq!(Pace::new(50, 20).evals_left(51), 0);
+    }
+}
