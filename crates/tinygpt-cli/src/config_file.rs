@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
-use tinygpt_train::{MAX_QUOTED, excerpt, excerpt_quoted};
+use tinygpt_train::{MAX_QUOTED, excerpt, excerpt_path, excerpt_quoted};
 
 use crate::options::{Options, PrepareOptions, SampleOptions, TrainOptions};
 use crate::usage::UsageError;
@@ -30,11 +30,11 @@ impl ConfigFile {
     pub fn read<O: Options>(path: &Path) -> Result<Self, UsageError> {
         let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
         let text = String::from_utf8(bytes)
-            .map_err(|error| UsageError::not_utf8(shown(path), &error.utf8_error()))?;
+            .map_err(|error| UsageError::not_utf8(excerpt_path(path), &error.utf8_error()))?;
         // Editors on Windows put a byte order mark in front.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let Entries(entries) = serde_json::from_str(text).map_err(|error| {
-            let (path, error) = (shown(path), excerpt_quoted(&error.to_string()));
+            let (path, error) = (excerpt_path(path), excerpt_quoted(&error.to_string()));
             UsageError::new(format!("{path} is not one JSON object: {error}")).hint(
                 "JSON has no comments and no comma after the last key; \
                  config/tiny_stories.json is an example",
@@ -52,7 +52,7 @@ impl ConfigFile {
         let mut file = Self { path: path.to_owned(), values: Map::new(), lines: Vec::new() };
         let mut faults = Vec::new();
         for ((key, value), line) in entries.into_iter().zip(lines) {
-            let place = format!("{} line {line}", shown(path));
+            let place = format!("{} line {line}", excerpt_path(path));
             if !known.contains(&key) {
                 let owners = owners(&key);
                 let advice = if owners.is_empty() {
@@ -152,14 +152,10 @@ fn type_fault<O: Options>(key: &str, value: &Value) -> Option<String> {
     Some(spelled.iter().fold(reason, |reason, (rust, plain)| reason.replace(rust, plain)))
 }
 
-/// A path as messages show it.
-fn shown(path: &Path) -> String {
-    excerpt(&path.display().to_string()).into_owned()
-}
-
 /// The file could not be read: where it is the wrong name, says which ones there are.
 fn unreadable(path: &Path, error: &std::io::Error) -> UsageError {
-    let what = UsageError::new(format!("cannot read the config file {}: {error}", shown(path)));
+    let what =
+        UsageError::new(format!("cannot read the config file {}: {error}", excerpt_path(path)));
     if error.kind() != std::io::ErrorKind::NotFound {
         return what.hint("expected a file that holds one JSON object");
     }

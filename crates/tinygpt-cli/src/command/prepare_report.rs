@@ -16,10 +16,10 @@ pub(super) fn report_text(report: &Report) -> String {
         text.push_str(&split_text(name, split));
     }
     text.push_str(&format!(
-        "\n  {:.2} % of the validation stories are training stories too\n",
+        "\n  {:.2} % of the validation documents are training documents too\n",
         report.val_in_train * 100.0
     ));
-    text.push_str("\nlengths of the training stories, in tokens\n");
+    text.push_str("\nlengths of the training documents, in tokens\n");
     text.push_str(&histogram(&report.train.lengths));
     text.push_str(&format!(
         "\nmost frequent of the {} tokens in use\n",
@@ -35,15 +35,15 @@ fn split_text(name: &str, split: &SplitReport) -> String {
     let Lengths { min, median, max, mean, .. } = &split.lengths;
     let per_cent = |share: f64| format!("{:.2} %", share * 100.0);
     let rows = [
-        ("stories", grouped(split.n_stories)),
+        ("documents", grouped(split.n_stories)),
         ("tokens", grouped(split.n_tokens)),
         ("bytes per token", format!("{:.2}", split.bytes_per_token)),
         ("byte fallback", format!("{} of the tokens", per_cent(split.fallback_rate))),
-        ("duplicates", format!("{} of the stories", per_cent(split.duplicate_share))),
+        ("duplicates", format!("{} of the documents", per_cent(split.duplicate_share))),
         (
-            "tokens a story",
+            "document length",
             format!(
-                "{} to {}, mean {mean:.1}, median {}",
+                "{} to {} tokens, mean {mean:.1}, median {}",
                 grouped(*min),
                 grouped(*max),
                 grouped(*median)
@@ -101,16 +101,15 @@ pub(super) fn dry_run_text(dry_run: &DryRun) -> String {
     });
     match &dry_run.estimate {
         Some(estimate) => text.push_str(&estimate_text(estimate)),
-        None => text.push_str(
-            "  expect      stories, tokens and time can be told when the files are here\n",
-        ),
+        None => text
+            .push_str("  expect      the counts and the time are known once the files are here\n"),
     }
     text
 }
 
 fn estimate_text(estimate: &Estimate) -> String {
     format!(
-        "  expect      about {} stories, {} of text, {} tokens\n  \
+        "  expect      about {} documents, {} of text, {} tokens\n  \
            shards      about {}\n  \
            time        about {} on this machine (tried on the first {})\n",
         grouped(estimate.n_documents),

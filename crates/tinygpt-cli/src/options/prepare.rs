@@ -86,7 +86,7 @@ pub struct PrepareOptions {
     #[arg(long, help_heading = "Tokenizer", value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
 
-    /// Show what is in the dataset when it is prepared, or already was: stories, tokens, lengths,
+    /// Show what is in the dataset when it is prepared, or already was: documents, tokens, lengths,
     /// duplicates
     #[arg(long, help_heading = "Output")]
     pub report: Option<bool>,

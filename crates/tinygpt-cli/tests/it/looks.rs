@@ -20,7 +20,7 @@ fn a_report_counts_stories_lengths_and_duplicates() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("text.txt"), stories()).unwrap();
     let made = run("prepare", dir.path(), "--source text.txt --report --val-fraction 0.0077").ok();
-    for part in ["99 documents", "tokens a story", "duplicates", "9.09 % of the stories"] {
+    for part in ["99 documents", "document length", "duplicates", "9.09 % of the documents"] {
         assert!(made.stdout.contains(part), "{part}: {}", made.stdout);
     }
     // Twenty-odd characters each: two buckets of lengths, nearly all in the second.
@@ -32,7 +32,7 @@ fn a_report_counts_stories_lengths_and_duplicates() {
     fs::remove_file(dir.path().join("text.txt")).unwrap();
     let before = snapshot(dir.path());
     let again = run("prepare", dir.path(), "--dataset-name text --report").ok();
-    assert!(again.stdout.contains("9.09 % of the stories"), "{}", again.stdout);
+    assert!(again.stdout.contains("9.09 % of the documents"), "{}", again.stdout);
     assert!(snapshot(dir.path()) == before);
 }
 
@@ -100,7 +100,7 @@ fn a_dry_run_tells_what_would_be_downloaded() {
     assert!(look.contains("would be kept") && !look.contains("download"), "{look}");
     let built_in = run("prepare", dir.path(), "--dataset-name tiny_tales --dry-run").ok().stdout;
     assert!(
-        built_in.contains("built-in stories") && built_in.contains("21,000 stories"),
+        built_in.contains("built-in stories") && built_in.contains("21,000 documents"),
         "{built_in}"
     );
 }

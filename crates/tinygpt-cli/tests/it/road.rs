@@ -25,7 +25,7 @@ fn prepare_train_resume_and_sample_in_both_encodings() {
         fs::write(path.join("text.txt"), small_text()).unwrap();
         let ran =
             run("prepare", path, &format!("--source text.txt --encoding-type {encoding}")).ok();
-        for part in ["story", "tokens", "bytes per token", "time"] {
+        for part in ["document", "tokens", "bytes per token", "time"] {
             assert!(ran.stdout.contains(part), "{}", ran.stdout);
         }
         let half = run("train", path, &format!("{SMALL} --max-iters 10 --lr-decay-iters 20")).ok();

@@ -11,11 +11,11 @@ fn prepare(dir: &Path, args: &[&str]) -> Ran {
     run_command(command("prepare", dir).args(args))
 }
 
-/// The documents of both splits of what was prepared as `name`.
+/// The documents that were read for what was prepared as `name`.
 fn n_documents(dir: &Path, name: &str) -> u64 {
     let meta = fs::read_to_string(dir.join("data").join(name).join("simple/meta.json")).unwrap();
     let meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
-    ["train", "val"].iter().filter_map(|split| meta[split]["n_documents"].as_u64()).sum()
+    meta["tally"]["n_documents"].as_u64().unwrap()
 }
 
 fn story(i: usize) -> String {
@@ -45,8 +45,8 @@ fn a_summary_says_which_files_train_and_validate_and_which_are_left_out() {
     }
     let ran = prepare(dir.path(), &["--source", "texts"]).ok();
     for part in [
-        "train       20 stories",
-        "validation  4 stories",
+        "train       20 documents",
+        "validation  4 documents",
         "files       1 file to train on: train-0.jsonl",
         "1 file to validate on: validation-0.jsonl",
         "left out    2 files: README.md (about the data), test-0.jsonl (the test split)",
@@ -55,7 +55,7 @@ fn a_summary_says_which_files_train_and_validate_and_which_are_left_out() {
     }
     let args = ["--source", "texts/train-0.jsonl", "--val-source", "texts/test-0.jsonl"];
     let ran = prepare(dir.path(), &[&args[..], &["--dataset-name", "other"]].concat()).ok();
-    assert!(ran.stdout.contains("validation  6 stories"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("validation  6 documents"), "{}", ran.stdout);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn one_document_is_noted_in_one_line_and_separators_cure_it() {
     assert!(!ran.stdout.contains("one document"), "{}", ran.stdout);
     assert_eq!(n_documents(dir.path(), "names"), 50);
     // The report counts the same in the shards.
-    let counted = ran.stdout.lines().filter_map(|line| line.trim().strip_prefix("stories "));
+    let counted = ran.stdout.lines().filter_map(|line| line.trim().strip_prefix("documents "));
     let counted: u64 = counted.map(|count| count.trim().parse::<u64>().unwrap()).sum();
     assert_eq!(counted, 50, "{}", ran.stdout);
 }

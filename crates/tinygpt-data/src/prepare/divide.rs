@@ -75,28 +75,37 @@ impl Lengths {
 
     /// The boundary after which the end of the text validates.
     ///
-    /// Whole documents validate where that comes close to the share asked for; otherwise the
-    /// document that spans the boundary is cut.
+    /// Whole documents validate if that comes close to the share asked for, without the document
+    /// that spans the boundary or with it; otherwise that document is cut.
     pub(super) fn end(&self) -> Boundary {
         // nanoGPT: `int(len(data) * 0.9)`.
         let character = (self.n_characters as f64 * (1.0 - self.val_fraction)) as u64;
         if self.n_documents > 1 {
-            let n_val = self.n_characters - self.first_validation_start(character);
-            if is_close(n_val as f64 / self.n_characters as f64, self.val_fraction) {
-                let last_document_idx = self.n_documents - 1;
+            let last_document_idx = self.n_documents - 1;
+            let spanning = self.spanning(character);
+            let end = spanning.map_or(character, |(_, end)| end).min(self.last_start);
+            if self.is_close_from(end) {
                 return Boundary::Document { character, last_document_idx };
+            }
+            if let Some((start, _)) =
+                spanning.filter(|&(start, _)| start > 0 && self.is_close_from(start))
+            {
+                return Boundary::Document { character: start, last_document_idx };
             }
         }
         Boundary::Character { character, is_only_document: self.n_documents == 1 }
     }
 
-    /// Where the first document that begins at or after `character` begins, or else the last one.
-    ///
-    /// Exact if a long document spans `character`; a shorter one is taken to end there.
-    fn first_validation_start(&self, character: u64) -> u64 {
-        let spans = |&&(start, end): &&(u64, u64)| start < character && character < end;
-        let end = self.long.iter().find(spans).map_or(character, |&(_, end)| end);
-        end.min(self.last_start)
+    /// Whether the text from `start` on is close to the share asked for.
+    fn is_close_from(&self, start: u64) -> bool {
+        let n_val = self.n_characters - start;
+        is_close(n_val as f64 / self.n_characters as f64, self.val_fraction)
+    }
+
+    /// Start and end of the long document around `character`. A shorter one leaves its ends close
+    /// enough to `character` not to matter.
+    fn spanning(&self, character: u64) -> Option<(u64, u64)> {
+        self.long.iter().copied().find(|&(start, end)| start < character && character < end)
     }
 }
 
@@ -153,7 +162,8 @@ impl Groups {
             if miss(below) <= miss(above) { (group, below) } else { (group + 1, above) };
         let drawn = |below, cut| Boundary::Drawn { seed: self.seed, below, cut };
         let leaves_both = 0 < n_val && n_val < n_characters;
-        if leaves_both && is_close(n_val as f64 / n_characters as f64, val_fraction) {
+        let is_exact = n_val as f64 == wanted.round();
+        if leaves_both && (is_exact || is_close(n_val as f64 / n_characters as f64, val_fraction)) {
             return drawn(nearest, None);
         }
         // The end of the group's documents, taken as one text, validates.

@@ -187,7 +187,7 @@ fn the_library_too_takes_literal_special_tokens_for_text() {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/bpe/tokenizer.json");
     let text = fs::read_to_string(golden).unwrap();
     let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
-    json["pre_tokenizer"]["add_prefix_space"] = true.into();
+    json["pre_tokenizer"]["use_regex"] = false.into();
     write(dir.path(), "t/tokenizer.json", json.to_string());
     let tokenizer = tinygpt_data::Tokenizer::from_dir(dir.path().join("t")).unwrap();
     assert!(tokenizer.slow_because().is_some());
@@ -209,7 +209,6 @@ fn what_decides_the_text_is_remembered_and_compared() {
     let base = request(dir.path(), &source);
     let lines = PrepareRequest { separator: "line".parse().unwrap(), ..base.clone() };
     let meta = prepare(&lines, &NoProgress).unwrap().meta;
-    assert_eq!(meta.train.n_documents + meta.val.n_documents, 20);
     assert_eq!(meta.tally.n_documents, 20);
     assert_eq!(meta.settings.separator.as_deref(), Some("line"));
     let again = |request: &PrepareRequest| match prepare(request, &NoProgress) {

@@ -15,10 +15,10 @@ use tinygpt_model::ModelError;
 
 use self::text::{
     after_non_finite, circumstances, list_faults, list_rejected, nothing_to_resume, on_dataset,
-    shown, unsaved,
+    unsaved,
 };
 use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
-use crate::excerpt::{excerpt, excerpt_quoted};
+use crate::excerpt::{excerpt, excerpt_path, excerpt_quoted};
 
 /// One fault of a configuration: which key, what it holds and what it may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub enum TrainError {
     /// A new run was asked for and the directory holds an earlier one.
     #[error(
         "`out_dir` {} already holds a run{}, and `init_from` is {init_from}",
-        shown(.out_dir), on_dataset(.other_dataset.as_deref())
+        excerpt_path(.out_dir), on_dataset(.other_dataset.as_deref())
     )]
     UsedOutDir {
         /// The run's directory.
@@ -100,11 +100,11 @@ pub enum TrainError {
     },
 
     /// `init_from` is `resume` and there is nothing to resume.
-    #[error("`init_from` is resume, but {} holds no checkpoint", shown(.0))]
+    #[error("`init_from` is resume, but {} holds no checkpoint", excerpt_path(.0))]
     NothingToResume(PathBuf),
 
     /// A resumed run would differ from the one that was saved, or a model has another shape.
-    #[error("cannot continue from {}: `{key}` is {saved} there and {now} here", shown(.checkpoint))]
+    #[error("cannot continue from {}: `{key}` is {saved} there and {now} here", excerpt_path(.checkpoint))]
     Mismatch {
         /// The checkpoint that was to be resumed, or the model directory to start from.
         checkpoint: PathBuf,
@@ -119,7 +119,7 @@ pub enum TrainError {
     },
 
     /// The data is not the one that a checkpoint or a model goes with.
-    #[error("cannot continue from {}: {what}", shown(.checkpoint))]
+    #[error("cannot continue from {}: {what}", excerpt_path(.checkpoint))]
     OtherData {
         /// The checkpoint that was to be resumed, or the model directory to start from.
         checkpoint: PathBuf,
@@ -130,11 +130,11 @@ pub enum TrainError {
     },
 
     /// Another process holds the lock of `out_dir`.
-    #[error("{} is in use by another training process", shown(.0))]
+    #[error("{} is in use by another training process", excerpt_path(.0))]
     Locked(PathBuf),
 
     /// The operating system refused.
-    #[error("could not {act} {}", shown(.path))]
+    #[error("could not {act} {}", excerpt_path(.path))]
     Io {
         /// What was tried, as a verb: `write`, `create`.
         act: &'static str,
@@ -146,7 +146,7 @@ pub enum TrainError {
     },
 
     /// A file of a checkpoint is not what it should be.
-    #[error("{} {}: the checkpoint is damaged", shown(.path), excerpt_quoted(.reason))]
+    #[error("{} {}: the checkpoint is damaged", excerpt_path(.path), excerpt_quoted(.reason))]
     Corrupt {
         /// The damaged file.
         path: PathBuf,
@@ -158,7 +158,7 @@ pub enum TrainError {
     #[error(
         "{} is of checkpoint format {version}, and this build reads {OLDEST_VERSION} to \
          {FORMAT_VERSION}",
-        shown(.path)
+        excerpt_path(.path)
     )]
     NewerFormat {
         /// The file that says so.
@@ -168,7 +168,7 @@ pub enum TrainError {
     },
 
     /// There are checkpoints, and none of them can be used.
-    #[error("no usable checkpoint in {}: {}", shown(.out_dir), list_rejected(.rejected))]
+    #[error("no usable checkpoint in {}: {}", excerpt_path(.out_dir), list_rejected(.rejected))]
     NoGoodCheckpoint {
         /// The run's directory.
         out_dir: PathBuf,
@@ -214,7 +214,7 @@ pub enum TrainError {
     },
 
     /// The loss curves could not be drawn.
-    #[error("could not draw {}: {reason}", shown(.path))]
+    #[error("could not draw {}: {reason}", excerpt_path(.path))]
     Plot {
         /// The drawing.
         path: PathBuf,
@@ -263,7 +263,7 @@ impl TrainError {
                 "choose another `--out-dir` for `{}`; `--overwrite` deletes the run on `{}` in {}",
                 excerpt(dataset),
                 excerpt(theirs),
-                shown(out_dir)
+                excerpt_path(out_dir)
             ),
             Self::UsedOutDir { .. } => "continue it with `--init-from resume`, start over with \
                                         `--overwrite`, or choose another `--out-dir`"

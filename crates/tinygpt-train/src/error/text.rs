@@ -5,13 +5,8 @@ use std::path::Path;
 
 use super::{Fault, Rejected};
 use crate::checkpoint::{DIR_NAME, STATE_FILE, Skipped};
-use crate::excerpt::{excerpt, excerpt_quoted};
+use crate::excerpt::{excerpt, excerpt_path, excerpt_quoted};
 use crate::report::{as_typed, few_digits};
-
-/// A path as messages show it.
-pub(super) fn shown(path: &Path) -> String {
-    excerpt(&path.display().to_string()).into_owned()
-}
 
 pub(super) fn on_dataset(name: Option<&str>) -> String {
     name.map_or(String::new(), |name| format!(" on dataset `{}`", excerpt(name)))
@@ -26,7 +21,11 @@ pub(super) fn nothing_to_resume(dir: &Path) -> String {
             let parent = dir.parent().unwrap_or(above);
             let is_listed = parent.file_name().is_some_and(|name| name == DIR_NAME);
             let run = if is_listed { above } else { parent };
-            format!("{} is a checkpoint: name the run, `--out-dir {}`", shown(dir), shown(run))
+            format!(
+                "{} is a checkpoint: name the run, `--out-dir {}`",
+                excerpt_path(dir),
+                excerpt_path(run)
+            )
         }
         None => "name the directory of a run with `--out-dir`, or start one with `--init-from \
                  scratch` (`auto` resumes if there is a checkpoint)"
@@ -40,7 +39,7 @@ pub(super) fn unsaved(step: u64, n_failed: u32, last_good: Option<&Path>) -> Str
         n => format!(", {n} times in a row"),
     };
     let rest = match last_good {
-        Some(dir) => format!("the last checkpoint, {}, is whole", shown(dir)),
+        Some(dir) => format!("the last checkpoint, {}, is whole", excerpt_path(dir)),
         None => "there is no earlier checkpoint".to_string(),
     };
     format!("step {step} could not be saved{times}; {rest}")
@@ -92,7 +91,7 @@ pub(super) fn after_non_finite(last_good: Option<&Path>, may_skip: bool) -> Stri
         Some(dir) => format!(
             "the last good checkpoint is {}: continue from it with `--init-from resume` and a \
              lower `--learning-rate`{skip}",
-            shown(dir)
+            excerpt_path(dir)
         ),
         None => format!("no checkpoint was saved yet: try a lower `--learning-rate`{skip}"),
     }
