@@ -23,6 +23,6 @@ pub fn of_hub(error: &HubError, binary: &str) -> Option<String> {
         HubError::NotCached { .. } => {
             Some(format!("unset HF_HUB_OFFLINE to download it once, or {instead}"))
         }
-        _ => None,
+        error => error.hint().map(str::to_owned),
     }
 }

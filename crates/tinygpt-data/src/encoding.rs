@@ -48,8 +48,8 @@ impl FromStr for Encoding {
     fn from_str(name: &str) -> Result<Self, DataError> {
         Self::ALL.into_iter().find(|encoding| encoding.as_str() == name).ok_or_else(|| {
             DataError::usage(
-                format!("encoding_type is `{name}`"),
-                "it must be `simple` (characters) or `bpe` (byte pairs)",
+                format!("encoding_type is `{name}`, expected `simple` or `bpe`"),
+                "`simple` is character level, `bpe` byte-pair encoding",
             )
         })
     }

@@ -1,6 +1,7 @@
 //! Everything that can go wrong between a text and a batch of tokens, as one enum.
 //!
-//! Each message names the file or key, what was found, what was expected and what to do next.
+//! Each message names the file or key, what was found and what was expected; [`DataError::hint`]
+//! says what to do next.
 //! This file decides no exit code: it sorts errors into [`ErrorKind`]s and the binaries do the
 //! rest.
 
@@ -32,8 +33,8 @@ pub enum ErrorKind {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// A request that cannot be carried out; `what` names the key or value, `fix` the way on.
-    #[error("{what}; {fix}")]
+    /// A request that cannot be carried out; `what` names the key or value.
+    #[error("{what}")]
     Usage {
         /// What is wrong, with the value that was given.
         what: String,
@@ -41,7 +42,7 @@ pub enum DataError {
         fix: String,
     },
     /// A file that does not hold what it should.
-    #[error("{}: {what}; {fix}", Shown(path))]
+    #[error("{}: {what}", Shown(path))]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -59,7 +60,7 @@ pub enum DataError {
         what: String,
     },
     /// Text that is not UTF-8.
-    #[error("{}: invalid UTF-8 at byte {offset}{what}; {fix}", Shown(path))]
+    #[error("{}: invalid UTF-8 at byte {offset}{what}", Shown(path))]
     InvalidUtf8 {
         /// The file.
         path: PathBuf,
@@ -72,8 +73,7 @@ pub enum DataError {
     },
     /// A table without the column that holds the text.
     #[error(
-        "{}{}: no text column `{}`; it has {}; choose one with --text-column, or join several with \
-         --text-template",
+        "{}{}: no text column `{}`; it has {}",
         Shown(path),
         line.map(|line| format!(" line {line}")).unwrap_or_default(),
         clip(column),
@@ -91,12 +91,10 @@ pub enum DataError {
     },
     /// Nothing has been prepared under this name and encoding.
     #[error(
-        "{}: dataset `{}` is not prepared{}; run `prepare --dataset-name {}{}`",
+        "{}: dataset `{}` is not prepared{}",
         Shown(dir),
         clip(dataset),
-        encoding.as_deref().map(|e| format!(" with encoding `{e}`")).unwrap_or_default(),
-        clip(dataset),
-        encoding.as_deref().map(|e| format!(" --encoding-type {e}")).unwrap_or_default()
+        encoding.as_deref().map(|e| format!(" with encoding `{e}`")).unwrap_or_default()
     )]
     NotPrepared {
         /// The dataset.
@@ -108,7 +106,7 @@ pub enum DataError {
     },
     /// A different preparation stands where the new one would go.
     #[error(
-        "{}: already prepared with other settings ({}); pass --force to replace it",
+        "{}: already prepared with other settings ({})",
         Shown(dir),
         differences.join(", ")
     )]
@@ -119,7 +117,7 @@ pub enum DataError {
         differences: Vec<String>,
     },
     /// Another `prepare` works in the same directory.
-    #[error("{}: another `prepare` is at work here; wait for it to finish", Shown(path))]
+    #[error("{}: another `prepare` is at work here", Shown(path))]
     Locked {
         /// The lock file.
         path: PathBuf,
@@ -176,6 +174,37 @@ impl DataError {
             Self::Locked { .. } => ErrorKind::Locked,
             Self::OutOfRange { .. } | Self::Tokenizer { .. } | Self::Stopped => ErrorKind::Other,
         }
+    }
+
+    /// What to do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage { fix, .. } | Self::Corrupt { fix, .. } | Self::InvalidUtf8 { fix, .. } => {
+                Some(fix.clone())
+            }
+            Self::MissingColumn { .. } => Some(
+                "choose one with --text-column, or join several with --text-template".to_owned(),
+            ),
+            Self::NotPrepared { dataset, encoding, .. } => {
+                let encoding = encoding.as_deref().map(|e| format!(" --encoding-type {e}"));
+                let (dataset, encoding) = (clip(dataset), encoding.unwrap_or_default());
+                Some(format!("run `prepare --dataset-name {dataset}{encoding}`"))
+            }
+            Self::AlreadyPrepared { .. } => Some("pass --force to replace it".to_owned()),
+            Self::Locked { .. } => Some("wait for it to finish".to_owned()),
+            Self::Hub(error) => error.hint().map(str::to_owned),
+            Self::Json { .. }
+            | Self::Stopped
+            | Self::Io { .. }
+            | Self::OutOfRange { .. }
+            | Self::Tokenizer { .. } => None,
+        }
+    }
+
+    /// The message and the hint in one line.
+    #[cfg(test)]
+    pub(crate) fn explained(&self) -> String {
+        self.hint().map_or_else(|| self.to_string(), |hint| format!("{self}; {hint}"))
     }
 
     /// A request that cannot be carried out.

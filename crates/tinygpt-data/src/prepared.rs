@@ -73,7 +73,10 @@ impl FromStr for ValSplit {
 
     fn from_str(name: &str) -> Result<Self, DataError> {
         [Self::End, Self::Random].into_iter().find(|it| it.as_str() == name).ok_or_else(|| {
-            DataError::usage(format!("val_split is `{name}`"), "it must be `end` or `random`")
+            DataError::usage(
+                format!("val_split is `{name}`, expected `end` or `random`"),
+                "choose one of them",
+            )
         })
     }
 }

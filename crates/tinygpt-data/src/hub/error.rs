@@ -41,7 +41,7 @@ pub enum HubError {
     },
 
     /// The host answered with a status that is no success.
-    #[error("{url} answered {status}{}: {}", .wait.map(|w| format!(" (asks to wait {} s)", w.as_secs())).unwrap_or_default(), advice(*.status))]
+    #[error("{url} answered {status}{}", .wait.map(|w| format!(" (asks to wait {} s)", w.as_secs())).unwrap_or_default())]
     Status {
         /// The address, fit to be shown.
         url: String,
@@ -52,10 +52,7 @@ pub enum HubError {
     },
 
     /// A transfer broke off or stalled; what came is kept and goes on with the next try.
-    #[error(
-        "the transfer of {url} broke off after {received} of {expected} bytes: {reason}; run the \
-         same command again, it goes on from there"
-    )]
+    #[error("the transfer of {url} broke off after {received} of {expected} bytes: {reason}")]
     Broken {
         /// The address, fit to be shown.
         url: String,
@@ -68,7 +65,7 @@ pub enum HubError {
     },
 
     /// The answer is not what the hub's protocol promises.
-    #[error("{url} sent {}, expected {expected}: {advice}", clip_message(got))]
+    #[error("{url} sent {}, expected {expected}", clip_message(got))]
     Answer {
         /// The address, fit to be shown.
         url: String,
@@ -93,8 +90,7 @@ pub enum HubError {
 
     /// The repository lists a file whose name could lead out of the cache folder.
     #[error(
-        "repository {repository} lists a file named \"{}\": {reason}; nothing was downloaded, \
-         use another repository or `--source PATH`",
+        "repository {repository} lists a file named \"{}\": {reason}; nothing was downloaded",
         clip(name)
     )]
     FileName {
@@ -118,7 +114,7 @@ pub enum HubError {
     },
 
     /// The repository does not hold the files that were looked for.
-    #[error("repository {repository} has no {wanted}: choose another repository, or give a file")]
+    #[error("repository {repository} has no {wanted}")]
     NoFile {
         /// The repository's id.
         repository: String,
@@ -171,6 +167,24 @@ impl HubError {
             Self::Stopped => ErrorKind::Other,
             Self::Io { .. } => ErrorKind::Io,
             _ => ErrorKind::Network,
+        }
+    }
+
+    /// What to do about it, as far as that does not depend on the program that asked.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Status { status, .. } => Some(advice(*status)),
+            Self::Broken { .. } => Some("run the same command again: the download resumes"),
+            Self::Answer { advice, .. } => Some(advice),
+            Self::FileName { .. } => Some("use another repository or `--source PATH`"),
+            Self::NoFile { .. } => Some("choose another repository, or give a file"),
+            Self::Invalid { .. }
+            | Self::Unreachable { .. }
+            | Self::Redirect { .. }
+            | Self::NoSplit { .. }
+            | Self::NotCached { .. }
+            | Self::Stopped
+            | Self::Io { .. } => None,
         }
     }
 

@@ -120,7 +120,7 @@ fn damaged_and_forged_shards_are_refused_by_name() {
     for (expected, bytes) in cases {
         fs::write(&path, bytes).unwrap();
         let error = open(dir.path(), &shards, 300).unwrap_err();
-        let message = error.to_string();
+        let message = error.explained();
         assert!(message.contains(expected), "{expected}: {message}");
         assert!(message.contains("train-00000.bin") && message.ends_with("prepare again"));
         assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -141,6 +141,6 @@ fn ids_outside_the_vocabulary_are_neither_written_nor_read() {
         shards[0].sha256 = hex(&header.ids_sha256);
     });
     fs::write(dir.path().join("train-00000.bin"), bytes).unwrap();
-    let message = open(dir.path(), &shards, 300).unwrap_err().to_string();
+    let message = open(dir.path(), &shards, 300).unwrap_err().explained();
     assert!(message.contains("id 300 is outside the vocabulary of 300"), "{message}");
 }

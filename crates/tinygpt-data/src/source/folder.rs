@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_folder_without_text_names_what_it_has() {
         let dir = tempfile::tempdir().unwrap();
-        let message = || expand(&[dir.path().into()], None).unwrap_err().to_string();
+        let message = || expand(&[dir.path().into()], None).unwrap_err().explained();
         assert!(message().contains("holds no text; put files"), "{}", message());
         file(&dir, "photo.jpg", "");
         assert!(message().contains("holds no text, only `photo.jpg`"), "{}", message());
@@ -278,7 +278,7 @@ mod tests {
     fn one_file_needs_a_format_that_its_name_or_the_user_tells() {
         let dir = tempfile::tempdir().unwrap();
         let path = file(&dir, "noext", "text");
-        let message = expand(std::slice::from_ref(&path), None).unwrap_err().to_string();
+        let message = expand(std::slice::from_ref(&path), None).unwrap_err().explained();
         assert!(message.contains("noext") && message.contains("--format text"), "{message}");
         let found = expand(&[path], Some(Format::JsonLines)).unwrap();
         assert_eq!(found.files[0].format, Format::JsonLines);
@@ -287,7 +287,7 @@ mod tests {
             ("a.pdf", b"%PDF-1.4", "a PDF"),
             ("a.bz2", b"BZh91AY", "bunzip2"),
         ] {
-            let message = expand(&[file(&dir, name, content)], None).unwrap_err().to_string();
+            let message = expand(&[file(&dir, name, content)], None).unwrap_err().explained();
             assert!(message.contains(name) && message.contains(what), "{message}");
         }
     }

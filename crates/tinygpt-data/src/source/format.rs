@@ -112,7 +112,10 @@ impl FromStr for Format {
     fn from_str(name: &str) -> Result<Self, DataError> {
         Self::ALL.into_iter().find(|format| format.as_str() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
-            DataError::usage(format!("format is `{}`", clip(name)), format!("it must be {names}"))
+            DataError::usage(
+                format!("format is `{}`, expected one of {names}", clip(name)),
+                "choose one of them",
+            )
         })
     }
 }

@@ -336,7 +336,7 @@ mod tests {
         ] {
             let error = read(&file(&dir, name, bytes)).err().unwrap();
             assert_eq!(error.kind(), crate::error::ErrorKind::Corrupt, "{error}");
-            assert!(error.to_string().contains(said), "{name}: {error}");
+            assert!(error.explained().contains(said), "{name}: {error}");
         }
     }
 
@@ -348,7 +348,7 @@ mod tests {
         encoder.include_contentsize(false).unwrap();
         encoder.write_all(&[b'a'; 1 << 20]).unwrap();
         let path = file(&dir, "a.txt.zst", encoder.finish().unwrap());
-        let error = read(&path).unwrap_err().to_string();
+        let error = read(&path).unwrap_err().explained();
         assert!(error.contains("more than 128 MiB") && error.contains("--long"), "{error}");
     }
 
@@ -385,7 +385,7 @@ mod tests {
         let bare: Vec<u8> = "plain words".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let path = file(&dir, "bare.txt", bare);
         for lossy in [false, true] {
-            let error = read_as(&path, ReadAs { lossy, ..as_usual() }).unwrap_err().to_string();
+            let error = read_as(&path, ReadAs { lossy, ..as_usual() }).unwrap_err().explained();
             assert!(error.contains("iconv -f UTF-16LE -t UTF-8"), "{error}");
         }
     }
@@ -397,7 +397,7 @@ mod tests {
         let words = "むかしむかし、あるところに小さな猫がいました。".repeat(50);
         let (bytes, ..) = encoding_rs::SHIFT_JIS.encode(&words);
         let path = file(&dir, "sjis.txt", &bytes);
-        let error = read_as(&path, lossy()).unwrap_err().to_string();
+        let error = read_as(&path, lossy()).unwrap_err().explained();
         assert!(error.contains("too many to replace"), "{error}");
         assert!(error.contains("iconv -f SHIFT_JIS"), "{error}");
         // A hundredth is not too much.

@@ -207,7 +207,7 @@ fn bad_files_are_refused_with_the_place_of_the_fault() {
     ];
     for (path, expected) in cases {
         let error = read(&path).unwrap_err();
-        let message = error.to_string();
+        let message = error.explained();
         assert!(message.contains(expected), "{expected}: {message}");
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(message.contains(name), "{message}");
@@ -215,7 +215,7 @@ fn bad_files_are_refused_with_the_place_of_the_fault() {
     for (column, expected) in [("story", "it has `id` and `text`"), ("id", "not one string a row")]
     {
         let text = text(&good, column);
-        let message = text.open().next_piece().unwrap_err().to_string();
+        let message = text.open().next_piece().unwrap_err().explained();
         assert!(message.contains(expected) && message.contains("--text-column"), "{message}");
     }
 }
@@ -280,8 +280,8 @@ fn parquet_columns_are_joined_by_a_template() {
     let (documents, _) = read_as(&path, template("{a}: {q}")).unwrap();
     assert_eq!(documents.len(), 700);
     assert_eq!([&documents[0], &documents[1], &documents[698]], ["a0: ", "a1: q1", "a698: q698"]);
-    let message = read_as(&path, template("{a} {id}")).unwrap_err().to_string();
+    let message = read_as(&path, template("{a} {id}")).unwrap_err().explained();
     assert!(message.contains("column `id` holds"), "{message}");
-    let message = read_as(&path, template("{a} {none}")).unwrap_err().to_string();
+    let message = read_as(&path, template("{a} {none}")).unwrap_err().explained();
     assert!(message.contains("no text column `none`"), "{message}");
 }

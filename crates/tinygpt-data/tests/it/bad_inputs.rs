@@ -12,7 +12,7 @@ use crate::{request, write};
 
 /// Checks class and words of an error.
 fn check(error: &DataError, kind: ErrorKind, words: &[&str]) {
-    let message = error.to_string();
+    let message = crate::explained(error);
     assert_eq!(error.kind(), kind, "{message}");
     for word in words {
         assert!(message.contains(word), "no `{word}` in: {message}");
@@ -131,7 +131,9 @@ fn recipes_that_say_something_else() {
         write(dir.path(), "bad/dataset.json", recipe);
         let error = Recipe::find("bad", dir.path()).unwrap_err();
         check(&error, ErrorKind::Usage, words);
-        assert!(error.to_string().contains("dataset.json") || words[0].contains("val_fraction"));
+        assert!(
+            crate::explained(&error).contains("dataset.json") || words[0].contains("val_fraction")
+        );
     }
     write(dir.path(), "files/dataset.json", r#"{"source": {"files": {"train": ["no.txt"]}}}"#);
     let request = PrepareRequest {

@@ -197,7 +197,7 @@ fn a_preparation_of_an_earlier_version_is_the_same_if_its_share_is() {
     edit_meta(&made.dir, |meta| meta["val"]["n_characters"] = 100_000.into());
     let error = prepare(&request, &NoProgress).unwrap_err();
     assert!(matches!(&error, DataError::AlreadyPrepared { .. }), "{error}");
-    assert!(error.to_string().contains("validation share: 0.99"), "{error}");
+    assert!(crate::explained(&error).contains("validation share: 0.99"), "{error}");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn the_text_of_a_recipe_is_not_replaced_by_another() {
     let source = write(dir.path(), "tiny_tales.txt", lines(30));
     for name in ["tiny_tales", "tiny_stories"] {
         let named = PrepareRequest { dataset_name: name.into(), ..request(dir.path(), &source) };
-        let message = prepare(&named, &NoProgress).unwrap_err().to_string();
+        let message = crate::explained(&prepare(&named, &NoProgress).unwrap_err());
         assert!(message.contains(name) && message.contains("--dataset-name"), "{message}");
         assert!(!dir.path().join("data").join(name).exists());
     }

@@ -14,7 +14,7 @@ mod sources;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tinygpt_data::{PrepareRequest, Prepared, TokenStream};
+use tinygpt_data::{DataError, PrepareRequest, Prepared, TokenStream};
 
 /// A request to prepare the text at `source` as dataset `mine` in `dir/data`.
 fn request(dir: &Path, source: &Path) -> PrepareRequest {
@@ -24,6 +24,11 @@ fn request(dir: &Path, source: &Path) -> PrepareRequest {
         source: Some(source.to_path_buf().into()),
         ..Default::default()
     }
+}
+
+/// The message and the hint of an error, both of which tests look into.
+fn explained(error: &DataError) -> String {
+    error.hint().map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"))
 }
 
 /// Writes a file into `dir` and returns its path.

@@ -99,8 +99,8 @@ fn another_preparation_is_replaced_only_with_force() {
     let second = PrepareRequest { val_fraction: Some(0.5), ..first.clone() };
     let error = prepare(&second, &NoProgress).unwrap_err();
     assert!(matches!(&error, DataError::AlreadyPrepared { .. }), "{error}");
-    assert!(error.to_string().contains("val_fraction: 0.1 → 0.5"), "{error}");
-    assert!(error.to_string().contains("--force"), "{error}");
+    assert!(crate::explained(&error).contains("val_fraction: 0.1 → 0.5"), "{error}");
+    assert!(crate::explained(&error).contains("--force"), "{error}");
     assert_eq!(Prepared::open(&first.data_dir, "mine", None).unwrap().meta, before.meta);
 
     let forced = PrepareRequest { force: true, ..second };
@@ -182,7 +182,7 @@ fn a_changed_text_of_the_same_name_and_size_is_noticed() {
     fs::File::options().write(true).open(&source).unwrap().set_modified(before).unwrap();
     let error = prepare(&request, &NoProgress).unwrap_err();
     assert!(matches!(&error, DataError::AlreadyPrepared { .. }), "{error}");
-    assert!(error.to_string().contains("source: a.txt (129000 bytes, sha256 "), "{error}");
+    assert!(crate::explained(&error).contains("source: a.txt (129000 bytes, sha256 "), "{error}");
 }
 
 #[test]
@@ -210,7 +210,9 @@ fn invalid_utf_8_is_mended_and_counted_where_that_is_asked_for() {
         let source = write(dir.path(), name, content);
         let strict = PrepareRequest { force: true, ..request(dir.path(), &source) };
         let error = prepare(&strict, &NoProgress).unwrap_err();
-        assert!(error.to_string().contains("--lossy") && error.to_string().contains(name));
+        assert!(
+            crate::explained(&error).contains("--lossy") && crate::explained(&error).contains(name)
+        );
         let lossy = PrepareRequest { lossy: true, ..strict };
         let meta = prepare(&lossy, &NoProgress).unwrap().meta;
         assert_eq!(meta.tally.n_replaced, n_replaced, "{name}");
@@ -264,7 +266,9 @@ fn a_tokenizer_is_reused_byte_for_byte() {
     assert!(text_of(&prepared, &prepared.train).contains("«été» 🐚"));
 
     let asked_for_chars = PrepareRequest { encoding_type: Some(Encoding::Simple), ..second };
-    assert!(prepare(&asked_for_chars, &NoProgress).unwrap_err().to_string().contains("`bpe`"));
+    assert!(
+        crate::explained(&prepare(&asked_for_chars, &NoProgress).unwrap_err()).contains("`bpe`")
+    );
 }
 
 #[test]

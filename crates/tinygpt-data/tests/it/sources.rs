@@ -115,9 +115,9 @@ fn validation_text_can_be_given() {
     let all = PrepareRequest { val_source: vec![folder.clone()], ..base.clone() };
     let error = prepare(&all, &NoProgress).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
-    assert!(error.to_string().contains("--val-source"), "{error}");
+    assert!(crate::explained(&error).contains("--val-source"), "{error}");
     let without = PrepareRequest { source: None, dataset_name: "tiny_tales".into(), ..all };
-    let error = prepare(&without, &NoProgress).unwrap_err().to_string();
+    let error = crate::explained(&prepare(&without, &NoProgress).unwrap_err());
     assert!(error.contains("val_source"), "{error}");
 }
 
@@ -133,7 +133,7 @@ fn which_file_validates_is_part_of_what_a_text_is_known_by() {
     prepare(&both, &NoProgress).unwrap();
     let split = PrepareRequest { val_source: vec![b], ..request(dir.path(), &a) };
     let error = prepare(&split, &NoProgress).unwrap_err();
-    assert!(error.to_string().contains("already prepared"), "{error}");
+    assert!(crate::explained(&error).contains("already prepared"), "{error}");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn several_sources_are_one_text_in_their_order() {
 
     let hub = Sources::new([Source::from("hub:o/n"), a.into()]);
     let mixed = PrepareRequest { source: hub, ..request.clone() };
-    let error = prepare(&mixed, &NoProgress).unwrap_err().to_string();
+    let error = crate::explained(&prepare(&mixed, &NoProgress).unwrap_err());
     assert!(error.contains("hub:o/n@main") && error.contains("only source"), "{error}");
 }
 
@@ -213,7 +213,7 @@ fn what_decides_the_text_is_remembered_and_compared() {
     assert_eq!(meta.settings.separator.as_deref(), Some("line"));
     let again = |request: &PrepareRequest| match prepare(request, &NoProgress) {
         Ok(summary) => summary.kept.to_string(),
-        Err(error) => error.to_string(),
+        Err(error) => crate::explained(&error),
     };
     assert_eq!(again(&lines), "true");
     for (request, said) in [
@@ -250,7 +250,7 @@ fn options_that_have_no_use_are_refused() {
     ] {
         let error = prepare(&request, &NoProgress).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(error.to_string().contains(said), "{said}: {error}");
+        assert!(crate::explained(&error).contains(said), "{said}: {error}");
     }
 }
 

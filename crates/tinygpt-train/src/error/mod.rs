@@ -288,6 +288,7 @@ impl TrainError {
             Self::Unsaved { last_good: Some(_), .. } => "make room or choose another disk, and \
                                                          continue with `--init-from resume`"
                 .to_string(),
+            Self::Data(error) => return error.hint(),
             _ => return None,
         })
     }

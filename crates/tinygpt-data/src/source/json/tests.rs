@@ -118,7 +118,7 @@ fn dots_lead_into_objects() {
     // The last of equal names counts, as in Python.
     let twice = r#"{"text": "first", "te\u0078t": "second"}"#;
     assert_eq!(documents("a.jsonl", twice), ["second"]);
-    let message = read("a.jsonl", nested, as_usual()).unwrap_err().to_string();
+    let message = read("a.jsonl", nested, as_usual()).unwrap_err().explained();
     let available = "it has `id`, `data.x`, `data.text` and `data.deep`";
     assert!(message.contains(available), "{message}");
 }
@@ -149,7 +149,7 @@ fn records_without_a_value_are_counted_and_those_that_are_bad_bounded() {
     let error = read("a.jsonl", &(good + bad), strict).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     for part in ["line 98: no `text`", "3 of 101 records", "(3.0%)", "--max-bad-fraction 0.03"] {
-        assert!(error.to_string().contains(part), "{part}: {error}");
+        assert!(error.explained().contains(part), "{part}: {error}");
     }
 }
 
@@ -188,7 +188,7 @@ fn a_file_of_which_nothing_can_be_used_is_answered_at_once() {
         let error = read("a.jsonl", &content, ReadAs { max_bad_fraction: 1.0, ..as_usual() });
         let error = error.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
-        assert!(error.to_string().contains(said), "{said}: {error}");
+        assert!(error.explained().contains(said), "{said}: {error}");
     }
     for (content, said) in [
         ("[{\"text\": \"a\"}", "the array is cut off"),
@@ -196,7 +196,7 @@ fn a_file_of_which_nothing_can_be_used_is_answered_at_once() {
         ("[{\"text\": \"a\"}]\n[{\"text\": \"b\"}]", "line 2: more after the array's end"),
         ("{\"n\": 1, \"rows\": [{\"text\": \"a\"}]}", "jq '.rows' IN.json"),
     ] {
-        let error = read("a.json", content, as_usual()).unwrap_err().to_string();
+        let error = read("a.json", content, as_usual()).unwrap_err().explained();
         assert!(error.contains(said), "{said}: {error}");
     }
 }
@@ -216,7 +216,7 @@ fn messages_quote_little_of_what_they_are_about() {
         format!("[{{\"{long}\": [\"a\"]}}]"),
     ] {
         for name in ["a.jsonl", "a.json"] {
-            let error = read(name, &content, as_usual()).unwrap_err().to_string();
+            let error = read(name, &content, as_usual()).unwrap_err().explained();
             assert!(error.len() < 1200, "{} bytes", error.len());
         }
     }
@@ -227,7 +227,7 @@ fn what_is_not_utf_8_matters_only_where_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path =
         file(&dir, "a.jsonl", b"{\"\xff\": \"\xff\", \"text\": \"a\"}\n{\"text\": \"b\xff\"}");
-    let message = read_as(&path, as_usual()).unwrap_err().to_string();
+    let message = read_as(&path, as_usual()).unwrap_err().explained();
     assert!(message.contains("invalid UTF-8 at byte 35"), "{message}");
     let (documents, tally) = read_as(&path, ReadAs { lossy: true, ..as_usual() }).unwrap();
     assert_eq!((documents, tally.n_replaced), (vec!["a".to_owned(), "b\u{fffd}".to_owned()], 1));

@@ -49,7 +49,7 @@ fn a_revision_and_a_folder_can_be_named() {
     let world = world(&["a/train-0.parquet", "a/test-0.parquet", "b/train-0.parquet"]);
     let error = prepare_from(&world, "hub:o/n").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
-    assert!(error.to_string().contains("folders a, b"), "{error}");
+    assert!(crate::explained(&error).contains("folders a, b"), "{error}");
     let source = format!("hub:o/n/a@{COMMIT}");
     let meta = prepare_from(&world, &source).unwrap().meta;
     assert_eq!((meta.train.n_documents, meta.val.n_documents), (4, 4));
@@ -70,10 +70,13 @@ fn names_that_no_hub_has_are_refused_by_name() {
     ] {
         let error = prepare_from(&world, source).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage, "{source}: {error}");
-        assert!(error.to_string().contains(said), "{source}: {error}");
+        assert!(crate::explained(&error).contains(said), "{source}: {error}");
     }
     let error = prepare_from(&world, "hub:other/n").unwrap_err();
-    assert!(error.to_string().contains("404") && error.to_string().contains("other/n"), "{error}");
+    assert!(
+        crate::explained(&error).contains("404") && crate::explained(&error).contains("other/n"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -89,7 +92,7 @@ fn a_missing_column_is_answered_with_those_there_are() {
     };
     let error = prepare(&request, &world.recorder).unwrap_err();
     assert!(matches!(error, DataError::MissingColumn { .. }));
-    let message = error.to_string();
+    let message = crate::explained(&error);
     assert!(message.contains("it has `text`") && message.contains("--text-column"), "{message}");
 }
 
@@ -145,9 +148,9 @@ fn a_tokenizer_comes_from_the_hub() {
     let mut world = World::with(FakeHub::start_model("o/m", &files), Vec::new());
     let summary = prepare_with_model(&world, "hub:o/m/small").unwrap();
     assert!(fs::read(summary.dir.join("tokenizer.json")).unwrap() == whole);
-    let message = prepare_with_model(&world, "hub:o/m").unwrap_err().to_string();
+    let message = crate::explained(&prepare_with_model(&world, "hub:o/m").unwrap_err());
     assert!(message.contains("not a tokenizer.json"), "{message}");
-    let message = prepare_with_model(&world, "hub:o/m/other").unwrap_err().to_string();
+    let message = crate::explained(&prepare_with_model(&world, "hub:o/m/other").unwrap_err());
     assert!(message.contains("other/vocab.json"), "{message}");
     world.options.offline = true;
     assert!(prepare_with_model(&world, "hub:o/m/small").unwrap().kept);
@@ -232,7 +235,7 @@ fn a_recipe_names_one_validation_split_or_several() {
         let found = prepare_shakespeare(&world, name).map(|it| it.meta.val.n_documents);
         match (found, n) {
             (Ok(found), Ok(n)) => assert_eq!(found, n, "{name}"),
-            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (Err(error), Err(part)) => assert!(crate::explained(&error).contains(part), "{error}"),
             (found, n) => panic!("{name}: {found:?}, expected {n:?}"),
         }
     }

@@ -132,7 +132,7 @@ impl World {
         let message = format!("{error} {error:?}");
         assert!(!message.contains(TOKEN), "the token is in {message}");
         self.assert_nothing_bad_is_published();
-        error.to_string()
+        error.hint().map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"))
     }
 
     /// Every file under a final name must be one of the hub's.
