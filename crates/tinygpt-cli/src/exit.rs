@@ -153,6 +153,10 @@ fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
         | io::ErrorKind::AlreadyExists => {
             Some("a file stands where a directory should be, or a directory for a file: name another path")
         }
+        io::ErrorKind::WouldBlock => Some(
+            "a limit on threads is in the way: lower --threads, or raise `ulimit -u` or the pids \
+             limit of the container",
+        ),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             Some("this user may not do that there: change who may, or name another path")
         }

@@ -15,6 +15,7 @@ pub mod layer;
 pub mod line;
 pub mod memory;
 pub mod options;
+pub mod pool;
 pub mod progress;
 pub mod signals;
 pub mod terminal;

@@ -85,9 +85,10 @@ const MAX_MESSAGE: usize = 1900;
 /// The most characters of each line of a message that has more.
 const MAX_LINE: usize = 400;
 
-/// Writes a message to stderr; that nobody listens there is no reason to stop.
+/// Writes a message to stderr, without the control characters of any file that it quotes; that
+/// nobody listens there is no reason to stop.
 pub fn say(message: &str) {
-    let _ = writeln!(io::stderr(), "{}", bounded(message));
+    let _ = writeln!(io::stderr(), "{}", bounded(&escape_controls(message)));
 }
 
 /// `message`; if it is too long, its long lines cut in the middle and its last lines left out:
@@ -108,21 +109,6 @@ pub fn bounded(message: &str) -> Cow<'_, str> {
     }
     text.pop();
     Cow::from(text)
-}
-
-/// `text` as one word of a command line, quoted if a shell would split, expand or run any of it.
-pub fn shell_word(text: &str) -> Cow<'_, str> {
-    let is_plain =
-        |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c) || (cfg!(windows) && c == '\\');
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return Cow::from(text);
-    }
-    // A single quote quotes nothing in a Windows shell, and a path there has no double quotes.
-    Cow::from(if cfg!(windows) {
-        format!("\"{text}\"")
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    })
 }
 
 /// `12345678` as `12,345,678`.
@@ -179,21 +165,6 @@ mod tests {
         let message = format!("error: {} here\nhint: do this", "x".repeat(2_000_000));
         assert!(bounded(&message).ends_with("x here\nhint: do this"));
         assert!(bounded(&lines).ends_with("line\n…"));
-    }
-
-    #[test]
-    #[cfg(not(windows))]
-    fn words_of_a_command_are_quoted_where_a_shell_needs_it() {
-        for (text, word) in [
-            ("out/best", "out/best"),
-            ("été-1.0", "été-1.0"),
-            ("my dir", "'my dir'"),
-            ("$HOME", "'$HOME'"),
-            ("it's", "'it'\\''s'"),
-            ("", "''"),
-        ] {
-            assert_eq!(shell_word(text), word);
-        }
     }
 
     #[test]

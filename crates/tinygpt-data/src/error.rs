@@ -136,6 +136,9 @@ pub enum DataError {
         #[source]
         source: std::io::Error,
     },
+    /// The operating system refused a thread.
+    #[error("the system refuses a thread: {0}")]
+    Thread(#[source] std::io::Error),
     /// The download from the hub failed.
     #[error(transparent)]
     Hub(HubError),
@@ -169,7 +172,7 @@ impl DataError {
             | Self::NotPrepared { .. }
             | Self::AlreadyPrepared { .. } => ErrorKind::Usage,
             Self::Corrupt { .. } | Self::InvalidUtf8 { .. } => ErrorKind::Corrupt,
-            Self::Io { .. } => ErrorKind::Io,
+            Self::Io { .. } | Self::Thread(_) => ErrorKind::Io,
             Self::Hub(error) => error.kind(),
             Self::Locked { .. } => ErrorKind::Locked,
             Self::OutOfRange { .. } | Self::Tokenizer { .. } | Self::Stopped => ErrorKind::Other,
@@ -196,6 +199,7 @@ impl DataError {
             Self::Json { .. }
             | Self::Stopped
             | Self::Io { .. }
+            | Self::Thread(_)
             | Self::OutOfRange { .. }
             | Self::Tokenizer { .. } => None,
         }

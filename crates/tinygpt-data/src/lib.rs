@@ -48,6 +48,7 @@ pub use prepare::{
 };
 pub use prepared::{HeldOut, Meta, Prepared, Settings, SplitMeta, ValSplit};
 pub use progress::{NoProgress, PrepareProgress, Stage};
+pub use quote::shell_word;
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
 pub use report::{FrequentToken, Lengths, Report, SplitReport};
 pub use shard::{ShardInfo, TokenStream};

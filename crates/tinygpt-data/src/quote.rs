@@ -3,6 +3,7 @@
 //! A line, a key or a name may have megabytes, and may hold characters that move a terminal's
 //! cursor. Every message of this crate quotes input through these functions.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::path::Path;
 
@@ -85,6 +86,21 @@ pub(crate) fn quoted_list(names: &[impl AsRef<str>]) -> String {
     }
 }
 
+/// `text` as one word of a command line, quoted if a shell would split, expand or run any of it.
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain =
+        |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c) || (cfg!(windows) && c == '\\');
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return Cow::from(text);
+    }
+    // A single quote quotes nothing in a Windows shell, and a path there has no double quotes.
+    Cow::from(if cfg!(windows) {
+        format!("\"{text}\"")
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +128,20 @@ mod tests {
         let shown = Shown(Path::new(&path)).to_string();
         assert!(shown.starts_with("/data/xx") && shown.ends_with("/last.txt"), "{shown}");
         assert!(shown.chars().count() <= MAX_PATH_CHARS + 1);
+    }
+
+    #[test]
+    #[cfg(not(windows))]
+    fn words_of_a_command_are_quoted_where_a_shell_needs_it() {
+        for (text, word) in [
+            ("out/best", "out/best"),
+            ("été-1.0", "été-1.0"),
+            ("my dir", "'my dir'"),
+            ("$HOME", "'$HOME'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
     }
 }

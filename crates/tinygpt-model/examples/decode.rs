@@ -13,7 +13,6 @@
 use std::env;
 use std::error::Error;
 use std::io::stdin;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -69,8 +68,7 @@ fn several(
 ) -> Result<Value, Box<dyn Error>> {
     let params = SamplingParams { temperature: 0.8, top_k: Some(200), ..params.clone() };
     let start = Instant::now();
-    let go_on = &mut |_, _| ControlFlow::Continue(());
-    generate(model, &given.prompt, &params, 0..given.samples, go_on)?;
+    generate(model, &given.prompt, &params, 0..given.samples)?;
     Ok(json!({ "seconds": [start.elapsed().as_secs_f64() / params.max_new_tokens as f64] }))
 }
 

@@ -89,6 +89,14 @@ pub enum ModelError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The operating system refused threads.
+    #[error("the system refuses {n} threads")]
+    Threads {
+        /// How many were asked for.
+        n: usize,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// The tensor library failed.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),
@@ -103,7 +111,7 @@ impl ModelError {
                 ErrorKind::Data
             }
             Self::NonFinite { .. } => ErrorKind::NonFinite,
-            Self::Io { .. } => ErrorKind::Io,
+            Self::Io { .. } | Self::Threads { .. } => ErrorKind::Io,
             Self::MissingGradient { .. } | Self::Tensor(_) => ErrorKind::Internal,
         }
     }

@@ -1,7 +1,7 @@
 //! Generation: samples of one prompt, all of them, however many there are.
 //!
-//! The [`Engine`] does it; here is who waits for whom. All samples are decoded together as far as
-//! memory reaches, and the others take the place of those that have ended.
+//! The [`Engine`] generates. This file decides which samples it works on: as many at a time as a
+//! batch holds, and each of the others as soon as one has ended.
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -12,8 +12,20 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::sampling::SamplingParams;
 
-/// How much memory the caches of sequences that are decoded together may take, in bytes.
+/// How much memory the key-value caches of a batch may take, in bytes.
 const CACHE_BYTES: usize = 1 << 30;
+
+/// The most sequences in a batch. More of them gain no speed and delay the first text.
+const MAX_BATCH: usize = 64;
+
+/// What a caller of [`stream`] ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// This sample; its end is the last event about it.
+    Sample,
+    /// Everything; no event follows.
+    All,
+}
 
 /// One sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,29 +36,35 @@ pub struct Generated {
     pub stop: StopReason,
 }
 
-/// How many sequences of this model to decode together at most: their caches fit into 1 GiB.
+/// How many sequences of this model to decode together at most: 64, or as many as have their
+/// caches in 1 GiB.
 pub fn most_at_once(config: &ModelConfig) -> usize {
     let per_token = 2 * size_of::<f32>() * config.n_layer * config.n_embd;
-    (CACHE_BYTES / per_token.saturating_mul(config.block_size).max(1)).max(1)
+    let per_sequence = per_token.saturating_mul(config.block_size).max(1);
+    (CACHE_BYTES / per_sequence).clamp(1, MAX_BATCH)
 }
 
-/// Continues `prompt` once for each number in `samples` and tells `on_event` of each token as it
-/// comes, and of each end, with the sample's number. Where that breaks off, that sample ends.
+/// Continues `prompt` once for each number in `samples` and calls `on_event` with the sample's
+/// number for each token as it comes, and for each end. If that breaks, the sample or all of them
+/// end early.
 ///
-/// A sample is a function of the model, the prompt, `params` and its number. Of a prompt longer
-/// than `block_size` the model sees the end.
+/// A sample is a function of the model, the prompt, `params` and its number. If a prompt is longer
+/// than `block_size`, the model sees its end. Memory does not grow with the number of samples.
 ///
 /// ```
 /// use std::ops::ControlFlow;
 /// use candle_core::Device;
-/// use tinygpt_model::{Gpt, ModelConfig, SamplingParams, generate};
+/// use tinygpt_model::{Event, Gpt, ModelConfig, SamplingParams, stream};
 /// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
 ///     dropout: 0.0, bias: true };
 /// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
 /// let params = SamplingParams { temperature: 0.8, top_k: Some(5), ..SamplingParams::new(20, 11) };
-/// let go_on = &mut |_, _| ControlFlow::Continue(());
-/// let samples = generate(&gpt, &[1, 2, 3], &params, 0..2, go_on)?;
-/// assert_eq!(samples[1].tokens.len(), 20);
+/// let mut n_tokens = 0;
+/// stream(&gpt, &[1, 2, 3], &params, 0..2, &mut |_sample_idx, event| {
+///     n_tokens += usize::from(matches!(event, Event::Token { .. }));
+///     ControlFlow::Continue(())
+/// })?;
+/// assert_eq!(n_tokens, 40);
 /// # Ok::<(), tinygpt_model::ModelError>(())
 /// ```
 ///
@@ -54,52 +72,77 @@ pub fn most_at_once(config: &ModelConfig) -> usize {
 /// [`crate::ModelError::Config`] for settings out of range, [`crate::ModelError::Request`] for an
 /// empty prompt or ids outside the vocabulary, [`crate::ModelError::NonFinite`] if the model's
 /// weights are broken.
-pub fn generate(
+pub fn stream(
     model: &dyn Model,
     prompt: &[u32],
     params: &SamplingParams,
     samples: Range<u64>,
-    on_event: &mut dyn FnMut(u64, Event) -> ControlFlow<()>,
-) -> Result<Vec<Generated>> {
-    let n_samples = samples.end.saturating_sub(samples.start) as usize;
-    let mut made: Vec<Option<Generated>> = vec![None; n_samples];
+    on_event: &mut dyn FnMut(u64, Event) -> ControlFlow<Stop>,
+) -> Result<()> {
+    let n_samples = samples.end.saturating_sub(samples.start);
     if n_samples == 0 {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let mut engine = Engine::new(model, most_at_once(model.config()).min(n_samples))?;
-    let mut writing: BTreeMap<Ticket, (u64, Vec<u32>)> = BTreeMap::new();
+    let most = most_at_once(model.config());
+    let batch_size = usize::try_from(n_samples).map_or(most, |n| n.min(most));
+    let mut engine = Engine::new(model, batch_size)?;
+    let mut running: BTreeMap<Ticket, u64> = BTreeMap::new();
     let mut next = samples.start;
     while next < samples.end || !engine.is_idle() {
         let end = samples.end.min(next.saturating_add(engine.room() as u64));
         if next < end {
-            let tickets = engine.admit(prompt, params, next..end)?;
-            writing.extend(tickets.into_iter().zip((next..end).map(|i| (i, Vec::new()))));
+            running.extend(engine.admit(prompt, params, next..end)?.into_iter().zip(next..end));
             next = end;
         }
-        let mut failure = None;
+        let (mut failure, mut is_over) = (None, false);
         engine.step(&mut |ticket, event| {
-            let Some((sample_idx, tokens)) = writing.get_mut(&ticket) else {
+            if is_over {
                 return ControlFlow::Break(());
-            };
+            }
+            let Some(&sample_idx) = running.get(&ticket) else { return ControlFlow::Break(()) };
             match event {
-                Event::Token { id, .. } => tokens.push(id),
-                Event::End(stop) => {
-                    let tokens = std::mem::take(tokens);
-                    let place = (*sample_idx - samples.start) as usize;
-                    made[place] = Some(Generated { tokens, stop });
-                }
+                Event::Token { .. } => {}
+                Event::End(_) => _ = running.remove(&ticket),
                 Event::Failed(error) => {
                     failure = Some(error);
                     return ControlFlow::Break(());
                 }
             }
-            on_event(*sample_idx, event)
+            on_event(sample_idx, event).map_break(|stop| is_over = stop == Stop::All)
         })?;
         if let Some(error) = failure {
             return Err(error);
         }
+        if is_over {
+            break;
+        }
     }
-    Ok(made.into_iter().flatten().collect())
+    Ok(())
+}
+
+/// The samples that [`stream`] produces, all at once and in order.
+///
+/// # Errors
+/// As [`stream`].
+pub fn generate(
+    model: &dyn Model,
+    prompt: &[u32],
+    params: &SamplingParams,
+    samples: Range<u64>,
+) -> Result<Vec<Generated>> {
+    let mut made: BTreeMap<u64, Generated> = BTreeMap::new();
+    stream(model, prompt, params, samples, &mut |sample_idx, event| {
+        let empty = || Generated { tokens: Vec::new(), stop: StopReason::Length };
+        let sample = made.entry(sample_idx).or_insert_with(empty);
+        match event {
+            Event::Token { id, .. } => sample.tokens.push(id),
+            Event::End(stop) => sample.stop = stop,
+            // `stream` returns the error.
+            Event::Failed(_) => {}
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(made.into_values().collect())
 }
 
 #[cfg(test)]
@@ -142,7 +185,7 @@ pub(crate) mod tests {
         params: &SamplingParams,
         samples: Range<u64>,
     ) -> Result<Vec<Generated>> {
-        generate(gpt, prompt, params, samples, &mut |_, _| ControlFlow::Continue(()))
+        generate(gpt, prompt, params, samples)
     }
 
     /// What `generate` must equal: the same window seen from scratch for every token.
@@ -186,15 +229,22 @@ pub(crate) mod tests {
     #[test]
     fn the_caller_sees_each_token_and_can_break_off() {
         let gpt = gpt(8);
-        let mut seen = Vec::new();
-        let samples = generate(&gpt, &[1], &params(30), 0..1, &mut |_, event| {
-            let Event::Token { id, .. } = event else { return ControlFlow::Continue(()) };
-            seen.push(id);
-            if seen.len() == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        let sample = &samples.unwrap()[0];
-        assert_eq!((sample.stop, sample.tokens.len()), (StopReason::Caller, 4));
-        assert_eq!(sample.tokens, seen);
+        let (mut seen, mut end) = (Vec::new(), None);
+        stream(&gpt, &[1], &params(30), 0..1, &mut |_, event| {
+            match event {
+                Event::Token { id, .. } => seen.push(id),
+                Event::End(stop) => end = Some(stop),
+                Event::Failed(error) => panic!("{error}"),
+            }
+            if seen.len() == 4 {
+                ControlFlow::Break(Stop::Sample)
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
+        .unwrap();
+        assert_eq!((end, seen.len()), (Some(StopReason::Caller), 4));
+        assert_eq!(seen, run(&gpt, &[1], &params(30)).unwrap().tokens[..4]);
     }
 
     #[test]
@@ -228,17 +278,40 @@ pub(crate) mod tests {
         let gpt = gpt(8);
         let ends = SamplingParams { eos: Some(3), ..params(20) };
         let mut told: Vec<Vec<Option<u32>>> = vec![Vec::new(); 5];
-        let made = generate(&gpt, &[1], &ends, 10..15, &mut |sample_idx, event| {
+        stream(&gpt, &[1], &ends, 10..15, &mut |sample_idx, event| {
             told[sample_idx as usize - 10].push(match event {
                 Event::Token { id, .. } => Some(id),
                 _ => None,
             });
             ControlFlow::Continue(())
-        });
-        for (told, made) in told.iter().zip(made.unwrap()) {
+        })
+        .unwrap();
+        for (told, made) in told.iter().zip(several(&gpt, &[1], &ends, 10..15).unwrap()) {
             let tokens = made.tokens.into_iter().map(Some);
             assert_eq!(*told, tokens.chain([None]).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn more_samples_than_a_batch_holds_are_generated_in_bounded_memory() {
+        let gpt = gpt(8);
+        let params = SamplingParams { eos: Some(3), ..params(12) };
+        let n = 3 * MAX_BATCH as u64 + 5;
+        let made = several(&gpt, &[1, 2], &params, 0..n).unwrap();
+        assert_eq!(made.len() as u64, n);
+        for i in [0, 63, 64, 65, 127, 128, n - 1] {
+            assert_eq!(several(&gpt, &[1, 2], &params, i..i + 1).unwrap()[0], made[i as usize]);
+        }
+        // Of as many samples as there can be, the first come at once and in a small batch.
+        let (mut n_events, mut highest) = (0, 0);
+        stream(&gpt, &[1], &SamplingParams::new(4, 13), 0..u64::MAX, &mut |sample_idx, _| {
+            n_events += 1;
+            highest = highest.max(sample_idx);
+            if n_events == 1000 { ControlFlow::Break(Stop::All) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+        assert_eq!(n_events, 1000);
+        assert!(highest < 1000, "{highest}");
     }
 
     #[test]

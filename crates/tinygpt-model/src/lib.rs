@@ -57,7 +57,7 @@ pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use engine::{Engine, Event, OnEvent, StopReason, Ticket};
 pub use error::{ErrorKind, ModelError, Result};
-pub use generate::{Generated, generate, most_at_once};
+pub use generate::{Generated, Stop, generate, most_at_once, stream};
 pub use gpt::Gpt;
 pub use grads::Grads;
 pub use init::init_params;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use serde_json::Value;
-use tinygpt_data::{FILE_SETS, Prepared, Tokenizer};
+use tinygpt_data::{FILE_SETS, Prepared, Tokenizer, shell_word};
 use tinygpt_model::{Gpt, ModelConfig, hf};
 
 use crate::adamw::AdamW;
@@ -260,7 +260,7 @@ fn prepare_with(prepared: &Prepared, tokenizer: &Path) -> String {
     format!(
         "prepare the data with its tokenizer: `prepare --dataset-name {} --tokenizer {}`",
         prepared.meta.dataset,
-        tokenizer.display()
+        shell_word(&tokenizer.to_string_lossy())
     )
 }
 

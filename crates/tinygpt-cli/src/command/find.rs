@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use tinygpt_data::shell_word;
 use tinygpt_model::hf;
 use tinygpt_train::TrainError;
 use tinygpt_train::checkpoint::{self, BEST, DIR_NAME, LAST, Which};
@@ -77,7 +78,8 @@ fn no_model(dir: &Path) -> UsageError {
                     model.safetensors and tokenizer.json";
     let error = UsageError::new(format!("`checkpoint` is {shown}, {expected}"));
     if [BEST, LAST].iter().any(|name| dir.join(name).exists()) {
-        return error.hint(format!("{shown} is the directory of a run: use --out-dir {shown}"));
+        let word = shell_word(&dir.to_string_lossy()).into_owned();
+        return error.hint(format!("{shown} is the directory of a run: use --out-dir {word}"));
     }
     error
 }
@@ -97,8 +99,11 @@ fn other_runs(out_dir: &Path) -> String {
         })
         .collect();
     runs.sort_by(|a, b| b.cmp(a));
-    let mut flags: Vec<String> =
-        runs.into_iter().take(MAX_RUNS).map(|(_, name)| format!("--out-dir {name}")).collect();
+    let mut flags: Vec<String> = runs
+        .into_iter()
+        .take(MAX_RUNS)
+        .map(|(_, name)| format!("--out-dir {}", shell_word(&name)))
+        .collect();
     let train = how_to_train(out_dir);
     match flags.pop() {
         None => train,
@@ -120,11 +125,16 @@ fn how_to_train(out_dir: &Path) -> String {
     });
     match made_by {
         Some(config) => {
-            format!("train it first: cargo run --bin train -- --config-file {}", config.display())
+            let config = config.to_string_lossy();
+            format!(
+                "train it first: cargo run --bin train -- --config-file {}",
+                shell_word(&config)
+            )
         }
         None => format!(
-            "train it first: cargo run --bin train -- --out-dir {wanted} (or name another run \
-             with --out-dir)"
+            "train it first: cargo run --bin train -- --out-dir {} (or name another run with \
+             --out-dir)",
+            shell_word(&wanted)
         ),
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tinygpt_data::Tokenizer;
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{Event, Model, StopReason, generate};
+use tinygpt_model::{Event, Model, Stop, StopReason, stream};
 use tinygpt_train::StopFlag;
 
 use super::prompt::Seen;
@@ -229,7 +229,7 @@ impl Session<'_> {
         let (mut failure, mut is_over) = (None, false);
         let samples = text.sample_idx..text.sample_idx + 1;
         let (out, stop) = (&mut self.out, &self.stop);
-        generate(self.model, &text.before, &params, samples, &mut |index, event| {
+        stream(self.model, &text.before, &params, samples, &mut |index, event| {
             let rendered = match event {
                 Event::Token { id, logprobs } => rendering.push(id, logprobs),
                 Event::End(reason) => {
@@ -242,7 +242,7 @@ impl Session<'_> {
             failure = failure.take().or(written.err());
             let ends = failure.is_some() || rendering.is_stopped() || out.is_closed();
             if ends || stop.signal().is_some() {
-                return ControlFlow::Break(());
+                return ControlFlow::Break(Stop::Sample);
             }
             ControlFlow::Continue(())
         })?;

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use tinygpt_data::{Encoding, Meta, PrepareRequest, Source};
+use tinygpt_data::{Encoding, Meta, PrepareRequest, Source, shell_word};
 use tinygpt_kernels::peak::gemm_flops_per_second;
 use tinygpt_model::hf;
 use tinygpt_train::TrainConfig;
@@ -15,7 +15,7 @@ use tinygpt_train::TrainConfig;
 use super::starting_point::{StartingPoint, TextSize};
 use crate::config_file::ConfigFile;
 use crate::options::{Options as _, TrainOptions};
-use crate::terminal::{grouped, shell_word};
+use crate::terminal::grouped;
 
 /// The datasets that a configuration of this repository belongs to.
 const SHIPPED: [(&str, &str); 3] = [

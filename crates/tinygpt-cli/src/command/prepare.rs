@@ -16,9 +16,10 @@ use crate::exit::Ended;
 use crate::hub_environment;
 use crate::layer::{Layered, Origin};
 use crate::options::PrepareOptions;
+use crate::pool;
 use crate::progress::PrepareBars;
 use crate::signals::Signals;
-use crate::terminal::{Output, grouped, say, spoken};
+use crate::terminal::{Output, escape_controls, grouped, say, spoken};
 use crate::usage::UsageError;
 
 /// Does what `prepare` was asked to do.
@@ -28,6 +29,7 @@ use crate::usage::UsageError;
 pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
     let mut request = layered.resolve()?;
     check_derived_name(layered, &request)?;
+    pool::start(pool::default_threads())?;
     let stop = StopFlag::new();
     // What is half-written is cleared away at the first signal; the second ends at once.
     Signals::install(&stop).context("cannot listen for signals")?.ask_first();
@@ -43,7 +45,7 @@ pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
     }
     let (text, meta) = result.map_err(|error| with_source(&request, error))?;
     note_derived_name(layered, &request);
-    Output::lock().print(&text)?;
+    Output::lock().print(&escape_controls(&text))?;
     if let Some(meta) = meta {
         next_step::lines(&request, &meta).iter().for_each(|line| say(line));
     }

@@ -22,6 +22,7 @@ use super::story::Storyteller;
 use crate::exit::Ended;
 use crate::layer::Layered;
 use crate::options::{Options as _, Quantization, SampleOptions, SampleSettings};
+use crate::pool;
 use crate::terminal::{Output, grouped, say, spoken, wants_colour};
 use crate::usage::UsageError;
 
@@ -32,11 +33,13 @@ use crate::usage::UsageError;
 pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     let mut settings = layered.resolve()?;
     name_run(&mut settings);
-    let settings = settings;
     if let Some(wanted) = &settings.export {
         export::check_path(wanted)?;
     }
     let device = settings.device.open(SampleOptions::BINARY)?;
+    let n_threads = pool::start(settings.threads.unwrap_or_else(pool::default_threads))?;
+    settings.threads = settings.threads.map(|wanted| wanted.min(n_threads));
+    let settings = settings;
     // Before anything that takes time.
     let server = settings.serve.as_ref().map(serve::listen).transpose()?;
     if let Some(wanted) = &settings.export {

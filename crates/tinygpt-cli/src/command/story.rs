@@ -1,6 +1,6 @@
 //! Lets a model write to standard output: while it thinks if a person watches, else when done.
 //!
-//! Samples are made all at once and shown one after the other: the first as it comes, the next
+//! Samples are made in batches and shown one after the other: the first as it comes, the next
 //! with what there is of it when its turn has come, and so on. What is written for a sample is
 //! `rendering.rs`'s business.
 
@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 use tinygpt_data::Tokenizer;
-use tinygpt_model::{Event, Model, SamplingParams, generate};
+use tinygpt_model::{Event, Model, SamplingParams, Stop, stream};
 
 use super::rendering::{Form, Rendering};
 use crate::terminal::Output;
@@ -70,7 +70,7 @@ impl<'a> Storyteller<'a> {
             n_tokens: 0,
             failure: None,
         };
-        generate(self.model, &self.prompt, params, 0..n_samples, &mut |sample_idx, event| {
+        stream(self.model, &self.prompt, params, 0..n_samples, &mut |sample_idx, event| {
             telling.hear(sample_idx, event)
         })?;
         match telling.failure {
@@ -104,15 +104,16 @@ struct Sample<'a> {
 }
 
 impl Telling<'_> {
-    fn hear(&mut self, sample_idx: u64, event: Event) -> ControlFlow<()> {
+    fn hear(&mut self, sample_idx: u64, event: Event) -> ControlFlow<Stop> {
         let taken = self.take(sample_idx, event);
         let shown = taken.and_then(|goes_on| self.show().map(|()| goes_on));
         match shown {
-            Ok(true) if !self.out.is_closed() => ControlFlow::Continue(()),
-            Ok(_) => ControlFlow::Break(()),
+            Ok(_) if self.out.is_closed() => ControlFlow::Break(Stop::All),
+            Ok(true) => ControlFlow::Continue(()),
+            Ok(false) => ControlFlow::Break(Stop::Sample),
             Err(error) => {
                 self.failure.get_or_insert(error);
-                ControlFlow::Break(())
+                ControlFlow::Break(Stop::All)
             }
         }
     }

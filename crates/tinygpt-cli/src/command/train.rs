@@ -21,6 +21,7 @@ use crate::exit::Ended;
 use crate::layer::{Faults, Layered};
 use crate::memory;
 use crate::options::{Dtype, Options as _, TrainOptions};
+use crate::pool;
 use crate::progress::{PrepareBars, TrainLines};
 use crate::signals::Signals;
 use crate::terminal::say;
@@ -37,7 +38,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let (mut config, device) = layered.resolve()?;
     let device = device.open(TrainOptions::BINARY)?;
-    use_threads(&config)?;
+    pool::start(config.resolved_threads())?;
     let stop = StopFlag::new();
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
     let prepared = open_or_prepare(&config)?;
@@ -101,14 +102,6 @@ fn wait_for_lock(out_dir: &Path) {
     while begin.elapsed() < LOCK_PATIENCE && checkpoint::is_locked(out_dir) {
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-/// The pool that the kernels and `gemm` share.
-fn use_threads(config: &TrainConfig) -> Result<()> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(config.resolved_threads())
-        .build_global()
-        .context("cannot start the threads: lower --threads")
 }
 
 /// The shards, made now if they are not there and no download is needed.

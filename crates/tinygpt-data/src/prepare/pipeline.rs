@@ -6,7 +6,7 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, Builder};
 
 use crate::error::DataError;
 
@@ -39,10 +39,16 @@ where
     // Shared by the workers alone: when the last of them ends, `read_all` cannot send any more.
     let jobs = Arc::new(Mutex::new(jobs));
     thread::scope(|scope| {
-        scope.spawn(move || read_all(read, &jobs_in, &order_in));
-        for _ in 0..n_workers {
+        let reader = move || read_all(read, &jobs_in, &order_in);
+        Builder::new().spawn_scoped(scope, reader).map_err(DataError::Thread)?;
+        for i in 0..n_workers {
             let (jobs, worker) = (Arc::clone(&jobs), &worker);
-            scope.spawn(move || work_on(&jobs, worker()));
+            match Builder::new().spawn_scoped(scope, move || work_on(&jobs, worker())) {
+                Ok(_) => {}
+                // Fewer workers do the same work.
+                Err(_) if i > 0 => break,
+                Err(error) => return Err(DataError::Thread(error)),
+            }
         }
         drop(jobs);
         take_all(order, take)

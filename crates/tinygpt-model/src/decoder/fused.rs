@@ -106,12 +106,7 @@ impl<'a> FusedDecoder<'a> {
                 help(&shared, index, &meeting, &source, next_step);
             }
         });
-        let refused = |error| {
-            ModelError::request(format!(
-                "the system refuses {threads} threads ({error}): ask for fewer"
-            ))
-        };
-        let crew = crew.map_err(refused)?;
+        let crew = crew.map_err(|source| ModelError::Threads { n: threads, source })?;
         Ok(Self { config, view, crew, shared, workspace: Workspace::default() })
     }
 

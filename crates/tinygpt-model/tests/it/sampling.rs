@@ -110,8 +110,7 @@ fn greedy_texts_are_those_of_transformers() {
                 no_repeat_ngram_size,
                 ..SamplingParams::new(tokens.len(), 65)
             };
-            let go_on = &mut |_, _| ControlFlow::Continue(());
-            let made = generate(&gpt, &prompt, &params, 0..1, go_on).unwrap().remove(0);
+            let made = generate(&gpt, &prompt, &params, 0..1).unwrap().remove(0);
             let what = format!("{prompt:?} {repetition_penalty} {no_repeat_ngram_size}");
             assert_eq!(made.tokens, tokens, "{path:?} {what}");
         }

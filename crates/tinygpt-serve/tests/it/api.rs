@@ -45,8 +45,7 @@ fn a_completion_is_what_the_model_writes() {
         seed: 5,
         ..SamplingParams::new(40, used)
     };
-    let go_on = &mut |_, _| std::ops::ControlFlow::Continue(());
-    let made = generate(&*served.model, &prompt, &params, 0..3, go_on).unwrap();
+    let made = generate(&*served.model, &prompt, &params, 0..3).unwrap();
     for (choice, made) in made.iter().enumerate() {
         let mut tokens = made.tokens.clone();
         tokens.retain(|id| *id != served.tokenizer.eot_id());

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::path::Path;
 
+use tinygpt_data::shell_word;
+
 use super::{Fault, Rejected};
 use crate::checkpoint::{DIR_NAME, STATE_FILE, Skipped};
 use crate::excerpt::{excerpt, excerpt_path, excerpt_quoted};
@@ -24,7 +26,7 @@ pub(super) fn nothing_to_resume(dir: &Path) -> String {
             format!(
                 "{} is a checkpoint: name the run, `--out-dir {}`",
                 excerpt_path(dir),
-                excerpt_path(run)
+                shell_word(&excerpt_path(run))
             )
         }
         None => "name the directory of a run with `--out-dir`, or start one with `--init-from \

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use tinygpt_model::{Event, SamplingParams, generate};
+use tinygpt_model::{Event, SamplingParams, Stop, stream};
 
 use super::Trainer;
 use crate::checkpoint::Best;
@@ -117,10 +117,14 @@ impl Trainer {
                 Event::Token { id, .. } if id != eot => Some(id),
                 _ => None,
             });
-            if stop.signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if stop.signal().is_some() {
+                ControlFlow::Break(Stop::Sample)
+            } else {
+                ControlFlow::Continue(())
+            }
         };
         let number = self.progress.step;
-        generate(&self.gpt, &[self.special.bos], &params, number..number + 1, &mut keep)?;
+        stream(&self.gpt, &[self.special.bos], &params, number..number + 1, &mut keep)?;
         Ok(self.prepared.tokenizer.decode(&ids)?)
     }
 }

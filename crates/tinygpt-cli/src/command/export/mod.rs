@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use tinygpt_data::{CONFIG_FILE_NAME, FILE_NAME};
+use tinygpt_data::{CONFIG_FILE_NAME, FILE_NAME, shell_word};
 use tinygpt_model::Gpt;
 use tinygpt_model::gguf::{self, Metadata, Value, WeightType};
 use tinygpt_model::hf;
@@ -173,15 +173,16 @@ fn write_hf(opened: &Opened<Gpt>, part: &Path) -> Result<()> {
 
 /// How the other program takes it.
 fn next(export: &Export, opened: &Opened<Gpt>) -> String {
-    let path = export.path.display();
+    let path = export.path.to_string_lossy();
     match export.format {
         ExportFormat::Gguf(_) => {
             let context = opened.model.config().block_size;
-            let run = format!("run it: llama-completion -m {path} -c {context} -no-cnv");
+            let model = shell_word(&path);
+            let run = format!("run it: llama-completion -m {model} -c {context} -no-cnv");
             match example::Example::of(opened) {
-                // A prompt that needs no quoting but this.
+                // Shells do not agree on how to write a newline.
                 Some(example) if !example.prompt.contains('\n') => {
-                    format!("{run} -p \"{}\" -n {}", example.prompt, example.n_new)
+                    format!("{run} -p {} -n {}", shell_word(&example.prompt), example.n_new)
                 }
                 Some(example) => format!("{run} -p \"…\" -n {}", example.n_new),
                 None => run,

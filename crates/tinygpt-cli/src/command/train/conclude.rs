@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use tinygpt_data::shell_word;
 use tinygpt_train::checkpoint::BEST;
 use tinygpt_train::{Outcome, TrainConfig, Trainer, as_typed};
 
@@ -11,7 +12,7 @@ use super::super::story::Storyteller;
 use crate::exit::Ended;
 use crate::layer::Layered;
 use crate::options::{SampleOptions, TrainOptions};
-use crate::terminal::{Output, grouped, say, shell_word};
+use crate::terminal::{Output, grouped, say};
 
 /// Reports how the run ended and what to do next, and lets the model write a story if the run is
 /// finished and no `signal` asked to stop.
