@@ -92,7 +92,7 @@ fn a_shard_that_is_shortened_under_a_run_ends_it_by_name_and_the_run_can_be_resu
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(train.wait().unwrap().code(), Some(3), "{rest}");
-    for words in ["error: ", "train-00000.bin", "has become shorter", "prepare"] {
+    for words in ["error: ", "train-00000.bin", "has become shorter", "saved is good", "prepare"] {
         assert!(rest.contains(words), "{words}: {rest}");
     }
     fs::write(&shard, whole).unwrap();
