@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use arbitrary::Arbitrary;
 use candle_core::Device;
 use tempfile::TempDir;
-use tinygpt_data::{FOREIGN_THREAD, NoProgress, PrepareRequest, Prepared, prepare};
+use tinygpt_data::{NoProgress, PrepareRequest, Prepared, is_in_library, prepare};
 use tinygpt_train::{InitFrom, Silent, StopFlag, TrainConfig, Trainer};
 
 /// What happens to the bytes of a file.
@@ -160,7 +159,7 @@ impl Default for World {
 fn ignore_foreign_panics() {
     let end = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        if thread::current().name() != Some(FOREIGN_THREAD) {
+        if !is_in_library() {
             end(panic);
         }
     }));

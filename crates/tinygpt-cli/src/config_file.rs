@@ -4,14 +4,19 @@
 //! here: a value that a flag overrules does no harm.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use tinygpt_data::{FileError, read_limited};
 use tinygpt_train::{MAX_QUOTED, excerpt, excerpt_path, excerpt_quoted};
 
 use crate::options::{Options, PrepareOptions, SampleOptions, TrainOptions};
 use crate::usage::UsageError;
+
+/// The largest config file, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The keys of a config file, each known to the binary and of the right type.
 #[derive(Clone, Debug)]
@@ -28,7 +33,11 @@ impl ConfigFile {
     /// [`UsageError`] if the file cannot be read, is no JSON object, or holds keys or types that
     /// the binary does not know.
     pub fn read<O: Options>(path: &Path) -> Result<Self, UsageError> {
-        let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+        // It may be a pipe, such as `<(…)` in a shell.
+        let bytes = File::open(path)
+            .map_err(FileError::Io)
+            .and_then(|file| read_limited(file, MAX_BYTES))
+            .map_err(|error| unreadable(path, &error))?;
         let text = String::from_utf8(bytes)
             .map_err(|error| UsageError::not_utf8(excerpt_path(path), &error.utf8_error()))?;
         // Editors on Windows put a byte order mark in front.
@@ -153,10 +162,15 @@ fn type_fault<O: Options>(key: &str, value: &Value) -> Option<String> {
 }
 
 /// The file could not be read: where it is the wrong name, says which ones there are.
-fn unreadable(path: &Path, error: &std::io::Error) -> UsageError {
-    let what =
-        UsageError::new(format!("cannot read the config file {}: {error}", excerpt_path(path)));
-    if error.kind() != std::io::ErrorKind::NotFound {
+fn unreadable(path: &Path, error: &FileError) -> UsageError {
+    let what = match error {
+        FileError::Io(error) => {
+            format!("cannot read the config file {}: {error}", excerpt_path(path))
+        }
+        FileError::Refused(what) => format!("the config file {} {what}", excerpt_path(path)),
+    };
+    let what = UsageError::new(what);
+    if !error.is_not_found() {
         return what.hint("expected a file that holds one JSON object");
     }
     let mut names: Vec<String> = std::fs::read_dir("config")

@@ -8,7 +8,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use tinygpt_data::{DataError, ErrorKind as DataKind, FOREIGN_THREAD};
+use tinygpt_data::{DataError, ErrorKind as DataKind, is_in_library};
 use tinygpt_model::{ErrorKind as ModelKind, ModelError};
 use tinygpt_train::{ErrorKind as TrainKind, TrainError};
 
@@ -40,8 +40,8 @@ pub enum Ended {
 /// The whole `main` of a binary: parses its command line, does `work`, reports how it ended.
 pub fn run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) -> ExitCode {
     panic::set_hook(Box::new(|panic| {
-        // A broken file in a library's hands: what becomes of the thread is an error with a message of its own.
-        if std::thread::current().name() == Some(FOREIGN_THREAD) {
+        // A broken file in a library: the call becomes an error with a message of its own.
+        if is_in_library() {
             return;
         }
         say(&format!("error: a bug in TinyGPT {}: {panic}", env!("CARGO_PKG_VERSION")));

@@ -1,4 +1,4 @@
-//! Times the loader: how long windows take from the memory map into the arrays of a step.
+//! Times the loader: how long windows take from the shards into the arrays of a step.
 //!
 //! `cargo run -p tinygpt-data --example batches -- DATA_DIR NAME` with a prepared dataset prints,
 //! for some shapes, the time of a batch and the tokens a second. Held against a training step it

@@ -1,31 +1,50 @@
-//! Threads for libraries that may answer a broken file with a panic, as those for parquet and for
-//! `tokenizer.json` do. The thread has a name by which the program knows to stay silent; the panic
-//! ends there and is an error here.
+//! Calls into libraries that may answer a broken file with a panic, as those for parquet and for
+//! `tokenizer.json` do. The panic ends here and becomes an error; the program's panic hook asks
+//! [`is_in_library`] and prints nothing.
 
+use std::cell::Cell;
 use std::io;
-use std::thread::{self, Builder, JoinHandle};
+use std::panic::{self, AssertUnwindSafe};
+use std::thread::{Builder, JoinHandle};
 
-/// The name of the threads whose panics are a broken file's and no bug of ours.
-pub const FOREIGN_THREAD: &str = "foreign reader";
-
-fn builder() -> Builder {
-    Builder::new().name(FOREIGN_THREAD.to_owned())
+thread_local! {
+    static IN_LIBRARY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Starts `work` on such a thread.
+/// Whether this thread is inside a library whose panics are the fault of a file, not a bug of ours.
+#[must_use]
+pub fn is_in_library() -> bool {
+    IN_LIBRARY.get()
+}
+
+/// Does `work` and returns its result, or `None` if it panics.
+///
+/// What `work` changes must not be used after a panic, or must still be whole then.
+pub(crate) fn guard<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let before = IN_LIBRARY.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    IN_LIBRARY.set(before);
+    result.ok()
+}
+
+/// Starts a thread that does guarded `work`; it ends with `None` if that panics.
 ///
 /// # Errors
 /// If the system refuses a thread.
 pub(crate) fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<JoinHandle<T>> {
-    builder().spawn(work)
+) -> io::Result<JoinHandle<Option<T>>> {
+    Builder::new().name("library".to_owned()).spawn(move || guard(work))
 }
 
-/// Runs `work` on such a thread; `None` if it panics.
-///
-/// # Errors
-/// If the system refuses a thread.
-pub(crate) fn run<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<Option<T>> {
-    thread::scope(|scope| Ok(builder().spawn_scoped(scope, work)?.join().ok()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guarded_panic_is_none_and_the_guard_ends_with_the_call() {
+        assert_eq!(guard(|| (is_in_library(), guard(is_in_library))), Some((true, Some(true))));
+        assert_eq!(guard(|| guard(|| panic!("expected")).is_none()), Some(true));
+        assert!(!is_in_library());
+    }
 }

@@ -29,6 +29,7 @@ mod progress;
 mod quote;
 mod random;
 mod recipe;
+mod regular;
 mod report;
 mod shard;
 mod source;
@@ -40,7 +41,7 @@ mod windows;
 pub use batches::{fill_batch, target_bytes};
 pub use encoding::Encoding;
 pub use error::{DataError, ErrorKind};
-pub use foreign::FOREIGN_THREAD;
+pub use foreign::is_in_library;
 pub use name::{DATASET_NAME_RULE, dataset_name_fault};
 pub use prepare::{
     DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, SourceFiles, dry_run,
@@ -50,6 +51,7 @@ pub use prepared::{HeldOut, Meta, Prepared, Settings, SplitMeta, ValSplit};
 pub use progress::{NoProgress, PrepareProgress, Stage};
 pub use quote::shell_word;
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
+pub use regular::{FileError, open_regular, read_limited, read_regular};
 pub use report::{FrequentToken, Lengths, Report, SplitReport};
 pub use shard::{ShardInfo, TokenStream};
 pub use source::{Format, LeftOut, Separator, Source, Sources, Tally};

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::json;
+use crate::regular::{FileError, read_regular_text};
 use crate::shard::{ShardInfo, TokenStream};
 use crate::source::Tally;
 use crate::tokenizer::{self, Tokenizer};
@@ -24,6 +25,12 @@ pub(crate) const META_FILE_NAME: &str = "meta.json";
 
 /// The file that names the encoding prepared last.
 pub(crate) const MARKER_FILE_NAME: &str = "prepared-last";
+
+/// The largest `meta.json`, in bytes: it lists every source file and every shard.
+const MAX_META_BYTES: u64 = 64 << 20;
+
+/// The largest marker, in bytes.
+const MAX_MARKER_BYTES: u64 = 1 << 10;
 
 /// The version of the layout of `meta.json`.
 pub(crate) const META_FORMAT: u32 = 2;
@@ -209,9 +216,10 @@ impl Meta {
     /// What is said of the preparation of `dataset_name` that has this [`Meta::fingerprint`], if it
     /// is still there. The shards are not looked at.
     pub fn find(data_dir: &Path, dataset_name: &str, fingerprint: &str) -> Option<Self> {
-        let dirs = Encoding::ALL.map(|it| data_dir.join(dataset_name).join(it.as_str()));
-        let metas = dirs.iter().filter_map(|dir| Self::read(dir, "").ok());
-        metas.into_iter().find(|meta| meta.fingerprint() == fingerprint)
+        let dataset_dir = data_dir.join(dataset_name);
+        let dirs = Encoding::ALL.into_iter().filter_map(|it| dir_of(&dataset_dir, it));
+        let mut metas = dirs.filter_map(|dir| Self::read(&dir, "").ok());
+        metas.find(|meta| meta.fingerprint() == fingerprint)
     }
 
     /// Opens the validation tokens of this preparation in `data_dir`; those to train on are not
@@ -232,7 +240,9 @@ impl Meta {
     }
 
     fn open_split(&self, split: &SplitMeta, data_dir: &Path) -> Result<TokenStream, DataError> {
-        let dir = data_dir.join(&self.dataset).join(self.encoding.as_str());
+        let dataset_dir = data_dir.join(&self.dataset);
+        let dir = dir_of(&dataset_dir, self.encoding)
+            .unwrap_or_else(|| dataset_dir.join(self.encoding.as_str()));
         let fix = format!("run `prepare --dataset-name {} --force` to make it again", self.dataset);
         TokenStream::open(&dir, &split.shards, self.vocab_size, &self.tokenizer_sha256, &fix)
     }
@@ -240,7 +250,7 @@ impl Meta {
     /// Reads `dir/meta.json`.
     pub(crate) fn read(dir: &Path, fix: &str) -> Result<Self, DataError> {
         let path = dir.join(META_FILE_NAME);
-        let text = fs::read_to_string(&path).map_err(DataError::io("read", &path))?;
+        let text = read_regular_text(&path, MAX_META_BYTES).map_err(FileError::at(&path, fix))?;
         let meta: Self =
             json::from_str(&text).map_err(|what| DataError::corrupt(&path, what, fix))?;
         if !(OLDEST_META_FORMAT..=META_FORMAT).contains(&meta.format) {
@@ -287,16 +297,25 @@ impl Prepared {
             dir: dataset_dir.clone(),
         };
         let found = encoding.or_else(|| prepared_last(&dataset_dir)).ok_or_else(not_prepared)?;
-        let dir = dataset_dir.join(found.as_str());
-        if !dir.is_dir() {
-            return Err(not_prepared());
-        }
         let fix = format!(
             "run `prepare --dataset-name {dataset_name} --encoding-type {found} --force` to make \
              it again"
         );
-        let meta = Meta::read(&dir, &fix)?;
-        let tokenizer = Tokenizer::from_dir(&dir)?;
+        loop {
+            let dir = dir_of(&dataset_dir, found).ok_or_else(not_prepared)?;
+            let before = made_at(&dir);
+            match Self::open_dir(&dir, &fix) {
+                // A `prepare` has replaced it meanwhile: some files were of the old one.
+                Err(_)
+                    if dir_of(&dataset_dir, found).is_some_and(|now| made_at(&now) != before) => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    fn open_dir(dir: &Path, fix: &str) -> Result<Self, DataError> {
+        let meta = Meta::read(dir, fix)?;
+        let tokenizer = Tokenizer::from_dir(dir)?;
         if tokenizer.sha256() != meta.tokenizer_sha256 {
             let (found, expected) = (tokenizer.sha256(), &meta.tokenizer_sha256);
             return Err(DataError::corrupt(
@@ -307,18 +326,37 @@ impl Prepared {
         }
         let open = |split: &SplitMeta| {
             let vocab_size = tokenizer.vocab_size();
-            TokenStream::open(&dir, &split.shards, vocab_size, tokenizer.sha256(), &fix)
+            TokenStream::open(dir, &split.shards, vocab_size, tokenizer.sha256(), fix)
         };
         let (train, val) = (open(&meta.train)?, open(&meta.val)?);
-        Ok(Self { dir, meta, tokenizer, train, val })
+        Ok(Self { dir: dir.to_path_buf(), meta, tokenizer, train, val })
     }
+}
+
+/// Where the preparation with this encoding is. While it is being replaced on a system that cannot
+/// exchange two names, that is the place of the old one.
+fn dir_of(dataset_dir: &Path, encoding: Encoding) -> Option<PathBuf> {
+    let places = [dataset_dir.join(encoding.as_str()), aside(dataset_dir, encoding)];
+    places.into_iter().find(|dir| dir.is_dir())
+}
+
+/// Where a preparation waits that is being replaced.
+pub(crate) fn aside(dataset_dir: &Path, encoding: Encoding) -> PathBuf {
+    dataset_dir.join(format!(".{encoding}.old"))
+}
+
+/// The place of a preparation and the time of its `meta.json`, which tell it from one that replaces it.
+fn made_at(dir: &Path) -> (PathBuf, Option<std::time::SystemTime>) {
+    let meta = fs::metadata(dir.join(META_FILE_NAME));
+    (dir.to_path_buf(), meta.and_then(|meta| meta.modified()).ok())
 }
 
 /// The encoding that the marker names or, if the marker was lost, one that is there.
 fn prepared_last(dataset_dir: &Path) -> Option<Encoding> {
-    let is_there = |encoding: &Encoding| dataset_dir.join(encoding.as_str()).is_dir();
-    let marked = fs::read_to_string(dataset_dir.join(MARKER_FILE_NAME)).ok();
-    marked
+    let is_there = |encoding: &Encoding| dir_of(dataset_dir, *encoding).is_some();
+    let marker = dataset_dir.join(MARKER_FILE_NAME);
+    read_regular_text(&marker, MAX_MARKER_BYTES)
+        .ok()
         .and_then(|name| name.trim().parse().ok())
         .filter(is_there)
         .or_else(|| Encoding::ALL.into_iter().find(is_there))

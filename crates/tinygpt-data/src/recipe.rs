@@ -15,9 +15,13 @@ use crate::json;
 use crate::name;
 use crate::prepared::ValSplit;
 use crate::quote::clip;
+use crate::regular::{FileError, read_regular_text};
 
 /// The name of a recipe's file inside its dataset's directory.
 const FILE_NAME: &str = "dataset.json";
+
+/// The largest recipe, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The recipes of this repository, by name.
 const SHIPPED: [(&str, &str); 3] = [
@@ -185,14 +189,16 @@ impl Recipe {
     pub fn find(name: &str, data_dir: &Path) -> Result<Self, DataError> {
         name::check(name)?;
         let path = data_dir.join(name).join(FILE_NAME);
-        let text = match fs::read_to_string(&path) {
+        let text = match read_regular_text(&path, MAX_FILE_BYTES) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.is_not_found() => {
                 let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name);
                 let (_, text) = shipped.ok_or_else(|| unknown_dataset(name, data_dir))?;
                 (*text).to_owned()
             }
-            Err(error) => return Err(DataError::io("read", &path)(error)),
+            Err(error) => {
+                return Err(FileError::at(&path, "a recipe is a small file of JSON")(error));
+            }
         };
         let mut recipe: Self = json::parse(&path, &text)?;
         name.clone_into(&mut recipe.name);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use tinygpt_data::shell_word;
+use tinygpt_data::{read_regular, shell_word};
 use tinygpt_model::hf;
 use tinygpt_train::TrainError;
 use tinygpt_train::checkpoint::{self, BEST, DIR_NAME, LAST, Which};
@@ -114,13 +114,16 @@ fn other_runs(out_dir: &Path) -> String {
     }
 }
 
+/// The largest config file that is looked at, in bytes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
 /// The training command whose run ends in `out_dir`, as far as the configs here tell.
 fn how_to_train(out_dir: &Path) -> String {
     let wanted = out_dir.to_string_lossy();
     let configs = std::fs::read_dir("config").into_iter().flatten().flatten();
     let made_by = configs.map(|entry| entry.path()).find(|path| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let text = read_regular(path, MAX_CONFIG_BYTES).unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
         value.get("out_dir").and_then(serde_json::Value::as_str) == Some(wanted.as_ref())
     });
     match made_by {

@@ -2,10 +2,10 @@
 //! continues it.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
+use std::fs::File;
 
 use anyhow::{Context as _, Result};
-use tinygpt_data::{DataError, Encoding, Meta, TokenStream, Tokenizer};
+use tinygpt_data::{DataError, Encoding, FileError, Meta, TokenStream, Tokenizer, read_limited};
 use tinygpt_model::Model;
 use tinygpt_train::checkpoint;
 
@@ -13,6 +13,9 @@ use super::sample::Opened;
 use crate::options::Start;
 use crate::terminal::say;
 use crate::usage::UsageError;
+
+/// The longest prompt that is read, in bytes. A model sees the last few thousand.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// A prompt that was read; what of it counts depends on the tokenizer.
 #[derive(Debug)]
@@ -36,14 +39,26 @@ pub(super) fn read(start: &Start) -> Result<Prompt> {
             note_mistakes(text);
             return Ok(Prompt::Typed(text.clone()));
         }
-        Start::File(path) => (format!("the prompt FILE:{}", path.display()), std::fs::read(path)),
-        Start::Stdin => {
-            let mut bytes = Vec::new();
-            let read = std::io::stdin().lock().read_to_end(&mut bytes);
-            ("the prompt from standard input".to_owned(), read.map(|_| bytes))
+        // It may be a pipe, such as `<(…)` in a shell.
+        Start::File(path) => (
+            format!("the prompt FILE:{}", path.display()),
+            File::open(path).map_err(FileError::Io).and_then(|file| read_limited(file, MAX_BYTES)),
+        ),
+        Start::Stdin => (
+            "the prompt from standard input".to_owned(),
+            read_limited(std::io::stdin().lock(), MAX_BYTES),
+        ),
+    };
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
+        Err(FileError::Io(error)) => {
+            return Err(error).with_context(|| format!("cannot read {name}"));
+        }
+        Err(FileError::Refused(what)) => {
+            let hint = "give the end of the text, for example with `tail -c 100000`";
+            return Err(UsageError::new(format!("{name} {what}")).hint(hint).into());
         }
     };
-    let bytes = bytes.with_context(|| format!("cannot read {name}"))?;
     let text = String::from_utf8(bytes)
         .map_err(|error| UsageError::not_utf8(name, &error.utf8_error()))?;
     Ok(Prompt::File(text))

@@ -34,6 +34,8 @@ mod places;
 #[cfg(unix)]
 mod power_cuts;
 #[cfg(unix)]
+mod preparations;
+#[cfg(unix)]
 mod readers;
 #[cfg(unix)]
 mod signals;

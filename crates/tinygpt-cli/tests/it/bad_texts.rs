@@ -10,7 +10,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use crate::program::{Bad, check_all};
+use crate::program::{Bad, check_all, run};
 
 /// A parquet file of one column; of whole numbers if the schema says so, else of `texts`.
 fn parquet(schema: &str, texts: &[&[u8]], codec: Compression, dictionary: bool) -> Vec<u8> {
@@ -265,4 +265,38 @@ fn forged_counts_reserve_no_memory() {
         assert_eq!(ran.code, 3, "{name}: {}", ran.stderr);
         assert!(ran.stderr.contains("claims"), "{}", ran.stderr);
     }
+}
+
+/// A file of one row that a dictionary holds and that is repeated many times.
+fn repeating(n_rows: usize, n_bytes: usize) -> Vec<u8> {
+    let message =
+        Arc::new(parse_message_type("message m { required binary text (STRING); }").unwrap());
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(Default::default()))
+        .set_dictionary_page_size_limit(1 << 30)
+        .set_dictionary_enabled(true);
+    let properties = Arc::new(properties.build());
+    let mut writer = SerializedFileWriter::new(Vec::new(), message, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    // Shares its bytes with its copies.
+    let value = ByteArray::from("a cat ".repeat(n_bytes / 6).into_bytes());
+    let values = vec![value; n_rows];
+    column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn a_small_parquet_file_that_unpacks_to_gigabytes_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let bomb = repeating(1_500, 15 << 20);
+    assert!(bomb.len() < 8 << 10, "{}", bomb.len());
+    fs::write(dir.path().join("bomb.parquet"), bomb).unwrap();
+    let says = ["bomb.parquet", "that unpack to more than", "bytes of text"];
+    check_all("prepare", dir.path(), &[("--source bomb.parquet", 3, &says)]);
+    // The same row a few times is a text.
+    fs::write(dir.path().join("good.parquet"), repeating(40, 100)).unwrap();
+    run("prepare", dir.path(), "--source good.parquet").ok();
 }

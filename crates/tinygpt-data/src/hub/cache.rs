@@ -11,6 +11,7 @@
 //! speaks to the network.
 
 use std::fs::{self, File, TryLockError};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, CacheRepo, Repo};
@@ -18,6 +19,10 @@ use hf_hub::{Cache, CacheRepo, Repo};
 use super::error::HubError;
 use super::names::{is_commit, unsafe_reason};
 use crate::progress::PrepareProgress;
+use crate::regular::read_regular_text;
+
+/// The largest file in `refs`, in bytes: it holds a commit.
+const MAX_REFERENCE_BYTES: u64 = 1 << 10;
 
 /// How deep below a snapshot files are looked for.
 const MAX_DEPTH: usize = 8;
@@ -50,7 +55,7 @@ impl RepoCache {
     pub(super) fn commit(&self) -> Option<String> {
         let revision = self.repo.revision();
         let reference = self.root.join(self.repo.folder_name()).join("refs").join(revision);
-        let commit = match fs::read_to_string(reference) {
+        let commit = match read_regular_text(&reference, MAX_REFERENCE_BYTES) {
             Ok(commit) => commit.trim().to_owned(),
             Err(_) => revision.to_owned(),
         };
@@ -63,7 +68,17 @@ impl RepoCache {
             return Ok(());
         }
         let refs = self.root.join(self.repo.folder_name()).join("refs");
-        self.places.create_ref(commit).map_err(|source| HubError::io("write into", &refs, source))
+        let reference = refs.join(self.repo.revision());
+        let folder = reference.parent().unwrap_or(&refs);
+        create_dir(folder)?;
+        // A link in its place is replaced, and what it leads to stays.
+        tempfile::NamedTempFile::new_in(folder)
+            .and_then(|mut file| {
+                file.write_all(commit.as_bytes())?;
+                Ok(file.persist(&reference)?)
+            })
+            .map_err(|source| HubError::io("write into", &refs, source))?;
+        Ok(())
     }
 
     /// Where the file `name` of a commit is, or will be.
@@ -94,7 +109,7 @@ impl RepoCache {
         etag: &str,
         progress: &dyn PrepareProgress,
     ) -> Result<File, HubError> {
-        let folder = self.root.join(".locks").join(self.repo.folder_name());
+        let folder = self.lock_folder();
         create_dir(&folder)?;
         let path = folder.join(format!("{etag}.lock"));
         let file = File::options().create(true).append(true).open(&path);
@@ -107,6 +122,11 @@ impl RepoCache {
             file.lock().map_err(|source| HubError::io("lock", &path, source))?;
         }
         Ok(file)
+    }
+
+    /// Where the locks are, and the records of what was verified.
+    pub(super) fn lock_folder(&self) -> PathBuf {
+        self.root.join(".locks").join(self.repo.folder_name())
     }
 
     /// Gives verified bytes their final names: the blob first, then the place that points to it.

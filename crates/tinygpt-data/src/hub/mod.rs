@@ -17,9 +17,11 @@ mod names;
 mod patience;
 mod splits;
 mod transfer;
+mod whole;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hf_hub::api::RepoInfo;
 use hf_hub::{Repo, RepoType};
@@ -35,6 +37,9 @@ use self::splits::Selected;
 pub(crate) use self::splits::VALIDATION_NAMES;
 use self::transfer::{RemoteFile, fetch_file};
 use crate::progress::{PrepareProgress, Stage};
+
+/// The largest file of a model that does not hold its weights, in bytes. Such files are read whole.
+const MAX_SMALL_BYTES: u64 = 64 << 20;
 
 /// A dataset repository and the splits wanted from it.
 #[derive(Debug, Clone, Copy)]
@@ -148,7 +153,7 @@ pub fn fetch(
     progress: &dyn PrepareProgress,
 ) -> Result<HubFiles, HubError> {
     let place = RepoPlace::of(RepoType::Dataset, request.repository, request.revision, options)?;
-    let from_cache = || cached(request, &place.cache);
+    let from_cache = || cached(request, &place.cache, progress);
     place.listed_or_cached(options, progress, from_cache, |info, client| {
         let listed: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
         let selected = Selected::from_listing(request, &listed)?;
@@ -175,7 +180,7 @@ pub(crate) fn look(
     progress: &dyn PrepareProgress,
 ) -> Result<(HubFiles, Vec<Missing>), HubError> {
     let place = RepoPlace::of(RepoType::Dataset, request.repository, request.revision, options)?;
-    let from_cache = || Ok((cached(request, &place.cache)?, Vec::new()));
+    let from_cache = || Ok((cached(request, &place.cache, progress)?, Vec::new()));
     place.listed_or_cached(options, progress, from_cache, |info, client| {
         let listed: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
         let selected = Selected::from_listing(request, &listed)?;
@@ -209,8 +214,10 @@ pub fn fetch_model_files(
     let from_cache = || {
         let commit = place.cache.commit().ok_or("this revision was never downloaded")?;
         let mut there = alternatives.iter().map(|names| at(&commit, names));
-        let whole = there.find(|paths| paths.iter().all(|path| path.is_file()));
-        whole.ok_or_else(|| format!("it does not hold {}", either(alternatives)))
+        let there = there.find(|paths| paths.iter().all(|path| path.is_file()));
+        let there = there.ok_or_else(|| format!("it does not hold {}", either(alternatives)))?;
+        there.iter().try_for_each(|path| check_whole(&place.cache, path, progress))?;
+        Ok(there)
     };
     place.listed_or_cached(options, progress, from_cache, |info, client| {
         let is_listed = |name: &&str| info.siblings.iter().any(|file| file.rfilename == **name);
@@ -294,7 +301,7 @@ impl RepoPlace {
         }
     }
 
-    /// Asks for size and hash of the files that the cache lacks.
+    /// Asks for size and hash of the files, and returns those that the cache lacks or has spoilt.
     fn missing(
         &self,
         commit: &str,
@@ -304,13 +311,26 @@ impl RepoPlace {
         progress: &dyn PrepareProgress,
     ) -> Result<Vec<RemoteFile>, HubError> {
         let mut missing = Vec::new();
+        let mut sizes = HashMap::new();
         for name in names {
             let path = format!("{}/resolve/{commit}/{}", self.repo.url(), encode_path(name));
             let address = client.at(path.trim_start_matches('/'))?;
             let file = Backoff::new(&options.patience, progress)
                 .run(|| RemoteFile::describe(client, name, address.clone()))?;
+            if *sizes.entry(file.etag.clone()).or_insert(file.size) != file.size {
+                let got = format!("the hash {} for files of different sizes", file.etag);
+                return Err(file.refused(&got, "the hash of each file"));
+            }
+            let is_small = matches!(self.kind, RepoType::Model) && !name.ends_with(".safetensors");
+            if is_small && file.size > MAX_SMALL_BYTES {
+                let expected = format!("at most {MAX_SMALL_BYTES}");
+                return Err(file.refused(&format!("{name} with {} bytes", file.size), &expected));
+            }
             let place = self.cache.place(commit, name);
             if !std::fs::metadata(&place).is_ok_and(|there| there.len() == file.size) {
+                missing.push(file);
+            } else if !self.cache.is_whole(&place, Some(&file.etag), progress)? {
+                progress.notice(&format!("{}; downloading it again", spoilt(&place)));
                 missing.push(file);
             }
         }
@@ -341,7 +361,11 @@ impl RepoPlace {
 }
 
 /// Finds the whole dataset in the cache, or says what is missing.
-fn cached(request: &HubRequest<'_>, cache: &RepoCache) -> Result<HubFiles, String> {
+fn cached(
+    request: &HubRequest<'_>,
+    cache: &RepoCache,
+    progress: &dyn PrepareProgress,
+) -> Result<HubFiles, String> {
     let commit = cache.commit().ok_or("this revision was never downloaded")?;
     let names = cache.parquet_names(&commit);
     let listed: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -355,8 +379,28 @@ fn cached(request: &HubRequest<'_>, cache: &RepoCache) -> Result<HubFiles, Strin
         if let Some(name) = names.iter().find(|name| !cache.place(&commit, name).is_file()) {
             return Err(format!("{name} is not there"));
         }
+        for name in names {
+            check_whole(cache, &cache.place(&commit, name), progress)?;
+        }
     }
     Ok(places(&selected, cache, &commit))
+}
+
+/// Says what is wrong with a file of the cache whose bytes have changed.
+fn check_whole(
+    cache: &RepoCache,
+    place: &Path,
+    progress: &dyn PrepareProgress,
+) -> Result<(), String> {
+    match cache.is_whole(place, None, progress) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(spoilt(place)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn spoilt(place: &Path) -> String {
+    format!("{} is damaged: its bytes do not have the SHA-256 of its name", place.display())
 }
 
 /// Where the cache has the files of the splits.

@@ -18,6 +18,7 @@ use super::client::{Client, Reply, length, text};
 use super::error::HubError;
 use super::names::is_blob_name;
 use super::patience::{Backoff, Patience};
+use super::whole::{is_sha256, sha256_of};
 use crate::progress::PrepareProgress;
 
 /// Every parquet file begins and ends with these bytes.
@@ -62,7 +63,8 @@ impl RemoteFile {
             .or_else(|| text(&reply.hub_headers, "etag"))
             .or_else(|| text(&reply.headers, "etag"))
             .map(|etag| etag.trim().trim_start_matches("W/").trim_matches('"').to_owned())
-            .filter(|etag| is_blob_name(etag));
+            .filter(|etag| is_blob_name(etag))
+            .map(|etag| blob_name(etag, name));
         let size = text(&reply.hub_headers, "x-linked-size")
             .and_then(|size| size.trim().parse().ok())
             .or_else(|| match reply.status {
@@ -81,7 +83,7 @@ impl RemoteFile {
 
     /// How many bytes of it an earlier run has left in the cache.
     pub(super) fn received(&self, cache: &RepoCache) -> u64 {
-        let received = fs::metadata(part_of(&cache.blob(&self.etag))).map_or(0, |part| part.len());
+        let received = length_of_own(&part_of(&cache.blob(&self.etag)));
         if received <= self.size { received } else { 0 }
     }
 
@@ -92,9 +94,42 @@ impl RemoteFile {
 
     /// The SHA-256 of the file in hexadecimal, where the hub tells it.
     fn sha256(&self) -> Option<&str> {
-        let is_hash = self.etag.len() == 64 && self.etag.bytes().all(|b| b.is_ascii_hexdigit());
-        is_hash.then_some(self.etag.as_str())
+        is_sha256(&self.etag).then_some(self.etag.as_str())
     }
+
+    /// The error of a description that cannot be right.
+    pub(super) fn refused(&self, got: &str, expected: &str) -> HubError {
+        HubError::answer(&self.address, got, expected, ALTERED)
+    }
+}
+
+/// The name of a blob. Only a hash says that two files are the same: any other `etag` gets a part that
+/// depends on the file's name.
+fn blob_name(etag: String, name: &str) -> String {
+    let is_git_hash = etag.len() == 40 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_sha256(&etag) || is_git_hash {
+        return etag;
+    }
+    let of_name: String =
+        Sha256::digest(name).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{etag:.64}-{of_name}")
+}
+
+/// The length of a file that is nobody else's: 0 if it is a link, has a second name or is no file.
+fn length_of_own(path: &Path) -> u64 {
+    let own = fs::symlink_metadata(path).ok().filter(|it| it.is_file() && n_names(it) == 1);
+    own.map_or(0, |it| it.len())
+}
+
+#[cfg(unix)]
+fn n_names(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(metadata)
+}
+
+/// Elsewhere the standard library does not tell.
+#[cfg(not(unix))]
+fn n_names(_metadata: &fs::Metadata) -> u64 {
+    1
 }
 
 /// Where the bytes of a blob are until they are all there.
@@ -133,12 +168,15 @@ pub(super) fn fetch_file(
     }
     let lock = cache.lock(&file.etag, progress)?;
     // Another program may have finished it meanwhile, or another revision holds the same bytes.
-    let place = if fs::metadata(&blob).is_ok_and(|blob| blob.len() == file.size) {
+    let is_there = fs::metadata(&blob).is_ok_and(|blob| blob.len() == file.size);
+    let place = if is_there && cache.is_whole(&blob, Some(&file.etag), progress)? {
         cache.link(&blob, commit, &file.name)?
     } else {
         let part = part_of(&blob);
         Transfer { client, file, part: &part, patience }.run(&mut counter)?;
-        cache.publish(&part, &file.etag, commit, &file.name)?
+        let place = cache.publish(&part, &file.etag, commit, &file.name)?;
+        cache.record_whole(&place, &file.etag);
+        place
     };
     counter.reached(file.size);
     drop(lock);
@@ -282,17 +320,8 @@ impl Transfer<'_> {
             let got = "a file that does not begin and end with PAR1";
             return Err(HubError::answer(&self.file.address, got, "a parquet file", ALTERED));
         }
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; CHUNK_BYTES];
         let Some(expected) = self.file.sha256() else { return Ok(()) };
-        loop {
-            let n = part.read(&mut buffer).map_err(io)?;
-            if n == 0 {
-                break;
-            }
-            hasher.update(buffer.get(..n).unwrap_or_default());
-        }
-        let got: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let got = sha256_of(&mut part, &|| false).map_err(io)?.unwrap_or_default();
         if got.eq_ignore_ascii_case(expected) {
             return Ok(());
         }
@@ -314,12 +343,16 @@ impl Transfer<'_> {
 
     /// How much of the file is there already.
     fn received(&self) -> u64 {
-        fs::metadata(self.part).map_or(0, |part| part.len())
+        length_of_own(self.part)
     }
 
     /// Opens the part for writing at `start`, dropping what lies behind.
     fn open_at(&self, start: u64) -> Result<File, HubError> {
         let io = |source| HubError::io("write", self.part, source);
+        if start == 0 {
+            // It may be a link of somebody else's making: what it leads to is not written.
+            self.discard()?;
+        }
         let mut options = File::options();
         let mut part =
             options.create(true).truncate(false).write(true).open(self.part).map_err(io)?;

@@ -1,8 +1,9 @@
 //! Where `prepare` writes, and how that becomes visible: whole, or not at all.
 //!
 //! All files go into `data/<name>/.<encoding>.part`, are synced, and the directory is renamed to
-//! `data/<name>/<encoding>`. A preparation in the way steps aside for that moment and is put back
-//! if the run ends in between. A lock keeps two runs apart.
+//! `data/<name>/<encoding>`. If there is a preparation, the two exchange their names in one step.
+//! Where the system cannot do that, the old one is renamed to `.<encoding>.old` first, where readers
+//! find it until the new one has its name. A lock keeps two runs apart.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::encoding::Encoding;
 use crate::error::DataError;
-use crate::prepared::{MARKER_FILE_NAME, META_FILE_NAME, Meta};
+use crate::prepared::{MARKER_FILE_NAME, META_FILE_NAME, Meta, aside};
 use crate::progress::PrepareProgress;
 
 /// How long a process that has just been killed may take to let go of its dataset.
@@ -64,11 +65,14 @@ impl Staging {
         fs::write(&meta_path, text + "\n").map_err(DataError::io("write", &meta_path))?;
         sync_dir(&self.dir)?;
         let (target, aside) = (self.target(), self.aside());
-        if target.exists() {
-            fs::rename(&target, &aside).map_err(DataError::io("move aside", &target))?;
+        let is_exchanged = target.exists() && exchange(&self.dir, &target).is_ok();
+        if !is_exchanged {
+            if target.exists() {
+                fs::rename(&target, &aside).map_err(DataError::io("move aside", &target))?;
+            }
+            fs::rename(&self.dir, &target)
+                .map_err(DataError::io("rename to its final name", &self.dir))?;
         }
-        fs::rename(&self.dir, &target)
-            .map_err(DataError::io("rename to its final name", &self.dir))?;
         sync_dir(&self.dataset_dir)?;
         remove_dir(&aside)?;
         self.mark_prepared_last()?;
@@ -84,9 +88,9 @@ impl Staging {
         fs::rename(&unfinished, &marker).map_err(DataError::io("write", &marker))
     }
 
-    /// Where the preparation that is replaced waits.
+    /// Where the preparation that is replaced waits if the names cannot be exchanged.
     fn aside(&self) -> PathBuf {
-        self.dataset_dir.join(format!(".{}.old", self.encoding))
+        aside(&self.dataset_dir, self.encoding)
     }
 
     /// Puts right what a killed run left behind.
@@ -102,7 +106,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // After `publish` it is gone. What cannot be removed now is removed by the next run.
+        // After `publish` it is gone or what was replaced. What stays is removed by the next run.
         _ = fs::remove_dir_all(&self.dir);
     }
 }
@@ -131,6 +135,19 @@ fn wait_for(lock: &File, path: &Path, progress: &dyn PrepareProgress) -> Result<
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Exchanges the names of two directories in one step: no reader finds one of the names missing.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn exchange(one: &Path, other: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+}
+
+/// Other systems have no such call.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn exchange(_one: &Path, _other: &Path) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 fn create_dir(dir: &Path) -> Result<(), DataError> {

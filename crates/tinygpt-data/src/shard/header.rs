@@ -69,13 +69,14 @@ impl Header {
         bytes
     }
 
-    /// Reads the header of a file and checks it against the file's length.
+    /// Reads the header from the start of a file of `n_file_bytes` and checks it against this length.
     ///
     /// The error says what is wrong, found against expected.
-    pub(super) fn parse(file: &[u8]) -> Result<Self, String> {
-        let Some((header, ids)) = file.split_first_chunk::<HEADER_BYTES>() else {
-            return Err(format!("{} bytes, shorter than a {HEADER_BYTES} byte header", file.len()));
+    pub(super) fn parse(start: &[u8], n_file_bytes: u64) -> Result<Self, String> {
+        let Some(header) = start.first_chunk::<HEADER_BYTES>() else {
+            return Err(format!("{n_file_bytes} bytes, shorter than a {HEADER_BYTES} byte header"));
         };
+        let n_id_bytes = n_file_bytes.saturating_sub(HEADER_BYTES as u64);
         if header[..8] != MAGIC {
             return Err("not a token shard (it does not begin with `TGPTSHRD`)".to_owned());
         }
@@ -99,11 +100,10 @@ impl Header {
             ids_sha256: array_at(header, 64),
         };
         let expected = u128::from(header.n_tokens) * width.n_bytes() as u128;
-        if ids.len() as u128 != expected {
+        if u128::from(n_id_bytes) != expected {
             let n_tokens = header.n_tokens;
             return Err(format!(
-                "{} bytes of ids, expected {expected} for {n_tokens} tokens",
-                ids.len()
+                "{n_id_bytes} bytes of ids, expected {expected} for {n_tokens} tokens"
             ));
         }
         Ok(header)

@@ -1,10 +1,10 @@
 //! Token shards: files of ids behind a header that says what they are.
 //!
 //! A split of a dataset is one or more shards, `train-00000.bin`, `train-00001.bin` and so on.
-//! [`writer`] makes them, [`reader`] checks and maps them, [`TokenStream`] reads several as one.
+//! [`writer`] makes them, [`reader`] checks them, [`TokenStream`] reads several as one.
 
+mod file;
 mod header;
-mod map;
 mod reader;
 #[cfg(test)]
 mod tests;

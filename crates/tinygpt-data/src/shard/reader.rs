@@ -1,16 +1,12 @@
-//! Opens shards, checks every byte of them once, and reads several as one stream.
+//! Opens shards and reads several as one stream.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use memmap2::Mmap;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
-use super::header::{HEADER_BYTES, Header, Width};
-use super::map::map;
+use super::file::ShardFile;
 use super::writer::ShardInfo;
 use crate::error::DataError;
-use crate::tokenizer::hex;
 
 /// The tokens of a split, in order, however many files they lie in.
 ///
@@ -36,7 +32,7 @@ struct Part {
 /// Where a part's ids lie.
 enum Ids {
     Memory(Vec<u32>),
-    Shard { file: Mmap, width: Width },
+    Shard(ShardFile),
 }
 
 impl TokenStream {
@@ -58,20 +54,15 @@ impl TokenStream {
         tokenizer_sha256: &str,
         fix: &str,
     ) -> Result<Self, DataError> {
-        let check = |info: &ShardInfo| {
-            let path: PathBuf = dir.join(&info.file);
-            let file = map(&path)?;
-            let width = check_shard(&file, info, vocab_size, tokenizer_sha256)
-                .map_err(|what| DataError::corrupt(&path, what, fix))?;
-            Ok((file, width))
+        let open = |info: &ShardInfo| {
+            ShardFile::open(dir.join(&info.file), info, vocab_size, tokenizer_sha256, fix)
         };
-        let mapped: Vec<(Mmap, Width)> =
-            shards.par_iter().map(check).collect::<Result<_, DataError>>()?;
-        let mut stream = Self { parts: Vec::with_capacity(mapped.len()), len: 0 };
-        for (file, width) in mapped {
-            let n_tokens = (file.len() - HEADER_BYTES) / width.n_bytes();
-            let ids = Ids::Shard { file, width };
-            stream.parts.push(Part { start: stream.len, n_tokens, ids });
+        let files: Vec<ShardFile> =
+            shards.par_iter().map(open).collect::<Result<_, DataError>>()?;
+        let mut stream = Self { parts: Vec::with_capacity(files.len()), len: 0 };
+        for file in files {
+            let n_tokens = file.n_tokens();
+            stream.parts.push(Part { start: stream.len, n_tokens, ids: Ids::Shard(file) });
             stream.len += n_tokens;
         }
         Ok(stream)
@@ -90,7 +81,8 @@ impl TokenStream {
     /// Copies the tokens from position `start` on into `into`, as many as it holds.
     ///
     /// # Errors
-    /// [`DataError::OutOfRange`] if the stream ends before `into` does.
+    /// [`DataError::OutOfRange`] if the stream ends before `into` does; [`DataError::Corrupt`] if a
+    /// shard has changed since it was opened, [`DataError::Io`].
     pub fn read(&self, start: usize, into: &mut [u32]) -> Result<(), DataError> {
         let end = start.saturating_add(into.len());
         if end > self.len {
@@ -105,7 +97,7 @@ impl TokenStream {
             let offset = position - part.start;
             let n_here = rest.len().min(part.n_tokens - offset);
             let (now, later) = rest.split_at_mut(n_here);
-            part.read(offset, now);
+            part.read(offset, now)?;
             position += n_here;
             rest = later;
             part_idx += 1;
@@ -125,61 +117,11 @@ impl std::fmt::Debug for TokenStream {
 
 impl Part {
     /// Copies tokens `offset..offset + into.len()`, which must lie in this part.
-    fn read(&self, offset: usize, into: &mut [u32]) {
+    fn read(&self, offset: usize, into: &mut [u32]) -> Result<(), DataError> {
         match &self.ids {
             Ids::Memory(ids) => into.copy_from_slice(&ids[offset..offset + into.len()]),
-            Ids::Shard { file, width } => {
-                let n_bytes = width.n_bytes();
-                let first = HEADER_BYTES + offset * n_bytes;
-                let bytes = &file[first..first + into.len() * n_bytes];
-                for (id, bytes) in into.iter_mut().zip(bytes.chunks_exact(n_bytes)) {
-                    *id = id_of(*width, bytes);
-                }
-            }
+            Ids::Shard(file) => file.read(offset, into)?,
         }
-    }
-}
-
-/// One id from its bytes.
-fn id_of(width: Width, bytes: &[u8]) -> u32 {
-    match (width, bytes) {
-        (Width::U16, &[a, b]) => u32::from(u16::from_le_bytes([a, b])),
-        (Width::U32, &[a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
-        _ => unreachable!("chunks are as wide as ids"),
-    }
-}
-
-/// Checks a shard against its own header, `meta.json` and the tokenizer.
-fn check_shard(
-    file: &[u8],
-    info: &ShardInfo,
-    vocab_size: usize,
-    tokenizer_sha256: &str,
-) -> Result<Width, String> {
-    let header = Header::parse(file)?;
-    let found = hex(&header.tokenizer_sha256);
-    if found != tokenizer_sha256 {
-        return Err(format!("made by tokenizer {found:.12}…, expected {tokenizer_sha256:.12}…"));
-    }
-    if header.vocab_size != vocab_size as u64 {
-        return Err(format!("vocabulary of {}, expected {vocab_size}", header.vocab_size));
-    }
-    if header.n_tokens != info.n_tokens || hex(&header.ids_sha256) != info.sha256 {
-        let (found, expected) = (header.n_tokens, info.n_tokens);
-        return Err(format!(
-            "not the shard that meta.json lists ({found} tokens, expected {expected})"
-        ));
-    }
-    let ids = &file[HEADER_BYTES..];
-    if Sha256::digest(ids)[..] != header.ids_sha256 {
-        return Err("damaged (the checksum of its ids does not match)".to_owned());
-    }
-    let width = header.width;
-    match ids.chunks_exact(width.n_bytes()).map(|bytes| id_of(width, bytes)).max() {
-        Some(id) if u64::from(id) >= header.vocab_size => {
-            Err(format!("id {id} is outside the vocabulary of {vocab_size}"))
-        }
-        Some(_) => Ok(width),
-        None => Err("no tokens".to_owned()),
+        Ok(())
     }
 }

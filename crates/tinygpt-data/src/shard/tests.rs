@@ -144,3 +144,34 @@ fn ids_outside_the_vocabulary_are_neither_written_nor_read() {
     let message = open(dir.path(), &shards, 300).unwrap_err().explained();
     assert!(message.contains("id 300 is outside the vocabulary of 300"), "{message}");
 }
+
+#[test]
+fn a_shard_that_changes_while_it_is_open_is_an_error_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids: Vec<u32> = (0..20_000).map(|id| id % 300).collect();
+    let shards = write(dir.path(), &ids, 300, 100_000);
+    let path = dir.path().join("train-00000.bin");
+    let whole = fs::read(&path).unwrap();
+    let stream = open(dir.path(), &shards, 300).unwrap();
+    let mut read = vec![0; 20_000];
+    let mut message = |start: usize, n: usize| {
+        let error = stream.read(start, &mut read[..n]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        error.to_string()
+    };
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    for (n_bytes, start, n) in [(HEADER_BYTES + 999, 0, 500), (HEADER_BYTES, 9, 1), (0, 0, 20_000)]
+    {
+        file.set_len(n_bytes as u64).unwrap();
+        let message = message(start, n);
+        for words in ["train-00000.bin", "has become shorter", "prepare again"] {
+            assert!(message.contains(words), "{words}: {message}");
+        }
+    }
+    fs::write(&path, [&whole[..HEADER_BYTES], &vec![0xff; 40_000]].concat()).unwrap();
+    assert!(message(5, 5).contains("ids have changed"));
+    // What is still there can be read.
+    fs::write(&path, &whole[..HEADER_BYTES + 1_000]).unwrap();
+    stream.read(0, &mut read[..500]).unwrap();
+    assert_eq!(read[..500], ids[..500]);
+}

@@ -2,6 +2,8 @@
 //!
 //! With this table decoding is concatenation, whatever the encoding.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{CharTable, END_OF_TEXT, char_level};
@@ -28,7 +30,7 @@ pub(super) fn of_tokens(inner: &tokenizers::Tokenizer, json: &Value) -> Result<T
     let mut is_taken = vec![false; vocab_size];
     for (token, &id) in &vocab {
         let bytes =
-            if added.contains(&token.as_str()) {
+            if added.contains(token.as_str()) {
                 token.as_bytes().into()
             } else if is_char_level {
                 fallback_byte(token).map_or_else(|| token.as_bytes().into(), |byte| [byte].into())
@@ -56,10 +58,10 @@ fn is_char_level(json: &Value) -> bool {
         && json["pre_tokenizer"].is_null()
         && json["normalizer"].is_null()
         && json["decoder"] == char_level::decoder_json()
-        && added_tokens(json) == [END_OF_TEXT]
+        && added_tokens(json) == BTreeSet::from([END_OF_TEXT])
 }
 
-fn added_tokens(json: &Value) -> Vec<&str> {
+fn added_tokens(json: &Value) -> BTreeSet<&str> {
     let added = json["added_tokens"].as_array();
     added.into_iter().flatten().filter_map(|token| token["content"].as_str()).collect()
 }

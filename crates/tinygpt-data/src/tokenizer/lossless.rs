@@ -29,7 +29,7 @@ const CONTEXT: usize = 8;
 const QUOTED_CHARS: usize = 80;
 
 /// A text for a message: escaped, and cut if it is long.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     // Character by character, so that marks are written apart from their letters.
     let all = || text.chars().flat_map(char::escape_debug);
     let escaped: String = all().take(QUOTED_CHARS).collect();
@@ -40,7 +40,7 @@ fn quoted(text: &str) -> String {
 /// The first text that the tokenizer does not give back, if one is found.
 ///
 /// # Errors
-/// [`DataError::Tokenizer`] if the library has to encode and fails.
+/// [`DataError::Corrupt`] if the tokenizer cannot encode one of the texts.
 pub(super) fn first_lost(tokenizer: &Tokenizer) -> Result<Option<Lost>, DataError> {
     for text in combinations(tokenizer).into_iter().chain(pages()) {
         let Some(whole) = lost(tokenizer, &text)? else { continue };
@@ -147,7 +147,10 @@ fn combinations(tokenizer: &Tokenizer) -> Vec<String> {
         ];
         texts.extend(all.iter().map(|form| form.replace("{}", space)));
     }
-    let added = tokenizer.inner.get_added_tokens_decoder().into_values().map(|token| token.content);
+    let mut added: Vec<_> = tokenizer.inner.get_added_tokens_decoder().into_iter().collect();
+    // First those that swallow spaces.
+    added.sort_by_key(|(id, token)| (!(token.lstrip || token.rstrip), *id));
+    let added = added.into_iter().map(|(_, token)| token.content);
     for token in added.take(MAX_ADDED).chain([END_OF_TEXT.to_owned()]) {
         let forms = ["{}", "a{}b", " {} ", "a {} b", "a  {}\n\n{}  b", "{}{}"];
         texts.extend(forms.iter().map(|form| form.replace("{}", &token)));

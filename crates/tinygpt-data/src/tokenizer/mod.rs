@@ -15,6 +15,7 @@ mod counts;
 mod encoder;
 mod gpt2_files;
 mod learn;
+mod limits;
 mod lossless;
 mod merges;
 mod pieces;
@@ -29,7 +30,6 @@ mod trainer;
 mod vocabulary;
 mod word;
 
-use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -50,6 +50,7 @@ use encoder::BpeEncoder;
 use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::foreign;
+use crate::regular::{FileError, read_regular_text};
 
 /// The token between documents. In any text it is one token, as in GPT-2.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -126,8 +127,8 @@ impl Tokenizer {
         let corrupt = |what: String| DataError::corrupt(path, what, KINDS);
         let value: Value = serde_json::from_str(&json)
             .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
-        let mut inner = foreign::run(|| tokenizers::Tokenizer::from_bytes(&json))
-            .map_err(DataError::io("start a thread for", path))?
+        limits::check_counts(&value).map_err(&corrupt)?;
+        let mut inner = foreign::guard(|| tokenizers::Tokenizer::from_bytes(&json))
             .ok_or_else(|| corrupt("not a tokenizer.json (its reader gave up)".to_owned()))?
             .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
         // They are for batches of other programs: here a text is encoded whole, and nothing else.
@@ -136,6 +137,7 @@ impl Tokenizer {
             .with_truncation(None)
             .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
         let (token_bytes, char_table) = bytes::of_tokens(&inner, &value).map_err(&corrupt)?;
+        limits::check_growth(&value).map_err(&corrupt)?;
         let eot_id = inner
             .token_to_id(END_OF_TEXT)
             .ok_or_else(|| corrupt(format!("no `{END_OF_TEXT}` token, which ends documents")))?;
@@ -156,10 +158,7 @@ impl Tokenizer {
             token_bytes,
             eot_id,
         };
-        // The library may panic over a file that it could read.
-        let lost = foreign::run(|| lossless::first_lost(&made))
-            .map_err(DataError::io("start a thread for", path))?
-            .ok_or_else(|| corrupt("cannot encode every text (its encoder gave up)".to_owned()))?
+        let lost = lossless::first_lost(&made)
             .map_err(|error| corrupt(format!("cannot encode every text ({error})")))?;
         match lost {
             Some(lost) => Err(corrupt(lost.describe())),
@@ -180,7 +179,7 @@ impl Tokenizer {
     /// The token ids of `text`. `<|endoftext|>` in it is one token.
     ///
     /// # Errors
-    /// [`DataError::Tokenizer`] if the library fails.
+    /// [`DataError::Corrupt`] if the tokenizer cannot encode this text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
         let mut ids = Vec::new();
         self.encoder().encode_into(text, &mut ids)?;
@@ -303,7 +302,7 @@ impl Encoder<'_> {
     /// [`Self::parsing_special`] says otherwise.
     ///
     /// # Errors
-    /// [`DataError::Tokenizer`] if the library has to encode and fails.
+    /// [`DataError::Corrupt`] if the tokenizer cannot encode this text.
     pub fn encode_into(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<(), DataError> {
         let Tokenizer { char_table, bpe, eot_id, inner, .. } = self.tokenizer;
         let eot_id = self.parses_special.then_some(*eot_id);
@@ -312,14 +311,25 @@ impl Encoder<'_> {
             (None, Ok(bpe), Some(cache)) => bpe.encode(cache, text, eot_id, ids),
             _ => {
                 let library = if self.parses_special { inner } else { self.tokenizer.literal() };
-                let encoded = library
-                    .encode_fast(text, false)
-                    .map_err(DataError::tokenizer("encode a text"))?;
-                ids.extend_from_slice(encoded.get_ids());
+                ids.extend_from_slice(encode_with(library, text)?.get_ids());
             }
         }
         Ok(())
     }
+}
+
+/// Encodes with the library, which may panic over a text even if it could read the tokenizer.
+fn encode_with(
+    library: &tokenizers::Tokenizer,
+    text: &str,
+) -> Result<tokenizers::Encoding, DataError> {
+    let failed = |why: &str| {
+        let what = format!("cannot encode the text {}: {why}", lossless::quoted(text));
+        DataError::corrupt(Path::new(FILE_NAME), what, "use another tokenizer, or change the text")
+    };
+    foreign::guard(|| library.encode_fast(text, false))
+        .ok_or_else(|| failed("the `tokenizers` library panics"))?
+        .map_err(|error| failed(&error.to_string()))
 }
 
 impl Drop for Encoder<'_> {
@@ -352,12 +362,7 @@ const KINDS: &str = "give a byte-level BPE tokenizer (GPT-2 and its like) with a
 
 /// Reads a file that no tokenizer makes larger than [`MAX_FILE_BYTES`].
 fn read_file(path: &Path) -> Result<String, DataError> {
-    let n_bytes = fs::metadata(path).map_err(DataError::io("read", path))?.len();
-    if n_bytes > MAX_FILE_BYTES {
-        let what = format!("{n_bytes} bytes, more than the {MAX_FILE_BYTES} of any tokenizer");
-        return Err(DataError::corrupt(path, what, KINDS));
-    }
-    fs::read_to_string(path).map_err(DataError::io("read", path))
+    read_regular_text(path, MAX_FILE_BYTES).map_err(FileError::at(path, KINDS))
 }
 
 /// Bytes as lower-case hexadecimal.

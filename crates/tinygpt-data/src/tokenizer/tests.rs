@@ -1,6 +1,7 @@
 //! Both kinds of tokenizer: nothing is lost, and the ids are those of the library.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -257,11 +258,85 @@ fn what_cuts_and_fills_batches_of_other_programs_changes_nothing_here() {
     let mut json: Value = serde_json::from_str(&BPE.json).unwrap();
     json["truncation"] =
         json!({"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0});
-    json["padding"] = json!({"strategy": {"Fixed": 64}, "direction": "Right",
+    json["padding"] = json!({"strategy": {"Fixed": 1_000_000_000}, "direction": "Right",
         "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": END_OF_TEXT});
     let tokenizer = Tokenizer::from_json(json.to_string(), Path::new("t/tokenizer.json")).unwrap();
     assert_eq!(tokenizer.encode(STORY).unwrap(), BPE.encode(STORY).unwrap());
     assert_eq!(tokenizer.slow_because(), None);
+}
+
+#[test]
+fn a_tokenizer_that_asks_for_too_much_is_refused_at_once() {
+    let altered = |change: &dyn Fn(&mut Value)| {
+        let mut json: Value = serde_json::from_str(&BPE.json).unwrap();
+        change(&mut json);
+        Tokenizer::from_json(json.to_string(), Path::new("t/tokenizer.json"))
+    };
+    let step = |kind: &str| json!({"type": kind, "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let steps = |kind: &str, n: usize| {
+        altered(&|json| {
+            let inner = json!({"type": "Sequence", "pretokenizers": vec![step(kind); n]});
+            json["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [inner]});
+        })
+    };
+    let normalizer = |it: Value| altered(&|json| json["normalizer"] = it.clone());
+    let added = |n: u32| {
+        altered(&|json| {
+            let of = |id: u32| {
+                let mut token = json["added_tokens"][0].clone();
+                (token["content"], token["id"]) = (json!(format!("<|{id}|>")), json!(id));
+                token
+            };
+            let tokens: Vec<Value> = (1_000..1_000 + n).map(of).collect();
+            json["added_tokens"].as_array_mut().unwrap().extend(tokens);
+        })
+    };
+    for (found, expected) in [
+        (added(100_000), "100001 added tokens, more than the 10000"),
+        (added(3_000), "accepted"),
+        (steps("Digits", 1_000), "pipeline of 1002 steps, more than the 32"),
+        (steps("ByteLevel", 28), "`ByteLevel` makes texts longer"),
+        (steps("ByteLevel", 1), "accepted"),
+        (
+            normalizer(json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"})),
+            "loses text: its normalizer `Replace` makes texts longer",
+        ),
+        (
+            normalizer(json!({"type": "Replace", "pattern": {"Regex": "a?"}, "content": "é"})),
+            "makes texts longer",
+        ),
+        (normalizer(json!({"type": "Prepend", "prepend": "a".repeat(65)})), "makes texts longer"),
+    ] {
+        let message = found.map_or_else(|error| error.to_string(), |_| "accepted".to_owned());
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+}
+
+/// [`BPE`] encoded by the library, which panics over texts of more than four tokens.
+fn that_panics() -> Tokenizer {
+    let mut json: Value = serde_json::from_str(&BPE.json).unwrap();
+    json["truncation"] =
+        json!({"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 9});
+    let inner = tokenizers::Tokenizer::from_bytes(json.to_string()).unwrap();
+    let bpe = Err("for the test".to_owned());
+    Tokenizer { inner, bpe, ..Tokenizer::from_json(BPE.json.clone(), Path::new("t.json")).unwrap() }
+}
+
+#[test]
+fn a_panic_of_the_library_while_encoding_is_an_error_and_the_next_text_is_encoded() {
+    let tokenizer = that_panics();
+    for parses_special in [true, false] {
+        let mut encoder = tokenizer.encoder().parsing_special(parses_special);
+        let error = encoder.encode_into("a b c d e f g", &mut Vec::new()).unwrap_err();
+        let message = error.to_string();
+        assert_eq!(error.kind(), crate::ErrorKind::Corrupt);
+        for words in ["tokenizer.json", "\"a b c d e f g\"", "panics", "use another tokenizer"] {
+            assert!(message.contains(words), "{words}: {message}");
+        }
+        let mut ids = Vec::new();
+        encoder.encode_into("a", &mut ids).unwrap();
+        assert_eq!(tokenizer.decode(&ids).unwrap(), "a");
+    }
 }
 
 /// Writes GPT-2's two files of [`BPE`] under these names.

@@ -236,6 +236,11 @@ fn what_a_killed_run_left_is_put_right() {
     let dataset_dir = request.data_dir.join("mine");
     fs::rename(dataset_dir.join("simple"), dataset_dir.join(".simple.old")).unwrap();
     write(&dataset_dir, ".simple.part/train-00000.bin", "half a shard");
+    // Readers do not wait for the next run to put it right.
+    for encoding in [None, Some(Encoding::Simple)] {
+        let read = Prepared::open(&request.data_dir, "mine", encoding).unwrap();
+        assert_eq!(read.meta, meta);
+    }
     let again = prepare(&request, &NoProgress).unwrap();
     assert!(again.kept);
     assert_eq!(again.meta, meta);

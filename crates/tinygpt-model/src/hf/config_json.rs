@@ -9,10 +9,13 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{CONFIG, GENERATION_CONFIG};
+use super::{CONFIG, GENERATION_CONFIG, files};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::layers::layer_norm;
+
+/// The largest of these files, in bytes. GPT-2's has less than 1 KiB.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Ids that begin and end a document. GPT-2's own, 50256, would be out of range for most of our
 /// vocabularies, so they are always written.
@@ -119,7 +122,7 @@ pub fn read_special_tokens(dir: &Path) -> Result<Option<SpecialTokens>> {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).map_err(|e| ModelError::io("read", path, e))?;
+    let text = files::read_text(path, MAX_BYTES)?;
     serde_json::from_str(&text)
         .map_err(|e| ModelError::file(path, format!("is not a GPT-2 configuration: {e}")))
 }

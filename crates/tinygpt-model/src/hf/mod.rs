@@ -5,6 +5,7 @@
 //! tokenizer's files beside them belong to the data crate. No pickle is ever opened.
 
 mod config_json;
+mod files;
 mod read;
 mod write;
 

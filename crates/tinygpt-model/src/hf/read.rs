@@ -6,7 +6,7 @@
 //! where they stay: the file as a whole is never in memory.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Deserialize;
 
-use super::{INDEX, WEIGHTS, read_config};
+use super::{INDEX, WEIGHTS, files, read_config};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::gpt::Gpt;
@@ -107,6 +107,9 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
     Err(ModelError::file(dir, message))
 }
 
+/// The largest index, in bytes: it names each tensor with its file.
+const MAX_INDEX: u64 = 16 << 20;
+
 #[derive(Deserialize)]
 struct Index {
     weight_map: HashMap<String, String>,
@@ -119,7 +122,7 @@ struct Index {
 /// is not a file beside it.
 pub fn shard_names(dir: &Path) -> Result<Vec<String>> {
     let index = &dir.join(INDEX);
-    let text = fs::read_to_string(index).map_err(|e| ModelError::io("read", index, e))?;
+    let text = files::read_text(index, MAX_INDEX)?;
     let parsed: Index = serde_json::from_str(&text)
         .map_err(|e| ModelError::file(index, format!("is not an index of shards: {e}")))?;
     let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
@@ -225,8 +228,9 @@ fn is_buffer(name: &str) -> bool {
     name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"))
 }
 
-/// The longest header that the safetensors format allows, in bytes.
-const MAX_HEADER: u64 = 100_000_000;
+/// The longest header that is read, in bytes. The format allows 100 MB, a million tensors; those of the
+/// largest GPT-2 are 580, in 60 KB.
+const MAX_HEADER: u64 = 16 << 20;
 
 /// What the head of a safetensors file says, and where its values begin.
 fn header(path: &Path) -> Result<(Metadata, u64)> {
@@ -235,13 +239,19 @@ fn header(path: &Path) -> Result<(Metadata, u64)> {
         let message = format!("is truncated or no safetensors file ({what}): copy it again");
         ModelError::file(path, message)
     };
-    let mut file = File::open(path).map_err(io)?;
+    let mut file = files::open(path)?;
     let n_bytes = file.metadata().map_err(io)?.len();
     let mut len = Vec::new();
     (&mut file).take(8).read_to_end(&mut len).map_err(io)?;
     let len = len.first_chunk().map_or(u64::MAX, |len| u64::from_le_bytes(*len));
-    if len > n_bytes.saturating_sub(8).min(MAX_HEADER) {
+    if len > n_bytes.saturating_sub(8) {
         return Err(broken("the header does not fit".to_owned()));
+    }
+    if len > MAX_HEADER {
+        let message = format!(
+            "has a header of {len} bytes, more than the {MAX_HEADER} bytes that it may have"
+        );
+        return Err(ModelError::file(path, message));
     }
     let mut head = Vec::new();
     file.take(len).read_to_end(&mut head).map_err(io)?;

@@ -10,14 +10,18 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tinygpt_data::{open_regular, read_regular};
 
 use super::durable::sync_file;
-use super::state::{OLDEST_VERSION, version_of};
+use super::state::{MAX_BYTES as MAX_STATE_BYTES, OLDEST_VERSION, version_of};
 use super::{CONFIG_FILE, FORMAT_VERSION, OPTIMIZER_FILE, STATE_FILE};
 use crate::error::TrainError;
 
 /// Name of the file.
 pub(super) const FILE_NAME: &str = "manifest.json";
+
+/// The largest manifest, in bytes: it lists ten files.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Without these a directory is no checkpoint.
 const REQUIRED: [&str; 4] = [CONFIG_FILE, "model.safetensors", OPTIMIZER_FILE, STATE_FILE];
@@ -43,7 +47,8 @@ pub(super) fn write(dir: &Path, names: &[String]) -> Result<(), TrainError> {
     for name in names {
         let path = dir.join(name);
         sync_file(&path)?;
-        let (bytes, sha256) = size_and_hash(&path).map_err(TrainError::io("read", &path))?;
+        let (bytes, sha256) =
+            File::open(&path).and_then(size_and_hash).map_err(TrainError::io("read", &path))?;
         files.push(Entry { name: name.clone(), bytes, sha256 });
     }
     let path = dir.join(FILE_NAME);
@@ -89,12 +94,12 @@ fn verify_those(dir: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<(), Trai
 }
 
 fn read(path: &Path) -> Result<Manifest, TrainError> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match read_regular(path, MAX_BYTES) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.is_not_found() => {
             return Err(TrainError::corrupt(path, "is missing, so the checkpoint is not complete"));
         }
-        Err(error) => return Err(TrainError::io("read", path)(error)),
+        Err(error) => return Err(TrainError::file(path)(error)),
     };
     match version_of(&bytes) {
         None | Some(OLDEST_VERSION..=FORMAT_VERSION) => {}
@@ -114,21 +119,22 @@ fn read(path: &Path) -> Result<Manifest, TrainError> {
 }
 
 fn version_of_state(manifest: &Path) -> Option<u32> {
-    version_of(&std::fs::read(manifest.with_file_name(STATE_FILE)).ok()?)
+    version_of(&read_regular(&manifest.with_file_name(STATE_FILE), MAX_STATE_BYTES).ok()?)
 }
 
 fn verify_file(path: &Path, entry: &Entry) -> Result<(), TrainError> {
-    let (bytes, sha256) = match size_and_hash(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(TrainError::corrupt(path, "is missing"));
-        }
-        Err(error) => return Err(TrainError::io("read", path)(error)),
+    let file = match open_regular(path) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Err(TrainError::corrupt(path, "is missing")),
+        Err(error) => return Err(TrainError::file(path)(error)),
     };
+    // Before the hash, which takes as long as the file is.
+    let bytes = file.metadata().map_err(TrainError::io("read", path))?.len();
     if bytes != entry.bytes {
         let reason = format!("has {bytes} bytes, the manifest says {}", entry.bytes);
         return Err(TrainError::corrupt(path, reason));
     }
+    let (_, sha256) = size_and_hash(file.take(bytes)).map_err(TrainError::io("read", path))?;
     if sha256 != entry.sha256 {
         let reason = format!("has SHA-256 {sha256}, the manifest says {}", entry.sha256);
         return Err(TrainError::corrupt(path, reason));
@@ -141,8 +147,7 @@ fn is_plain_name(name: &str) -> bool {
     matches!((components.next(), components.next()), (Some(Component::Normal(_)), None))
 }
 
-fn size_and_hash(path: &Path) -> std::io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
+fn size_and_hash(mut file: impl Read) -> std::io::Result<(u64, String)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut bytes = 0;

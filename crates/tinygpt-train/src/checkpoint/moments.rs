@@ -10,10 +10,14 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, View};
+use tinygpt_data::read_regular;
 use tinygpt_model::{ParamSpec, Params};
 
 use crate::adamw::Moments;
 use crate::error::TrainError;
+
+/// The longest header of the file, in bytes: it names each tensor.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
 
 /// Writes `moments` to `path`, in the order of `params`.
 pub(crate) fn write_moments(
@@ -46,7 +50,9 @@ pub(crate) fn write_moments(
 
 /// Reads the moments of `params` from `path`, onto their device.
 pub(crate) fn read_moments(path: &Path, params: &Params) -> Result<Moments, TrainError> {
-    let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
+    let n_values: usize = params.specs().iter().map(ParamSpec::len).sum();
+    let max_bytes = MAX_HEADER_BYTES + 2 * (n_values * size_of::<f32>()) as u64;
+    let bytes = read_regular(path, max_bytes).map_err(TrainError::file(path))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| {
         TrainError::corrupt(path, format!("is not a safetensors file ({error})"))
     })?;

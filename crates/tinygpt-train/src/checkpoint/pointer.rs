@@ -6,9 +6,14 @@
 
 use std::path::{Path, PathBuf};
 
+use tinygpt_data::read_regular;
+
 use super::durable::{part_of, sync_dir, write_whole};
 use super::{DIR_NAME, dir_name, step_of};
 use crate::error::TrainError;
+
+/// The largest file that stands for a link, in bytes.
+const MAX_BYTES: u64 = 1 << 10;
 
 /// Points `name` in `out_dir` at the checkpoint of `step`, durably.
 pub(crate) fn point(out_dir: &Path, name: &str, step: u64) -> Result<(), TrainError> {
@@ -26,7 +31,7 @@ pub(super) fn target(out_dir: &Path, name: &str) -> Option<(u64, PathBuf)> {
     let path = out_dir.join(name);
     let target = match std::fs::read_link(&path) {
         Ok(target) => target.to_str()?.to_string(),
-        Err(_) => std::fs::read_to_string(&path).ok()?,
+        Err(_) => String::from_utf8(read_regular(&path, MAX_BYTES).ok()?).ok()?,
     };
     let dir_name = target.trim_end().strip_prefix(DIR_NAME)?.strip_prefix(['/', '\\'])?;
     Some((step_of(dir_name)?, out_dir.join(DIR_NAME).join(dir_name)))

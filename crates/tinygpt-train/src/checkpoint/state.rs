@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use tinygpt_data::read_regular;
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
@@ -17,6 +18,9 @@ use crate::error::TrainError;
 pub const FORMAT_VERSION: u32 = 2;
 /// The oldest that it reads.
 pub(crate) const OLDEST_VERSION: u32 = 1;
+
+/// The largest file, in bytes. It holds the configuration of a run and some numbers.
+pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 /// The lowest validation loss of a run, and where it was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -99,7 +103,7 @@ impl State {
 
     /// Reads a state of a format that this build knows.
     pub(crate) fn read(path: &Path) -> Result<Self, TrainError> {
-        let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
+        let bytes = read_regular(path, MAX_BYTES).map_err(TrainError::file(path))?;
         match version_of(&bytes) {
             Some(version) if version > FORMAT_VERSION => {
                 return Err(TrainError::NewerFormat { path: path.to_path_buf(), version });

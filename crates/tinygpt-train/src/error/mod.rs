@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tinygpt_data::DataError;
+use tinygpt_data::{DataError, FileError};
 use tinygpt_model::ModelError;
 
 use self::text::{
@@ -306,6 +306,15 @@ impl TrainError {
     pub(crate) fn io(act: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { act, path, source }
+    }
+
+    /// A closure for `map_err` on a file that was not read.
+    pub(crate) fn file(path: &Path) -> impl FnOnce(FileError) -> Self {
+        let path = path.to_path_buf();
+        move |error| match error {
+            FileError::Io(source) => Self::Io { act: "read", path, source },
+            FileError::Refused(reason) => Self::Corrupt { path, reason },
+        }
     }
 
     /// A damaged file and what is wrong with it.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parquet::basic::{Compression, Type};
 use parquet::column::reader::ColumnReaderImpl;
@@ -19,6 +20,12 @@ use crate::source::fields::{Joined, Value};
 use crate::source::utf8::to_text;
 use crate::source::{PIECE_BYTES, Piece, ReadAs, Tally, cut_document};
 
+/// The text of a file that is believed in any case, in bytes.
+const HARMLESS_BYTES: u64 = 256 << 20;
+
+/// Text of use is never packed more densely. A dictionary's entry can be repeated without end.
+const MAX_RATIO: u64 = 1_000;
+
 /// How many rows are read at once.
 const BATCH_ROWS: usize = 256;
 
@@ -28,6 +35,7 @@ pub(super) struct Batch {
     pub(super) pieces: VecDeque<Piece>,
     pub(super) tally: Tally,
     pub(super) n_rows: u64,
+    n_bytes: usize,
 }
 
 /// The columns that hold a text, with what the file says about itself.
@@ -37,6 +45,8 @@ pub(super) struct Columns {
     column_idxs: Vec<usize>,
     read_as: ReadAs,
     n_file_bytes: u64,
+    /// The text that was read so far.
+    n_text_bytes: AtomicU64,
 }
 
 impl Columns {
@@ -64,7 +74,8 @@ impl Columns {
             column_idxs.push(column_idx);
         }
         let path = path.to_path_buf();
-        Ok(Self { path, metadata, column_idxs, read_as: read_as.clone(), n_file_bytes })
+        let (read_as, n_text_bytes) = (read_as.clone(), AtomicU64::new(0));
+        Ok(Self { path, metadata, column_idxs, read_as, n_file_bytes, n_text_bytes })
     }
 
     pub(super) fn n_row_groups(&self) -> usize {
@@ -94,39 +105,52 @@ impl Columns {
             .iter()
             .map(|&column_idx| self.cells_of(row_group_idx, column_idx))
             .collect::<Result<_, _>>()?;
-        let (mut n_rows, mut n_bytes, mut batch) = (0, 0, Batch::default());
+        let (mut n_rows, mut batch) = (0, Batch::default());
         loop {
             let mut n_read = None;
             for column in &mut columns {
-                let (n, n_column_bytes) = column.read().map_err(|e| self.broken(&e))?;
-                n_bytes += n_column_bytes;
+                let n = column.read().map_err(|e| self.broken(&e))?;
                 if *n_read.get_or_insert(n) != n {
                     let what = format!("row group {row_group_idx} has columns of other lengths");
                     return Err(DataError::corrupt(&self.path, what, REPLACE));
                 }
             }
             let n_read = n_read.unwrap_or(0);
-            batch.n_rows += n_read as u64;
             for row in 0..n_read {
-                let place = (row_group_idx, n_rows + row as u64);
-                self.take_row(&mut columns, row, place, &mut batch)?;
-            }
-            n_rows += n_read as u64;
-            if (n_bytes >= PIECE_BYTES || n_read == 0) && !send(std::mem::take(&mut batch)) {
-                return Ok(false);
-            }
-            if n_bytes >= PIECE_BYTES {
-                n_bytes = 0;
+                self.take_row(&mut columns, row, (row_group_idx, n_rows), &mut batch)?;
+                n_rows += 1;
+                batch.n_rows += 1;
+                // A row may be as long as a page: there is no waiting for more of them.
+                if batch.n_bytes >= PIECE_BYTES && !send(self.counted(&mut batch)?) {
+                    return Ok(false);
+                }
             }
             if n_read == 0 {
                 break;
             }
+        }
+        if !send(self.counted(&mut batch)?) {
+            return Ok(false);
         }
         if n_rows == n_declared {
             return Ok(true);
         }
         let what = format!("row group {row_group_idx} has {n_rows} rows, expected {n_declared}");
         Err(DataError::corrupt(&self.path, what, REPLACE))
+    }
+
+    /// Takes a batch that is full, after its bytes were counted.
+    fn counted(&self, batch: &mut Batch) -> Result<Batch, DataError> {
+        let n_bytes = batch.n_bytes as u64;
+        let n_all = self.n_text_bytes.fetch_add(n_bytes, Ordering::Relaxed) + n_bytes;
+        if n_all > HARMLESS_BYTES.max(self.n_file_bytes.saturating_mul(MAX_RATIO)) {
+            let what = format!(
+                "{} bytes that unpack to more than {n_all} bytes of text",
+                self.n_file_bytes
+            );
+            return Err(DataError::corrupt(&self.path, what, REPLACE));
+        }
+        Ok(std::mem::take(batch))
     }
 
     fn broken(&self, error: &ParquetError) -> DataError {
@@ -165,6 +189,7 @@ impl Columns {
                 values.push(Value::Null);
                 continue;
             };
+            batch.n_bytes += bytes.len();
             let n_replaced = &mut batch.tally.n_replaced;
             let text = to_text(bytes.data().to_vec(), self.read_as.lossy, n_replaced);
             values.push(Value::Text(Cow::Owned(text.map_err(|offset| {
@@ -200,14 +225,14 @@ struct Cells {
 }
 
 impl Cells {
-    /// Reads the next rows; returns how many there are, and the bytes of their values.
-    fn read(&mut self) -> Result<(usize, usize), ParquetError> {
+    /// Reads the next rows and returns how many there are.
+    fn read(&mut self) -> Result<usize, ParquetError> {
         self.values.clear();
         self.levels.clear();
         self.value_idx = 0;
         let levels = (self.max_level > 0).then_some(&mut self.levels);
         let (n_read, _, _) = self.rows.read_records(BATCH_ROWS, levels, None, &mut self.values)?;
-        Ok((n_read, self.values.iter().map(ByteArray::len).sum()))
+        Ok(n_read)
     }
 
     /// The value of a row, which follows the last one that was asked for.

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use super::{Documents, Piece, ReadAs, Tally};
 use crate::error::DataError;
-use crate::foreign::spawn;
+use crate::foreign;
 use column::{Batch, Columns};
 
 /// How many batches wait for the reader in the queue of one decoder.
@@ -38,7 +38,7 @@ enum Message {
 pub(super) struct Parquet {
     path: PathBuf,
     queues: Vec<Receiver<Message>>,
-    decoders: Vec<JoinHandle<()>>,
+    decoders: Vec<JoinHandle<Option<()>>>,
     n_row_groups: usize,
     row_group_idx: usize,
     n_rows: u64,
@@ -50,19 +50,15 @@ pub(super) struct Parquet {
 
 impl Parquet {
     pub(super) fn open(path: &Path, read_as: &ReadAs, n_threads: usize) -> Result<Self, DataError> {
-        let opening = spawn({
-            let (path, read_as) = (path.to_path_buf(), read_as.clone());
-            move || Columns::open(&path, &read_as)
-        });
-        let opened = opening.map_err(DataError::io("start a thread for", path))?.join();
-        let columns = Arc::new(opened.map_err(|_| column::unreadable(path, None))??);
+        let opened = foreign::guard(|| Columns::open(path, read_as));
+        let columns = Arc::new(opened.ok_or_else(|| column::unreadable(path, None))??);
         let n_row_groups = columns.n_row_groups();
         let n_decoders = n_threads.clamp(1, MAX_DECODERS).min(n_row_groups);
         let (mut queues, mut decoders) = (Vec::new(), Vec::new());
         for first in 0..n_decoders {
             let (sender, queue) = sync_channel(QUEUE_BATCHES);
             let columns = Arc::clone(&columns);
-            let decoder = spawn(move || {
+            let decoder = foreign::spawn(move || {
                 for row_group_idx in (first..n_row_groups).step_by(n_decoders) {
                     let send = |batch| sender.send(Message::Rows(batch)).is_ok();
                     let message = match columns.read_row_group(row_group_idx, send) {

@@ -1,0 +1,100 @@
+//! Whether a file of the cache still holds the bytes that its name, their SHA-256, promises.
+//!
+//! To hash a dataset takes seconds, so it is done when a file is first used, and again only when its
+//! size or time has changed: beside the locks there is a small file that records both.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use sha2::{Digest, Sha256};
+
+use super::cache::{RepoCache, create_dir};
+use super::error::HubError;
+use crate::progress::PrepareProgress;
+use crate::regular::{open_regular, read_regular};
+
+/// Read and hashed at once.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The largest record, in bytes.
+const MAX_RECORD_BYTES: u64 = 1 << 10;
+
+impl RepoCache {
+    /// Whether the bytes at `place` are those that `etag` promises; without an `etag`, the blob's name
+    /// that the place links to. What promises no hash is believed.
+    pub(super) fn is_whole(
+        &self,
+        place: &Path,
+        etag: Option<&str>,
+        progress: &dyn PrepareProgress,
+    ) -> Result<bool, HubError> {
+        let linked = || Some(fs::canonicalize(place).ok()?.file_name()?.to_str()?.to_owned());
+        let Some(etag) = etag.map(str::to_owned).or_else(linked).filter(|etag| is_sha256(etag))
+        else {
+            return Ok(true);
+        };
+        let record = self.record(&etag);
+        let now = stamp(place).map_err(|source| HubError::io("read", place, source))?;
+        if read_regular(&record, MAX_RECORD_BYTES).is_ok_and(|known| known == now.as_bytes()) {
+            return Ok(true);
+        }
+        let Ok(mut file) = open_regular(place) else { return Ok(false) };
+        let found = sha256_of(&mut file, &|| progress.is_stopped());
+        let found = found.map_err(|source| HubError::io("read", place, source))?;
+        let Some(found) = found else { return Err(HubError::Stopped) };
+        if !found.eq_ignore_ascii_case(&etag) {
+            return Ok(false);
+        }
+        self.record_whole(place, &etag);
+        Ok(true)
+    }
+
+    /// Records that the bytes at `place` have just been compared with their hash. Without the record
+    /// they are compared again: whether it can be written is of no importance.
+    pub(super) fn record_whole(&self, place: &Path, etag: &str) {
+        let record = self.record(etag);
+        if let (Ok(stamp), Some(Ok(()))) = (stamp(place), record.parent().map(create_dir)) {
+            // A new file, never one that a link leads to.
+            _ = fs::remove_file(&record);
+            _ = File::create_new(&record)
+                .and_then(|mut file| io::Write::write_all(&mut file, stamp.as_bytes()));
+        }
+    }
+
+    fn record(&self, etag: &str) -> PathBuf {
+        self.lock_folder().join(format!("{etag}.verified"))
+    }
+}
+
+/// The size of a file and the time of its last change.
+fn stamp(place: &Path) -> io::Result<String> {
+    let metadata = fs::metadata(place)?;
+    let since = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{} {}\n", metadata.len(), since.as_nanos()))
+}
+
+/// Whether a blob's name is the SHA-256 of its bytes.
+pub(super) fn is_sha256(etag: &str) -> bool {
+    etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The SHA-256 of what is left to read, in hexadecimal; `None` if it is to stop.
+pub(super) fn sha256_of(
+    reader: &mut impl Read,
+    is_stopped: &dyn Fn() -> bool,
+) -> io::Result<Option<String>> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        let n = reader.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()));
+        }
+        hasher.update(buffer.get(..n).unwrap_or_default());
+        if is_stopped() {
+            return Ok(None);
+        }
+    }
+}
