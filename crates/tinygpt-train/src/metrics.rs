@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::write_whole;
+use crate::checkpoint::{is_at, write_whole};
 use crate::error::{TrainError, chain};
+use crate::excerpt::excerpt_path;
 use crate::report::{EvalRecord, Report, ResumeRecord, SkipRecord, StepRecord};
 
 /// Name of the file in `out_dir`.
@@ -222,6 +223,22 @@ impl Metrics {
     pub fn sync(&mut self) -> Result<(), TrainError> {
         self.flush()?;
         self.file.sync_data().map_err(TrainError::io("sync", &self.path))
+    }
+
+    /// Whether the file at its path is still the open one and has all lines that were written.
+    pub(crate) fn lost(&self) -> Option<String> {
+        let path = excerpt_path(&self.path);
+        if !is_at(&self.file, &self.path) {
+            let happened = if self.path.exists() { "replaced" } else { "removed or moved" };
+            return Some(format!("{path} was {happened}"));
+        }
+        let length = self.file.metadata().ok()?.len();
+        (length < self.written).then(|| format!("{path} was cut to {length} bytes"))
+    }
+
+    /// Drops the lines that are not in the file yet, of a run that must not write any more.
+    pub(crate) fn discard_pending(&mut self) {
+        self.pending.clear();
     }
 
     fn write(&mut self, line: &Line) -> Result<(), TrainError> {

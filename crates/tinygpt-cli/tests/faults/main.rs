@@ -30,6 +30,8 @@ mod disk;
 #[cfg(unix)]
 mod full_disks;
 #[cfg(unix)]
+mod lost_directories;
+#[cfg(unix)]
 mod places;
 #[cfg(unix)]
 mod power_cuts;

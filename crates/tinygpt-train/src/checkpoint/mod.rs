@@ -34,8 +34,8 @@ use std::path::{Path, PathBuf};
 use crate::error::TrainError;
 
 pub(crate) use durable::write_whole;
-pub(crate) use lock::OutDirLock;
 pub use lock::is_locked;
+pub(crate) use lock::{Lost, OutDirLock, is_at};
 pub(crate) use moments::{read_moments, write_moments};
 pub(crate) use pointer::point;
 pub(crate) use read::{Found, newest_described, newest_good, open, why};

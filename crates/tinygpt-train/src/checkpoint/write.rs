@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::durable::{create_dir, sync_dir};
+use super::durable::sync_dir;
 use super::{BEST, DELETED, DIR_NAME, LAST, REPLACED, TEMPORARY};
 use super::{dir_name, entry_names, list, manifest, space};
 use crate::error::TrainError;
@@ -21,7 +21,7 @@ pub(crate) fn save(
     write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
     let parent = out_dir.join(DIR_NAME);
-    create_dir(&parent)?;
+    create_in(out_dir, &parent)?;
     // What an earlier save left that failed even to clean up takes room; if it still cannot go,
     // only that of this very step is in the way.
     let _ = clean_leftovers(out_dir);
@@ -34,6 +34,17 @@ pub(crate) fn save(
         let _ = std::fs::remove_dir_all(&temporary);
     }
     saved
+}
+
+/// Creates the directory of the checkpoints, but not `out_dir`: one that somebody removes while its
+/// run trains must not come back without its lock.
+fn create_in(out_dir: &Path, dir: &Path) -> Result<(), TrainError> {
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made
+            .map_err(TrainError::io("create the directory", dir))
+            .and_then(|()| sync_dir(out_dir)),
+    }
 }
 
 fn fill(

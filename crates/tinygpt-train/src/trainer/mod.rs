@@ -7,6 +7,7 @@
 
 mod clock;
 mod evaluation;
+mod possession;
 mod save;
 mod update;
 
@@ -74,7 +75,7 @@ pub struct Trainer {
     notices: Vec<String>,
     /// See [`RunSummary`]; an update that was faster raises it.
     peak_flops: Option<f64>,
-    _lock: Option<OutDirLock>,
+    lock: Option<OutDirLock>,
 }
 
 impl Trainer {
@@ -129,7 +130,7 @@ impl Trainer {
             changed,
             notices,
             peak_flops,
-            _lock: lock.map(OutDirLock::keep),
+            lock: lock.map(OutDirLock::keep),
         })
     }
 
@@ -224,10 +225,10 @@ impl Trainer {
                 }
             }
             if metrics.is_full() {
-                metrics.flush_or_say(report);
+                self.flush(&mut metrics, report)?;
             }
         };
-        metrics.flush_or_say(report);
+        self.flush(&mut metrics, report)?;
         if self.progress.last_saved != Some(self.progress.step) || self.has_unsaved_eval {
             self.save_at_end(&mut metrics, report)?;
         }

@@ -96,10 +96,13 @@ impl Trainer {
         report: &mut dyn Report,
     ) -> Result<(), TrainError> {
         let started = Instant::now();
+        self.check_out_dir(metrics)?;
         // What a checkpoint has seen is on the disk before it.
         metrics.sync_or_say(report);
         let written = self.write_checkpoint(is_best);
         self.clock.saved(started);
+        // Writing takes a while, and what is removed next must not be another run's.
+        self.check_out_dir(metrics)?;
         let dir = written?;
         let (step, out_dir) = (self.progress.step, &self.config.out_dir);
         let keep = Keep {
