@@ -112,6 +112,12 @@ pub fn is_locked(out_dir: &Path) -> bool {
     file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
+/// Whether a process that has ended left its lock file in `dir`.
+pub(crate) fn is_abandoned(dir: &Path) -> bool {
+    let file = File::options().write(true).open(dir.join(FILE_NAME));
+    file.is_ok_and(|file| file.try_lock().is_ok())
+}
+
 fn open(path: &Path) -> Result<File, TrainError> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true);

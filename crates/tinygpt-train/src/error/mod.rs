@@ -99,6 +99,11 @@ pub enum TrainError {
         dataset: String,
     },
 
+    /// A file or directory that a run would replace, and that no run there has written.
+    #[error("{} does not belong to a training run there, and training would replace it",
+        excerpt_path(.0))]
+    Foreign(PathBuf),
+
     /// `init_from` is `resume` and there is nothing to resume.
     #[error("`init_from` is resume, but {} holds no checkpoint", excerpt_path(.0))]
     NothingToResume(PathBuf),
@@ -255,6 +260,7 @@ impl TrainError {
         match self {
             Self::Config(_)
             | Self::UsedOutDir { .. }
+            | Self::Foreign(_)
             | Self::NothingToResume(_)
             | Self::Mismatch { .. }
             | Self::OtherData { .. } => ErrorKind::Config,
@@ -282,6 +288,7 @@ impl TrainError {
             Self::UsedOutDir { .. } => "continue it with `--init-from resume`, start over with \
                                         `--overwrite`, or choose another `--out-dir`"
                 .to_string(),
+            Self::Foreign(_) => "choose another `--out-dir`, or move it somewhere else".to_string(),
             Self::NothingToResume(dir) => nothing_to_resume(dir),
             Self::Mismatch { cure, .. } | Self::OtherData { cure, .. } => cure.clone(),
             Self::Locked(_) => {

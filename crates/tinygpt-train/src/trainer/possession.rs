@@ -5,9 +5,24 @@
 
 use super::Trainer;
 use crate::checkpoint::{self, Lost};
+use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::metrics::Metrics;
 use crate::report::Report;
+
+/// Makes sure that all that a run would replace in `out_dir` is a run's, and puts right what an
+/// earlier process left unfinished.
+///
+/// # Errors
+/// [`TrainError::Foreign`] if something of others is there.
+pub(super) fn take_over(config: &TrainConfig) -> Result<(), TrainError> {
+    let out_dir = &config.out_dir;
+    if let Some(path) = checkpoint::foreign(out_dir, config.overwrite)? {
+        return Err(TrainError::Foreign(path));
+    }
+    checkpoint::finish(out_dir)?;
+    checkpoint::clean_leftovers(out_dir)
+}
 
 impl Trainer {
     /// Checks that `out_dir` still belongs to this run; asked before everything that is written.
