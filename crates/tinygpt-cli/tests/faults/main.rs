@@ -16,6 +16,8 @@
 
 mod chains;
 mod damage;
+mod odd_runs;
+mod overwriting;
 #[path = "../it/program.rs"]
 #[allow(dead_code, reason = "its tables are for the other tests")]
 mod program;
@@ -27,6 +29,8 @@ mod world;
 mod crash_states;
 #[cfg(unix)]
 mod disk;
+#[cfg(unix)]
+mod foreign_files;
 #[cfg(unix)]
 mod full_disks;
 #[cfg(unix)]
