@@ -3,7 +3,7 @@
 //! 0 done, 1 anything unexpected, 2 usage or config, 3 bad or corrupt data, 4 I/O, 5 network,
 //! 6 non-finite numbers, 7 locked, 128 + the signal's number when stopped by one.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
@@ -60,10 +60,11 @@ fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<En
             Ok(Ended::Done)
         }),
         Err(NoRun::Usage(error)) => Err(error.into()),
-        Err(NoRun::Clap(error)) => {
+        Err(NoRun::Clap(error)) if error.use_stderr() => {
             print_refusal::<O>(&error);
             return u8::try_from(error.exit_code()).unwrap_or(USAGE);
         }
+        Err(NoRun::Clap(help)) => print_help(&help),
     };
     match result {
         Ok(Ended::Done) => 0,
@@ -75,12 +76,22 @@ fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<En
     }
 }
 
-/// Prints help, the version, or why flags were refused, a wrong number in words of ours.
+/// Prints help or the version. That nobody reads on is no error; that it cannot be written is.
+fn print_help(help: &clap::Error) -> anyhow::Result<Ended> {
+    match help.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::from(error).context("cannot write to standard output"))
+        }
+        _ => Ok(Ended::Done),
+    }
+}
+
+/// Prints why flags were refused, a wrong number in words of ours.
 fn print_refusal<O: Options>(error: &clap::Error) {
     if let Some(error) = flag_of_another::<O>(error) {
         return report(&error.into(), O::BINARY);
     }
-    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         // Nothing is left to be done about a closed terminal.
         let _ = error.print();
         return;

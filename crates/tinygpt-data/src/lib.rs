@@ -47,7 +47,7 @@ pub use prepare::{
     DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, SourceFiles, dry_run,
     prepare,
 };
-pub use prepared::{HeldOut, Meta, Prepared, Settings, SplitMeta, ValSplit};
+pub use prepared::{HeldOut, Meta, Prepared, Settings, SplitMeta, ValSplit, is_preparation};
 pub use progress::{NoProgress, PrepareProgress, Stage};
 pub use quote::shell_word;
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};

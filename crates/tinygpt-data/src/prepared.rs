@@ -22,6 +22,13 @@ use crate::tokenizer::{self, Tokenizer};
 
 /// The file that describes a preparation.
 pub(crate) const META_FILE_NAME: &str = "meta.json";
+/// Without it there is nothing to train on.
+const FIRST_SHARD: &str = "train-00000.bin";
+
+/// Whether a directory is a prepared dataset, which `force` replaces as a whole.
+pub fn is_preparation(dir: &Path) -> bool {
+    [META_FILE_NAME, FIRST_SHARD].iter().all(|name| dir.join(name).is_file())
+}
 
 /// The file that names the encoding prepared last.
 pub(crate) const MARKER_FILE_NAME: &str = "prepared-last";

@@ -8,14 +8,19 @@
 //! A disk that is full costs no run: lines that cannot be written stay in memory until they can, and
 //! what a failed write has left of one is written over.
 
+mod gap;
+
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::write_whole;
+use self::gap::Gap;
+pub(crate) use self::gap::is_own;
+use crate::checkpoint::{is_at, write_whole};
 use crate::error::{TrainError, chain};
+use crate::excerpt::excerpt_path;
 use crate::report::{EvalRecord, Report, ResumeRecord, SkipRecord, StepRecord};
 
 /// Name of the file in `out_dir`.
@@ -71,7 +76,8 @@ const FULL_BYTES: usize = 8 << 10;
 #[derive(Debug)]
 pub struct Metrics {
     path: PathBuf,
-    file: File,
+    /// `None` while lines are only kept: see [`Metrics::held_back`].
+    file: Option<File>,
     /// Bytes of whole lines in the file.
     written: u64,
     /// Whole lines that are not in the file yet.
@@ -92,34 +98,65 @@ impl Metrics {
     }
 
     fn over(path: PathBuf, file: File, written: u64) -> Self {
-        Self { path, file, written, pending: Vec::new(), is_behind: false }
+        Self { path, file: Some(file), written, pending: Vec::new(), is_behind: false }
+    }
+
+    /// Keeps all lines in memory until [`Metrics::release`], for a run that replaces another one:
+    /// the other's file stays until the first checkpoint takes its place.
+    pub(crate) fn held_back(out_dir: &Path) -> Self {
+        let path = out_dir.join(FILE_NAME);
+        Self { path, file: None, written: 0, pending: Vec::new(), is_behind: false }
+    }
+
+    /// The lines that are not in the file yet.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
+    /// Opens the file, which holds all lines so far.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] if the file cannot be opened.
+    pub(crate) fn release(&mut self) -> Result<(), TrainError> {
+        let file = File::options().write(true).open(&self.path);
+        self.file = Some(file.map_err(TrainError::io("open for writing", &self.path))?);
+        self.written = self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
     }
 
     /// Opens the file of an earlier run to go on with it, cut back to what the checkpoint has seen.
     ///
-    /// A last line that a crash cut in two is dropped, and so is everything after it. A missing
-    /// file is started anew: the weights matter more than their history.
+    /// A last line that a crash cut in two is dropped, and so is any line that is not a record. A
+    /// missing file is started anew: the weights matter more than their history. The text says what
+    /// is missing, if anything is.
     ///
     /// # Errors
     /// [`TrainError::Io`] if the file cannot be read or replaced.
-    pub fn resume(out_dir: &Path, seen: Seen) -> Result<Self, TrainError> {
+    pub fn resume(out_dir: &Path, seen: Seen) -> Result<(Self, Option<String>), TrainError> {
         let path = out_dir.join(FILE_NAME);
         if !path.exists() {
-            return Self::create(out_dir);
+            return Ok((Self::create(out_dir)?, Gap::default().told(&path, seen)));
         }
-        let mut kept = String::new();
+        let (mut kept, mut gap) = (String::new(), Gap::default());
         let bytes = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
-        for line in String::from_utf8_lossy(&bytes).split_inclusive('\n') {
+        for (i, line) in String::from_utf8_lossy(&bytes).split_inclusive('\n').enumerate() {
+            // A last line without an end was cut by a crash.
+            let is_whole = line.ends_with('\n');
             match serde_json::from_str::<Line>(line) {
-                Ok(parsed) if !line.ends_with('\n') || !seen.holds(&parsed) => {}
-                Ok(_) => kept.push_str(line),
-                Err(_) => break,
+                Ok(parsed) if is_whole && seen.holds(&parsed) => {
+                    gap.note(&parsed);
+                    kept.push_str(line);
+                }
+                Err(_) if is_whole => gap.bad_lines.push(i + 1),
+                _ => {}
             }
         }
         write_whole(&path, kept.as_bytes())?;
         let file = File::options().write(true).open(&path);
         let file = file.map_err(TrainError::io("open for writing", &path))?;
-        Ok(Self::over(path, file, kept.len() as u64))
+        let told = gap.told(&path, seen);
+        Ok((Self::over(path, file, kept.len() as u64), told))
     }
 
     /// Adds an update.
@@ -156,7 +193,7 @@ impl Metrics {
 
     /// Whether so many lines are gathered that they are worth a write.
     pub(crate) fn is_full(&self) -> bool {
-        self.pending.len() >= FULL_BYTES
+        self.file.is_some() && self.pending.len() >= FULL_BYTES
     }
 
     /// Hands everything to the operating system, so that other programs see it.
@@ -165,10 +202,9 @@ impl Metrics {
     /// [`TrainError::Io`] if the file cannot be written: the lines are kept, and written by the next
     /// flush that can.
     pub fn flush(&mut self) -> Result<(), TrainError> {
-        if self.pending.is_empty() {
+        let Some(mut file) = self.file.as_ref().filter(|_| !self.pending.is_empty()) else {
             return Ok(());
-        }
-        let mut file = &self.file;
+        };
         let written = file
             .seek(SeekFrom::Start(self.written))
             .and_then(|_| file.write_all(&self.pending))
@@ -178,7 +214,7 @@ impl Metrics {
             self.pending.clear();
         } else {
             // Half a line; if it cannot be cut off, the next flush writes over it.
-            let _ = self.file.set_len(self.written);
+            let _ = file.set_len(self.written);
         }
         written
     }
@@ -221,7 +257,25 @@ impl Metrics {
     /// As [`Metrics::flush`].
     pub fn sync(&mut self) -> Result<(), TrainError> {
         self.flush()?;
-        self.file.sync_data().map_err(TrainError::io("sync", &self.path))
+        let synced = self.file.as_ref().map_or(Ok(()), File::sync_data);
+        synced.map_err(TrainError::io("sync", &self.path))
+    }
+
+    /// Whether the file at its path is still the open one and has all lines that were written.
+    pub(crate) fn lost(&self) -> Option<String> {
+        let path = excerpt_path(&self.path);
+        let file = self.file.as_ref()?;
+        if !is_at(file, &self.path) {
+            let happened = if self.path.exists() { "replaced" } else { "removed or moved" };
+            return Some(format!("{path} was {happened}"));
+        }
+        let length = file.metadata().ok()?.len();
+        (length < self.written).then(|| format!("{path} was cut to {length} bytes"))
+    }
+
+    /// Drops the lines that are not in the file yet, of a run that must not write any more.
+    pub(crate) fn discard_pending(&mut self) {
+        self.pending.clear();
     }
 
     fn write(&mut self, line: &Line) -> Result<(), TrainError> {
@@ -240,13 +294,14 @@ impl Drop for Metrics {
     }
 }
 
-/// Reads the lines of a metrics file, as far as they are whole.
+/// Reads the lines of a metrics file that are records.
 ///
 /// # Errors
 /// [`TrainError::Io`] if the file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<Line>, TrainError> {
-    let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path))?;
-    Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
+    let bytes = std::fs::read(path).map_err(TrainError::io("read", path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
 #[cfg(test)]
@@ -330,13 +385,13 @@ mod tests {
         metrics.step(&step(0)).unwrap();
         metrics.flush().unwrap();
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let file = std::mem::replace(&mut metrics.file, full);
+        let file = metrics.file.replace(full);
         metrics.step(&step(1)).unwrap();
         let error = metrics.flush().unwrap_err();
         assert!(chain(&error).contains("metrics.jsonl: No space left"), "{}", chain(&error));
         // Half a line that could not be cut off.
         metrics.file = file;
-        metrics.file.write_all(b"{\"event\":\"st").unwrap();
+        metrics.file.as_mut().unwrap().write_all(b"{\"event\":\"st").unwrap();
         metrics.step(&step(2)).unwrap();
         metrics.flush().unwrap();
         assert_eq!(iters(dir.path()), (vec![0, 1, 2], vec![]));
@@ -350,7 +405,8 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, &text[..text.len() - 9]).unwrap();
         let seen = Seen { n_iters: 100, last_eval_iter: Some(100) };
-        let mut metrics = Metrics::resume(dir.path(), seen).unwrap();
+        let (mut metrics, gap) = Metrics::resume(dir.path(), seen).unwrap();
+        assert!(gap.unwrap().contains("9 to 99"));
         metrics.step(&step(9)).unwrap();
         drop(metrics);
         assert_eq!(iters(dir.path()), ((0..10).collect(), vec![0, 4, 8]));

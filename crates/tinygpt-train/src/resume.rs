@@ -12,7 +12,7 @@ use tinygpt_data::{Meta, Prepared};
 use tinygpt_model::{ModelConfig, hf};
 
 use crate::adamw::AdamW;
-use crate::checkpoint::{self, BEST, Best, Found, LAST, OPTIMIZER_FILE, State};
+use crate::checkpoint::{self, BEST, Best, Found, LAST, OPTIMIZER_FILE, STATE_FILE, State};
 use crate::config::TrainConfig;
 use crate::error::{Rejected, TrainError};
 use crate::schedule::{Schedule, learning_rate};
@@ -160,18 +160,28 @@ fn check_same_data(
 }
 
 fn passed_over(rejected: &Rejected, state: &State) -> String {
-    let lost = step_of(&rejected.dir).map_or(0, |step| step.saturating_sub(state.step));
+    let (dir, reason, from) = (rejected.dir.display(), &rejected.reason, state.step);
+    let named = step_of(&rejected.dir).unwrap_or_default();
+    let holds = State::read(&rejected.dir.join(STATE_FILE)).map(|theirs| theirs.step);
+    if holds.is_ok_and(|holds| holds != named) {
+        return format!(
+            "CHECKPOINT SKIPPED: {dir} cannot be used ({reason}). Continuing from step {from}; \
+             remove that directory or give it its own name again"
+        );
+    }
+    // A name can say anything; more steps than the run has cannot be lost.
+    let lost = match named.saturating_sub(from) {
+        lost if named <= state.config.max_iters => format!("{lost} steps"),
+        _ => "the steps after it".to_string(),
+    };
     format!(
-        "CHECKPOINT DAMAGED: {} cannot be used ({}). Going on from step {} instead: {lost} steps \
-         are lost and will be trained again",
-        rejected.dir.display(),
-        rejected.reason,
-        state.step
+        "CHECKPOINT DAMAGED: {dir} cannot be used ({reason}). Going on from step {from} instead: \
+         {lost} are lost and will be trained again"
     )
 }
 
 fn step_of(dir: &Path) -> Option<u64> {
-    dir.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
+    checkpoint::step_of(dir.file_name()?.to_str()?)
 }
 
 fn changed_machine(threads: usize, device: &Device, state: &State) -> Option<String> {

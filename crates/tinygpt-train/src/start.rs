@@ -81,10 +81,28 @@ pub(crate) fn start(
             Err(used(config, init_from))
         }
         init_from => match Named::of(init_from) {
+            Some(model)
+                if is_used && !config.eval_only && is_of_run(&config.out_dir, model.dir) =>
+            {
+                Err(in_place(&model))
+            }
             Some(model) => fine_tune(config, &model, prepared, device),
             None => scratch(config, prepared, device),
         },
     }
+}
+
+/// Whether a model is a checkpoint of the run in `out_dir`.
+fn is_of_run(out_dir: &Path, model: &Path) -> bool {
+    let checkpoints = out_dir.join(checkpoint::DIR_NAME).canonicalize();
+    let model = model.canonicalize();
+    matches!((checkpoints, model), (Ok(checkpoints), Ok(model)) if model.starts_with(&checkpoints))
+}
+
+fn in_place(model: &Named<'_>) -> TrainError {
+    let expected = "a model outside of `out_dir`, since `overwrite` removes the run there with its \
+                    checkpoints: choose another `out_dir` for the new run";
+    TrainError::Config(vec![Fault::new("init_from", model.name.display(), expected)])
 }
 
 fn used(config: &TrainConfig, init_from: &InitFrom) -> TrainError {

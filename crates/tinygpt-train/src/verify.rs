@@ -10,13 +10,16 @@ use candle_core::Device;
 use safetensors::SafeTensors;
 use tinygpt_data::Prepared;
 
-use crate::checkpoint::{self, Best, OPTIMIZER_FILE, STATE_FILE, Skipped, State};
+use crate::checkpoint::{self, Best, OPTIMIZER_FILE, OutDirLock, STATE_FILE, Skipped, State};
 use crate::config::{InitFrom, TrainConfig};
 use crate::error::TrainError;
 use crate::metrics::{self, Line};
 use crate::report::{Report, SkipRecord, StepRecord};
 use crate::stop::StopFlag;
 use crate::trainer::Trainer;
+
+/// How the names of temporary directories begin.
+const PREFIX: &str = "tinygpt-verify-";
 
 /// What the second run is stopped with.
 const SIGINT: usize = 2;
@@ -48,8 +51,10 @@ pub fn verify_resume(
     set_up: &dyn Fn(&mut Trainer) -> Result<(), TrainError>,
     stop: &StopFlag,
 ) -> Result<Option<Vec<Compared>>, TrainError> {
-    let root = tempfile::Builder::new().prefix("tinygpt-verify-").tempdir();
+    remove_leftovers(&std::env::temp_dir());
+    let root = tempfile::Builder::new().prefix(PREFIX).tempdir();
     let root = root.map_err(TrainError::io("create a directory in", &std::env::temp_dir()))?;
+    let _lock = OutDirLock::take(root.path())?.keep();
     let (whole, halves) = (root.path().join("whole"), root.path().join("halves"));
     let mut prepared = prepared;
     for (out_dir, is_resumed, stop_after) in
@@ -66,6 +71,18 @@ pub fn verify_resume(
         prepared = trainer.into_prepared();
     }
     compare(&whole, &halves, 2 * n).map(Some)
+}
+
+/// Removes the directories of earlier proofs that were killed: those that nobody holds a lock in.
+fn remove_leftovers(temp_dir: &Path) {
+    let entries = std::fs::read_dir(temp_dir).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if is_ours && checkpoint::is_abandoned(&entry.path()) {
+            // Another user's cannot be removed, and need not be.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// `config` as far as it decides the numbers of 2 `n` updates.

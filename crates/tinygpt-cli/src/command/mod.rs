@@ -2,6 +2,7 @@
 
 mod export;
 mod find;
+mod inside;
 mod interactive;
 mod model_card;
 mod next_step;

@@ -9,6 +9,7 @@ use tinygpt_data::{
 };
 use tinygpt_train::StopFlag;
 
+use super::inside::check_outside;
 use super::next_step;
 use super::prepare_report::{dry_run_text, report_text};
 use super::source_report::{files_text, tally_text};
@@ -29,6 +30,7 @@ use crate::usage::UsageError;
 pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
     let mut request = layered.resolve()?;
     check_derived_name(layered, &request)?;
+    check_places(&request)?;
     pool::start(pool::default_threads())?;
     let stop = StopFlag::new();
     // What is half-written is cleared away at the first signal; the second ends at once.
@@ -50,6 +52,17 @@ pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
         next_step::lines(&request, &meta).iter().for_each(|line| say(line));
     }
     Ok(Ended::Done)
+}
+
+/// Refuses a dataset or a text inside a directory that is replaced as a whole.
+fn check_places(request: &PrepareRequest) -> Result<()> {
+    check_outside("--data-dir", &request.data_dir.join(&request.dataset_name))?;
+    for source in request.source.iter().flat_map(Sources::iter) {
+        if let Source::Path(path) = source {
+            check_outside("--source", path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Adds what could not be prepared, unless the error names it itself.

@@ -14,6 +14,7 @@ use tinygpt_train::{
 };
 
 use self::conclude::conclude;
+use super::inside::check_outside;
 use super::prepare::closing_summary;
 use super::pretrained;
 use super::verify_resume::verify_resume;
@@ -37,6 +38,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// that stop being finite.
 pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let (mut config, device) = layered.resolve()?;
+    if !config.eval_only && config.verify_resume.is_none() {
+        check_outside("--out-dir", &config.out_dir)?;
+    }
     let device = device.open(TrainOptions::BINARY)?;
     pool::start(config.resolved_threads())?;
     let stop = StopFlag::new();
@@ -130,6 +134,7 @@ fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
         SourceSpec::Hub(_) => return Err(not_prepared(config, "", "has to be downloaded").into()),
         _ => return Err(not_prepared(config, " --source PATH", "has to be given").into()),
     }
+    check_outside("--data-dir", &config.data_dir.join(name))?;
     say(&format!("{name} is not prepared yet: preparing it now"));
     let unsaid = PrepareRequest::default();
     let request = PrepareRequest {

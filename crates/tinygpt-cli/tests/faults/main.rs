@@ -16,6 +16,8 @@
 
 mod chains;
 mod damage;
+mod odd_runs;
+mod overwriting;
 #[path = "../it/program.rs"]
 #[allow(dead_code, reason = "its tables are for the other tests")]
 mod program;
@@ -28,7 +30,11 @@ mod crash_states;
 #[cfg(unix)]
 mod disk;
 #[cfg(unix)]
+mod foreign_files;
+#[cfg(unix)]
 mod full_disks;
+#[cfg(unix)]
+mod lost_directories;
 #[cfg(unix)]
 mod places;
 #[cfg(unix)]

@@ -5,19 +5,25 @@
 //!
 //! A start that is refused leaves nothing behind: the directories and the file that were made for
 //! the lock go again, unless [`OutDirLock::keep`] was called.
+//!
+//! Removing or moving the file takes the lock's protection away, not the lock: another process can
+//! lock a new file of that name. So a run asks [`OutDirLock::lost`] before it writes.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::durable::create_dir;
 use crate::error::TrainError;
+use crate::excerpt::excerpt_path;
 
 const FILE_NAME: &str = ".lock";
 
 /// Proof that no other process trains in the directory; released when dropped.
 #[derive(Debug)]
 pub(crate) struct OutDirLock {
-    _file: File,
+    path: PathBuf,
+    /// `None` only while it is dropped.
+    file: Option<File>,
     /// What was made for it, outermost directory first; empty once it is kept.
     made: Vec<PathBuf>,
 }
@@ -35,7 +41,7 @@ impl OutDirLock {
             create_dir(out_dir)?;
             let file = open(&path)?;
             match file.try_lock() {
-                Ok(()) if is_at(&file, &path) => return Ok(Self { _file: file, made }),
+                Ok(()) if is_at(&file, &path) => return Ok(Self { path, file: Some(file), made }),
                 // A start that was refused has just removed the file: this lock locks nobody out.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -53,10 +59,45 @@ impl OutDirLock {
         self.made.clear();
         self
     }
+
+    /// What happened to the lock file, if it is no longer the one that is held: then another run may
+    /// be using the directory.
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        let file = self.file.as_ref()?;
+        if is_at(file, &self.path) {
+            return None;
+        }
+        let out_dir = self.path.parent().unwrap_or(&self.path);
+        let moved_to = path_of(file).filter(|path| is_at(file, path));
+        let what = match moved_to.is_some() {
+            true => format!("{} was moved", excerpt_path(out_dir)),
+            false if !out_dir.exists() => format!("{} was removed", excerpt_path(out_dir)),
+            false if self.path.exists() => format!("{} was replaced", excerpt_path(&self.path)),
+            false => format!("{} was removed", excerpt_path(&self.path)),
+        };
+        let moved_to = moved_to.and_then(|path| Some(path.parent()?.to_path_buf()));
+        Some(Lost { what, moved_to })
+    }
+}
+
+/// How a run lost its directory.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    /// What was removed, moved or replaced, as a sentence.
+    pub(crate) what: String,
+    /// Where the directory is now, if it was moved and the system knows.
+    pub(crate) moved_to: Option<PathBuf>,
 }
 
 impl Drop for OutDirLock {
     fn drop(&mut self) {
+        if self.lost().is_some() {
+            return;
+        }
+        // Windows removes no file that this process has locked.
+        if cfg!(windows) {
+            self.file = None;
+        }
         // Under the lock, so that nobody else has made anything of the same name.
         for path in self.made.drain(..).rev() {
             // A directory that somebody has put a file into stays.
@@ -71,9 +112,30 @@ pub fn is_locked(out_dir: &Path) -> bool {
     file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
+/// Whether a process that has ended left its lock file in `dir`.
+pub(crate) fn is_abandoned(dir: &Path) -> bool {
+    let file = File::options().write(true).open(dir.join(FILE_NAME));
+    file.is_ok_and(|file| file.try_lock().is_ok())
+}
+
 fn open(path: &Path) -> Result<File, TrainError> {
-    let file = File::options().create(true).truncate(false).write(true).open(path);
-    file.map_err(TrainError::io("create", path))
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    forbid_removal(&mut options);
+    options.open(path).map_err(TrainError::io("create", path))
+}
+
+/// Elsewhere an open file can always be removed.
+#[cfg(not(windows))]
+fn forbid_removal(_options: &mut std::fs::OpenOptions) {}
+
+/// Without `FILE_SHARE_DELETE` nobody can remove or rename the file or move its directory.
+#[cfg(windows)]
+fn forbid_removal(options: &mut std::fs::OpenOptions) {
+    use std::os::windows::fs::OpenOptionsExt as _;
+    const FILE_SHARE_READ: u32 = 1;
+    const FILE_SHARE_WRITE: u32 = 2;
+    options.share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE);
 }
 
 /// `path` and the directories above it that do not exist yet, outermost first.
@@ -87,7 +149,7 @@ fn missing(path: &Path) -> Vec<PathBuf> {
 
 /// Whether the open `file` is still the one of this name.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
     match (file.metadata(), std::fs::metadata(path)) {
@@ -96,10 +158,24 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Windows removes no file that is open.
+/// Elsewhere files have no number that can be compared; that there is one of this name is enough
+/// where open files cannot be removed.
 #[cfg(not(unix))]
-fn is_at(_file: &File, _path: &Path) -> bool {
-    true
+pub(crate) fn is_at(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// The path that an open file has now, if the system knows.
+#[cfg(target_os = "linux")]
+fn path_of(file: &File) -> Option<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+}
+
+/// Other systems are not asked.
+#[cfg(not(target_os = "linux"))]
+fn path_of(_file: &File) -> Option<PathBuf> {
+    None
 }
 
 #[cfg(test)]
@@ -132,5 +208,32 @@ mod tests {
         std::fs::write(dir.path().join("a/new/notes.txt"), "mine").unwrap();
         drop(lock);
         assert!(!out_dir.exists() && dir.path().join("a/new/notes.txt").exists());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_lock_file_that_is_removed_replaced_or_moved_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let out_dir = dir.path().join("out");
+        let (path, moved) = (out_dir.join(FILE_NAME), dir.path().join("moved"));
+        let lost = |change: &dyn Fn()| {
+            let lock = OutDirLock::take(&out_dir).unwrap().keep();
+            assert!(lock.lost().is_none());
+            change();
+            lock.lost().unwrap()
+        };
+        assert!(lost(&|| std::fs::remove_file(&path).unwrap()).what.ends_with(".lock was removed"));
+        let replace = || {
+            std::fs::write(dir.path().join("other"), "").unwrap();
+            std::fs::rename(dir.path().join("other"), &path).unwrap();
+        };
+        assert!(lost(&replace).what.ends_with(".lock was replaced"));
+        assert!(
+            lost(&|| std::fs::remove_dir_all(&out_dir).unwrap()).what.ends_with("out was removed")
+        );
+        let moved_to = lost(&|| std::fs::rename(&out_dir, &moved).unwrap()).moved_to;
+        if cfg!(target_os = "linux") {
+            assert_eq!(moved_to.unwrap().canonicalize().unwrap(), moved.canonicalize().unwrap());
+        }
     }
 }

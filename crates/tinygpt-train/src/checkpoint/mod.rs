@@ -20,11 +20,13 @@
 //! What is saved, and when, is the [`Trainer`](crate::Trainer)'s business.
 
 pub mod durable;
+mod foreign;
 mod lock;
 mod manifest;
 mod moments;
 mod pointer;
 mod read;
+mod replace;
 mod space;
 mod state;
 mod write;
@@ -34,15 +36,18 @@ use std::path::{Path, PathBuf};
 use crate::error::TrainError;
 
 pub(crate) use durable::write_whole;
-pub(crate) use lock::OutDirLock;
+pub(crate) use foreign::foreign;
+pub use foreign::is_checkpoint;
 pub use lock::is_locked;
+pub(crate) use lock::{Lost, OutDirLock, is_abandoned, is_at};
 pub(crate) use moments::{read_moments, write_moments};
 pub(crate) use pointer::point;
 pub(crate) use read::{Found, newest_described, newest_good, open, why};
 pub use read::{Which, locate, state_of};
+pub(crate) use replace::{announcement, finish, save_over};
 pub(crate) use state::OLDEST_VERSION;
 pub use state::{Best, FORMAT_VERSION, Skipped, State};
-pub(crate) use write::{Keep, clean_leftovers, prune, remove_all, save};
+pub(crate) use write::{Keep, clean_leftovers, prune, save};
 
 /// Directory of the checkpoints in `out_dir`.
 pub const DIR_NAME: &str = "checkpoints";
@@ -73,8 +78,16 @@ fn dir_name(step: u64) -> String {
     format!("step-{step:08}")
 }
 
-fn step_of(name: &str) -> Option<u64> {
-    name.strip_prefix("step-")?.parse().ok()
+/// The step in a name that [`dir_name`] makes; `step-7` is none of ours.
+pub(crate) fn step_of(name: &str) -> Option<u64> {
+    let step = name.strip_prefix("step-")?.parse().ok()?;
+    (dir_name(step) == name).then_some(step)
+}
+
+/// Whether a name is that of a checkpoint that is being written, replaced or removed.
+fn is_temporary(name: &str) -> bool {
+    let prefixes = [TEMPORARY, REPLACED, DELETED];
+    prefixes.iter().any(|prefix| name.strip_prefix(prefix).and_then(step_of).is_some())
 }
 
 /// All checkpoints of a run by name, newest first, good or not. Empty where there are none.

@@ -7,7 +7,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{BEST, CONFIG_FILE, LAST, STATE_FILE, State, list, manifest, pointer};
+use super::foreign::is_checkpoint;
+use super::{BEST, CONFIG_FILE, LAST, STATE_FILE, State, list, manifest, pointer, step_of};
 use crate::error::{Rejected, TrainError};
 
 /// Which checkpoint to open.
@@ -86,7 +87,14 @@ fn resolve(out_dir: &Path, which: &Which) -> Result<PathBuf, TrainError> {
 }
 
 fn named(out_dir: &Path, name: &str) -> Result<PathBuf, TrainError> {
-    let newest = || Ok::<_, TrainError>(list(out_dir)?.into_iter().next());
+    let newest = || {
+        let mut all = list(out_dir)?;
+        let is_renamed = |(step, dir): &(u64, PathBuf)| {
+            State::read(&dir.join(STATE_FILE)).is_ok_and(|state| state.step != *step)
+        };
+        all.retain(|checkpoint| !is_renamed(checkpoint));
+        Ok::<_, TrainError>(all.into_iter().next())
+    };
     let found = match pointer::target(out_dir, name).or_else(|| pointer::target(out_dir, LAST)) {
         Some(target) => Some(target),
         None => newest()?,
@@ -106,7 +114,23 @@ pub fn state_of(dir: &Path) -> Result<Option<State>, TrainError> {
 /// Verifies a checkpoint and reads its state.
 pub(crate) fn open(dir: &Path) -> Result<State, TrainError> {
     manifest::verify(dir)?;
-    State::read(&dir.join(STATE_FILE))
+    read_state(dir)
+}
+
+/// Reads the state of a checkpoint, which must be that of the step in the directory's name.
+fn read_state(dir: &Path) -> Result<State, TrainError> {
+    let path = dir.join(STATE_FILE);
+    let state = State::read(&path)?;
+    match dir.file_name().and_then(|name| step_of(name.to_str()?)) {
+        Some(step) if step != state.step => {
+            let reason = format!(
+                "is of step {}, the directory's name says {step}: it was copied or renamed",
+                state.step
+            );
+            Err(TrainError::corrupt(&path, reason))
+        }
+        _ => Ok(state),
+    }
 }
 
 /// The newest good checkpoint of a run and those that had to be passed over.
@@ -134,7 +158,7 @@ pub(crate) fn newest_good(out_dir: &Path) -> Result<Option<Found>, TrainError> {
 pub(crate) fn newest_described(out_dir: &Path) -> Result<Option<Found>, TrainError> {
     newest(out_dir, |dir| {
         manifest::verify_some(dir, &[STATE_FILE, CONFIG_FILE])?;
-        State::read(&dir.join(STATE_FILE))
+        read_state(dir)
     })
 }
 
@@ -151,7 +175,8 @@ fn newest(
             Err(error) => rejected.push(Rejected { reason: why(&error), dir }),
         }
     }
-    if rejected.is_empty() {
+    // Directories of others that only have such a name are not checkpoints that went bad.
+    if !rejected.iter().any(|rejected| is_checkpoint(&rejected.dir)) {
         return Ok(None);
     }
     Err(TrainError::NoGoodCheckpoint { out_dir: out_dir.to_path_buf(), rejected })

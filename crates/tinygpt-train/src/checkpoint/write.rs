@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::durable::{create_dir, sync_dir};
-use super::{BEST, DELETED, DIR_NAME, LAST, REPLACED, TEMPORARY};
-use super::{dir_name, entry_names, list, manifest, space};
+use super::durable::sync_dir;
+use super::foreign::is_checkpoint;
+use super::{DELETED, DIR_NAME, REPLACED, TEMPORARY};
+use super::{dir_name, entry_names, is_temporary, list, manifest, space};
 use crate::error::TrainError;
 
 /// Saves the checkpoint of `step`: `write_files` fills a directory with about `n_bytes`, which then
@@ -21,19 +22,40 @@ pub(crate) fn save(
     write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
     let parent = out_dir.join(DIR_NAME);
-    create_dir(&parent)?;
+    create_in(out_dir, &parent)?;
     // What an earlier save left that failed even to clean up takes room; if it still cannot go,
     // only that of this very step is in the way.
     let _ = clean_leftovers(out_dir);
+    save_in(&parent, step, n_bytes, write_files)
+}
+
+/// As [`save`], in the directory `parent` of checkpoints.
+pub(super) fn save_in(
+    parent: &Path,
+    step: u64,
+    n_bytes: u64,
+    write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
+) -> Result<PathBuf, TrainError> {
     let temporary = parent.join(format!("{TEMPORARY}{}", dir_name(step)));
     remove_dir(&temporary)?;
-    space::check(&parent, n_bytes)?;
-    let saved = fill(&temporary, write_files).and_then(|()| publish(&parent, &temporary, step));
+    space::check(parent, n_bytes)?;
+    let saved = fill(&temporary, write_files).and_then(|()| publish(parent, &temporary, step));
     if saved.is_err() {
         // The save has failed already; that its leftovers stay as well is not worth a second error.
         let _ = std::fs::remove_dir_all(&temporary);
     }
     saved
+}
+
+/// Creates a directory in `out_dir`, but not `out_dir` itself: one that somebody removes while its
+/// run trains must not come back without its lock.
+pub(super) fn create_in(out_dir: &Path, dir: &Path) -> Result<(), TrainError> {
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made
+            .map_err(TrainError::io("create the directory", dir))
+            .and_then(|()| sync_dir(out_dir)),
+    }
 }
 
 fn fill(
@@ -94,7 +116,7 @@ pub(crate) fn prune(out_dir: &Path, keep: &Keep) -> Result<(), TrainError> {
             n_older += 1;
             is_needed |= n_older < keep.n_newest;
         }
-        if !is_needed {
+        if !is_needed && is_checkpoint(&dir) {
             discard(&out_dir.join(DIR_NAME), &dir)?;
         }
     }
@@ -105,7 +127,7 @@ pub(crate) fn prune(out_dir: &Path, keep: &Keep) -> Result<(), TrainError> {
 /// checkpoint its name back that was to be replaced and was not.
 pub(crate) fn clean_leftovers(out_dir: &Path) -> Result<(), TrainError> {
     let parent = out_dir.join(DIR_NAME);
-    for name in entry_names(&parent)? {
+    for name in entry_names(&parent)?.into_iter().filter(|name| is_temporary(name)) {
         if let Some(of_step) = name.strip_prefix(REPLACED) {
             let (replaced, dir) = (parent.join(&name), parent.join(of_step));
             if dir.exists() {
@@ -113,26 +135,9 @@ pub(crate) fn clean_leftovers(out_dir: &Path) -> Result<(), TrainError> {
             } else {
                 std::fs::rename(&replaced, &dir).map_err(TrainError::io("rename", &replaced))?;
             }
-        } else if name.starts_with(TEMPORARY) || name.starts_with(DELETED) {
+        } else {
             remove_dir(&parent.join(name))?;
         }
-    }
-    Ok(())
-}
-
-/// Removes every checkpoint and both links, for a run that starts over. Nothing else is touched.
-pub(crate) fn remove_all(out_dir: &Path) -> Result<(), TrainError> {
-    for name in [BEST, LAST] {
-        let path = out_dir.join(name);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(TrainError::io("remove", &path)(error));
-            }
-            _ => {}
-        }
-    }
-    for (_, dir) in list(out_dir)? {
-        discard(&out_dir.join(DIR_NAME), &dir)?;
     }
     Ok(())
 }
@@ -146,7 +151,7 @@ fn discard(parent: &Path, dir: &Path) -> Result<(), TrainError> {
     remove_dir(&deleted)
 }
 
-fn remove_dir(dir: &Path) -> Result<(), TrainError> {
+pub(super) fn remove_dir(dir: &Path) -> Result<(), TrainError> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(TrainError::io("remove", dir)),
@@ -259,8 +264,6 @@ mod tests {
             }
             prune(dir.path(), &keep).unwrap();
             assert_eq!(steps(dir.path()), left, "{keep:?}");
-            remove_all(dir.path()).unwrap();
-            assert_eq!(steps(dir.path()), [] as [u64; 0]);
         }
     }
 }

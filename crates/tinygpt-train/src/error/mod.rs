@@ -14,8 +14,8 @@ use tinygpt_data::{DataError, FileError};
 use tinygpt_model::ModelError;
 
 use self::text::{
-    after_non_finite, circumstances, list_faults, list_rejected, nothing_to_resume, on_dataset,
-    unsaved,
+    after_non_finite, circumstances, last_whole, list_faults, list_rejected, nothing_to_resume,
+    on_dataset, out_dir_lost, unsaved,
 };
 use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
 use crate::excerpt::{excerpt, excerpt_path, excerpt_quoted};
@@ -99,6 +99,11 @@ pub enum TrainError {
         dataset: String,
     },
 
+    /// A file or directory that a run would replace, and that no run there has written.
+    #[error("{} does not belong to a training run there, and training would replace it",
+        excerpt_path(.0))]
+    Foreign(PathBuf),
+
     /// `init_from` is `resume` and there is nothing to resume.
     #[error("`init_from` is resume, but {} holds no checkpoint", excerpt_path(.0))]
     NothingToResume(PathBuf),
@@ -132,6 +137,20 @@ pub enum TrainError {
     /// Another process holds the lock of `out_dir`.
     #[error("{} is in use by another training process", excerpt_path(.0))]
     Locked(PathBuf),
+
+    /// The directory of a run was removed, moved or taken over while it was training.
+    #[error("{what} while this run was training: it stops at step {step} and writes nothing more{}",
+        last_whole(.last_good.as_deref()))]
+    OutDirLost {
+        /// What was removed, moved or replaced.
+        what: String,
+        /// Where the run is now, if that is known.
+        out_dir: Option<PathBuf>,
+        /// Updates made.
+        step: u64,
+        /// The newest whole checkpoint where the run is now.
+        last_good: Option<Box<Path>>,
+    },
 
     /// The operating system refused.
     #[error("could not {act} {}", excerpt_path(.path))]
@@ -241,10 +260,11 @@ impl TrainError {
         match self {
             Self::Config(_)
             | Self::UsedOutDir { .. }
+            | Self::Foreign(_)
             | Self::NothingToResume(_)
             | Self::Mismatch { .. }
             | Self::OtherData { .. } => ErrorKind::Config,
-            Self::Locked(_) => ErrorKind::Locked,
+            Self::Locked(_) | Self::OutDirLost { .. } => ErrorKind::Locked,
             Self::Io { .. } | Self::Unsaved { .. } => ErrorKind::Io,
             Self::Corrupt { .. } | Self::NewerFormat { .. } | Self::NoGoodCheckpoint { .. } => {
                 ErrorKind::Corrupt
@@ -268,10 +288,14 @@ impl TrainError {
             Self::UsedOutDir { .. } => "continue it with `--init-from resume`, start over with \
                                         `--overwrite`, or choose another `--out-dir`"
                 .to_string(),
+            Self::Foreign(_) => "choose another `--out-dir`, or move it somewhere else".to_string(),
             Self::NothingToResume(dir) => nothing_to_resume(dir),
             Self::Mismatch { cure, .. } | Self::OtherData { cure, .. } => cure.clone(),
             Self::Locked(_) => {
                 "wait for it to end, stop it, or choose another `--out-dir`".to_string()
+            }
+            Self::OutDirLost { out_dir, last_good, .. } => {
+                out_dir_lost(out_dir.as_deref().filter(|_| last_good.is_some()))
             }
             Self::Corrupt { .. } => {
                 "use another checkpoint or restore this one from a copy".to_string()

@@ -47,6 +47,28 @@ pub(super) fn unsaved(step: u64, n_failed: u32, last_good: Option<&Path>) -> Str
     format!("step {step} could not be saved{times}; {rest}")
 }
 
+/// Where the last whole checkpoint of a run is that lost its directory.
+pub(super) fn last_whole(last_good: Option<&Path>) -> String {
+    match last_good {
+        Some(dir) => format!("; the last whole checkpoint is {}", excerpt_path(dir)),
+        None => "; no checkpoint is left".to_string(),
+    }
+}
+
+/// How to continue a run that lost its directory and is in `out_dir` now.
+pub(super) fn out_dir_lost(out_dir: Option<&Path>) -> String {
+    match out_dir {
+        Some(dir) => format!(
+            "if no other run uses it, continue with `--init-from resume --out-dir {}`; do not \
+             remove or move files of a run while it trains",
+            excerpt_path(dir)
+        ),
+        None => "start again with another `--out-dir`; do not remove or move files of a run while \
+                 it trains"
+            .to_string(),
+    }
+}
+
 pub(super) fn list_faults(faults: &[Fault]) -> String {
     match faults {
         [only] => format!("a fault: {only}"),

@@ -34,7 +34,7 @@ impl Trainer {
         self.progress.last_eval_iter = Some(record.iter);
         self.has_unsaved_eval = true;
         metrics.eval(&record)?;
-        metrics.flush_or_say(report);
+        self.flush(metrics, report)?;
         if record.iter == 0 {
             // Nothing is learnt yet: not worth a checkpoint, and `best` names checkpoints only.
             return Ok(());

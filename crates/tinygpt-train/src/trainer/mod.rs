@@ -7,6 +7,7 @@
 
 mod clock;
 mod evaluation;
+mod possession;
 mod save;
 mod update;
 
@@ -19,6 +20,7 @@ use tinygpt_model::hf::SpecialTokens;
 use tinygpt_model::{Gpt, Grads};
 
 use self::clock::Clock;
+use self::possession::take_over;
 use self::update::Update;
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
@@ -59,6 +61,8 @@ pub struct Trainer {
     optimizer: AdamW,
     grads: Grads,
     progress: Progress,
+    /// Whether `out_dir` still holds the run that this one replaces.
+    replaces: bool,
     last_grad_norm: f64,
     /// Whether an evaluation was made that no checkpoint knows of.
     has_unsaved_eval: bool,
@@ -74,7 +78,7 @@ pub struct Trainer {
     notices: Vec<String>,
     /// See [`RunSummary`]; an update that was faster raises it.
     peak_flops: Option<f64>,
-    _lock: Option<OutDirLock>,
+    lock: Option<OutDirLock>,
 }
 
 impl Trainer {
@@ -97,9 +101,9 @@ impl Trainer {
         let clock = Clock::start(&config);
         let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
         if lock.is_some() {
-            checkpoint::clean_leftovers(&config.out_dir)?;
+            take_over(&config)?;
         }
-        let Start { mut gpt, optimizer, progress, from, origin, changed, notices } =
+        let Start { mut gpt, optimizer, progress, from, origin, changed, mut notices } =
             start(&config, &prepared, device)?;
         let windows = Windows::new(prepared.train.len(), gpt.config().block_size, config.seed)?;
         gpt.set_threads(config.resolved_threads());
@@ -107,8 +111,11 @@ impl Trainer {
         let special = special_tokens(&prepared)?;
         let threads = config.resolved_threads();
         let peak_flops = device.is_cpu().then(|| peak::gemm_flops_per_second(threads));
-        if lock.is_some() && progress.last_saved.is_none() {
-            checkpoint::remove_all(&config.out_dir)?;
+        let replaces = lock.is_some()
+            && progress.last_saved.is_none()
+            && !checkpoint::list(&config.out_dir)?.is_empty();
+        if replaces {
+            notices.push(checkpoint::announcement(&config.out_dir)?);
         }
         Ok(Self {
             config,
@@ -119,6 +126,7 @@ impl Trainer {
             optimizer,
             grads,
             progress,
+            replaces,
             last_grad_norm: f64::NAN,
             has_unsaved_eval: false,
             n_failed_saves: 0,
@@ -129,7 +137,7 @@ impl Trainer {
             changed,
             notices,
             peak_flops,
-            _lock: lock.map(OutDirLock::keep),
+            lock: lock.map(OutDirLock::keep),
         })
     }
 
@@ -185,7 +193,7 @@ impl Trainer {
         if self.progress.step > self.config.max_iters || self.is_finished() {
             return Ok(Outcome::AlreadyFinished);
         }
-        let mut metrics = self.open_metrics()?;
+        let mut metrics = self.open_metrics(report)?;
         let schedule = self.config.schedule();
         let mut profiled = Profiled::default();
         let outcome = loop {
@@ -224,10 +232,10 @@ impl Trainer {
                 }
             }
             if metrics.is_full() {
-                metrics.flush_or_say(report);
+                self.flush(&mut metrics, report)?;
             }
         };
-        metrics.flush_or_say(report);
+        self.flush(&mut metrics, report)?;
         if self.progress.last_saved != Some(self.progress.step) || self.has_unsaved_eval {
             self.save_at_end(&mut metrics, report)?;
         }
@@ -294,12 +302,20 @@ impl Trainer {
         }
     }
 
-    fn open_metrics(&mut self) -> Result<Metrics, TrainError> {
+    fn open_metrics(&mut self, report: &mut dyn Report) -> Result<Metrics, TrainError> {
+        let out_dir = &self.config.out_dir;
         let Some(n_iters) = self.progress.last_saved else {
-            return Metrics::create(&self.config.out_dir);
+            return if self.replaces {
+                Ok(Metrics::held_back(out_dir))
+            } else {
+                Metrics::create(out_dir)
+            };
         };
         let seen = Seen { n_iters, last_eval_iter: self.progress.last_eval_iter };
-        let mut metrics = Metrics::resume(&self.config.out_dir, seen)?;
+        let (mut metrics, gap) = Metrics::resume(out_dir, seen)?;
+        if let Some(gap) = gap {
+            report.notice(&gap);
+        }
         let changed = std::mem::take(&mut self.changed);
         if !changed.is_empty() {
             metrics.resumed(&ResumeRecord { iter: n_iters, changed })?;

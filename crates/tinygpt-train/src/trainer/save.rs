@@ -96,10 +96,13 @@ impl Trainer {
         report: &mut dyn Report,
     ) -> Result<(), TrainError> {
         let started = Instant::now();
+        self.check_out_dir(metrics)?;
         // What a checkpoint has seen is on the disk before it.
         metrics.sync_or_say(report);
-        let written = self.write_checkpoint(is_best);
+        let written = self.write_checkpoint(is_best, metrics);
         self.clock.saved(started);
+        // Writing takes a while, and what is removed next must not be another run's.
+        self.check_out_dir(metrics)?;
         let dir = written?;
         let (step, out_dir) = (self.progress.step, &self.config.out_dir);
         let keep = Keep {
@@ -119,19 +122,31 @@ impl Trainer {
         Ok(())
     }
 
-    fn write_checkpoint(&self, is_best: bool) -> Result<PathBuf, TrainError> {
+    fn write_checkpoint(
+        &mut self,
+        is_best: bool,
+        metrics: &mut Metrics,
+    ) -> Result<PathBuf, TrainError> {
         let (step, out_dir) = (self.progress.step, &self.config.out_dir);
         if let Some(what) = first_non_finite(self.gpt.params(), self.optimizer.moments())? {
             // The update that did it is the one before this step.
             let lr = learning_rate(step.saturating_sub(1), &self.config.schedule());
             return Err(self.non_finite(what, lr, None));
         }
-        let dir =
-            checkpoint::save(out_dir, step, self.checkpoint_bytes(), |dir| self.write_files(dir))?;
+        let (n_bytes, write_files) = (self.checkpoint_bytes(), |dir: &Path| self.write_files(dir));
+        let dir = if self.replaces {
+            let lines = metrics.pending();
+            let dir = checkpoint::save_over(out_dir, step, n_bytes, lines, write_files)?;
+            metrics.release()?;
+            dir
+        } else {
+            checkpoint::save(out_dir, step, n_bytes, write_files)?
+        };
         checkpoint::point(out_dir, LAST, step)?;
         if is_best {
             checkpoint::point(out_dir, BEST, step)?;
         }
+        self.replaces = false;
         Ok(dir)
     }
 

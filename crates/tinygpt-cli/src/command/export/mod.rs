@@ -9,6 +9,7 @@ mod example;
 mod vocabulary;
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -18,6 +19,7 @@ use tinygpt_model::gguf::{self, Metadata, Value, WeightType};
 use tinygpt_model::hf;
 use tinygpt_train::checkpoint::durable;
 
+use super::inside::check_outside;
 use super::sample::Opened;
 use crate::exit::Ended;
 use crate::options::{Export, ExportFormat};
@@ -34,13 +36,20 @@ const HF_FILES: [&str; 6] = [
     card::FILE_NAME,
 ];
 
+/// How a GGUF file begins.
+const GGUF_MAGIC: [u8; 4] = *b"GGUF";
+
 /// Refuses a path that must not be written, before any work.
 ///
 /// # Errors
 /// [`UsageError`] if there is something already, or a directory where a file is meant.
 pub(super) fn check_path(export: &Export) -> Result<()> {
     let (path, shown) = (&export.path, export.path.display());
-    let metadata = match fs::metadata(path) {
+    check_outside("--export", path)?;
+    for leftover in [durable::part_of(path), aside(path)] {
+        check_leftover(&leftover)?;
+    }
+    let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).with_context(|| format!("cannot look at {shown}")),
@@ -52,6 +61,12 @@ pub(super) fn check_path(export: &Export) -> Result<()> {
         }
         ExportFormat::Hf if !metadata.is_dir() => {
             return refuse(format!("{shown} is a file"), "name a directory");
+        }
+        ExportFormat::Gguf(_) if !is_gguf(path) => {
+            return refuse(
+                format!("{shown} is not a GGUF file, so it is not replaced"),
+                "name another file, such as model.gguf",
+            );
         }
         _ => {}
     }
@@ -71,6 +86,29 @@ pub(super) fn check_path(export: &Export) -> Result<()> {
             "name another directory",
         ),
     }
+}
+
+/// Whether it is a file itself, not a link or a device, and begins as a GGUF file does.
+fn is_gguf(path: &Path) -> bool {
+    let mut magic = [0; GGUF_MAGIC.len()];
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
+        && fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
+        && magic == GGUF_MAGIC
+}
+
+/// Refuses something under a temporary name that no export has left there.
+fn check_leftover(path: &Path) -> Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    let is_ours = if metadata.is_dir() {
+        names_in(path)?.iter().all(|name| HF_FILES.contains(&name.as_str()))
+    } else {
+        metadata.is_file() && (metadata.len() == 0 || is_gguf(path))
+    };
+    if is_ours {
+        return Ok(());
+    }
+    let what = format!("{} is in the way, and no export made it", path.display());
+    Err(UsageError::new(what).hint("move it somewhere else, or name another path").into())
 }
 
 fn names_in(dir: &Path) -> Result<Vec<String>> {

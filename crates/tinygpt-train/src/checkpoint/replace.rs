@@ -1,0 +1,142 @@
+//! Replacing the run in a directory by another one, in one step.
+//!
+//! A run with `--overwrite` leaves the earlier run as it is until its own first checkpoint is whole.
+//! That checkpoint and the metrics so far are written into `out_dir/.new`, which then changes
+//! places with `out_dir/checkpoints`: a process that dies before leaves the earlier run, one that dies
+//! after leaves the new one, and the next start tidies up.
+
+use std::path::{Path, PathBuf};
+
+use super::durable::{sync_dir, write_whole};
+use super::write::{create_in, remove_dir, save_in};
+use super::{BEST, DIR_NAME, LAST, dir_of, entry_names, is_temporary, list, step_of};
+use crate::error::TrainError;
+use crate::metrics;
+
+/// What is about to be `checkpoints`; after the exchange the earlier run's.
+pub(super) const NEW: &str = ".new";
+/// The earlier run's checkpoints, where two directories cannot change places.
+pub(super) const OLD: &str = ".old";
+
+/// Saves the first checkpoint of a run with its `metrics`, in the place of the run that is there.
+///
+/// # Errors
+/// [`TrainError::Io`]: then the earlier run is still there, but for its links perhaps, which are
+/// made again when it is resumed.
+pub(crate) fn save_over(
+    out_dir: &Path,
+    step: u64,
+    n_bytes: u64,
+    metrics: &[u8],
+    write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
+) -> Result<PathBuf, TrainError> {
+    let new = out_dir.join(NEW);
+    remove_dir(&new)?;
+    create_in(out_dir, &new)?;
+    let written = save_in(&new, step, n_bytes, write_files)
+        .and_then(|_| write_whole(&new.join(metrics::FILE_NAME), metrics))
+        .and_then(|()| sync_dir(&new))
+        .and_then(|()| exchange(out_dir));
+    if let Err(error) = written {
+        // The save has failed already; that its leftovers stay as well is not worth a second error.
+        let _ = std::fs::remove_dir_all(&new);
+        return Err(error);
+    }
+    finish(out_dir)?;
+    Ok(dir_of(out_dir, step))
+}
+
+/// Gives the new run's checkpoints their name.
+fn exchange(out_dir: &Path) -> Result<(), TrainError> {
+    // A reader finds the newest checkpoint without the links, and must not follow one that leads
+    // nowhere.
+    for path in [BEST, LAST].map(|name| out_dir.join(name)) {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(TrainError::io("remove", &path)(error));
+            }
+            _ => {}
+        }
+    }
+    sync_dir(out_dir)?;
+    let (checkpoints, new) = (out_dir.join(DIR_NAME), out_dir.join(NEW));
+    if !swap(&checkpoints, &new) {
+        let old = out_dir.join(OLD);
+        remove_dir(&old)?;
+        std::fs::rename(&checkpoints, &old).map_err(TrainError::io("rename", &checkpoints))?;
+        std::fs::rename(&new, &checkpoints).map_err(TrainError::io("rename", &new))?;
+    }
+    sync_dir(out_dir)
+}
+
+/// Lets two directories change places. False if the system or the file system cannot.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn swap(left: &Path, right: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, left, CWD, right, RenameFlags::EXCHANGE).is_ok()
+}
+
+/// Elsewhere it takes two steps.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn swap(_left: &Path, _right: &Path) -> bool {
+    false
+}
+
+/// Completes or undoes what a process that died has left of a replacement.
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub(crate) fn finish(out_dir: &Path) -> Result<(), TrainError> {
+    let (checkpoints, new, old) = (out_dir.join(DIR_NAME), out_dir.join(NEW), out_dir.join(OLD));
+    if old.exists() && !checkpoints.exists() {
+        let kept = if new.exists() { &new } else { &old };
+        std::fs::rename(kept, &checkpoints).map_err(TrainError::io("rename", kept))?;
+    }
+    let moved = checkpoints.join(metrics::FILE_NAME);
+    if moved.exists() {
+        let path = out_dir.join(metrics::FILE_NAME);
+        std::fs::rename(&moved, &path).map_err(TrainError::io("rename", &moved))?;
+        sync_dir(&checkpoints)?;
+        sync_dir(out_dir)?;
+    }
+    for dir in [new, old] {
+        dissolve(&dir, &checkpoints)?;
+    }
+    Ok(())
+}
+
+/// Removes a directory of checkpoints. What somebody else has put there meanwhile is moved to
+/// `checkpoints`.
+fn dissolve(dir: &Path, checkpoints: &Path) -> Result<(), TrainError> {
+    for name in entry_names(dir)? {
+        let path = dir.join(&name);
+        if step_of(&name).is_none() && !is_temporary(&name) && name != metrics::FILE_NAME {
+            let to = checkpoints.join(&name);
+            std::fs::rename(&path, &to).map_err(TrainError::io("rename", &path))?;
+        }
+    }
+    remove_dir(dir)
+}
+
+/// What a run that overwrites the one in `out_dir` will remove, in a sentence.
+///
+/// # Errors
+/// [`TrainError::Io`] if the checkpoints cannot be listed.
+pub(crate) fn announcement(out_dir: &Path) -> Result<String, TrainError> {
+    let steps: Vec<u64> = list(out_dir)?.into_iter().map(|(step, _)| step).collect();
+    let checkpoints = match steps.as_slice() {
+        [step] => format!("the checkpoint of step {step}"),
+        [newest, .., oldest] => {
+            format!("{} checkpoints of steps {oldest} to {newest}", steps.len())
+        }
+        [] => "its checkpoints".to_string(),
+    };
+    let names = [BEST, LAST, metrics::FILE_NAME, crate::plot::FILE_NAME];
+    let there: Vec<&str> = names.into_iter().filter(|name| out_dir.join(name).exists()).collect();
+    Ok(format!(
+        "--overwrite replaces the run in {}: {checkpoints}, {}. It stays until the first checkpoint \
+         of this run is saved",
+        out_dir.display(),
+        there.join(", ")
+    ))
+}
