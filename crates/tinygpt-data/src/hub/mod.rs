@@ -15,12 +15,13 @@ mod client;
 mod error;
 mod names;
 mod patience;
+mod remote;
 mod splits;
+mod token;
 mod transfer;
 mod whole;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use hf_hub::api::RepoInfo;
@@ -28,14 +29,16 @@ use hf_hub::{Repo, RepoType};
 
 pub use self::error::HubError;
 pub use self::patience::Patience;
+pub use self::token::Token;
 
 use self::address::encode_path;
 use self::cache::RepoCache;
 use self::client::Client;
 use self::patience::Backoff;
+use self::remote::RemoteFile;
 use self::splits::Selected;
 pub(crate) use self::splits::VALIDATION_NAMES;
-use self::transfer::{RemoteFile, fetch_file};
+use self::transfer::fetch_file;
 use crate::progress::{PrepareProgress, Stage};
 
 /// The largest file of a model that does not hold its weights, in bytes. Such files are read whole.
@@ -107,34 +110,6 @@ impl HubOptions {
 impl Default for HubOptions {
     fn default() -> Self {
         Self::new([".cache", "huggingface", "hub"].iter().collect())
-    }
-}
-
-/// A hub token. It cannot be printed.
-///
-/// ```
-/// let token = tinygpt_data::hub::Token::new("hf_secret").unwrap();
-/// assert_eq!(format!("{token:?}"), "Token(…)");
-/// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-impl Token {
-    /// Takes a token as it stands in `HF_TOKEN`; `None` if it is blank or could not be sent.
-    pub fn new(token: &str) -> Option<Self> {
-        let token = token.trim();
-        let sendable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        sendable.then(|| Self(token.to_owned()))
-    }
-
-    fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
     }
 }
 

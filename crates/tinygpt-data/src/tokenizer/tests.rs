@@ -294,7 +294,7 @@ fn a_tokenizer_that_asks_for_too_much_is_refused_at_once() {
     for (found, expected) in [
         (added(100_000), "100001 added tokens, more than the 10000"),
         (added(3_000), "accepted"),
-        (steps("Digits", 1_000), "pipeline of 1002 steps, more than the 32"),
+        (steps("Digits", 1_000), "pipeline of 1001 steps, more than the 32"),
         (steps("ByteLevel", 28), "`ByteLevel` makes texts longer"),
         (steps("ByteLevel", 1), "accepted"),
         (
