@@ -21,6 +21,7 @@ fn rename_tensor(file: &std::path::Path, from: &str, to: &str) {
 fn control_characters_of_files_do_not_reach_the_terminal() {
     let dir = trained();
     let model = dir.path().join("model");
+    fs::create_dir(&model).unwrap();
     copy_tree(&fs::canonicalize(dir.path().join("out/best")).unwrap(), &model);
     fs::remove_file(model.join("manifest.json")).unwrap();
     rename_tensor(&model.join("model.safetensors"), "h.0.ln_1.weight", "h.0.ln_\\u001b[2J\\u0007");

@@ -157,7 +157,7 @@ fn a_shard_that_changes_while_it_is_open_is_an_error_by_name() {
     let mut message = |start: usize, n: usize| {
         let error = stream.read(start, &mut read[..n]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
-        error.to_string()
+        error.explained()
     };
     let file = fs::File::options().write(true).open(&path).unwrap();
     for (n_bytes, start, n) in [(HEADER_BYTES + 999, 0, 500), (HEADER_BYTES, 9, 1), (0, 0, 20_000)]

@@ -328,7 +328,7 @@ fn a_panic_of_the_library_while_encoding_is_an_error_and_the_next_text_is_encode
     for parses_special in [true, false] {
         let mut encoder = tokenizer.encoder().parsing_special(parses_special);
         let error = encoder.encode_into("a b c d e f g", &mut Vec::new()).unwrap_err();
-        let message = error.to_string();
+        let message = error.explained();
         assert_eq!(error.kind(), crate::ErrorKind::Corrupt);
         for words in ["tokenizer.json", "\"a b c d e f g\"", "panics", "use another tokenizer"] {
             assert!(message.contains(words), "{words}: {message}");
