@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
-use tinygpt_data::{FileError, read_limited};
-use tinygpt_train::{MAX_QUOTED, excerpt, excerpt_path, excerpt_quoted};
+use tinygpt_data::{FileError, Shown, read_limited};
+use tinygpt_train::{MAX_QUOTED, excerpt, excerpt_quoted};
 
 use crate::options::{Options, PrepareOptions, SampleOptions, TrainOptions};
 use crate::usage::UsageError;
@@ -39,11 +39,11 @@ impl ConfigFile {
             .and_then(|file| read_limited(file, MAX_BYTES))
             .map_err(|error| unreadable(path, &error))?;
         let text = String::from_utf8(bytes)
-            .map_err(|error| UsageError::not_utf8(excerpt_path(path), &error.utf8_error()))?;
+            .map_err(|error| UsageError::not_utf8(Shown(path), &error.utf8_error()))?;
         // Editors on Windows put a byte order mark in front.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let Entries(entries) = serde_json::from_str(text).map_err(|error| {
-            let (path, error) = (excerpt_path(path), excerpt_quoted(&error.to_string()));
+            let (path, error) = (Shown(path), excerpt_quoted(&error.to_string()));
             UsageError::new(format!("{path} is not one JSON object: {error}")).hint(
                 "JSON has no comments and no comma after the last key; \
                  config/tiny_stories.json is an example",
@@ -61,7 +61,7 @@ impl ConfigFile {
         let mut file = Self { path: path.to_owned(), values: Map::new(), lines: Vec::new() };
         let mut faults = Vec::new();
         for ((key, value), line) in entries.into_iter().zip(lines) {
-            let place = format!("{} line {line}", excerpt_path(path));
+            let place = format!("{} line {line}", Shown(path));
             if !known.contains(&key) {
                 let owners = owners(&key);
                 let advice = if owners.is_empty() {
@@ -165,9 +165,9 @@ fn type_fault<O: Options>(key: &str, value: &Value) -> Option<String> {
 fn unreadable(path: &Path, error: &FileError) -> UsageError {
     let what = match error {
         FileError::Io(error) => {
-            format!("cannot read the config file {}: {error}", excerpt_path(path))
+            format!("cannot read the config file {}: {error}", Shown(path))
         }
-        FileError::Refused(what) => format!("the config file {} {what}", excerpt_path(path)),
+        FileError::Refused(what) => format!("the config file {} {what}", Shown(path)),
     };
     let what = UsageError::new(what);
     if !error.is_not_found() {

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
+use tinygpt_data::Shown;
 use tinygpt_train::{Fault, excerpt};
 
 use crate::config_file::ConfigFile;
@@ -150,8 +151,7 @@ impl<O: Options> Layered<O> {
         match (self.given_by(key), &self.file, &self.recorded) {
             (Origin::Flag, ..) => format!("--{}", key.replace('_', "-")),
             (Origin::File, Some(file), _) => {
-                let path = file.path().display().to_string();
-                format!("{} line {}", excerpt(&path), file.line(key).unwrap_or_default())
+                format!("{} line {}", Shown(file.path()), file.line(key).unwrap_or_default())
             }
             (Origin::Checkpoint, _, Some(recorded)) => {
                 format!("the checkpoint {}", recorded.dir.display())

@@ -10,7 +10,7 @@ use std::path::Path;
 /// The most characters of any input that a message quotes.
 const MAX_CHARS: usize = 80;
 
-/// The most characters of a path: longer ones lose their middle.
+/// The longest path that is shown whole, in characters.
 const MAX_PATH_CHARS: usize = 240;
 
 /// The most characters of a message that quotes input in turn, such as a library's.
@@ -46,8 +46,10 @@ fn clip_to(text: &str, max_chars: usize) -> String {
     clipped
 }
 
-/// A path as messages show it: in full, unless it is longer than any that people type.
-pub(crate) struct Shown<'a>(pub(crate) &'a Path);
+/// A path as messages show it: whole, so that it can be used; one that is longer than any that people
+/// type loses its middle.
+#[derive(Debug)]
+pub struct Shown<'a>(pub &'a Path);
 
 impl Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,7 +67,7 @@ impl Display for Shown<'_> {
         if n_chars <= MAX_PATH_CHARS {
             return f.write_str(&escape(path.into_owned()));
         }
-        let half = MAX_PATH_CHARS / 2;
+        let half = (MAX_CHARS - 1) / 2;
         let head: String = path.chars().take(half).collect();
         let tail: String = path.chars().skip(n_chars - half).collect();
         write!(f, "{}…{}", escape(head), escape(tail))
@@ -127,7 +129,7 @@ mod tests {
         let path = "/data/".to_owned() + &"x".repeat(100_000) + "/last.txt";
         let shown = Shown(Path::new(&path)).to_string();
         assert!(shown.starts_with("/data/xx") && shown.ends_with("/last.txt"), "{shown}");
-        assert!(shown.chars().count() <= MAX_PATH_CHARS + 1);
+        assert!(shown.chars().count() <= MAX_CHARS);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! beginning and its end, which is what identifies a path or a sentence.
 
 use std::borrow::Cow;
-use std::path::Path;
 
 /// The most characters of any input that a message quotes.
 pub const MAX_QUOTED: usize = 80;
@@ -18,19 +17,6 @@ pub const MAX_QUOTED: usize = 80;
 /// ```
 pub fn excerpt(text: &str) -> Cow<'_, str> {
     middle_cut(text, MAX_QUOTED)
-}
-
-/// The longest path that messages show whole, in characters.
-const MAX_PATH: usize = 240;
-
-/// A path as messages show it: whole, so that it can be used, unless nobody would type it.
-pub fn excerpt_path(path: &Path) -> String {
-    let path = path.to_string_lossy();
-    if path.chars().nth(MAX_PATH).is_none() {
-        path.into_owned()
-    } else {
-        excerpt(&path).into_owned()
-    }
 }
 
 /// A message of a parser such as `invalid type: string "…", expected usize`: what it quotes in

@@ -40,7 +40,7 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use config::{InitFrom, OnNonFinite, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError};
 pub use evaluate::{EvalSet, SplitLoss};
-pub use excerpt::{MAX_QUOTED, excerpt, excerpt_path, excerpt_quoted, middle_cut};
+pub use excerpt::{MAX_QUOTED, excerpt, excerpt_quoted, middle_cut};
 pub use report::{
     EvalRecord, Profile, Report, ResumeRecord, RunSummary, Saved, Silent, SkipRecord, StepRecord,
     as_typed, few_digits,

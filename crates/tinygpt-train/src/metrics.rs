@@ -15,12 +15,12 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tinygpt_data::Shown;
 
 use self::gap::Gap;
 pub(crate) use self::gap::is_own;
 use crate::checkpoint::{is_at, write_whole};
 use crate::error::{TrainError, chain};
-use crate::excerpt::excerpt_path;
 use crate::report::{EvalRecord, Report, ResumeRecord, SkipRecord, StepRecord};
 
 /// Name of the file in `out_dir`.
@@ -263,7 +263,7 @@ impl Metrics {
 
     /// Whether the file at its path is still the open one and has all lines that were written.
     pub(crate) fn lost(&self) -> Option<String> {
-        let path = excerpt_path(&self.path);
+        let path = Shown(&self.path);
         let file = self.file.as_ref()?;
         if !is_at(file, &self.path) {
             let happened = if self.path.exists() { "replaced" } else { "removed or moved" };

@@ -37,8 +37,11 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
         export::check_path(wanted)?;
     }
     let device = settings.device.open(SampleOptions::BINARY)?;
-    let n_threads = pool::start(settings.threads.unwrap_or_else(pool::default_threads))?;
-    settings.threads = settings.threads.map(|wanted| wanted.min(n_threads));
+    let wanted = settings.threads.unwrap_or_else(pool::default_threads);
+    let n_threads = pool::start(wanted)?;
+    if n_threads < wanted {
+        settings.threads = Some(settings.threads.unwrap_or_else(physical_cores).min(n_threads));
+    }
     let settings = settings;
     // Before anything that takes time.
     let server = settings.serve.as_ref().map(serve::listen).transpose()?;

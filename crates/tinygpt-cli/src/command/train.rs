@@ -42,7 +42,10 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
         check_outside("--out-dir", &config.out_dir)?;
     }
     let device = device.open(TrainOptions::BINARY)?;
-    pool::start(config.resolved_threads())?;
+    let n_threads = pool::start(config.resolved_threads())?;
+    if n_threads < config.resolved_threads() {
+        config.threads = Some(n_threads);
+    }
     let stop = StopFlag::new();
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
     let prepared = open_or_prepare(&config)?;

@@ -39,7 +39,7 @@ pub(super) struct LocalFiles {
     /// Whether what the text is known by says which files validate; recipes never did.
     describes_splits: bool,
     /// The copy of standard input, if it is one of the files.
-    _spooled: Option<Spooled>,
+    spooled: Option<Spooled>,
 }
 
 impl LocalFiles {
@@ -95,7 +95,7 @@ impl LocalFiles {
         format: Option<Format>,
         progress: &dyn PrepareProgress,
     ) -> Result<Found, DataError> {
-        if self._spooled.is_some() {
+        if self.spooled.is_some() {
             return Err(DataError::usage(
                 "standard input is given twice",
                 "give `--source -` once: it can be read only once",
@@ -105,7 +105,7 @@ impl LocalFiles {
         let format = format.unwrap_or(Format::Text);
         let name = "standard input".to_owned();
         let file = TextFile { path: spooled.path(), format, name };
-        self._spooled = Some(spooled);
+        self.spooled = Some(spooled);
         Ok(Found { files: vec![file], ..Found::default() })
     }
 

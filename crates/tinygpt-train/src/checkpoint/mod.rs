@@ -78,7 +78,7 @@ fn dir_name(step: u64) -> String {
     format!("step-{step:08}")
 }
 
-/// The step in a name that [`dir_name`] makes; `step-7` is none of ours.
+/// The step in a name that [`dir_name`] makes; `step-7` is not such a name.
 pub(crate) fn step_of(name: &str) -> Option<u64> {
     let step = name.strip_prefix("step-")?.parse().ok()?;
     (dir_name(step) == name).then_some(step)

@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tinygpt_data::{DataError, FileError};
+use tinygpt_data::{DataError, FileError, Shown};
 use tinygpt_model::ModelError;
 
 use self::text::{
@@ -18,7 +18,7 @@ use self::text::{
     on_dataset, out_dir_lost, unsaved,
 };
 use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
-use crate::excerpt::{excerpt, excerpt_path, excerpt_quoted};
+use crate::excerpt::{excerpt, excerpt_quoted};
 
 /// One fault of a configuration: which key, what it holds and what it may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub enum TrainError {
     /// A new run was asked for and the directory holds an earlier one.
     #[error(
         "`out_dir` {} already holds a run{}, and `init_from` is {init_from}",
-        excerpt_path(.out_dir), on_dataset(.other_dataset.as_deref())
+        Shown(.out_dir), on_dataset(.other_dataset.as_deref())
     )]
     UsedOutDir {
         /// The run's directory.
@@ -101,15 +101,15 @@ pub enum TrainError {
 
     /// A file or directory that a run would replace, and that no run there has written.
     #[error("{} does not belong to a training run there, and training would replace it",
-        excerpt_path(.0))]
+        Shown(.0))]
     Foreign(PathBuf),
 
     /// `init_from` is `resume` and there is nothing to resume.
-    #[error("`init_from` is resume, but {} holds no checkpoint", excerpt_path(.0))]
+    #[error("`init_from` is resume, but {} holds no checkpoint", Shown(.0))]
     NothingToResume(PathBuf),
 
     /// A resumed run would differ from the one that was saved, or a model has another shape.
-    #[error("cannot continue from {}: `{key}` is {saved} there and {now} here", excerpt_path(.checkpoint))]
+    #[error("cannot continue from {}: `{key}` is {saved} there and {now} here", Shown(.checkpoint))]
     Mismatch {
         /// The checkpoint that was to be resumed, or the model directory to start from.
         checkpoint: PathBuf,
@@ -124,7 +124,7 @@ pub enum TrainError {
     },
 
     /// The data is not the one that a checkpoint or a model goes with.
-    #[error("cannot continue from {}: {what}", excerpt_path(.checkpoint))]
+    #[error("cannot continue from {}: {what}", Shown(.checkpoint))]
     OtherData {
         /// The checkpoint that was to be resumed, or the model directory to start from.
         checkpoint: PathBuf,
@@ -135,7 +135,7 @@ pub enum TrainError {
     },
 
     /// Another process holds the lock of `out_dir`.
-    #[error("{} is in use by another training process", excerpt_path(.0))]
+    #[error("{} is in use by another training process", Shown(.0))]
     Locked(PathBuf),
 
     /// The directory of a run was removed, moved or taken over while it was training.
@@ -153,7 +153,7 @@ pub enum TrainError {
     },
 
     /// The operating system refused.
-    #[error("could not {act} {}", excerpt_path(.path))]
+    #[error("could not {act} {}", Shown(.path))]
     Io {
         /// What was tried, as a verb: `write`, `create`.
         act: &'static str,
@@ -165,7 +165,7 @@ pub enum TrainError {
     },
 
     /// A file of a checkpoint is not what it should be.
-    #[error("{} {}: the checkpoint is damaged", excerpt_path(.path), excerpt_quoted(.reason))]
+    #[error("{} {}: the checkpoint is damaged", Shown(.path), excerpt_quoted(.reason))]
     Corrupt {
         /// The damaged file.
         path: PathBuf,
@@ -177,7 +177,7 @@ pub enum TrainError {
     #[error(
         "{} is of checkpoint format {version}, and this build reads {OLDEST_VERSION} to \
          {FORMAT_VERSION}",
-        excerpt_path(.path)
+        Shown(.path)
     )]
     NewerFormat {
         /// The file that says so.
@@ -187,7 +187,7 @@ pub enum TrainError {
     },
 
     /// There are checkpoints, and none of them can be used.
-    #[error("no usable checkpoint in {}: {}", excerpt_path(.out_dir), list_rejected(.rejected))]
+    #[error("no usable checkpoint in {}: {}", Shown(.out_dir), list_rejected(.rejected))]
     NoGoodCheckpoint {
         /// The run's directory.
         out_dir: PathBuf,
@@ -233,7 +233,7 @@ pub enum TrainError {
     },
 
     /// The loss curves could not be drawn.
-    #[error("could not draw {}: {reason}", excerpt_path(.path))]
+    #[error("could not draw {}: {reason}", Shown(.path))]
     Plot {
         /// The drawing.
         path: PathBuf,
@@ -283,7 +283,7 @@ impl TrainError {
                 "choose another `--out-dir` for `{}`; `--overwrite` deletes the run on `{}` in {}",
                 excerpt(dataset),
                 excerpt(theirs),
-                excerpt_path(out_dir)
+                Shown(out_dir)
             ),
             Self::UsedOutDir { .. } => "continue it with `--init-from resume`, start over with \
                                         `--overwrite`, or choose another `--out-dir`"

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::path::Path;
 
-use tinygpt_data::shell_word;
+use tinygpt_data::{Shown, shell_word};
 
 use super::{Fault, Rejected};
 use crate::checkpoint::{DIR_NAME, STATE_FILE, Skipped};
-use crate::excerpt::{excerpt, excerpt_path, excerpt_quoted};
+use crate::excerpt::{excerpt, excerpt_quoted};
 use crate::report::{as_typed, few_digits};
 
 pub(super) fn on_dataset(name: Option<&str>) -> String {
@@ -25,8 +25,8 @@ pub(super) fn nothing_to_resume(dir: &Path) -> String {
             let run = if is_listed { above } else { parent };
             format!(
                 "{} is a checkpoint: name the run, `--out-dir {}`",
-                excerpt_path(dir),
-                shell_word(&excerpt_path(run))
+                Shown(dir),
+                shell_word(&Shown(run).to_string())
             )
         }
         None => "name the directory of a run with `--out-dir`, or start one with `--init-from \
@@ -41,7 +41,7 @@ pub(super) fn unsaved(step: u64, n_failed: u32, last_good: Option<&Path>) -> Str
         n => format!(", {n} times in a row"),
     };
     let rest = match last_good {
-        Some(dir) => format!("the last checkpoint, {}, is whole", excerpt_path(dir)),
+        Some(dir) => format!("the last checkpoint, {}, is whole", Shown(dir)),
         None => "there is no earlier checkpoint".to_string(),
     };
     format!("step {step} could not be saved{times}; {rest}")
@@ -50,7 +50,7 @@ pub(super) fn unsaved(step: u64, n_failed: u32, last_good: Option<&Path>) -> Str
 /// Where the last whole checkpoint of a run is that lost its directory.
 pub(super) fn last_whole(last_good: Option<&Path>) -> String {
     match last_good {
-        Some(dir) => format!("; the last whole checkpoint is {}", excerpt_path(dir)),
+        Some(dir) => format!("; the last whole checkpoint is {}", Shown(dir)),
         None => "; no checkpoint is left".to_string(),
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn out_dir_lost(out_dir: Option<&Path>) -> String {
         Some(dir) => format!(
             "if no other run uses it, continue with `--init-from resume --out-dir {}`; do not \
              remove or move files of a run while it trains",
-            excerpt_path(dir)
+            Shown(dir)
         ),
         None => "start again with another `--out-dir`; do not remove or move files of a run while \
                  it trains"
@@ -88,7 +88,7 @@ pub(super) fn list_rejected(rejected: &[Rejected]) -> String {
     each.join("; ")
 }
 
-/// What a person needs to look into numbers that are none.
+/// What a person needs to find out why numbers are NaN or infinite.
 pub(super) fn circumstances(
     learning_rate: f64,
     last_grad_norm: f64,
@@ -115,7 +115,7 @@ pub(super) fn after_non_finite(last_good: Option<&Path>, may_skip: bool) -> Stri
         Some(dir) => format!(
             "the last good checkpoint is {}: continue from it with `--init-from resume` and a \
              lower `--learning-rate`{skip}",
-            excerpt_path(dir)
+            Shown(dir)
         ),
         None => format!("no checkpoint was saved yet: try a lower `--learning-rate`{skip}"),
     }

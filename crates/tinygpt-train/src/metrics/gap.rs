@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use tinygpt_data::Shown;
+
 use super::{Line, Seen};
-use crate::excerpt::excerpt_path;
 
 /// The most places that a message names.
 const MAX_NAMED: usize = 5;
@@ -51,7 +52,7 @@ impl Gap {
             told.push(format!("it has no losses of updates {}", named(&missing)));
         }
         let told = told.join("; ");
-        (!told.is_empty()).then(|| format!("METRICS INCOMPLETE: {}: {told}", excerpt_path(path)))
+        (!told.is_empty()).then(|| format!("METRICS INCOMPLETE: {}: {told}", Shown(path)))
     }
 }
 

@@ -337,7 +337,7 @@ impl Trainer {
         }
     }
 
-    /// The share of the machine's speed that an update of so many seconds reached.
+    /// The share of the machine's speed that an update of `seconds` reached.
     fn utilisation(&mut self, seconds: f64) -> Option<f64> {
         let flops = self.gpt.config().flops_per_token() * self.tokens_per_step() as f64;
         Some(share_of_peak(self.peak_flops.as_mut()?, flops / seconds))

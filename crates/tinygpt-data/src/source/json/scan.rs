@@ -1,6 +1,6 @@
 //! Takes a few fields out of a JSON value without parsing the rest of it.
 //!
-//! What is not asked for is passed over by its brackets and quotes alone: it may be nested as
+//! What is not asked for is skipped by its brackets and quotes alone: it may be nested as
 //! deeply as it likes, and may hold `NaN`, `Infinity` or a number of any size, which Python and
 //! pandas write. Nothing here recurses over the input.
 

@@ -80,7 +80,7 @@ pub(super) struct CheckedPages {
 }
 
 impl CheckedPages {
-    /// The pages of a column in a row group of so many rows.
+    /// The pages of a column in a row group of `n_rows` rows.
     pub(super) fn open(
         file: File,
         column: &ColumnChunkMetaData,
