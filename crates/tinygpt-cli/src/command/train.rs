@@ -63,7 +63,7 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
         return verify_resume(&config, n, prepared, &device, &set_up, &stop);
     }
     if !config.eval_only {
-        wait_for_lock(&config.out_dir);
+        wait_for_lock(&config.out_dir)?;
     }
     let mut report = TrainLines::new(&config);
     let mut trainer = Trainer::new(config.clone(), prepared, &device)
@@ -99,16 +99,17 @@ fn with_shape_of_model(
 
 /// Gives a process that trains in `out_dir` a moment to end: one that was killed holds the lock until
 /// its memory is given back, and a supervisor starts the next at once.
-fn wait_for_lock(out_dir: &Path) {
-    if !checkpoint::is_locked(out_dir) {
-        return;
+fn wait_for_lock(out_dir: &Path) -> Result<()> {
+    if !checkpoint::is_locked(out_dir)? {
+        return Ok(());
     }
     let seconds = LOCK_PATIENCE.as_secs();
     say(&format!("{} is in use: waiting up to {seconds} s for it", out_dir.display()));
     let begin = Instant::now();
-    while begin.elapsed() < LOCK_PATIENCE && checkpoint::is_locked(out_dir) {
+    while begin.elapsed() < LOCK_PATIENCE && checkpoint::is_locked(out_dir)? {
         std::thread::sleep(Duration::from_millis(50));
     }
+    Ok(())
 }
 
 /// The shards, made now if they are not there and no download is needed.

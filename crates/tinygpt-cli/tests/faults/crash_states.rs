@@ -3,7 +3,7 @@
 //! No file system is as forgetful, and the next one may be: ext4 hides a missing sync of a
 //! directory, another does not. Needs no root. What a real ext4 makes of power cuts is beside it.
 
-use crate::disk::{Disk, Left};
+use crate::disk::{Disk, Id, Left};
 use crate::program::run_command;
 use crate::report::{conclude, skip};
 use crate::trace::{Call, calls, under_strace, why_not};
@@ -45,15 +45,24 @@ impl Told {
     }
 }
 
-/// Judges one outcome of a power cut after what was `told`.
-fn judge(left: &Left<'_>, told: &Told) -> Result<(), String> {
-    let is_whole = |dir: &str| FILES.iter().all(|file| left.has_whole(&format!("{dir}/{file}")));
+/// Whether `dir` is a checkpoint with all of its files.
+fn is_whole(left: &Left<'_>, dir: &str) -> bool {
+    FILES.iter().all(|file| left.has_whole(&format!("{dir}/{file}")))
+}
+
+/// The steps of the whole checkpoints, oldest first.
+fn whole_steps(left: &Left<'_>) -> Vec<u64> {
     let checkpoints = format!("{OUT}/checkpoints");
     let steps = left.names(&checkpoints).into_keys().filter_map(|name| {
         let step = name.strip_prefix("step-")?.parse::<u64>().ok()?;
-        is_whole(&format!("{checkpoints}/{name}")).then_some(step)
+        is_whole(left, &format!("{checkpoints}/{name}")).then_some(step)
     });
-    let newest = steps.max().unwrap_or(0);
+    steps.collect()
+}
+
+/// Judges one outcome of a power cut after what was `told`.
+fn judge(left: &Left<'_>, told: &Told) -> Result<(), String> {
+    let newest = whole_steps(left).last().copied().unwrap_or(0);
     let &Told { saved, best } = told;
     if newest < saved {
         return Err(format!("step {saved} was reported as saved, {newest} is left"));
@@ -65,7 +74,7 @@ fn judge(left: &Left<'_>, told: &Told) -> Result<(), String> {
             }
             continue;
         };
-        if !is_whole(&format!("{OUT}/{target}")) {
+        if !is_whole(left, &format!("{OUT}/{target}")) {
             return Err(format!("`{name}` points at {target}, which is not there"));
         }
         let step = target.rsplit_once("step-").and_then(|(_, step)| step.parse().ok());
@@ -129,6 +138,80 @@ fn cut_everywhere(n_kept: &str, failures: &mut Vec<String>) -> usize {
     }
     assert!(told.saved == MAX_ITERS && told.best > 0);
     n_tried
+}
+
+/// Judges one outcome of a power cut while a run takes the place of an earlier one: the steps of the
+/// new run are odd. `old_metrics` are those of the earlier run.
+fn judge_replacement(
+    left: &Left<'_>,
+    told: &Told,
+    old_metrics: Option<Id>,
+) -> Result<(), String> {
+    let steps = whole_steps(left);
+    let (new, old): (Vec<u64>, Vec<u64>) = steps.iter().partition(|step| *step % 2 == 1);
+    match (new.is_empty(), old.is_empty()) {
+        (true, true) => return Err("no checkpoint of either run is left".to_owned()),
+        (false, false) => return Err(format!("checkpoints of both runs: {steps:?}")),
+        (true, false) if told.saved > 0 => {
+            return Err(format!("step {} was reported, and the earlier run is left", told.saved));
+        }
+        (true, false) if old.last() != Some(&MAX_ITERS) => {
+            return Err(format!("of the earlier run only {old:?} are left"));
+        }
+        // A reader finds the newest checkpoint where a link is missing.
+        (true, false) => return Ok(()),
+        (false, true) => {}
+    }
+    // The metrics come with the checkpoints and move to their place after it.
+    let is_old = left.find(&format!("{OUT}/metrics.jsonl")) == old_metrics;
+    if is_old && !left.has_whole(&format!("{OUT}/checkpoints/metrics.jsonl")) {
+        return Err("the new run's checkpoints with the earlier run's metrics".to_owned());
+    }
+    judge(left, told)
+}
+
+/// Traces a run that takes the place of another, as far as its second checkpoint. Adds what is wrong
+/// after a power cut to `failures`; returns how many it tried.
+fn cut_a_replacement(failures: &mut Vec<String>) -> usize {
+    let dir = tempdir();
+    let root = dir.path().canonicalize().unwrap().join("disk");
+    std::fs::create_dir(&root).unwrap();
+    let mut disk = Disk::new(root.to_str().unwrap());
+    let (out_dir, log) = (root.join(OUT), dir.path().join("strace"));
+    run_command(&mut under_strace(&train(&out_dir), &log, &[])).ok();
+    calls(&log).iter().for_each(|call| disk.apply(call));
+    let old_metrics = disk.find(&format!("{OUT}/metrics.jsonl"));
+    assert!(old_metrics.is_some());
+    let mut over = train(&out_dir);
+    over.args("--init-from scratch --overwrite --max-iters 5 --eval-interval 5".split(' '));
+    over.args("--checkpoint-interval 3 --learning-rate 0.02".split(' '));
+    run_command(&mut under_strace(&over, &log, &[])).ok();
+    let (mut n_tried, mut told) = (0, Told::default());
+    for call in calls(&log) {
+        disk.apply(&call);
+        told.hear(&call);
+        let mut judged = Ok(());
+        for left in disk.after_a_power_cut() {
+            n_tried += 1;
+            judged = judged.and_then(|()| judge_replacement(&left, &told, old_metrics));
+        }
+        if let Err(what) = judged {
+            failures.push(format!("after {}({}): {what}", call.name, call.args));
+        }
+    }
+    assert_eq!(told.saved, 5);
+    n_tried
+}
+
+#[test]
+fn a_power_cut_in_a_replacement_leaves_the_earlier_run_or_the_new_one() {
+    const WHAT: &str = "power cut at each system call of `--overwrite`, strict model of a disk";
+    if let Some(why) = why_not() {
+        return skip(WHAT, why);
+    }
+    let mut failures = Vec::new();
+    let n_tried = cut_a_replacement(&mut failures);
+    conclude(WHAT, n_tried, &failures);
 }
 
 #[test]

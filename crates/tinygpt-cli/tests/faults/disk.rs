@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::trace::Call;
 
-type Id = usize;
+/// A file, whatever its name.
+pub(crate) type Id = usize;
 
 #[derive(Debug)]
 enum Node {
@@ -147,7 +148,11 @@ impl Disk {
                 let inside: Vec<String> =
                     paths.filter_map(|p| self.inside(p)).map(str::to_owned).collect();
                 let [from, to] = &inside[..] else { return };
-                if let Some(id) = self.remove(from) {
+                if call.args.contains("RENAME_EXCHANGE") {
+                    let (left, right) = (self.remove(from), self.remove(to));
+                    self.insert(from, right.unwrap());
+                    self.insert(to, left.unwrap());
+                } else if let Some(id) = self.remove(from) {
                     self.insert(to, id);
                 }
             }
@@ -236,7 +241,8 @@ impl Left<'_> {
         left.map(|(name, id)| (name.as_str(), *id)).collect()
     }
 
-    fn find(&self, path: &str) -> Option<Id> {
+    /// The file at a path below the root that is still there.
+    pub(crate) fn find(&self, path: &str) -> Option<Id> {
         path.split('/').try_fold(0, |dir, name| self.names_of(dir).get(name).copied())
     }
 

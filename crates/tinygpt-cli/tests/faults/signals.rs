@@ -161,13 +161,17 @@ fn signals_at_random_moments_lose_nothing() {
     conclude("one signal or two at random moments", n, &failures);
 }
 
+/// Signals that come closer together than this may be taken in either order: the system hands over
+/// those that wait by their number, and the program looks 50 times a second.
+const ONE_LOOK: Duration = Duration::from_millis(25);
+
 /// A signal and, after a gap, another one, as schedulers and `timeout` send them.
 fn doubled(number: usize) -> Result<(), String> {
     let mut random = Random::of("doubled signals", number);
     let dir = tempdir();
     let out_dir = dir.path().join("out");
     let (first, code) = SIGNALS[random.below(3)];
-    let second = SIGNALS[random.below(3)].0;
+    let (second, code_of_second) = SIGNALS[random.below(3)];
     let gap = Duration::from_millis(random.next() % 901);
     let is_slow = random.below(4) > 0;
     let mut child = start(&out_dir, if is_slow { LONG_STEP } else { "--max-iters 1000000" });
@@ -189,7 +193,8 @@ fn doubled(number: usize) -> Result<(), String> {
     let ended = child.wait().unwrap().code();
     let _ = sender.ok_or("the moment never came")?.wait();
     let what = format!("{first}, {gap:?}, {second}, slow: {is_slow}");
-    if ended != Some(code) || !said.contains("all updates are saved") {
+    let is_expected = ended == Some(code) || gap < ONE_LOOK && ended == Some(code_of_second);
+    if !is_expected || !said.contains("all updates are saved") {
         return Err(format!("{what}: ended with {ended:?}, expected {code}: {said}"));
     }
     all_is_saved(&out_dir, &said).map_err(|why| format!("{what}: {why}"))

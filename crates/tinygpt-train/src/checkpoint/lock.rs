@@ -108,9 +108,17 @@ impl Drop for OutDirLock {
 }
 
 /// Whether another process trains in `out_dir` now.
-pub fn is_locked(out_dir: &Path) -> bool {
-    let file = File::options().write(true).open(out_dir.join(FILE_NAME));
-    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+///
+/// # Errors
+/// [`TrainError::Io`] if the lock file is there and the system cannot tell.
+pub fn is_locked(out_dir: &Path) -> Result<bool, TrainError> {
+    let path = out_dir.join(FILE_NAME);
+    let Ok(file) = File::options().write(true).open(&path) else { return Ok(false) };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(source)) => Err(TrainError::io("lock", &path)(source)),
+    }
 }
 
 /// Whether a process that has ended left its lock file in `dir`.
@@ -188,13 +196,13 @@ mod tests {
     fn the_second_is_refused_until_the_first_lets_go() {
         let dir = tempfile::tempdir().unwrap();
         let out_dir = dir.path().join("a/new/place");
-        assert!(!is_locked(&out_dir));
+        assert!(!is_locked(&out_dir).unwrap());
         let first = OutDirLock::take(&out_dir).unwrap().keep();
-        assert!(is_locked(&out_dir));
+        assert!(is_locked(&out_dir).unwrap());
         let refused = OutDirLock::take(&out_dir).unwrap_err();
         assert!(matches!(refused, TrainError::Locked(_)), "{refused}");
         drop(first);
-        assert!(!is_locked(&out_dir));
+        assert!(!is_locked(&out_dir).unwrap());
         drop(OutDirLock::take(&out_dir).unwrap());
         assert!(out_dir.join(FILE_NAME).exists(), "who finds a lock file leaves it");
     }

@@ -94,10 +94,12 @@ pub(crate) fn finish(out_dir: &Path) -> Result<(), TrainError> {
     }
     let moved = checkpoints.join(metrics::FILE_NAME);
     if moved.exists() {
-        let path = out_dir.join(metrics::FILE_NAME);
-        std::fs::rename(&moved, &path).map_err(TrainError::io("rename", &moved))?;
-        sync_dir(&checkpoints)?;
+        // Copied: of a rename between two directories a power cut may keep only the removal.
+        let lines = std::fs::read(&moved).map_err(TrainError::io("read", &moved))?;
+        write_whole(&out_dir.join(metrics::FILE_NAME), &lines)?;
         sync_dir(out_dir)?;
+        std::fs::remove_file(&moved).map_err(TrainError::io("remove", &moved))?;
+        sync_dir(&checkpoints)?;
     }
     for dir in [new, old] {
         dissolve(&dir, &checkpoints)?;

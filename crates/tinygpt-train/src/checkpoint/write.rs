@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::durable::sync_dir;
+use super::durable::{part_of, sync_dir};
 use super::foreign::is_checkpoint;
-use super::{DELETED, DIR_NAME, REPLACED, TEMPORARY};
+use super::{BEST, DELETED, DIR_NAME, LAST, REPLACED, TEMPORARY};
 use super::{dir_name, entry_names, is_temporary, list, manifest, space};
 use crate::error::TrainError;
+use crate::{metrics, plot};
 
 /// Saves the checkpoint of `step`: `write_files` fills a directory with about `n_bytes`, which then
 /// gets its name.
@@ -139,6 +140,9 @@ pub(crate) fn clean_leftovers(out_dir: &Path) -> Result<(), TrainError> {
             remove_dir(&parent.join(name))?;
         }
     }
+    for name in [BEST, LAST, metrics::FILE_NAME, plot::FILE_NAME] {
+        remove_file(&part_of(&out_dir.join(name)))?;
+    }
     Ok(())
 }
 
@@ -149,6 +153,13 @@ fn discard(parent: &Path, dir: &Path) -> Result<(), TrainError> {
     remove_dir(&deleted)?;
     std::fs::rename(dir, &deleted).map_err(TrainError::io("rename", dir))?;
     remove_dir(&deleted)
+}
+
+fn remove_file(path: &Path) -> Result<(), TrainError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(TrainError::io("remove", path)),
+    }
 }
 
 pub(super) fn remove_dir(dir: &Path) -> Result<(), TrainError> {

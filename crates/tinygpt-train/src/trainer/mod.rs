@@ -191,6 +191,10 @@ impl Trainer {
             };
         }
         if self.progress.step > self.config.max_iters || self.is_finished() {
+            // The process that made the last checkpoint may have died before it drew the curves.
+            if !self.config.out_dir.join(plot::FILE_NAME).exists() {
+                self.draw_curves(report);
+            }
             return Ok(Outcome::AlreadyFinished);
         }
         let mut metrics = self.open_metrics(report)?;
@@ -242,10 +246,15 @@ impl Trainer {
         if self.config.profile {
             report.profile(&profiled.conclude(self.config.resolved_threads(), self.peak_flops));
         }
+        self.draw_curves(report);
+        Ok(outcome)
+    }
+
+    /// Draws `loss.svg`; that it cannot be drawn is only reported.
+    fn draw_curves(&self, report: &mut dyn Report) {
         if let Err(error) = plot::draw(&self.config.out_dir) {
             report.notice(&error.to_string());
         }
-        Ok(outcome)
     }
 
     fn count_step(&mut self, started: Instant, profiled: &mut Profiled) {
