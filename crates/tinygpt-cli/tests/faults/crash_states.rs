@@ -142,11 +142,7 @@ fn cut_everywhere(n_kept: &str, failures: &mut Vec<String>) -> usize {
 
 /// Judges one outcome of a power cut while a run takes the place of an earlier one: the steps of the
 /// new run are odd. `old_metrics` are those of the earlier run.
-fn judge_replacement(
-    left: &Left<'_>,
-    told: &Told,
-    old_metrics: Option<Id>,
-) -> Result<(), String> {
+fn judge_replacement(left: &Left<'_>, told: &Told, old_metrics: Option<Id>) -> Result<(), String> {
     let steps = whole_steps(left);
     let (new, old): (Vec<u64>, Vec<u64>) = steps.iter().partition(|step| *step % 2 == 1);
     match (new.is_empty(), old.is_empty()) {

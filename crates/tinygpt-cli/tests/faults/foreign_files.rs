@@ -137,6 +137,38 @@ fn nothing_is_put_into_what_is_removed_as_a_whole() {
 }
 
 #[test]
+fn a_preparation_replaces_nothing_but_a_preparation() {
+    const CASES: [(&str, fn(&Path)); 4] = [
+        ("notes.txt", |at| fs::write(at.join("notes.txt"), "mine").unwrap()),
+        ("train-00000.bin", |at| symlink("/etc/hostname", at.join("train-00000.bin")).unwrap()),
+        ("meta.json", |at| fs::create_dir(at.join("meta.json")).unwrap()),
+        ("", |at| {
+            fs::remove_dir(at).unwrap();
+            fs::write(at, "a file").unwrap();
+        }),
+    ];
+    let mut failures = Vec::new();
+    for (name, put) in CASES {
+        for flags in ["", "--force"] {
+            let dir = tempdir();
+            let at = dir.path().join("data/t/simple");
+            fs::create_dir_all(&at).unwrap();
+            fs::write(dir.path().join("t.txt"), "A text.\nAnother line.\n".repeat(40)).unwrap();
+            put(&at);
+            let before = names(dir.path());
+            let ran = run("prepare", dir.path(), &format!("--source t.txt {flags}"));
+            let path: PathBuf = Path::new("data/t/simple").join(name).components().collect();
+            let refusal = format!("{} was not made by `prepare`", path.display());
+            let is_refused = ran.code == 2 && ran.stderr.contains(&refusal);
+            if !is_refused || names(dir.path()) != before {
+                failures.push(format!("{name} {flags}: code {}: {}", ran.code, ran.stderr));
+            }
+        }
+    }
+    conclude("files of others where a preparation goes", 2 * CASES.len(), &failures);
+}
+
+#[test]
 fn an_export_replaces_nothing_but_an_export() {
     let dir = work();
     let path = dir.path();

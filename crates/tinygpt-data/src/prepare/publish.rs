@@ -13,6 +13,8 @@ use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::prepared::{MARKER_FILE_NAME, META_FILE_NAME, Meta, aside};
 use crate::progress::PrepareProgress;
+use crate::quote::Shown;
+use crate::tokenizer::{CONFIG_FILE_NAME, FILE_NAME};
 
 /// How long a process that has just been killed may take to let go of its dataset.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -35,6 +37,7 @@ impl Staging {
         progress: &dyn PrepareProgress,
     ) -> Result<Self, DataError> {
         let dataset_dir = data_dir.join(dataset);
+        refuse_files_of_others(&dataset_dir.join(encoding.as_str()))?;
         create_dir(&dataset_dir)?;
         let lock_path = dataset_dir.join(".prepare.lock");
         let lock = File::create(&lock_path).map_err(DataError::io("create", &lock_path))?;
@@ -97,6 +100,8 @@ impl Staging {
     fn recover(&self) -> Result<(), DataError> {
         remove_dir(&self.dir)?;
         let (target, aside) = (self.target(), self.aside());
+        // Removed only if it is empty, and then it is not a preparation.
+        _ = fs::remove_dir(&target);
         if aside.exists() && !target.exists() {
             return fs::rename(&aside, &target).map_err(DataError::io("put back", &aside));
         }
@@ -109,6 +114,34 @@ impl Drop for Staging {
         // After `publish` it is gone or what was replaced. What stays is removed by the next run.
         _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Refuses a directory with anything in it that no preparation holds: it would be replaced with it.
+fn refuse_files_of_others(target: &Path) -> Result<(), DataError> {
+    let is_missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let foreign = match fs::read_dir(target) {
+        Err(error) if is_missing(&error) => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => target.to_path_buf(),
+        Err(error) => return Err(DataError::io("list", target)(error)),
+        Ok(entries) => {
+            let paths: Result<Vec<_>, _> = entries.map(|entry| Ok(entry?.path())).collect();
+            let paths = paths.map_err(DataError::io("list", target))?;
+            let Some(path) = paths.into_iter().find(|path| !is_of_preparation(path)) else {
+                return Ok(());
+            };
+            path
+        }
+    };
+    let what = format!("{} was not made by `prepare`, so it is not replaced", Shown(&foreign));
+    Err(DataError::usage(what, "move it somewhere else"))
+}
+
+/// Whether `prepare` writes a file of this name.
+fn is_of_preparation(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_shard = name.ends_with(".bin") && ["train-", "val-"].iter().any(|p| name.starts_with(p));
+    let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    is_file && (is_shard || [META_FILE_NAME, FILE_NAME, CONFIG_FILE_NAME].contains(&&*name))
 }
 
 /// Takes the lock, for which a run that was killed gets a moment to end.
