@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use tinygpt_data::{DataError, ErrorKind as DataKind, is_in_library};
-use tinygpt_model::{ErrorKind as ModelKind, ModelError};
+use tinygpt_model::{DeviceError, ErrorKind as ModelKind, ModelError};
 use tinygpt_train::{ErrorKind as TrainKind, TrainError};
 
 use crate::args::{self, Invocation, NoRun};
@@ -133,7 +133,17 @@ fn hint(error: &anyhow::Error, binary: &str) -> Option<String> {
     let usage = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
     let known = usage.or_else(|| hint_of_system(error)).map(str::to_owned);
     let training = || error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()?.hint());
-    known.or_else(training).or_else(|| hint_of_data(error, binary))
+    let of_device = || error.chain().find_map(|cause| device_error(cause));
+    let device = || Some(hints::of_device(of_device()?, binary));
+    known.or_else(device).or_else(training).or_else(|| hint_of_data(error, binary))
+}
+
+/// The error of a device, also inside that of a training run, which is transparent.
+fn device_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a DeviceError> {
+    match cause.downcast_ref::<TrainError>() {
+        Some(TrainError::Device(error)) => Some(error),
+        _ => cause.downcast_ref::<DeviceError>(),
+    }
 }
 
 fn hint_of_data(error: &anyhow::Error, binary: &str) -> Option<String> {
@@ -192,7 +202,7 @@ fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<UsageError>() {
+    if cause.is::<UsageError>() || cause.is::<DeviceError>() {
         return Some(USAGE);
     }
     if let Some(error) = cause.downcast_ref::<TrainError>() {

@@ -3,6 +3,26 @@
 //! A library does not know who asked: what is a model to `sample` is a tokenizer to `prepare`.
 
 use tinygpt_data::hub::HubError;
+use tinygpt_model::DeviceError;
+
+/// What to do if a device cannot be used.
+pub fn of_device(error: &DeviceError, binary: &str) -> String {
+    match error {
+        DeviceError::NotBuilt(spec) => {
+            let feature = spec.feature().unwrap_or_default();
+            format!(
+                "build and run it with: cargo run --features {feature} --bin {binary} -- \
+                 --device {feature} … (or choose --device cpu)"
+            )
+        }
+        DeviceError::OnlyOnMacOs(_) => {
+            "choose --device cpu, or --device cuda with an NVIDIA GPU".to_owned()
+        }
+        DeviceError::NoAnswer { .. } => {
+            "check that the machine has such a GPU and its driver, or choose --device cpu".to_owned()
+        }
+    }
+}
 
 /// What to do if the hub cannot be reached or must not be asked.
 pub fn of_hub(error: &HubError, binary: &str) -> Option<String> {

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 use tinygpt_data::Shown;
+use tinygpt_model::DeviceSpec;
 use tinygpt_train::{Fault, excerpt};
 
 use crate::config_file::ConfigFile;
-use crate::device::DeviceChoice;
 use crate::options::Options;
 use crate::usage::UsageError;
 
@@ -261,12 +261,12 @@ impl<'a, O: Options> Faults<'a, O> {
     }
 
     /// Parses `device`.
-    pub fn device(&mut self, text: Option<&str>) -> DeviceChoice {
+    pub fn device(&mut self, text: Option<&str>) -> DeviceSpec {
         match text.unwrap_or("cpu").parse() {
             Ok(choice) => choice,
             Err(expected) => {
                 self.add("device", &expected);
-                DeviceChoice::Cpu
+                DeviceSpec::Cpu
             }
         }
     }
@@ -295,10 +295,10 @@ mod tests {
         let path = dir.path().join("c.json");
         std::fs::write(&path, "{\"n_layer\": 2,\n\"n_head\": 3, \"vocab_size\": null}").unwrap();
         let file = ConfigFile::read::<TrainOptions>(&path).unwrap();
-        let flags = TrainOptions { n_head: Some(4), ..TrainOptions::default() };
+        let flags: TrainOptions = serde_json::from_str("{\"n_head\": 4}").unwrap();
         let layered = Layered::new(&flags, Some(file)).unwrap();
-        let o = &layered.options;
-        assert_eq!((o.n_layer, o.n_head, o.n_embd), (Some(2), Some(4), Some(384)));
+        let values = ["n_layer", "n_head", "n_embd"].map(|key| layered.value(key));
+        assert_eq!(values, [2, 4, 384]);
         let origins = ["n_layer", "n_head", "n_embd", "vocab_size"].map(|k| layered.origin(k));
         assert_eq!(origins, [Origin::File, Origin::Flag, Origin::Default, Origin::Default]);
         assert!(layered.place("n_layer").ends_with("c.json line 1"));

@@ -7,7 +7,6 @@
 pub mod args;
 pub mod command;
 pub mod config_file;
-pub mod device;
 pub mod exit;
 pub mod hints;
 pub mod hub_environment;

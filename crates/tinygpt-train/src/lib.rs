@@ -6,13 +6,12 @@
 //! [`Report`] only: nothing here prints, reads a flag or exits.
 //!
 //! ```no_run
-//! use candle_core::Device;
 //! use tinygpt_data::Prepared;
 //! use tinygpt_train::{Silent, StopFlag, TrainConfig, Trainer};
 //!
 //! let config = TrainConfig { dataset_name: "tiny_tales".into(), ..TrainConfig::default() };
 //! let prepared = Prepared::open(&config.data_dir, &config.dataset_name, config.encoding_type)?;
-//! let mut trainer = Trainer::new(config, prepared, &Device::Cpu)?;
+//! let mut trainer = Trainer::new(config, prepared)?;
 //! let outcome = trainer.run(&StopFlag::new(), &mut Silent)?;
 //! # Ok::<(), tinygpt_train::TrainError>(())
 //! ```
@@ -37,7 +36,7 @@ mod trainer;
 mod verify;
 
 pub use adamw::{AdamW, AdamWConfig};
-pub use config::{InitFrom, OnNonFinite, TrainConfig};
+pub use config::{InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError};
 pub use evaluate::{EvalSet, SplitLoss};
 pub use excerpt::{MAX_QUOTED, excerpt, excerpt_quoted, middle_cut};
@@ -51,4 +50,4 @@ pub use stop::StopFlag;
 pub use threads::physical_cores;
 pub use tinygpt_kernels::profile::{Entry as ProfileEntry, Op as ProfileOp};
 pub use trainer::{Outcome, Trainer, check_block_size};
-pub use verify::{Compared, verify_resume};
+pub use verify::{Compared, compare_runs, verify_resume};

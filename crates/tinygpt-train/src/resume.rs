@@ -8,11 +8,12 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use serde_json::{Map, Value};
 use tinygpt_data::{Meta, Prepared};
 use tinygpt_model::{ModelConfig, hf};
 
 use crate::adamw::AdamW;
-use crate::checkpoint::{self, BEST, Best, Found, LAST, OPTIMIZER_FILE, STATE_FILE, State};
+use crate::checkpoint::{self, BEST, Best, Found, LAST, OPTIMIZER_FILE, RunConfig, STATE_FILE, State};
 use crate::config::TrainConfig;
 use crate::error::{Rejected, TrainError};
 use crate::schedule::{Schedule, learning_rate};
@@ -30,6 +31,8 @@ pub struct Recorded {
     /// The configuration of the run, with the shape that the model really has and the encoding of
     /// the data if that can still be told.
     pub config: TrainConfig,
+    /// What the program that trained has recorded of its own settings.
+    pub program: Map<String, Value>,
 }
 
 /// Reads what the newest checkpoint in `out_dir` says of the run, without reading its weights;
@@ -42,13 +45,13 @@ pub fn recorded(out_dir: &Path) -> Result<Option<Recorded>, TrainError> {
         return Ok(None);
     };
     let shape = hf::read_config(&dir)?;
-    let State { step, mut config, data_fingerprint, .. } = state;
+    let State { step, config: RunConfig { train: mut config, program }, data_fingerprint, .. } = state;
     config.take_shape(&shape);
     if config.encoding_type.is_none() {
         let meta = Meta::find(&config.data_dir, &config.dataset_name, &data_fingerprint);
         config.encoding_type = meta.map(|meta| meta.encoding);
     }
-    Ok(Some(Recorded { dir, step, config }))
+    Ok(Some(Recorded { dir, step, config, program }))
 }
 
 /// Loads the newest good checkpoint of `config.out_dir`.
@@ -94,7 +97,7 @@ pub(crate) fn resume(
         }
     }
     let from = format!("the checkpoint {}", dir.display());
-    let origin = state.config.init_from;
+    let origin = state.config.train.init_from;
     Ok(Start { gpt, optimizer, progress, from, origin, changed, notices })
 }
 
@@ -197,7 +200,7 @@ fn changed_machine(threads: usize, device: &Device, state: &State) -> Option<Str
 
 /// Keys that only say how to start, where, and what to save and print; and the shape, which is
 /// compared with the model's.
-const NOT_THE_RUN: [&str; 21] = [
+const NOT_THE_RUN: [&str; 19] = [
     "init_from",
     "overwrite",
     "out_dir",
@@ -206,9 +209,7 @@ const NOT_THE_RUN: [&str; 21] = [
     "device",
     "threads",
     "eval_only",
-    "verify_resume",
     "profile",
-    "log_interval",
     "checkpoint_interval",
     "checkpoint_minutes",
     "keep_checkpoints",
@@ -224,8 +225,8 @@ const NOT_THE_RUN: [&str; 21] = [
 /// The keys that differ from what was saved, with both values.
 fn changed_settings(config: &TrainConfig, saved: &TrainConfig) -> Changed {
     let as_map = |config: &TrainConfig| match serde_json::to_value(config) {
-        Ok(serde_json::Value::Object(map)) => map,
-        _ => serde_json::Map::new(),
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
     };
     let (mut saved, now) = (as_map(saved), as_map(config));
     now.into_iter()

@@ -6,7 +6,6 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use safetensors::SafeTensors;
 use tinygpt_data::Prepared;
 
@@ -38,8 +37,8 @@ pub struct Compared {
 /// Trains 2 `n` updates of `config` twice, the second time with a stop after `n`, and compares.
 ///
 /// Evaluations are cut down to one batch, samples are left out, and a run that would resume starts
-/// with fresh weights; all else is as configured. `set_up` is called with each trainer before it
-/// runs. `None` if `stop` was raised meanwhile. Nothing is left on the disk.
+/// with new weights; all else is as configured. `None` if `stop` was raised meanwhile. Nothing is
+/// left on the disk.
 ///
 /// # Errors
 /// What either run can fail with; [`TrainError::Io`] if there is no room for temporary files.
@@ -47,8 +46,6 @@ pub fn verify_resume(
     config: &TrainConfig,
     n: u64,
     prepared: Prepared,
-    device: &Device,
-    set_up: &dyn Fn(&mut Trainer) -> Result<(), TrainError>,
     stop: &StopFlag,
 ) -> Result<Option<Vec<Compared>>, TrainError> {
     remove_leftovers(&std::env::temp_dir());
@@ -61,8 +58,7 @@ pub fn verify_resume(
         [(&whole, false, None), (&halves, false, Some(n)), (&halves, true, None)]
     {
         let config = short(config, n, out_dir, is_resumed);
-        let mut trainer = Trainer::new(config, prepared, device)?;
-        set_up(&mut trainer)?;
+        let mut trainer = Trainer::new(config, prepared)?;
         let mut half = Half { asked: stop.clone(), stop: StopFlag::new(), stop_after };
         trainer.run(&half.stop.clone(), &mut half)?;
         if stop.signal().is_some() {
@@ -70,7 +66,7 @@ pub fn verify_resume(
         }
         prepared = trainer.into_prepared();
     }
-    compare(&whole, &halves, 2 * n).map(Some)
+    compare_runs(&whole, &halves, 2 * n).map(Some)
 }
 
 /// Removes the directories of earlier proofs that were killed: those that nobody holds a lock in.
@@ -137,8 +133,11 @@ impl Report for Half {
     }
 }
 
-/// Compares the runs in two directories after `step` updates.
-fn compare(left: &Path, right: &Path, step: u64) -> Result<Vec<Compared>, TrainError> {
+/// Compares the runs in two directories after `step` updates, bit for bit.
+///
+/// # Errors
+/// [`TrainError::Io`], [`TrainError::Corrupt`] if either has no such checkpoint or it is damaged.
+pub fn compare_runs(left: &Path, right: &Path, step: u64) -> Result<Vec<Compared>, TrainError> {
     let [left_dir, right_dir] = [left, right].map(|run| checkpoint::dir_of(run, step));
     let files = |name: &str| [left_dir.join(name), right_dir.join(name)];
     Ok(vec![

@@ -21,7 +21,7 @@ use super::serve;
 use super::story::Storyteller;
 use crate::exit::Ended;
 use crate::layer::Layered;
-use crate::options::{Options as _, Quantization, SampleOptions, SampleSettings};
+use crate::options::{Quantization, SampleOptions, SampleSettings};
 use crate::pool;
 use crate::terminal::{Output, grouped, say, spoken, wants_colour};
 use crate::usage::UsageError;
@@ -36,7 +36,7 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     if let Some(wanted) = &settings.export {
         export::check_path(wanted)?;
     }
-    let device = settings.device.open(SampleOptions::BINARY)?;
+    let device = settings.device.open()?;
     let wanted = settings.threads.unwrap_or_else(pool::default_threads);
     let n_threads = pool::start(wanted)?;
     if n_threads < wanted {

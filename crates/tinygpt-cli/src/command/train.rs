@@ -6,11 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use candle_core::{DType, Device};
 use tinygpt_data::{DataError, Encoding, PrepareRequest, Prepared, Recipe, SourceSpec};
+use tinygpt_model::DeviceSpec;
 use tinygpt_train::{
-    InitFrom, Report, Silent, StopFlag, TrainConfig, TrainError, Trainer, check_block_size,
-    checkpoint, model_shape,
+    InitFrom, StopFlag, TrainConfig, TrainError, Trainer, check_block_size, checkpoint, model_shape,
 };
 
 use self::conclude::conclude;
@@ -21,7 +20,7 @@ use super::verify_resume::verify_resume;
 use crate::exit::Ended;
 use crate::layer::{Faults, Layered};
 use crate::memory;
-use crate::options::{Dtype, Options as _, TrainOptions};
+use crate::options::TrainOptions;
 use crate::pool;
 use crate::progress::{PrepareBars, TrainLines};
 use crate::signals::Signals;
@@ -37,11 +36,12 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// Wrong options, data or checkpoints that cannot be used, a device that is not there, numbers
 /// that stop being finite.
 pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
-    let (mut config, device) = layered.resolve()?;
-    if !config.eval_only && config.verify_resume.is_none() {
+    let (mut config, program) = layered.resolve()?;
+    if !config.eval_only && program.verify_resume.is_none() {
         check_outside("--out-dir", &config.out_dir)?;
     }
-    let device = device.open(TrainOptions::BINARY)?;
+    // Before any work, so that nothing is lost if it is not there.
+    config.device.open()?;
     let n_threads = pool::start(config.resolved_threads())?;
     if n_threads < config.resolved_threads() {
         config.threads = Some(n_threads);
@@ -51,29 +51,28 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let prepared = open_or_prepare(&config)?;
     let layered = &with_shape_of_model(layered, &mut config)?;
     check_block_size(config.block_size, &prepared).map_err(|error| with_places(layered, error))?;
-    if device.is_cpu() {
+    if config.device == DeviceSpec::Cpu {
         memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
     }
     for note in layered.notes() {
         say(&format!("note: {note}"));
     }
-    if let Some(n) = config.verify_resume {
-        let set_up = |trainer: &mut Trainer| set_dtype(layered, trainer, &device, &mut Silent);
+    if let Some(n) = program.verify_resume {
         signals.ask_first();
-        return verify_resume(&config, n, prepared, &device, &set_up, &stop);
+        return verify_resume(&config, n, prepared, &stop);
     }
     if !config.eval_only {
         wait_for_lock(&config.out_dir)?;
     }
-    let mut report = TrainLines::new(&config);
-    let mut trainer = Trainer::new(config.clone(), prepared, &device)
+    let mut report = TrainLines::new(&config, program.log_interval);
+    let mut trainer = Trainer::new(config.clone(), prepared)
         .map_err(|error| with_places(layered, error))?;
-    set_dtype(layered, &mut trainer, &device, &mut report)?;
+    trainer.record(layered.program_values());
     signals.ask_first_and(report.answer());
     let outcome = trainer.run(&stop, &mut report);
     signals.end_at_once();
     report.close();
-    conclude(layered, &config, &trainer, outcome?, stop.signal())
+    conclude(&config, &trainer, outcome?, stop.signal())
 }
 
 /// The options, with the shape of the model that the run is to start from, if it is.
@@ -208,22 +207,4 @@ fn with_places(layered: &Layered<TrainOptions>, error: TrainError) -> anyhow::Er
     let mut faults = Faults::of(layered);
     faults.extend(found);
     faults.into_result().err().unwrap_or_else(|| error.into())
-}
-
-/// Passes the number type on to an accelerator; a CPU says what it does instead.
-fn set_dtype(
-    layered: &Layered<TrainOptions>,
-    trainer: &mut Trainer,
-    device: &Device,
-    report: &mut dyn Report,
-) -> Result<(), TrainError> {
-    let is_bfloat16 = layered.options.dtype == Some(Dtype::Bfloat16);
-    if device.is_cpu() {
-        if is_bfloat16 {
-            report.notice("dtype is bfloat16: on a CPU everything is computed in float32");
-        }
-        return Ok(());
-    }
-    let dtype = if is_bfloat16 { DType::BF16 } else { DType::F32 };
-    Ok(trainer.gpt_mut().set_compute_dtype(dtype)?)
 }

@@ -1,9 +1,8 @@
 //! `train --verify-resume`: says what was compared, and whether it was equal.
 
 use anyhow::{Result, bail};
-use candle_core::Device;
 use tinygpt_data::Prepared;
-use tinygpt_train::{Compared, StopFlag, TrainConfig, TrainError, Trainer};
+use tinygpt_train::{Compared, StopFlag, TrainConfig};
 
 use crate::exit::Ended;
 use crate::terminal::{Output, say};
@@ -13,8 +12,6 @@ pub(super) fn verify_resume(
     config: &TrainConfig,
     n: u64,
     prepared: Prepared,
-    device: &Device,
-    set_up: &dyn Fn(&mut Trainer) -> Result<(), TrainError>,
     stop: &StopFlag,
 ) -> Result<Ended> {
     say(&format!(
@@ -22,7 +19,7 @@ pub(super) fn verify_resume(
         2 * n,
         std::env::temp_dir().display()
     ));
-    let compared = tinygpt_train::verify_resume(config, n, prepared, device, set_up, stop)?;
+    let compared = tinygpt_train::verify_resume(config, n, prepared, stop)?;
     let Some(compared) = compared else {
         return Ok(Ended::Stopped(stop.signal().unwrap_or_default()));
     };

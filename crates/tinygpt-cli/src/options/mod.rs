@@ -18,10 +18,10 @@ pub use prepare::{PrepareOptions, TextFormat};
 pub use sample::{Quantization, SampleOptions, SampleSettings};
 pub use serve::ServeSettings;
 pub use start::Start;
-pub use train::{Dtype, NonFiniteChoice, TrainOptions};
+pub use train::{ProgramConfig, TrainOptions};
 
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::{Serialize, de::DeserializeOwned};
 use tinygpt_data::Encoding;
 
 use crate::layer::Layered;
@@ -56,14 +56,10 @@ pub trait Options: clap::Args + Serialize + DeserializeOwned {
     }
 }
 
-/// How text becomes token ids, as flags and keys spell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EncodingType {
-    /// One token per character of the training text, bytes for all others.
-    Simple,
-    /// Byte-level BPE, as GPT-2.
-    Bpe,
+/// Parses the word for an encoding.
+fn encoding() -> impl TypedValueParser<Value = Encoding> {
+    PossibleValuesParser::new(Encoding::ALL.map(Encoding::as_str))
+        .try_map(|word| word.parse::<Encoding>())
 }
 
 /// Parses a flag's number and refuses `NaN` and infinities, which JSON cannot express either.
@@ -72,14 +68,5 @@ fn finite(text: &str) -> Result<f64, String> {
         Ok(value) if value.is_finite() => Ok(value),
         Ok(_) => Err("expected a finite number".to_owned()),
         Err(_) => Err("expected a number such as 0.1 or 1e-3".to_owned()),
-    }
-}
-
-impl From<EncodingType> for Encoding {
-    fn from(encoding: EncodingType) -> Self {
-        match encoding {
-            EncodingType::Simple => Self::Simple,
-            EncodingType::Bpe => Self::Bpe,
-        }
     }
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer, Serialize};
 use tinygpt_data::{
-    DATASET_NAME_RULE, Format, PrepareRequest, Source, Sources, ValSplit, dataset_name_fault,
+    DATASET_NAME_RULE, Encoding, Format, PrepareRequest, Source, Sources, ValSplit, dataset_name_fault,
 };
 
-use super::{EncodingType, Options, finite};
+use super::{Options, encoding, finite};
 use crate::layer::{Faults, Layered};
 
 /// Flags of `prepare`, which are also the keys of its config file.
@@ -75,8 +75,8 @@ pub struct PrepareOptions {
     pub seed: Option<u64>,
 
     /// How text becomes tokens: `simple` (characters) or `bpe` [default: simple, or the recipe's]
-    #[arg(long, help_heading = "Tokenizer")]
-    pub encoding_type: Option<EncodingType>,
+    #[arg(long, help_heading = "Tokenizer", value_parser = encoding())]
+    pub encoding_type: Option<Encoding>,
     /// Size of the vocabulary that bpe learns
     #[arg(long, help_heading = "Tokenizer", value_name = "N")]
     pub vocab_size: Option<usize>,

@@ -3,6 +3,8 @@
 //!
 //! A config file and flags that are given now win over it; the training crate reports what changes.
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value};
 use tinygpt_train::{InitFrom, Recorded, TrainError};
 
@@ -19,25 +21,25 @@ const NOT_RECORDED: [&str; 7] =
 /// [`TrainError::NothingToResume`]; whatever keeps the checkpoint from being read.
 pub(super) fn put_under(layered: Layered<TrainOptions>) -> anyhow::Result<Layered<TrainOptions>> {
     let options = &layered.options;
-    let out_dir = options.out_dir.clone().unwrap_or_default();
-    let init_from = options.init_from.as_deref().unwrap_or_default().parse();
-    let overwrite = options.overwrite == Some(true);
+    let out_dir: PathBuf = options.get("out_dir").unwrap_or_default();
+    let overwrite = options.get("overwrite") == Some(true);
     // An empty word and two that contradict each other are refused with all other faults.
-    let is_needed = match init_from {
-        Ok(InitFrom::Resume) if !overwrite => true,
-        Ok(InitFrom::Auto) if !overwrite => false,
+    let is_needed = match options.get("init_from") {
+        Some(InitFrom::Resume) if !overwrite => true,
+        Some(InitFrom::Auto) if !overwrite => false,
         _ => return Ok(layered),
     };
     match tinygpt_train::recorded(&out_dir)? {
         None if is_needed => Err(TrainError::NothingToResume(out_dir).into()),
         None => Ok(layered),
-        Some(Recorded { dir, config, .. }) => {
+        Some(Recorded { dir, config, program, .. }) => {
             let is_fine_tuned = config.init_from.model_dir().is_some();
             let shape = config.model_config(config.vocab_size.unwrap_or_default());
             let mut values = match serde_json::to_value(config)? {
                 Value::Object(values) => values,
                 _ => Map::new(),
             };
+            values.extend(program);
             values.retain(|key, value| !NOT_RECORDED.contains(&key.as_str()) && !value.is_null());
             let mut layered = layered.resuming(dir.clone(), values)?;
             if is_fine_tuned {

@@ -6,13 +6,12 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tinygpt_data::Tokenizer;
-use tinygpt_model::SamplingParams;
+use tinygpt_model::{DeviceSpec, SamplingParams};
 
 use super::export::{Export, GgufType};
 use super::serve::{self, ServeSettings};
 use super::start::{Start, unescape};
 use super::{Options, finite};
-use crate::device::DeviceChoice;
 use crate::layer::{Faults, Layered};
 
 /// The most alternatives of a token that are told.
@@ -209,7 +208,7 @@ pub struct SampleSettings {
     /// Where to serve, if not to write.
     pub serve: Option<ServeSettings>,
     /// Where to compute.
-    pub device: DeviceChoice,
+    pub device: DeviceSpec,
     /// CPU threads; `None` is one per physical core, or as many as help.
     pub threads: Option<usize>,
     /// What to write in place of samples.
@@ -328,7 +327,7 @@ fn check_ranges(options: &SampleOptions, faults: &mut Faults<'_, SampleOptions>)
 /// Checks which options can stand together.
 fn check_together(
     options: &SampleOptions,
-    (device, start, exports): (DeviceChoice, &Start, bool),
+    (device, start, exports): (DeviceSpec, &Start, bool),
     faults: &mut Faults<'_, SampleOptions>,
 ) {
     let is_on = |flag: Option<bool>| flag.unwrap_or_default();
@@ -344,7 +343,7 @@ fn check_together(
         "a text or FILE:path with --interactive, which reads lines from standard input",
     );
     faults.unless(
-        options.quantize.is_none() || device == DeviceChoice::Cpu,
+        options.quantize.is_none() || device == DeviceSpec::Cpu,
         "quantize",
         "nothing but with --device cpu",
     );

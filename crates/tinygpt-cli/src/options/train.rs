@@ -1,175 +1,150 @@
-//! The options of `train`: the keys of the original's `config/train_tiny_stories.json` under
-//! their own names, and the few that this port adds. Ranges are checked by
-//! [`TrainConfig::validate`], which also holds the defaults.
+//! The options of `train`: the keys of [`TrainConfig`] and those of the program itself.
+//!
+//! Each key is defined once, by [`tinygpt_train::config!`]; flags, help, the config file and
+//! `--show-config` are made from that definition. Options hold what was typed, not yet checked
+//! against its range.
 
-use std::path::PathBuf;
+use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+use tinygpt_train::{Key, Kind, TrainConfig, TrainError, as_typed, config};
 
-use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
-use tinygpt_train::{TrainConfig, TrainError, as_typed};
-
-use super::{EncodingType, Options, finite, recorded};
-use crate::device::DeviceChoice;
+use super::{Options, finite, recorded};
 use crate::layer::{Faults, Layered, Origin};
-use crate::usage::UsageError;
 
-/// Flags of `train`, which are also the keys of its config file.
-#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainOptions {
-    /// Directory for checkpoints, metrics.jsonl and loss.svg
-    #[arg(long, help_heading = "Run", value_name = "DIR")]
-    pub out_dir: Option<PathBuf>,
-    /// Where to start: `scratch` (new weights), `resume` (the last checkpoint of out_dir, with the
-    /// settings it was saved with), `auto` (resume if there is one, else scratch), or to fine-tune a
-    /// Hugging Face GPT-2 directory or `hub:owner/name`
-    #[arg(long, help_heading = "Run", value_name = "HOW")]
-    pub init_from: Option<String>,
-    /// Let `scratch` replace the run that out_dir already holds
-    #[arg(long, help_heading = "Run")]
-    pub overwrite: Option<bool>,
-    /// Optimizer steps in all; exactly this many updates are made
-    #[arg(long, help_heading = "Run", value_name = "N")]
-    pub max_iters: Option<u64>,
-    /// Steps between two evaluations (and checkpoints)
-    #[arg(long, help_heading = "Run", value_name = "N")]
-    pub eval_interval: Option<u64>,
-    /// Batches per evaluation, from fixed, evenly spread windows
-    #[arg(long, help_heading = "Run", value_name = "N")]
-    pub eval_iters: Option<usize>,
-    /// Evaluate once and stop, without training
-    #[arg(long, help_heading = "Run")]
-    pub eval_only: Option<bool>,
-    /// Steps between two progress lines
-    #[arg(long, help_heading = "Run", value_name = "N")]
-    pub log_interval: Option<u64>,
-    /// Save `last` at every evaluation, not only when the validation loss improved
-    #[arg(long, help_heading = "Run")]
-    pub always_save_checkpoint: Option<bool>,
-    /// Steps between two checkpoints that are saved even where the validation loss did not improve
-    /// [default: none, see checkpoint_minutes]
-    #[arg(long, help_heading = "Run", value_name = "N")]
-    pub checkpoint_interval: Option<u64>,
-    /// Minutes after the last checkpoint when one is saved in any case; 0 turns it off
-    #[arg(long, help_heading = "Run", value_name = "X", value_parser = finite)]
-    pub checkpoint_minutes: Option<f64>,
-    /// Newest checkpoints to keep, beside the best
-    #[arg(long, help_heading = "Run", value_name = "N")]
-    pub keep_checkpoints: Option<usize>,
-    /// Save and end within this time, finished or not; the command that resumes is printed
-    /// [default: no limit]
-    #[arg(long, help_heading = "Run", value_name = "SECONDS", value_parser = finite)]
-    pub max_seconds: Option<f64>,
-    /// Instead of training, prove in a temporary directory that N updates, a stop and N more are the
-    /// same as 2 N in one go: weights, moments, counters and losses, bit for bit [default: train; N
-    /// is 10 if not given]
-    #[arg(long, help_heading = "Run", value_name = "N", num_args = 0..=1,
-          default_missing_value = "10")]
-    pub verify_resume: Option<u64>,
-    /// Print a short story at every evaluation
-    #[arg(long, help_heading = "Run")]
-    pub sample_at_eval: Option<bool>,
-    /// Seed of initial weights, data order, dropout and samples
-    #[arg(long, help_heading = "Run", value_name = "N")]
-    pub seed: Option<u64>,
+config! {
+    /// Keys of the program, of which a `Trainer` knows nothing.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ProgramConfig {
+        "Run" {
+            /// Steps between two progress lines
+            log_interval: u64 = 10, in AtLeastOne, "N";
+            /// Instead of training, prove in a temporary directory that N updates, a stop and N
+            /// more are the same as 2 N without a stop: weights, moments, counters and losses, bit
+            /// for bit [default: train; N is 10 if not given]
+            verify_resume: Option<u64> = None, in AtLeastOne, "N";
+        }
+        "Original" {
+            /// Accepted if false, for the original's configs: the kernels are compiled already
+            compile: bool = false;
+            /// Accepted if false, for the original's configs: metrics.jsonl holds every step
+            wandb_log: bool = false;
+            /// Accepted and unused
+            wandb_project: String = "tiny-stories".to_owned(), "NAME";
+            /// Accepted and unused
+            wandb_run_name: String = "tiny-gpt".to_owned(), "NAME";
+        }
+    }
+}
 
-    /// Dataset to train on, as named to `prepare`
-    #[arg(long, help_heading = "Data", value_name = "NAME")]
-    pub dataset_name: Option<String>,
-    /// Directory that holds the prepared datasets
-    #[arg(long, help_heading = "Data", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Which preparation of the dataset to use [default: the one prepared last]
-    #[arg(long, help_heading = "Data")]
-    pub encoding_type: Option<EncodingType>,
-    /// Sequences per micro-batch
-    #[arg(long, help_heading = "Data", value_name = "N")]
-    pub batch_size: Option<usize>,
-    /// Tokens per sequence, the model's context; when fine-tuning, at most the model's own, and less
-    /// takes less memory
-    #[arg(long, help_heading = "Data", value_name = "N")]
-    pub block_size: Option<usize>,
-    /// Fresh micro-batches whose gradients are summed for one step
-    #[arg(long, help_heading = "Data", value_name = "N")]
-    pub gradient_accumulation_steps: Option<usize>,
+/// All keys of `train`.
+fn keys() -> impl Iterator<Item = &'static Key> {
+    TrainConfig::KEYS.iter().chain(ProgramConfig::KEYS)
+}
 
-    /// Transformer blocks
-    #[arg(long, help_heading = "Model", value_name = "N")]
-    pub n_layer: Option<usize>,
-    /// Attention heads per block; divides n_embd
-    #[arg(long, help_heading = "Model", value_name = "N")]
-    pub n_head: Option<usize>,
-    /// Width of the residual stream
-    #[arg(long, help_heading = "Model", value_name = "N")]
-    pub n_embd: Option<usize>,
-    /// Rows of the token table; larger than the tokenizer's pads it [default: the tokenizer's]
-    #[arg(long, help_heading = "Model", value_name = "N")]
-    pub vocab_size: Option<usize>,
-    /// Biases in linear layers and layer norms
-    #[arg(long, help_heading = "Model")]
-    pub bias: Option<bool>,
-    /// Probability of dropping an activation while training, from 0 to below 1
-    #[arg(long, help_heading = "Model", value_name = "P", value_parser = finite)]
-    pub dropout: Option<f64>,
+/// Values of some of the keys of `train`, each of its key's type.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrainOptions(Map<String, Value>);
 
-    /// Highest learning rate, reached after the warm-up
-    #[arg(long, help_heading = "Optimizer", value_name = "LR", value_parser = finite)]
-    pub learning_rate: Option<f64>,
-    /// Whether the learning rate warms up and decays at all; if not, it stays as it is
-    #[arg(long, help_heading = "Optimizer")]
-    pub decay_lr: Option<bool>,
-    /// Steps of linear warm-up [default: 100, or the length of the run if that is less]
-    #[arg(long, help_heading = "Optimizer", value_name = "N")]
-    pub warmup_iters: Option<u64>,
-    /// Step at which the cosine decay ends [default: max_iters]
-    #[arg(long, help_heading = "Optimizer", value_name = "N")]
-    pub lr_decay_iters: Option<u64>,
-    /// Learning rate at the end of the decay and after it
-    #[arg(long, help_heading = "Optimizer", value_name = "LR", value_parser = finite)]
-    pub min_lr: Option<f64>,
-    /// AdamW's decoupled weight decay, for matrices and embeddings only
-    #[arg(long, help_heading = "Optimizer", value_name = "X", value_parser = finite)]
-    pub weight_decay: Option<f64>,
-    /// AdamW's decay of the first moment
-    #[arg(long, help_heading = "Optimizer", value_name = "X", value_parser = finite)]
-    pub beta1: Option<f64>,
-    /// AdamW's decay of the second moment
-    #[arg(long, help_heading = "Optimizer", value_name = "X", value_parser = finite)]
-    pub beta2: Option<f64>,
-    /// Largest global gradient norm; 0 turns clipping off
-    #[arg(long, help_heading = "Optimizer", value_name = "X", value_parser = finite)]
-    pub grad_clip: Option<f64>,
+impl TrainOptions {
+    /// The value of `key`; `None` if it has none, or one of another type.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        self.0.get(key).and_then(|value| T::deserialize(value).ok())
+    }
+}
 
-    /// Where a loss or a gradient is not finite: end the run before the update, or pass over the
-    /// batch (at most 10 in a row, and 1 in 20 of all)
-    #[arg(long, help_heading = "Optimizer", value_name = "HOW")]
-    pub on_non_finite: Option<NonFiniteChoice>,
+/// Every key, null if it has no value.
+impl Serialize for TrainOptions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for key in keys() {
+            map.serialize_entry(key.name, self.0.get(key.name).unwrap_or(&Value::Null))?;
+        }
+        map.end()
+    }
+}
 
-    /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal)
-    #[arg(long, help_heading = "Machine")]
-    pub device: Option<String>,
-    /// Number type of the matrix products; a CPU always computes in float32
-    #[arg(long, help_heading = "Machine")]
-    pub dtype: Option<Dtype>,
-    /// CPU threads [default: one per physical core]
-    #[arg(long, help_heading = "Machine", value_name = "N")]
-    pub threads: Option<usize>,
-    /// When the run ends, print where the time of its steps went, operation by operation (CPU)
-    #[arg(long, help_heading = "Machine")]
-    pub profile: Option<bool>,
+impl<'de> Deserialize<'de> for TrainOptions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut values = Map::deserialize(deserializer)?;
+        values.retain(|_, value| !value.is_null());
+        for (name, value) in &values {
+            let key = keys().find(|key| key.name == name);
+            let key = key.ok_or_else(|| D::Error::custom(format!("unknown key `{name}`")))?;
+            key.kind.check(value).map_err(D::Error::custom)?;
+        }
+        Ok(Self(values))
+    }
+}
 
-    /// Accepted while false, for the original's configs: there is nothing to compile here
-    #[arg(long, help_heading = "Original")]
-    pub compile: Option<bool>,
-    /// Accepted while false, for the original's configs: metrics.jsonl holds every step
-    #[arg(long, help_heading = "Original")]
-    pub wandb_log: Option<bool>,
-    /// Accepted and unused while wandb_log is false
-    #[arg(long, help_heading = "Original", value_name = "NAME")]
-    pub wandb_project: Option<String>,
-    /// Accepted and unused while wandb_log is false
-    #[arg(long, help_heading = "Original", value_name = "NAME")]
-    pub wandb_run_name: Option<String>,
+impl Args for TrainOptions {
+    fn augment_args(command: Command) -> Command {
+        keys().fold(command, |command, key| command.arg(flag_of(key)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for TrainOptions {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut options = Self::default();
+        options.update_from_arg_matches(matches)?;
+        Ok(options)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for key in keys() {
+            if matches.value_source(key.name) == Some(ValueSource::CommandLine) {
+                self.0.insert(key.name.to_owned(), typed_value(key, matches)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The flag of a key.
+fn flag_of(key: &'static Key) -> Arg {
+    let help: Vec<&str> = key.help.iter().map(|line| line.trim()).collect();
+    let name = match key.value_name {
+        "" => key.name.to_uppercase(),
+        name => name.to_owned(),
+    };
+    let arg = Arg::new(key.name)
+        .long(key.name.replace('_', "-"))
+        .help(help.join(" "))
+        .help_heading(key.heading)
+        .value_name(name);
+    let arg = match key.kind {
+        Kind::Bool => arg.value_parser(value_parser!(bool)),
+        Kind::Count => arg.value_parser(value_parser!(u64)),
+        Kind::Number => arg.value_parser(finite),
+        Kind::Text | Kind::Path => arg.value_parser(value_parser!(String)),
+        Kind::Choice(words) => arg.value_parser(PossibleValuesParser::new(words)),
+    };
+    match key.name {
+        "verify_resume" => arg.num_args(0..=1).default_missing_value("10"),
+        _ => arg,
+    }
+}
+
+/// What was typed for a key.
+fn typed_value(key: &Key, matches: &ArgMatches) -> Result<Value, clap::Error> {
+    let value = match key.kind {
+        Kind::Bool => matches.get_one::<bool>(key.name).copied().map(Value::from),
+        Kind::Count => matches.get_one::<u64>(key.name).copied().map(Value::from),
+        Kind::Number => matches.get_one::<f64>(key.name).copied().map(Value::from),
+        Kind::Text | Kind::Path | Kind::Choice(_) => {
+            matches.get_one::<String>(key.name).cloned().map(Value::from)
+        }
+    };
+    value.ok_or_else(|| clap::Error::new(ErrorKind::MissingRequiredArgument))
 }
 
 impl Options for TrainOptions {
@@ -180,17 +155,21 @@ impl Options for TrainOptions {
         To fine-tune GPT-2 (124 million parameters, 2.5 GB of memory) on a prepared text of yours: \
         train --config-file config/finetune_gpt2.json --dataset-name NAME";
 
-    /// The defaults of [`TrainConfig`], which are those of the original's run; only the warm-up and
-    /// the decay follow `max_iters`.
+    /// The defaults of the keys' definitions; only the warm-up and the decay follow `max_iters`.
     fn defaults() -> Self {
-        let defaults = serde_json::to_value(TrainConfig::default());
-        let options: Self = defaults.and_then(serde_json::from_value).unwrap_or_default();
-        Self { warmup_iters: None, lr_decay_iters: None, ..options }
+        let train = serde_json::to_value(TrainConfig::default()).unwrap_or_default();
+        let program = serde_json::to_value(ProgramConfig::default()).unwrap_or_default();
+        let all = [train, program].into_iter().filter_map(|value| value.as_object().cloned());
+        let is_fixed = |name: &str| !["warmup_iters", "lr_decay_iters"].contains(&name);
+        Self(all.flatten().filter(|(name, value)| is_fixed(name) && !value.is_null()).collect())
     }
 
     fn derive(&mut self) {
-        self.lr_decay_iters = self.lr_decay_iters.or(self.max_iters);
-        self.warmup_iters = self.warmup_iters.or(Some(TrainConfig::default().warmup_iters));
+        if let Some(max_iters) = self.0.get("max_iters").cloned() {
+            self.0.entry("lr_decay_iters").or_insert(max_iters);
+        }
+        let warmup_iters = TrainConfig::default().warmup_iters;
+        self.0.entry("warmup_iters").or_insert_with(|| warmup_iters.into());
     }
 
     fn fit(layered: &mut Layered<Self>) {
@@ -205,9 +184,9 @@ impl Options for TrainOptions {
 
 /// A warm-up that nobody gave on the command line is no longer than the run that somebody did.
 fn fit_warmup(layered: &mut Layered<TrainOptions>) {
-    let options = &layered.options;
+    let count = |key| layered.options.get::<u64>(key);
     let (Some(max_iters), Some(lr_decay_iters), Some(warmup_iters)) =
-        (options.max_iters, options.lr_decay_iters, options.warmup_iters)
+        (count("max_iters"), count("lr_decay_iters"), count("warmup_iters"))
     else {
         return;
     };
@@ -233,8 +212,8 @@ fn fit_warmup(layered: &mut Layered<TrainOptions>) {
 
 /// The end of the decay follows a learning rate that was given on the command line below it.
 fn fit_min_lr(layered: &mut Layered<TrainOptions>) {
-    let options = &layered.options;
-    let (Some(learning_rate), Some(min_lr)) = (options.learning_rate, options.min_lr) else {
+    let number = |key| layered.options.get::<f64>(key);
+    let (Some(learning_rate), Some(min_lr)) = (number("learning_rate"), number("min_lr")) else {
         return;
     };
     let is_flag = |key| layered.origin(key) == Origin::Flag;
@@ -253,46 +232,51 @@ fn fit_min_lr(layered: &mut Layered<TrainOptions>) {
 }
 
 impl Layered<TrainOptions> {
-    /// Says what the options mean to the training crate, and where it shall compute.
+    /// The options as the trainer and as the program understand them.
     ///
     /// # Errors
-    /// All faults that show without a look at the data, at once, as a [`UsageError`].
-    pub fn resolve(&self) -> anyhow::Result<(TrainConfig, DeviceChoice)> {
-        // Both sides have the same keys (a test holds them to it); types were checked with each
-        // layer, so what is left to fail here is an empty `init_from`.
-        let config = serde_json::to_value(&self.options).and_then(serde_json::from_value);
-        let config: TrainConfig = config.map_err(|error| UsageError::new(error.to_string()))?;
+    /// All faults that show without a look at the data, at once, as a
+    /// [`UsageError`](crate::usage::UsageError).
+    pub fn resolve(&self) -> anyhow::Result<(TrainConfig, ProgramConfig)> {
         let mut faults = Faults::of(self);
-        let device = faults.device(Some(&config.device));
+        let config: TrainConfig = self.part(TrainConfig::KEYS, &mut faults);
+        let program: ProgramConfig = self.part(ProgramConfig::KEYS, &mut faults);
         faults.threads(config.threads);
         match config.validate() {
             Err(TrainError::Config(found)) => faults.extend(&found),
             other => other?,
         }
+        faults.extend(&program.out_of_range());
+        faults.unless(!program.compile, "compile", "false: the kernels are compiled already");
+        let expected = "false: the curves are in `out_dir`, as metrics.jsonl and loss.svg";
+        faults.unless(!program.wandb_log, "wandb_log", expected);
         faults.into_result()?;
-        Ok((config, device))
+        Ok((config, program))
     }
-}
 
-/// What happens where numbers stop being finite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NonFiniteChoice {
-    /// The run ends, with the last checkpoint as it was.
-    Stop,
-    /// The update is not made, and the run goes on.
-    Skip,
-}
+    /// The configuration with these `keys`. A text that means nothing is a fault, and stands at its
+    /// default.
+    fn part<C: DeserializeOwned + Default>(
+        &self,
+        keys: &[Key],
+        faults: &mut Faults<'_, TrainOptions>,
+    ) -> C {
+        let mut values = Map::new();
+        for key in keys {
+            let Some(value) = self.options.0.get(key.name) else { continue };
+            let alone = Map::from_iter([(key.name.to_owned(), value.clone())]);
+            match serde_json::from_value::<C>(alone.into()) {
+                Ok(_) => _ = values.insert(key.name.to_owned(), value.clone()),
+                Err(error) => faults.add(key.name, &error.to_string()),
+            }
+        }
+        // Each key was accepted alone.
+        serde_json::from_value(values.into()).unwrap_or_default()
+    }
 
-/// Number types as the original names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// Single precision everywhere.
-    Float32,
-    /// bfloat16 products with float32 accumulation, on CUDA and Metal.
-    Bfloat16,
-    /// Known to the original, refused here: it would need loss scaling.
-    #[value(hide = true)]
-    Float16,
+    /// The program's own keys with their values, for checkpoints.
+    pub fn program_values(&self) -> Map<String, Value> {
+        let names = ProgramConfig::KEYS.iter().map(|key| key.name);
+        names.filter_map(|name| Some((name.to_owned(), self.options.0.get(name)?.clone()))).collect()
+    }
 }

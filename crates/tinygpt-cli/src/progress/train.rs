@@ -40,10 +40,10 @@ pub struct TrainLines {
 }
 
 impl TrainLines {
-    /// Those of a run of `config`.
-    pub fn new(config: &TrainConfig) -> Self {
+    /// Those of a run of `config`, one every `log_interval` steps.
+    pub fn new(config: &TrainConfig, log_interval: u64) -> Self {
         Self {
-            log_interval: config.log_interval,
+            log_interval,
             eval_interval: config.eval_interval,
             n_micro_batches: config.gradient_accumulation_steps,
             dropout: config.dropout,

@@ -12,8 +12,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tinygpt_train::TrainConfig;
-use tinygpt_train::checkpoint::{State, Which, locate};
+use tinygpt_train::checkpoint::{RunConfig, State, Which, locate};
 
 use crate::program::{Ran, command, run, run_command};
 
@@ -81,7 +80,7 @@ pub(crate) fn end(out_dir: &Path) -> Result<End, String> {
     }
     let state: State =
         serde_json::from_slice(&read(last.join("state.json"))?).map_err(|e| e.to_string())?;
-    let state = State { config: TrainConfig::default(), ..state };
+    let state = State { config: RunConfig::default(), ..state };
     let mut metrics = String::new();
     for line in String::from_utf8_lossy(&read(out_dir.join("metrics.jsonl"))?).lines() {
         let mut line: Value = serde_json::from_str(line).map_err(|e| format!("{line}: {e}"))?;

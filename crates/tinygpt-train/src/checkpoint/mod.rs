@@ -46,8 +46,8 @@ pub(crate) use read::{Found, newest_described, newest_good, open, why};
 pub use read::{Which, locate, state_of};
 pub(crate) use replace::{announcement, finish, save_over};
 pub(crate) use state::OLDEST_VERSION;
-pub use state::{Best, FORMAT_VERSION, Skipped, State};
-pub(crate) use write::{Keep, clean_leftovers, prune, save};
+pub use state::{Best, FORMAT_VERSION, RunConfig, Skipped, State};
+pub(crate) use write::{Keep, clean_leftovers, clean_parts, prune, save};
 
 /// Directory of the checkpoints in `out_dir`.
 pub const DIR_NAME: &str = "checkpoints";

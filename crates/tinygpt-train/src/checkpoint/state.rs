@@ -6,9 +6,11 @@
 //! Format 2 counts the updates that were passed over; in a checkpoint of format 1 there are none.
 //! A newer format is no damage and not passed over: the run ends, and its checkpoints stay.
 
+use std::ops::Deref;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use tinygpt_data::read_regular;
 
 use crate::config::TrainConfig;
@@ -90,7 +92,42 @@ pub struct State {
     pub device: String,
     /// The configuration of the run, as it was resolved. The shape of the model itself is in
     /// `config.json`: it differs from this one where the run started from another model.
-    pub config: TrainConfig,
+    pub config: RunConfig,
+}
+
+/// What a run was configured with, in one JSON object.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct RunConfig {
+    /// The keys of the trainer.
+    #[serde(flatten)]
+    pub train: TrainConfig,
+    /// The keys of the program that trained, which gets them back when the run is resumed.
+    #[serde(flatten)]
+    pub program: Map<String, Value>,
+}
+
+impl From<TrainConfig> for RunConfig {
+    fn from(train: TrainConfig) -> Self {
+        Self { train, program: Map::new() }
+    }
+}
+
+impl Deref for RunConfig {
+    type Target = TrainConfig;
+
+    fn deref(&self) -> &TrainConfig {
+        &self.train
+    }
+}
+
+impl<'de> Deserialize<'de> for RunConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let is_ours = |name: &str| TrainConfig::KEYS.iter().any(|key| key.name == name);
+        let all = Map::deserialize(deserializer)?;
+        let (train, program) = all.into_iter().partition(|(name, _)| is_ours(name));
+        let train = TrainConfig::deserialize(Value::Object(train));
+        Ok(Self { train: train.map_err(serde::de::Error::custom)?, program })
+    }
 }
 
 impl State {
@@ -151,7 +188,7 @@ mod tests {
             threads: 2,
             instruction_set: "avx512f".to_string(),
             device: "cpu".to_string(),
-            config: TrainConfig::default(),
+            config: RunConfig::default(),
         }
     }
 

@@ -140,6 +140,11 @@ pub(crate) fn clean_leftovers(out_dir: &Path) -> Result<(), TrainError> {
             remove_dir(&parent.join(name))?;
         }
     }
+    Ok(())
+}
+
+/// Removes the half-written links and files of an earlier process that died.
+pub(crate) fn clean_parts(out_dir: &Path) -> Result<(), TrainError> {
     for name in [BEST, LAST, metrics::FILE_NAME, plot::FILE_NAME] {
         remove_file(&part_of(&out_dir.join(name)))?;
     }

@@ -11,12 +11,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use tinygpt_data::{DataError, FileError, Shown};
-use tinygpt_model::ModelError;
+use tinygpt_model::{DeviceError, ModelError};
 
 use self::text::{
     after_non_finite, circumstances, last_whole, list_faults, list_rejected, nothing_to_resume,
     on_dataset, out_dir_lost, unsaved,
 };
+use crate::config::KeyValue;
 use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
 use crate::excerpt::{excerpt, excerpt_quoted};
 
@@ -35,6 +36,11 @@ impl Fault {
     /// A fault of `key`, which holds `got` where `expected` is accepted.
     pub fn new(key: &'static str, got: impl fmt::Display, expected: impl Into<String>) -> Self {
         Self { key, got: excerpt(&got.to_string()).into_owned(), expected: expected.into() }
+    }
+
+    /// The fault of a `value` of `key` that is not in `range`.
+    pub fn of_range<T: KeyValue>(key: &'static str, value: &T, range: crate::Range) -> Option<Self> {
+        Some(Self::new(key, value.outside(range)?, range.expected(T::IS_OPTIONAL)))
     }
 }
 
@@ -245,6 +251,10 @@ pub enum TrainError {
     #[error(transparent)]
     Model(#[from] ModelError),
 
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+
     /// From the data crate.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -270,6 +280,7 @@ impl TrainError {
                 ErrorKind::Corrupt
             }
             Self::NonFinite { .. } => ErrorKind::NonFinite,
+            Self::Device(_) => ErrorKind::Config,
             Self::Data(_) => ErrorKind::Data,
             Self::Model(_) => ErrorKind::Model,
             Self::Plot { .. } | Self::Tensor(_) => ErrorKind::Unexpected,

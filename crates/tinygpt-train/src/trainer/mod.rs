@@ -13,11 +13,11 @@ mod update;
 
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
+use serde_json::{Map, Value};
 use tinygpt_data::{Prepared, Windows};
 use tinygpt_kernels::{peak, profile};
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{Gpt, Grads};
+use tinygpt_model::{ComputeType, Gpt, Grads};
 
 use self::clock::Clock;
 use self::possession::take_over;
@@ -78,25 +78,25 @@ pub struct Trainer {
     notices: Vec<String>,
     /// See [`RunSummary`]; an update that was faster raises it.
     peak_flops: Option<f64>,
+    /// See [`Trainer::record`].
+    program: Map<String, Value>,
     lock: Option<OutDirLock>,
 }
 
 impl Trainer {
-    /// Checks the configuration, locks `out_dir` and gets the first weights, by `init_from`.
+    /// Checks the configuration, opens its device, locks `out_dir` and gets the first weights, by
+    /// `init_from`.
     ///
     /// Nothing in `out_dir` is deleted before everything else has succeeded, and a start that fails
     /// leaves no directory that was not there before.
     ///
     /// # Errors
     /// [`TrainError::Config`] for faults of the configuration, among them a `block_size` that the
-    /// data does not fill; [`TrainError::Locked`] if another process trains there; for the rest
+    /// data does not fill; [`TrainError::Device`]; [`TrainError::Locked`] if another process trains there; for the rest
     /// see the variants of [`TrainError`] that speak of `init_from`.
-    pub fn new(
-        config: TrainConfig,
-        prepared: Prepared,
-        device: &Device,
-    ) -> Result<Self, TrainError> {
+    pub fn new(config: TrainConfig, prepared: Prepared) -> Result<Self, TrainError> {
         config.validate()?;
+        let device = config.device.open()?;
         check_block_size(config.block_size, &prepared)?;
         let clock = Clock::start(&config);
         let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
@@ -104,9 +104,14 @@ impl Trainer {
             take_over(&config)?;
         }
         let Start { mut gpt, optimizer, progress, from, origin, changed, mut notices } =
-            start(&config, &prepared, device)?;
+            start(&config, &prepared, &device)?;
         let windows = Windows::new(prepared.train.len(), gpt.config().block_size, config.seed)?;
         gpt.set_threads(config.resolved_threads());
+        if !device.is_cpu() {
+            gpt.set_compute_dtype(config.dtype.dtype())?;
+        } else if config.dtype == ComputeType::Bfloat16 {
+            notices.push("dtype is bfloat16: a CPU computes in float32".to_string());
+        }
         let grads = gpt.new_grads()?;
         let special = special_tokens(&prepared)?;
         let threads = config.resolved_threads();
@@ -137,6 +142,7 @@ impl Trainer {
             changed,
             notices,
             peak_flops,
+            program: Map::new(),
             lock: lock.map(OutDirLock::keep),
         })
     }
@@ -146,9 +152,10 @@ impl Trainer {
         &self.gpt
     }
 
-    /// The model, for what has to be set before training (the dtype on an accelerator).
-    pub fn gpt_mut(&mut self) -> &mut Gpt {
-        &mut self.gpt
+    /// Keeps settings of the calling program in each checkpoint, where
+    /// [`Recorded`](crate::Recorded) finds them.
+    pub fn record(&mut self, program: Map<String, Value>) {
+        self.program = program;
     }
 
     /// The data it trains on.

@@ -21,6 +21,7 @@ pub(super) fn take_over(config: &TrainConfig) -> Result<(), TrainError> {
         return Err(TrainError::Foreign(path));
     }
     checkpoint::finish(out_dir)?;
+    checkpoint::clean_parts(out_dir)?;
     checkpoint::clean_leftovers(out_dir)
 }
 

@@ -11,7 +11,7 @@ use tinygpt_model::hf;
 
 use super::Trainer;
 use crate::checkpoint::{
-    self, BEST, FORMAT_VERSION, Keep, LAST, OPTIMIZER_FILE, STATE_FILE, State,
+    self, BEST, FORMAT_VERSION, Keep, LAST, OPTIMIZER_FILE, STATE_FILE, RunConfig, State,
 };
 use crate::config::TrainConfig;
 use crate::error::{TrainError, chain};
@@ -180,10 +180,13 @@ impl Trainer {
             threads: self.config.resolved_threads(),
             instruction_set: instruction_set().to_string(),
             device: device_name(self.gpt.device()).to_string(),
-            config: TrainConfig {
-                init_from: self.origin.clone(),
-                encoding_type: Some(self.prepared.meta.encoding),
-                ..self.config.clone()
+            config: RunConfig {
+                train: TrainConfig {
+                    init_from: self.origin.clone(),
+                    encoding_type: Some(self.prepared.meta.encoding),
+                    ..self.config.clone()
+                },
+                program: self.program.clone(),
             },
         }
     }

@@ -229,7 +229,7 @@ fn what_an_older_checkpoint_lacks_is_found_elsewhere() {
     world.run_until(config.clone(), Some(3)).unwrap();
     let path = config.out_dir.join("checkpoints/step-00000003/state.json");
     let mut saved = state(&config.out_dir, "last");
-    saved.config = TrainConfig { n_layer: 7, encoding_type: None, ..saved.config };
+    saved.config.train = TrainConfig { n_layer: 7, encoding_type: None, ..saved.config.train };
     std::fs::write(&path, serde_json::to_vec_pretty(&saved).unwrap()).unwrap();
     sign_again(&path);
     let run = recorded(&config.out_dir).unwrap().unwrap();

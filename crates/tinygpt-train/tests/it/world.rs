@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use tempfile::TempDir;
 use tinygpt_data::{NoProgress, PrepareRequest, Prepared, prepare};
-use tinygpt_train::checkpoint::State;
+use tinygpt_train::checkpoint::{RunConfig, State};
 use tinygpt_train::{
     EvalRecord, Outcome, Report, RunSummary, Saved, SkipRecord, StepRecord, StopFlag, TrainConfig,
     TrainError, Trainer,
@@ -73,7 +72,7 @@ impl World {
     pub(crate) fn trainer(&self, config: TrainConfig) -> Result<Trainer, TrainError> {
         let data = (&config.data_dir, &config.dataset_name, config.encoding_type);
         let prepared = Prepared::open(data.0, data.1, data.2)?;
-        Trainer::new(config, prepared, &Device::Cpu)
+        Trainer::new(config, prepared)
     }
 
     pub(crate) fn run(&self, config: TrainConfig) -> Result<(Outcome, Heard), TrainError> {
@@ -172,6 +171,7 @@ pub(crate) fn assert_same_end(left: &Path, right: &Path) {
         assert!(bytes(left, "last", file) == bytes(right, "last", file), "{file} differs");
     }
     let config = TrainConfig::default();
+    let config = RunConfig::from(config);
     let left = State { config: config.clone(), ..state(left, "last") };
     assert_eq!(left, State { config, ..state(right, "last") });
 }

@@ -11,13 +11,12 @@ use super::super::rendering::Form;
 use super::super::story::Storyteller;
 use crate::exit::Ended;
 use crate::layer::Layered;
-use crate::options::{SampleOptions, TrainOptions};
+use crate::options::SampleOptions;
 use crate::terminal::{Output, grouped, say};
 
 /// Reports how the run ended and what to do next, and lets the model write a story if the run is
 /// finished and no `signal` asked to stop.
 pub(super) fn conclude(
-    layered: &Layered<TrainOptions>,
     config: &TrainConfig,
     trainer: &Trainer,
     outcome: Outcome,
@@ -31,7 +30,7 @@ pub(super) fn conclude(
             say(&format!(
                 "stopped after {made} of {all} updates; all updates are saved in {out_dir}"
             ));
-            say(&format!("to resume: {}", resume_command(layered, config)));
+            say(&format!("to resume: {}", resume_command(config)));
             return Ok(Ended::Stopped(signal));
         }
         Outcome::TimeUp(_) if config.eval_only => {
@@ -43,7 +42,7 @@ pub(super) fn conclude(
             say(&format!(
                 "the time is up: {made} of {all} updates are made and saved in {out_dir}"
             ));
-            say(&format!("to resume: {}", resume_command(layered, config)));
+            say(&format!("to resume: {}", resume_command(config)));
             return Ok(Ended::Done);
         }
         Outcome::Evaluated => return Ok(Ended::Done),
@@ -104,13 +103,17 @@ fn next_commands(out_dir: &Path) -> Vec<String> {
 
 /// The command that resumes the run: the checkpoint knows the rest. What was given for this call
 /// only and matters to the next is repeated.
-fn resume_command(layered: &Layered<TrainOptions>, config: &TrainConfig) -> String {
-    let features = if config.device.starts_with("cuda") { " --features cuda" } else { "" };
+fn resume_command(config: &TrainConfig) -> String {
+    let features = match config.device.feature() {
+        // On macOS it is in every build.
+        None | Some("metal") => String::new(),
+        Some(feature) => format!(" --features {feature}"),
+    };
     let mut command = format!(
         "cargo run{features} --bin train -- --init-from resume --out-dir {}",
         word(&config.out_dir)
     );
-    if let Some(seconds) = layered.options.max_seconds {
+    if let Some(seconds) = config.max_seconds {
         command.push_str(&format!(" --max-seconds {}", as_typed(seconds)));
     }
     command

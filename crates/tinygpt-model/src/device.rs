@@ -1,0 +1,174 @@
+//! Where to compute: a device by name, and opening it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::{DType, Device};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A device as a user names it, not opened yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceSpec {
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// The NVIDIA GPU of this number.
+    Cuda(usize),
+    /// The Apple GPU of this number.
+    Metal(usize),
+}
+
+/// Why a device cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The program was built without support for it.
+    #[error("`device` is {0}, but this build has no {name} support", name = .0.name())]
+    NotBuilt(DeviceSpec),
+    /// No system but macOS has it.
+    #[error("`device` {0} exists on macOS only")]
+    OnlyOnMacOs(DeviceSpec),
+    /// It does not answer.
+    #[error("{name} device {index} cannot be used: {reason}", name = .spec.name(), index = .spec.index())]
+    NoAnswer {
+        /// The device.
+        spec: DeviceSpec,
+        /// What its driver says.
+        reason: String,
+    },
+}
+
+impl DeviceSpec {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if this build or this machine does not have it.
+    pub fn open(self) -> Result<Device, DeviceError> {
+        let no_answer = |error: candle_core::Error| {
+            // candle puts the place in the source after the first line.
+            let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
+            DeviceError::NoAnswer { spec: self, reason }
+        };
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(_) if !candle_core::utils::cuda_is_available() => {
+                Err(DeviceError::NotBuilt(self))
+            }
+            Self::Cuda(index) => Device::new_cuda(index).map_err(no_answer),
+            Self::Metal(_) if !cfg!(target_os = "macos") => Err(DeviceError::OnlyOnMacOs(self)),
+            Self::Metal(_) if !candle_core::utils::metal_is_available() => {
+                Err(DeviceError::NotBuilt(self))
+            }
+            Self::Metal(index) => Device::new_metal(index).map_err(no_answer),
+        }
+    }
+
+    /// The cargo feature that builds support for it; `None` for the CPU.
+    pub fn feature(self) -> Option<&'static str> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda(_) => Some("cuda"),
+            Self::Metal(_) => Some("metal"),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPU",
+            Self::Cuda(_) => "CUDA",
+            Self::Metal(_) => "Metal",
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Cpu => 0,
+            Self::Cuda(index) | Self::Metal(index) => index,
+        }
+    }
+}
+
+impl FromStr for DeviceSpec {
+    /// What would have been accepted.
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let expected = || "cpu, cuda, cuda:1, metal or mps".to_owned();
+        let (kind, index) = match text.split_once(':') {
+            Some((kind, index)) => (kind, Some(index.parse().map_err(|_| expected())?)),
+            None => (text, None),
+        };
+        match (kind, index) {
+            ("cpu", None) => Ok(Self::Cpu),
+            ("cuda", index) => Ok(Self::Cuda(index.unwrap_or(0))),
+            ("metal" | "mps", index) => Ok(Self::Metal(index.unwrap_or(0))),
+            _ => Err(expected()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(0) => f.write_str("cuda"),
+            Self::Metal(0) => f.write_str("metal"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Metal(index) => write!(f, "metal:{index}"),
+        }
+    }
+}
+
+impl Serialize for DeviceSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The number type of matrix products on a GPU; a CPU always computes in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeType {
+    /// Single precision everywhere.
+    Float32,
+    /// bfloat16 products with f32 accumulation.
+    Bfloat16,
+}
+
+impl ComputeType {
+    /// candle's name for it.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::Float32 => DType::F32,
+            Self::Bfloat16 => DType::BF16,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_parsed_and_come_back() {
+        for (text, spec, shown) in [
+            ("cpu", DeviceSpec::Cpu, "cpu"),
+            ("cuda", DeviceSpec::Cuda(0), "cuda"),
+            ("cuda:0", DeviceSpec::Cuda(0), "cuda"),
+            ("cuda:1", DeviceSpec::Cuda(1), "cuda:1"),
+            ("mps", DeviceSpec::Metal(0), "metal"),
+            ("metal:2", DeviceSpec::Metal(2), "metal:2"),
+        ] {
+            assert_eq!(text.parse(), Ok(spec));
+            assert_eq!(spec.to_string(), shown);
+        }
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "CUDA"] {
+            assert!(wrong.parse::<DeviceSpec>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Where the first weights come from.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tinygpt_data::Source;
+
+use super::key::{KeyValue, Kind};
+
+/// Where the first weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum InitFrom {
+    /// New random weights.
+    #[default]
+    Scratch,
+    /// The newest good checkpoint of `out_dir`; an error if there is none.
+    Resume,
+    /// `Resume` if `out_dir` holds a checkpoint, else `Scratch`.
+    Auto,
+    /// A Hugging Face GPT-2 directory to fine-tune. One named like a keyword is written `./auto`.
+    Dir(PathBuf),
+    /// A GPT-2 on the Hugging Face hub to fine-tune.
+    Hub {
+        /// `hub:owner/name`, optionally followed by `@revision`.
+        name: String,
+        /// Where the caller has downloaded it to; empty before.
+        dir: PathBuf,
+    },
+}
+
+impl InitFrom {
+    /// The directory of the model to fine-tune, if there is one; empty for one on the hub that is
+    /// not downloaded yet.
+    pub fn model_dir(&self) -> Option<&Path> {
+        match self {
+            Self::Dir(dir) | Self::Hub { dir, .. } => Some(dir),
+            Self::Scratch | Self::Resume | Self::Auto => None,
+        }
+    }
+}
+
+impl FromStr for InitFrom {
+    /// What would have been accepted.
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "scratch" => Ok(Self::Scratch),
+            "resume" => Ok(Self::Resume),
+            "auto" => Ok(Self::Auto),
+            "" => Err("scratch, resume, auto, a directory or hub:owner/name".to_string()),
+            name if matches!(Source::from(name), Source::Hub { .. }) => {
+                Ok(Self::Hub { name: name.to_string(), dir: PathBuf::new() })
+            }
+            dir => Ok(Self::Dir(PathBuf::from(dir))),
+        }
+    }
+}
+
+impl fmt::Display for InitFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scratch => f.write_str("scratch"),
+            Self::Resume => f.write_str("resume"),
+            Self::Auto => f.write_str("auto"),
+            Self::Dir(dir) => write!(f, "{}", dir.display()),
+            Self::Hub { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+impl Serialize for InitFrom {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for InitFrom {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl KeyValue for InitFrom {
+    const KIND: Kind = Kind::Text;
+}
