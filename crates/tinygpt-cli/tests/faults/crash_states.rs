@@ -3,11 +3,11 @@
 //! No file system is as forgetful, and the next one may be: ext4 hides a missing sync of a
 //! directory, another does not. Needs no root. What a real ext4 makes of power cuts is beside it.
 
+use crate::common::{MAX_ITERS, reported, tempdir, train};
 use crate::disk::{Disk, Left};
 use crate::program::run_command;
 use crate::report::{conclude, skip};
 use crate::trace::{Call, calls, under_strace, why_not};
-use crate::world::{MAX_ITERS, reported, tempdir, train};
 
 /// All files of a checkpoint.
 const FILES: [&str; 8] = [

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use tinygpt_train::checkpoint::{Which, locate};
 
+use crate::common::{begun, go_on, undisturbed};
 use crate::program::copy_tree;
 use crate::report::{Random, conclude, times};
-use crate::world::{begun, go_on, undisturbed};
 
 /// The names of the files in a checkpoint.
 fn files(checkpoint: &Path) -> Vec<String> {
@@ -82,7 +82,7 @@ fn a_run_goes_on_from_an_older_checkpoint_and_says_what_is_lost() {
     let mut failures = Vec::new();
     for trial in 0..n_trials {
         let mut random = Random::of("fallback", trial);
-        let dir = crate::world::tempdir();
+        let dir = crate::common::tempdir();
         copy_tree(begun.path(), dir.path());
         let out_dir = dir.path().join("out");
         let newest = out_dir.join("checkpoints/step-00000008");

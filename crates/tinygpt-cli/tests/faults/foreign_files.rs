@@ -6,9 +6,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::common::{begun, home, tempdir, train};
 use crate::program::{Bad, check_all, command, copy_tree, run, run_command, snapshot};
 use crate::report::conclude;
-use crate::world::{begun, home, tempdir, train};
 
 /// The name that is refused, and how it comes into the directory.
 type OfOthers = (&'static str, fn(&Path));

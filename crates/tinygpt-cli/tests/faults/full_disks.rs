@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::common::{nothing_lost, reported, tempdir, train, undisturbed};
 use crate::program::{Ran, run_command};
 use crate::report::{Random, conclude, skip, times};
-use crate::world::{nothing_lost, reported, tempdir, train, undisturbed};
 
 /// Checks a run that had too little room: it says so, and what it saved is there.
 fn check(out_dir: &Path, ran: &Ran, room: impl FnOnce()) -> Result<(), String> {

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::{end, tempdir, train, undisturbed};
 use crate::program::{run_command, snapshot};
 use crate::report::{conclude, concurrently};
-use crate::world::{end, tempdir, train, undisturbed};
 
 fn send(child: &Child, signal: &str) {
     let id = child.id().to_string();

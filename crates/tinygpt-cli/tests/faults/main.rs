@@ -14,7 +14,7 @@
 //! the suite can fail, is `.ci/mutate`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-mod chains;
+mod common;
 mod damage;
 mod odd_runs;
 mod overwriting;
@@ -22,21 +22,21 @@ mod overwriting;
 #[allow(dead_code, reason = "its tables are for the other tests")]
 mod program;
 mod races;
+mod repeated_kills;
 mod report;
-mod world;
 
 #[cfg(unix)]
 mod crash_states;
 #[cfg(unix)]
 mod disk;
 #[cfg(unix)]
+mod environment;
+#[cfg(unix)]
 mod foreign_files;
 #[cfg(unix)]
 mod full_disks;
 #[cfg(unix)]
 mod lost_directories;
-#[cfg(unix)]
-mod places;
 #[cfg(unix)]
 mod power_cuts;
 #[cfg(unix)]

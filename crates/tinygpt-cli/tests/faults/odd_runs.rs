@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use crate::common::{begun, end, home, train, undisturbed};
 use crate::program::{copy_tree, run_command};
 use crate::report::conclude;
-use crate::world::{begun, end, home, train, undisturbed};
 
 /// A change of the lines of `metrics.jsonl`, and what the resumed run says about it.
 type Edit = (fn(&mut Vec<String>), &'static [&'static str]);

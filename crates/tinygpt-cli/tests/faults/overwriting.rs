@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
+use crate::common::{begun, end, go_on, train, undisturbed};
 use crate::program::{run_command, snapshot};
-use crate::world::{begun, end, go_on, train, undisturbed};
 
 /// Whether a line is that of an update long after those that the earlier run evaluated.
 fn is_late(line: &str) -> bool {

@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use tinygpt_train::checkpoint::{Which, locate};
 
+use crate::common::{home, tempdir};
 use crate::program::{command, copy_tree, run};
 use crate::report::{conclude, skip, times};
 use crate::trace::{Call, calls, under_strace, why_not};
-use crate::world::{home, tempdir};
 
 const TRAIN: &str = "--dataset-name text --out-dir out --init-from auto --n-layer 1 --n-head 2 \
     --n-embd 16 --block-size 16 --batch-size 2 --eval-interval 1000000 --eval-iters 1 \

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::{reported, tempdir, train};
 use crate::program::run_command;
 use crate::report::{Random, conclude, concurrently, times};
-use crate::world::{reported, tempdir, train};
 
 /// Starts a run that does not end by itself.
 fn start(out_dir: &Path) -> Child {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tinygpt_train::checkpoint::{Which, locate};
 
+use crate::common::{begun, home, tempdir, train};
 use crate::program::{command, copy_tree, run_command};
 use crate::report::{conclude, skip, times};
 use crate::trace::{Call, calls, under_strace, why_not};
-use crate::world::{begun, home, tempdir, train};
 
 /// A reader of the last checkpoint.
 fn sample(out_dir: &Path) -> Command {

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::common::{begun, end, nothing_lost, reported, tempdir, train, undisturbed};
 use crate::report::{Random, conclude, concurrently, times};
-use crate::world::{begun, end, nothing_lost, reported, tempdir, train, undisturbed};
 
 fn send(child: &Child, signal: &str) {
     // The process may have ended by itself: then there is none.

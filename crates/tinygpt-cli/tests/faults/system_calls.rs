@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
+use crate::common::{begun, end, nothing_lost, reported, tempdir, train, undisturbed};
 use crate::program::{copy_tree, run_command};
 use crate::report::{Random, conclude, is_full, skip, times};
 use crate::trace::{Call, calls, under_strace, why_not};
-use crate::world::{begun, end, nothing_lost, reported, tempdir, train, undisturbed};
 
 /// The calls of the run from step 4 to step 8 that change a file, in `begun` or elsewhere.
 fn points(begun: &Path) -> Vec<Call> {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::common::{nothing_lost, reported, tempdir, train, undisturbed};
 use crate::report::{Random, conclude, is_full, times};
-use crate::world::{nothing_lost, reported, tempdir, train, undisturbed};
 
 /// Kills of one chain.
 const LENGTH: usize = 5;
