@@ -1,7 +1,7 @@
 //! A power cut at every system call, on a disk that keeps only what was synced.
 //!
-//! No file system is as forgetful, and the next one may be: ext4 hides a missing sync of a
-//! directory, another does not. Needs no root. What a real ext4 makes of power cuts is beside it.
+//! ext4 hides a missing sync of a directory, another file system may not. Needs no root. Power cuts on
+//! a real ext4 are in `power_cuts.rs`.
 
 use crate::common::{MAX_ITERS, reported, tempdir, train};
 use crate::disk::{Disk, Left};
@@ -26,27 +26,27 @@ const OUT: &str = "a/new/place";
 
 /// What a run has reported: the last step that it saved, and the last one that was the best.
 #[derive(Default)]
-struct Told {
+struct Reported {
     saved: u64,
     best: u64,
 }
 
-impl Told {
-    /// Hears what a call writes to the terminal.
-    fn hear(&mut self, call: &Call) {
+impl Reported {
+    /// Reads what a call writes to the terminal.
+    fn read(&mut self, call: &Call) {
         if call.name == "write" {
             let line = call.quoted()[0];
             let step = reported(line);
             self.saved = self.saved.max(step);
-            if line.contains(", the best so far") {
+            if line.contains(", best so far") {
                 self.best = self.best.max(step);
             }
         }
     }
 }
 
-/// Judges one outcome of a power cut after what was `told`.
-fn judge(left: &Left<'_>, told: &Told) -> Result<(), String> {
+/// Judges one outcome of a power cut after what was `reported_steps`.
+fn judge(left: &Left<'_>, reported_steps: &Reported) -> Result<(), String> {
     let is_whole = |dir: &str| FILES.iter().all(|file| left.has_whole(&format!("{dir}/{file}")));
     let checkpoints = format!("{OUT}/checkpoints");
     let steps = left.names(&checkpoints).into_keys().filter_map(|name| {
@@ -54,14 +54,14 @@ fn judge(left: &Left<'_>, told: &Told) -> Result<(), String> {
         is_whole(&format!("{checkpoints}/{name}")).then_some(step)
     });
     let newest = steps.max().unwrap_or(0);
-    let &Told { saved, best } = told;
+    let &Reported { saved, best } = reported_steps;
     if newest < saved {
         return Err(format!("step {saved} was reported as saved, {newest} is left"));
     }
-    for (name, told) in [("last", saved), ("best", best)] {
+    for (name, step_reported) in [("last", saved), ("best", best)] {
         let Some(target) = left.target(&format!("{OUT}/{name}")) else {
-            if told > 0 {
-                return Err(format!("step {told} was reported, and there is no `{name}`"));
+            if step_reported > 0 {
+                return Err(format!("step {step_reported} was reported, and there is no `{name}`"));
             }
             continue;
         };
@@ -69,8 +69,10 @@ fn judge(left: &Left<'_>, told: &Told) -> Result<(), String> {
             return Err(format!("`{name}` points at {target}, which is not there"));
         }
         let step = target.rsplit_once("step-").and_then(|(_, step)| step.parse().ok());
-        if step < Some(told) {
-            return Err(format!("step {told} was reported, and `{name}` points at {target}"));
+        if step < Some(step_reported) {
+            return Err(format!(
+                "step {step_reported} was reported, and `{name}` points at {target}"
+            ));
         }
     }
     Ok(())
@@ -99,7 +101,7 @@ fn judge_call(disk: &Disk, call: &Call) -> Result<(), String> {
     Ok(())
 }
 
-/// Traces a run that keeps `n_kept` checkpoints, and one that goes on after it with everything that a
+/// Traces a run that keeps `n_kept` checkpoints, and one that resumes after it with everything that a
 /// new process does. Adds what is wrong after a power cut to `failures`; returns how many it tried.
 fn cut_everywhere(n_kept: &str, failures: &mut Vec<String>) -> usize {
     let dir = tempdir();
@@ -107,7 +109,7 @@ fn cut_everywhere(n_kept: &str, failures: &mut Vec<String>) -> usize {
     std::fs::create_dir(&root).unwrap();
     let mut disk = Disk::new(root.to_str().unwrap());
     let out_dir = root.join(OUT);
-    let (mut n_tried, mut told) = (0, Told::default());
+    let (mut n_tried, mut reported_steps) = (0, Reported::default());
     for max_iters in [MAX_ITERS / 2, MAX_ITERS] {
         let log = dir.path().join("strace");
         let mut run = train(&out_dir);
@@ -116,10 +118,10 @@ fn cut_everywhere(n_kept: &str, failures: &mut Vec<String>) -> usize {
         for call in calls(&log) {
             let mut judged = judge_call(&disk, &call);
             disk.apply(&call);
-            told.hear(&call);
+            reported_steps.read(&call);
             for left in disk.after_a_power_cut() {
                 n_tried += 1;
-                judged = judged.and_then(|()| judge(&left, &told));
+                judged = judged.and_then(|()| judge(&left, &reported_steps));
             }
             if let Err(what) = judged {
                 let Call { name, args, .. } = call;
@@ -127,7 +129,7 @@ fn cut_everywhere(n_kept: &str, failures: &mut Vec<String>) -> usize {
             }
         }
     }
-    assert!(told.saved == MAX_ITERS && told.best > 0);
+    assert!(reported_steps.saved == MAX_ITERS && reported_steps.best > 0);
     n_tried
 }
 

@@ -1,4 +1,4 @@
-//! Power cuts on a real file system: ext4 in a file, shut down without a word at a random moment.
+//! Power cuts on a real file system: ext4 in a file, shut down at a random moment.
 //!
 //! Needs root, `mkfs.ext4`, loop devices and perl (for one `ioctl`); skipped where one is missing.
 

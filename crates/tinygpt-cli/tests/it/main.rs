@@ -1,4 +1,4 @@
-//! The binaries as a user meets them: run as programs, judged by exit code, output and files.
+//! Tests that run the binaries and check exit code, output and files.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod bad_files;
