@@ -1,4 +1,4 @@
-"""Texts to measure on, made once in bench/.corpus: stories, and a text whose words do not repeat by copying.
+"""Texts for the measurements, made once in bench/.corpus: stories, and a text whose words do not repeat by copying.
 
 A word cache looks too good on a text that repeats. So `mixed.txt` has, as far as they are to be had, the texts of some
 of Debian's documentation packages (fetched with `apt-get download`, nothing is installed), cut into documents of a few
@@ -35,7 +35,7 @@ PACKAGES = [
     "texlive-latex-base-doc",
 ]
 
-# What holds no prose.
+# Files without prose.
 SKIPPED = (".svg", ".js", ".css", ".json", ".po", ".inv")
 TAGS = re.compile(r"<(script|style).*?</\1>|<[^>]+>", re.DOTALL)
 
@@ -52,7 +52,7 @@ def stories(text_speed, n, name="stories.txt"):
 
 
 def mixed(text_speed, limit):
-    """The mixed text, at most `limit` bytes of documentation and as much of stories as there is of it, up to a third."""
+    """The mixed text, at most `limit` bytes of documentation, and stories up to a third of the whole."""
     path = FOLDER / "mixed.txt"
     if path.exists():
         return path
@@ -85,7 +85,7 @@ def documentation():
 
 
 def text_of(path):
-    """A file's text without marks, or nothing if it is no text."""
+    """The text of a file without markup, or nothing if it is not text."""
     data, name = path.read_bytes(), path.name
     try:
         if name.endswith(".gz"):
@@ -101,7 +101,7 @@ def text_of(path):
 
 
 def unpacked():
-    """The folder of the packages' files; empty where there is no apt."""
+    """The folder of the packages' files; empty without apt."""
     folder = FOLDER / "debian"
     if folder.exists():
         return folder
@@ -109,10 +109,10 @@ def unpacked():
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        print("no apt-get here: the mixed text has stories only", file=sys.stderr)
+        print("apt-get not found: the mixed text has only stories", file=sys.stderr)
     else:
         for package in PACKAGES:
-            # A release of Debian has some of them and lacks others.
+            # Not every release of Debian has all of them.
             subprocess.run(["apt-get", "download", package], cwd=partial, capture_output=True)
         for archive in sorted(partial.glob("*.deb")):
             subprocess.run(["dpkg-deb", "-x", archive.name, "files"], cwd=partial, check=True)

@@ -1,4 +1,4 @@
-"""From text to shards, ours against Python's `tokenizers`: encoding, characters, training, and the whole of `prepare`.
+"""From text to shards, compared with Python's `tokenizers`: encoding, characters, training, and the whole of `prepare`.
 
 Both sides read the same file and give the same ids and the same merges, or the section stops. `stories` is the file
 given with --text, else stories of the embedded dataset; `mixed` is made by corpus.py so that words do not repeat by
@@ -27,14 +27,14 @@ VOCAB_SIZE = 30_000
 
 def add_arguments(parser):
     parser.add_argument("--text", type=pathlib.Path, help="stories, each with a line `<|endoftext|>` after it")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, help="some parts only, shown but not written")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="only some parts; printed, not written")
     parser.add_argument("--sample-mb", type=float, default=8, help="how much of each text is encoded")
-    parser.add_argument("--learn-mb", type=float, default=64, help="how much of the mixed text is learned from")
-    parser.add_argument("--prepare-gb", type=float, default=2, help="how much text the parquet file holds")
+    parser.add_argument("--learn-mb", type=float, default=64, help="how much of the mixed text is used for training")
+    parser.add_argument("--prepare-gb", type=float, default=2, help="size of the text in the parquet file")
 
 
 def sample(name, path, megabytes):
-    """Documents of a text at even distances, about so many megabytes."""
+    """Evenly spaced documents of a text, about this many megabytes."""
     target = corpus.FOLDER / f"{name}-{megabytes:g}.txt"
     text = path.read_text(encoding="utf-8")
     documents = [document for document in text.split(corpus.SEPARATOR) if document]
@@ -44,14 +44,14 @@ def sample(name, path, megabytes):
 
 
 def compare(name, task, text, threads, context, ours):
-    """Lets both sides take turns on a task; returns the row of the table."""
+    """Measures both sides in alternation on a task; returns the row of the table."""
     given = {**task, "text": str(text)}
     env = {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"}
     sides = [
         Program([ours, json.dumps({**given, "threads": threads})]),
         Program([context.python, PEER, json.dumps(given)], env),
     ]
-    # Ours is so quick that one piece would be a turn too short; it has been through the text once.
+    # One piece would be too short a turn for TinyGPT; the text was already encoded once.
     once = sides[0].turn(1)
     amounts, seconds = [max(1, round(0.3 / once)), 1], [[], []]
     for turn in range(context.args.turns):
@@ -73,7 +73,7 @@ def compare(name, task, text, threads, context, ours):
 
 
 def learn_first(ours, encoding, text, name):
-    """Makes a tokenizer of a text for both sides to encode with."""
+    """Trains a tokenizer that both sides use to encode."""
     path = corpus.FOLDER / name
     task = {"task": "learn", "encoding": encoding, "vocab_size": VOCAB_SIZE, "text": str(text), "threads": 1}
     subprocess.run([ours, json.dumps({**task, "save": str(path)})], input="1", text=True, check=True, capture_output=True)
@@ -81,7 +81,7 @@ def learn_first(ours, encoding, text, name):
 
 
 def parquet(python, stories, mixed, gigabytes):
-    """A table of documents in one column, laid out as the datasets on the hub are: snappy, 1,000 rows a group."""
+    """A table of documents in one column, like the datasets on the hub: snappy, 1,000 rows per group."""
     target = corpus.FOLDER / f"documents-{stories.stem}-{gigabytes:g}.parquet"
     if not target.exists():
         writer = pathlib.Path(__file__).resolve().parent / "write_parquet.py"
@@ -120,7 +120,7 @@ def prepare(context, encoding, source, threads):
 
 
 def anonymous_memory(pid):
-    """What a process holds that is no file, in KiB (Linux)."""
+    """Anonymous memory of a process in KiB (Linux)."""
     try:
         for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):

@@ -1,4 +1,4 @@
-"""Generation: one token at a time against llama.cpp, several samples at once against transformers, and the first token.
+"""Generation: one token at a time and llama.cpp, several samples at once and transformers, and the time to the first token.
 
 All run the same random weights in f32 (decode_model.py makes them, into bench/.peers/models). Each side runs at the
 number of threads that suits it best, 1 or --threads. Greedy ids are compared with llama.cpp's; where they part,
@@ -22,7 +22,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 MODELS = peers.FOLDER / "models"
 N_SAMPLES = 10
 
-# With the tokens that a turn makes.
+# With the number of tokens of a turn.
 SHAPES = {
     "c384-v30000": (dict(n_layer=6, n_head=6, n_embd=384, block_size=256, vocab_size=30_000), 200, 60),
     "124m": (dict(n_layer=12, n_head=12, n_embd=768, block_size=1024, vocab_size=50_257), 50, 40),
@@ -31,20 +31,20 @@ PROMPT = [(i * 2_654_435_761 >> 7) % 5000 for i in range(1, 17)]
 
 
 def add_arguments(parser):
-    parser.add_argument("--models", nargs="+", choices=SHAPES, help="some models only")
+    parser.add_argument("--models", nargs="+", choices=SHAPES, help="only some models")
 
 
 def model(name, context):
-    """The folder with the weights, made on first use."""
+    """The folder with the weights, created on first use."""
     folder = MODELS / name
     if not (folder / "model.gguf").exists():
-        print(f"making {folder}", file=sys.stderr)
+        print(f"creating {folder}", file=sys.stderr)
         subprocess.run([context.python, HERE / "decode_model.py", json.dumps(SHAPES[name][0]), folder], check=True)
     return folder
 
 
 def at_best_threads(start, n_tokens, threads):
-    """The program that is faster of those with one thread and with all, warmed up."""
+    """The faster program of those with one thread and with all threads, warmed up."""
     programs = [start(n) for n in sorted({1, threads})]
     for program in programs:
         program.turn(n_tokens, counted=False)
@@ -56,7 +56,7 @@ def at_best_threads(start, n_tokens, threads):
 
 
 def compare(label, sides, n_tokens, per_token, turns):
-    """Lets two sides take turns; returns the cells of a row but the first."""
+    """Measures two sides in alternation; returns all cells of a row but the first."""
     seconds = [[], []]
     for turn in range(turns):
         for side, program in enumerate(sides):
@@ -72,7 +72,7 @@ def compare(label, sides, n_tokens, per_token, turns):
 
 
 def agreement(ours, theirs, folder, context):
-    """How far greedy decoding goes the same way, and who is right where it parts."""
+    """How many greedy ids are equal, and which side is right at the first difference."""
     for i, (own, other) in enumerate(zip(ours["ids"], theirs["ids"])):
         if own != other:
             command = [context.python, HERE / "decode_judge.py", json.dumps(PROMPT + ours["ids"][:i]), folder]
@@ -83,7 +83,7 @@ def agreement(ours, theirs, folder, context):
 
 
 def in_bytes(name, sample, context):
-    """The same weights as 8-bit numbers for llama.cpp, by our own export."""
+    """The same weights in 8 bits for llama.cpp, exported by TinyGPT."""
     path = model(name, context) / "model-q8_0.gguf"
     if not path.exists():
         command = [sample, "--checkpoint", path.parent, "--export", "gguf", path, "--type", "q8_0"]
@@ -92,7 +92,7 @@ def in_bytes(name, sample, context):
 
 
 def one_at_a_time(name, example, context, gguf=None):
-    """One sample in f32, or, with a GGUF file in q8_0, from 8-bit weights on both sides."""
+    """One sample in f32; with a GGUF file in q8_0, with 8-bit weights on both sides."""
     (shape, n_tokens, _), folder = SHAPES[name], model(name, context)
     gguf, quantize = gguf or folder / "model.gguf", gguf is not None
 

@@ -1,4 +1,4 @@
-"""Several samples at once by `generate` of transformers: a peer of bench/decode.py.
+"""Several samples at once by `generate` of transformers: used by bench/decode.py.
 
     echo 100 | python bench/decode_hf.py '{"prompt":[1,2,3],"samples":10,"threads":2}' DIR
 

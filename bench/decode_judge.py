@@ -1,4 +1,4 @@
-"""Which token is the likeliest after these, by transformers in f64: asked where bench/decode.py sees two answers.
+"""The most likely next token by transformers in f64: decides when bench/decode.py gets two answers.
 
     python bench/decode_judge.py '[1,2,3]' DIR
 """

@@ -1,4 +1,4 @@
-"""Greedy decoding by llama.cpp through its C functions: a peer of bench/decode.py.
+"""Greedy decoding by llama.cpp through its C functions: used by bench/decode.py.
 
     echo 100 | python bench/decode_llama.py '{"prompt":[1,2,3],"block_size":256,"threads":2}' DIR/model.gguf
 

@@ -1,9 +1,9 @@
-"""Makes the model that bench/decode.py measures: random weights of a shape, for us, for transformers and for llama.cpp.
+"""Creates the model that bench/decode.py measures: random weights of a shape, for TinyGPT, transformers and llama.cpp.
 
     python bench/decode_model.py '{"n_layer":6,"n_head":6,"n_embd":384,"block_size":256,"vocab_size":30000}' DIR
 
 Leaves DIR/{config.json,model.safetensors,tokenizer.json} and DIR/model.gguf with the same f32 values. The weights are
-larger than at the start of training, so that the likeliest token changes from position to position and is seldom a tie.
+larger than at the start of training, so that the most likely token changes from position to position and is seldom a tie.
 The tokenizer is a byte-level BPE of the wanted size whose tokens are runs of letters: it costs what a real one costs to
 load.
 """
@@ -21,7 +21,7 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 def weights(s):
-    """The values by GPT-2's names; matrices are [in, out]."""
+    """The weights under GPT-2's names; matrices are [in, out]."""
     random, c = np.random.default_rng(1337), s["n_embd"]
 
     def normal(*shape):

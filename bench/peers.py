@@ -1,4 +1,4 @@
-"""The programs that TinyGPT is compared with live in bench/.peers, a virtual environment that nothing else uses.
+"""Installs the programs that TinyGPT is compared with into bench/.peers, a separate virtual environment.
 
 It is made on first use and filled with what the chosen sections ask for, at the newest version of the series named
 here. llama-cpp-python is compiled when it is installed, which takes minutes and a C++ compiler.
@@ -12,7 +12,7 @@ import venv
 
 FOLDER = pathlib.Path(__file__).resolve().parent / ".peers"
 
-# What pip is asked for, and what the import is called.
+# The name for pip, and the name of the import.
 PACKAGES = {
     "torch": ("torch>=2.8,<3", "torch"),
     "numpy": ("numpy>=2,<3", "numpy"),
@@ -41,12 +41,12 @@ def python_with(names, given=None):
 
 
 def has(python, module):
-    """Whether a module is there; looked up without importing it."""
+    """Whether a module is installed; it is not imported."""
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
     return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
 
 
 def versions(python, names):
-    """`name version` of each, for the sentence under which figures stand."""
+    """`name version` of each, for the sentence above the figures."""
     code = f"from importlib.metadata import version; print(', '.join(n + ' ' + version(n) for n in {list(names)!r}))"
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

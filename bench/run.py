@@ -1,4 +1,4 @@
-"""Measures TinyGPT and its peers in turn and writes the tables of docs/bench.md.
+"""Measures TinyGPT and other programs in alternation and writes the tables of docs/bench.md.
 
     python bench/run.py                          every section; installs the peers into bench/.peers first
     python bench/run.py steps                    one of them
@@ -6,7 +6,7 @@
     python bench/run.py --python PATH            with a Python that has the peers already
     python bench/run.py steps --help             what can be chosen
 
-Each section is a module beside this file and rewrites its own region of docs/bench.md. Needs Python 3.9 and cargo;
+Each section is a module in this folder and rewrites its own region of docs/bench.md. Needs Python 3.9 and cargo;
 nothing is imported here but the standard library.
 
 A section offers
@@ -39,16 +39,16 @@ PAGE = turns.ROOT / "docs" / "bench.md"
 
 @dataclasses.dataclass
 class Context:
-    """What a section is given."""
+    """The arguments of a section."""
 
     args: argparse.Namespace
     python: pathlib.Path
     section: object
-    # A section that was asked for some of its shapes sets this to False: its table is shown, not written.
+    # A section with only some of its shapes sets this to False: its table is printed, not written.
     complete: bool = True
 
     def build(self, name, kind="example"):
-        """Builds one of our examples or programs in the chosen profile and returns its path."""
+        """Builds an example or a program of TinyGPT in the chosen profile and returns its path."""
         return turns.build(name, self.args.profile, kind)
 
     def machine(self):
@@ -71,7 +71,7 @@ def processor():
 
 
 def write(name, lines):
-    """Puts the lines between the marks of the section."""
+    """Writes the lines between the markers of the section."""
     begin, end = f"<!-- {name}: bench/run.py writes from here -->", f"<!-- {name}: to here -->"
     before, rest = PAGE.read_text().split(begin)
     after = rest.split(end)[1]
@@ -80,12 +80,12 @@ def write(name, lines):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all when none is named")
-    parser.add_argument("--python", help="a Python that has the peers, instead of bench/.peers")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; default: all")
+    parser.add_argument("--python", help="a Python with the other programs, instead of bench/.peers")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--profile", default="dev", help="cargo profile; dev is what `cargo run` uses")
-    parser.add_argument("--print", action="store_true", help="leave docs/bench.md as it is")
+    parser.add_argument("--print", action="store_true", help="do not change docs/bench.md")
     for section in SECTIONS.values():
         section.add_arguments(parser.add_argument_group(section.NAME))
     args = parser.parse_args()

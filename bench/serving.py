@@ -1,4 +1,4 @@
-"""The server under several clients: eight requests at once against one alone.
+"""The server under several clients: eight requests at once compared with one alone.
 
 `sample --serve` runs the six-layer model of the section `decode`. In turn one client and then eight ask for a completion
 each, of prompts and seeds of their own, and wait for it; the tokens are those that the answers count.
@@ -20,7 +20,7 @@ PEERS = decode.PEERS
 MODEL = "c384-v30000"
 N_CLIENTS = 8
 N_TOKENS = 150
-# Long enough for a client that waits behind all others on a slow machine.
+# Long enough for the last client on a slow machine.
 SECONDS = 120
 
 
@@ -29,7 +29,7 @@ def add_arguments(parser):
 
 
 def complete(port, client):
-    """Asks for one completion; returns how many tokens it has."""
+    """Requests one completion; returns its number of tokens."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     request = dict(prompt=" there was" * (client + 1), max_tokens=N_TOKENS, seed=client, temperature=0.8)
     connection.request("POST", "/v1/completions", json.dumps(request), {"Content-Type": "application/json"})
@@ -42,7 +42,7 @@ def complete(port, client):
 
 
 def throughput(port, n_clients):
-    """Tokens per second of so many clients together."""
+    """Tokens per second of this many clients together."""
     with concurrent.futures.ThreadPoolExecutor(n_clients) as clients:
         start = time.perf_counter()
         n_tokens = sum(clients.map(lambda client: complete(port, client), range(n_clients)))
@@ -50,7 +50,7 @@ def throughput(port, n_clients):
 
 
 def port_of(server):
-    """The port that the server says it has."""
+    """The port that the server prints."""
     for line in server.stdout:
         found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         if found:

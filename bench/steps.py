@@ -1,6 +1,6 @@
-"""Whole training steps, ours against PyTorch: zeroed gradients, forward, backward, clipping, AdamW.
+"""Whole training steps of TinyGPT and PyTorch: zeroed gradients, forward, backward, clipping, AdamW.
 
-Beside the times: page faults and processor time per step, and peak memory, as the kernel counted them (Linux). With
+Also measured: page faults and CPU time per step, and peak memory, as the kernel counted them (Linux). With
 --compile a third program takes its turns, PyTorch under torch.compile, and the ratio is formed with the faster of the
 two. Shapes that end in -avx2 hold both sides to AVX2, as on most laptops.
 """
@@ -39,7 +39,7 @@ SHAPES = {
     "c384-avx2": shape(6, 6, 384, 256, 8, 258),
 }
 
-# What holds a side to AVX2: our step example reads the first, PyTorch and its matrix products the others.
+# Limits a side to AVX2: TinyGPT's example reads the first, PyTorch and its matrix products the others.
 AVX2 = {
     "TINYGPT_SIMD": "avx2",
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -49,12 +49,12 @@ AVX2 = {
 
 
 def add_arguments(parser):
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, help="some shapes only")
-    parser.add_argument("--compile", action="store_true", help="PyTorch under torch.compile takes turns as well")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, help="only some shapes")
+    parser.add_argument("--compile", action="store_true", help="also measure PyTorch with torch.compile")
 
 
 def measure(name, commands, context):
-    """Lets the sides take turns on one shape; returns the ratio and the row of the table."""
+    """Measures the sides in alternation on one shape; returns the ratio and the row of the table."""
     given = json.dumps(SHAPES[name] | {"threads": context.args.threads})
     env = AVX2 if name.endswith("-avx2") else None
     sides = [Program([*command, given], env) for command in commands]
@@ -63,7 +63,7 @@ def measure(name, commands, context):
     seconds = [[] for _ in sides]
     for turn in range(context.args.turns):
         for side, program in enumerate(sides):
-            # A turn of about a second, so that both meet the same machine.
+            # A turn of about a second, so that the machine is the same for both.
             n_steps = max(2, min(200, round(1.0 / seconds[side][-1]))) if seconds[side] else 2
             seconds[side].append(program.turn(n_steps))
         latest = ", ".join(f"{s[-1]:.4f} s" for s in seconds)

@@ -1,4 +1,4 @@
-"""Encoding and training with Python's `tokenizers` on a text in memory: the peer's half of bench/data.py.
+"""Encoding and training with Python's `tokenizers` on a text in memory: the `tokenizers` side of bench/data.py.
 
     echo 1 | RAYON_NUM_THREADS=1 python bench/tokenizers_speed.py '{"task":"encode","tokenizer":"tokenizer.json","text":"stories.txt"}'
 

@@ -1,4 +1,4 @@
-"""Full training steps of one shape on random ids in PyTorch: the peer's half of bench/steps.py.
+"""Full training steps of one shape on random ids in PyTorch: the PyTorch side of bench/steps.py.
 
     echo 20 | python bench/torch_step.py '{"n_layer":6,"n_head":6,"n_embd":384,"block_size":256,"batch_size":8,"vocab_size":258,"dropout":0.0,"threads":2}'
 

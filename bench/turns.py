@@ -1,4 +1,4 @@
-"""Programs that stay alive and take turns: how every section measures.
+"""Programs that keep running and alternate: how every section measures.
 
 A program reads a line that says how much to do and answers with a line of JSON that holds `seconds`, one number for
 each piece. Turns go A B A B ..., and ratios are formed turn by turn, so that a machine that slows down slows both.
@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def build(name, profile, kind="example"):
-    """Builds one of our examples, or with kind "bin" one of our programs, and returns its path.
+    """Builds an example, or with kind "bin" a program, of TinyGPT and returns its path.
 
     The whole workspace is named since cargo would otherwise choose features for one crate alone and compile the
     dependencies again.
@@ -40,7 +40,7 @@ class Program:
         self.n_pieces, self.faults, self.cpu_seconds = 0, 0, 0.0
 
     def ask(self, amount):
-        """Has the program do that much and returns its answer."""
+        """Sends an amount of work to the program and returns its answer."""
         print(amount, file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
@@ -59,7 +59,7 @@ class Program:
         return statistics.median(seconds)
 
     def _usage(self):
-        """Page faults and processor seconds so far."""
+        """Page faults and CPU seconds so far."""
         try:
             stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text()
         except OSError:

@@ -1,4 +1,4 @@
-"""Writes documents into a parquet file as the datasets on the hub are laid out: one column, snappy, 1,000 rows a group.
+"""Writes documents into a parquet file like those on the hub: one column, snappy, 1,000 rows per group.
 
     python bench/write_parquet.py TARGET BYTES TEXT...
 

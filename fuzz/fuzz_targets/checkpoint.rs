@@ -1,4 +1,4 @@
-//! Damages one file of a run's directory: what is found to go on from is what was saved.
+//! Damages one file of a run's directory: a checkpoint that is found is what was saved.
 #![no_main]
 
 use std::fs;

@@ -18,7 +18,7 @@ static DIR: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a d
 
 /// A value of any type.
 #[derive(Arbitrary, Debug)]
-enum Said {
+enum AnyValue {
     Null,
     Bool(bool),
     Int(i64),
@@ -28,26 +28,26 @@ enum Said {
     List(Vec<u8>),
 }
 
-impl Said {
+impl AnyValue {
     fn value(&self) -> Value {
         match self {
             Self::Null => Value::Null,
-            Self::Bool(said) => (*said).into(),
-            Self::Int(said) => (*said).into(),
-            Self::Small(said) => (*said).into(),
-            Self::Float(said) => (*said).into(),
-            Self::Text(said) => said.clone().into(),
-            Self::List(said) => said.clone().into(),
+            Self::Bool(value) => (*value).into(),
+            Self::Int(value) => (*value).into(),
+            Self::Small(value) => (*value).into(),
+            Self::Float(value) => (*value).into(),
+            Self::Text(value) => value.clone().into(),
+            Self::List(value) => value.clone().into(),
         }
     }
 }
 
-fn object(said: &[(u8, Said)]) -> Map<String, Value> {
+fn object(values: &[(u8, AnyValue)]) -> Map<String, Value> {
     let keys = known_keys::<TrainOptions>();
-    said.iter().map(|(key, said)| (keys[usize::from(*key) % keys.len()].clone(), said.value())).collect()
+    values.iter().map(|(key, value)| (keys[usize::from(*key) % keys.len()].clone(), value.value())).collect()
 }
 
-fuzz_target!(|input: (Vec<(u8, Said)>, Vec<(u8, Said)>, Vec<Damage>)| {
+fuzz_target!(|input: (Vec<(u8, AnyValue)>, Vec<(u8, AnyValue)>, Vec<Damage>)| {
     let (file, flags, damages) = input;
     let mut text = serde_json::to_vec_pretty(&object(&file)).expect("JSON");
     damages.iter().for_each(|damage| damage.apply(&mut text));

@@ -1,5 +1,5 @@
 //! Damages one file of a checkpoint and makes the manifest agree, so that the parsers behind it
-//! are reached: the run is refused or goes on.
+//! are reached: the run is refused or resumes.
 #![no_main]
 
 use std::fmt::Write;

@@ -126,7 +126,7 @@ impl World {
         Ok(Trainer::new(config, prepared, &Device::Cpu)?)
     }
 
-    /// The files below `dir`, a directory of this world, as they were written.
+    /// The files below `dir`, a directory of this run, as they were written.
     pub fn files(&self, dir: &Path) -> Vec<(&Path, &[u8])> {
         let below = self.pristine.iter().filter(|(path, _)| path.starts_with(dir));
         below.map(|(path, bytes)| (path.as_path(), bytes.as_slice())).collect()
@@ -165,7 +165,7 @@ fn ignore_foreign_panics() {
     }));
 }
 
-/// Every file below `dir` that is no link, with its content.
+/// Every file below `dir` that is not a link, with its content.
 fn files_below(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

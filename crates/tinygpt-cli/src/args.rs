@@ -1,6 +1,6 @@
-//! The command line of a binary: its options struct as flags, dressed alike for all three.
+//! The command line of a binary: its options struct as flags, in the same form for all three.
 //!
-//! Every flag is `--kebab-case`, accepts `--snake_case` too, and tells its default in `--help`.
+//! Every flag is `--kebab-case`, also accepts `--snake_case`, and shows its default in `--help`.
 //! Booleans are `--flag`, `--flag true` or `--flag=false`, so that a flag can undo the file.
 
 use std::any::TypeId;
@@ -33,7 +33,7 @@ pub struct CommandLine<O: Args> {
     pub show_config: bool,
 }
 
-/// The dressed clap command of the binary of `O`.
+/// The clap command of the binary of `O`.
 pub fn command<O: Options>() -> clap::Command {
     let defaults = serde_json::to_value(O::defaults()).unwrap_or_default();
     CommandLine::<O>::command()
@@ -41,12 +41,13 @@ pub fn command<O: Options>() -> clap::Command {
         .bin_name(O::BINARY)
         .about(O::ABOUT)
         .max_term_width(100)
-        // The later of two equal flags counts, so that a command can be gone on with.
+        // The last of two equal flags counts, so that flags can be appended to a command.
         .args_override_self(true)
-        .mut_args(|arg| dress(arg, &defaults))
+        .mut_args(|arg| complete(arg, &defaults))
 }
 
-fn dress(arg: Arg, defaults: &Value) -> Arg {
+/// Adds the default to the help, the snake_case alias, and the optional value of booleans.
+fn complete(arg: Arg, defaults: &Value) -> Arg {
     let Some(flag) = arg.get_long().map(str::to_owned) else { return arg };
     let key = flag.replace('-', "_");
     let is_bool = arg.get_value_parser().type_id() == TypeId::of::<bool>();
@@ -64,7 +65,7 @@ fn dress(arg: Arg, defaults: &Value) -> Arg {
     if snake_case.as_str() == flag { arg } else { arg.alias(snake_case) }
 }
 
-/// What a command line asks for.
+/// What to do.
 #[derive(Debug)]
 pub enum Invocation<O> {
     /// Run with these options.
@@ -73,10 +74,10 @@ pub enum Invocation<O> {
     ShowConfig(Layered<O>),
 }
 
-/// Why there is nothing to run.
+/// Why the program ends after parsing.
 #[derive(Debug)]
 pub enum NoRun {
-    /// `--help`, `--version`, or flags that clap refuses: it prints them itself.
+    /// `--help`, `--version`, or flags that clap refuses; clap prints the message.
     Clap(clap::Error),
     /// A config file that cannot be used.
     Usage(UsageError),
@@ -85,7 +86,7 @@ pub enum NoRun {
 /// Parses a whole command line, the binary's name first, and reads its config file.
 ///
 /// # Errors
-/// [`NoRun`] if the flags or the file are wrong, or if only help was asked for.
+/// [`NoRun`] if the flags or the file are wrong, or for `--help` and `--version`.
 pub fn parse<O, I>(args: I) -> Result<Invocation<O>, NoRun>
 where
     O: Options,
@@ -101,7 +102,7 @@ where
     Ok(if line.show_config { Invocation::ShowConfig(layered) } else { Invocation::Run(layered) })
 }
 
-/// The same refusal, which quotes less of a long flag or value.
+/// The same error with long flags and values shortened.
 fn shortened(mut error: clap::Error) -> clap::Error {
     let long: Vec<(ContextKind, String)> = error
         .context()

@@ -130,7 +130,7 @@ fn report(error: &anyhow::Error, binary: &str) {
 /// What to do about it: as the command says, or else for what the system refused, or else as the
 /// training or the hub says.
 fn hint(error: &anyhow::Error, binary: &str) -> Option<String> {
-    let usage = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
+    let usage = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.hint_text());
     let known = usage.or_else(|| hint_of_system(error)).map(str::to_owned);
     let training = || error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()?.hint());
     let of_device = || error.chain().find_map(|cause| device_error(cause));

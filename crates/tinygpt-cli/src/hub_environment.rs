@@ -1,4 +1,4 @@
-//! The hub's environment variables, read in this one place and passed on as values.
+//! Reads the environment variables of the Hugging Face hub.
 //!
 //! The names and meanings are those of the `huggingface_hub` Python library.
 
@@ -12,7 +12,7 @@ use crate::usage::UsageError;
 /// Reads `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_CACHE` or `HF_HOME`, and `HF_HUB_OFFLINE`.
 ///
 /// # Errors
-/// [`UsageError`] if none of the variables nor a home directory says where the cache is.
+/// [`UsageError`] if neither a variable nor a home directory gives the place of the cache.
 pub fn read() -> Result<HubOptions, UsageError> {
     let mut options = HubOptions::new(cache_dir()?);
     if let Some(endpoint) = text("HF_ENDPOINT") {

@@ -1,8 +1,8 @@
 //! The command line of TinyGPT: what the binaries `prepare`, `train` and `sample` share.
 //!
-//! The only crate that reads flags, prints, draws progress bars and decides exit codes. It trains
-//! nothing and knows no tensor: it turns what was typed into a request to the libraries
-//! ([`options`], [`layer`]), shows how it goes, and turns the end into a message ([`exit`]).
+//! The only crate that reads flags, prints, draws progress bars and chooses exit codes. It turns the
+//! command line into a request to the libraries ([`options`], [`layer`]), shows the progress, and
+//! turns the result into a message and an exit code ([`exit`]).
 
 pub mod args;
 pub mod command;

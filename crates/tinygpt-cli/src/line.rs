@@ -1,18 +1,18 @@
-//! Lines that a person types: with a cursor and a history on a terminal, as they come elsewhere.
+//! Reads lines: with a cursor and a history on a terminal, plain lines elsewhere.
 //!
-//! The terminal is in raw mode only while it waits for a key, so whoever is stopped by a signal
-//! leaves it as it was. What a line means is the caller's business.
+//! The terminal is in raw mode only while it waits for a key, so a signal does not leave it in raw
+//! mode. The caller interprets the lines.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
 use console::{Key, Term, measure_text_width};
 
-/// What was typed.
+/// A line of input, or its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typed {
     /// A line, without its end.
     Line(String),
-    /// A line that is not UTF-8 text; only from a pipe or a file.
+    /// A line that is not UTF-8; only from a pipe or a file.
     NotText,
     /// There are no more lines: the input's end, or Ctrl-D.
     End,
@@ -21,7 +21,7 @@ pub enum Typed {
 /// Reads lines from standard input.
 #[derive(Debug)]
 pub struct LineReader {
-    /// Where keys come from and the line is drawn; `None` if nobody types.
+    /// The terminal for keys and the line; `None` if the input is not a terminal.
     term: Option<Term>,
     history: Vec<String>,
 }
@@ -29,17 +29,17 @@ pub struct LineReader {
 impl LineReader {
     /// A reader without history.
     pub fn new() -> Self {
-        let has_person = io::stdin().is_terminal() && io::stderr().is_terminal();
-        Self { term: has_person.then(Term::stderr), history: Vec::new() }
+        let is_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
+        Self { term: is_terminal.then(Term::stderr), history: Vec::new() }
     }
 
-    /// Whether a person types.
-    pub fn has_person(&self) -> bool {
+    /// Whether input and messages are on a terminal.
+    pub fn is_terminal(&self) -> bool {
         self.term.is_some()
     }
 
-    /// Reads a line, after `prompt` on standard error where a person types. There, Ctrl-C empties
-    /// the line.
+    /// Reads a line. On a terminal, prints `prompt` to standard error first, and Ctrl-C empties the
+    /// line.
     ///
     /// # Errors
     /// If the input cannot be read.
@@ -50,7 +50,7 @@ impl LineReader {
                 return Ok(Typed::End);
             }
             let Ok(line) = String::from_utf8(line) else { return Ok(Typed::NotText) };
-            // Some shells put a byte order mark in front of what they pipe.
+            // Some shells write a byte order mark before piped text.
             let line = line.strip_prefix('\u{feff}').unwrap_or(&line);
             return Ok(Typed::Line(line.trim_end_matches(['\n', '\r']).to_owned()));
         };
@@ -84,7 +84,7 @@ impl Default for LineReader {
     }
 }
 
-/// Draws the part of the line around the cursor that there is room for.
+/// Draws the part of the line around the cursor that fits.
 fn draw(term: &Term, prompt: &str, line: &Line<'_>) -> io::Result<()> {
     let room = usize::from(term.size().1).saturating_sub(measure_text_width(prompt) + 1).max(8);
     let (text, behind) = line.visible(room);
@@ -100,7 +100,7 @@ struct Line<'a> {
     /// Characters before the cursor.
     cursor: usize,
     history: &'a [String],
-    /// Which line of the history is shown; its length stands for the new one.
+    /// Index of the shown line of the history; its length stands for the new line.
     shown: usize,
     /// The new line, while another is shown.
     draft: Vec<char>,
@@ -112,7 +112,7 @@ impl<'a> Line<'a> {
         Self { text, cursor: 0, history, shown: history.len(), draft }
     }
 
-    /// Does what a key says; what was typed, if the key ends the line.
+    /// Handles a key; returns the input if the key ends the line.
     fn press(&mut self, key: Key) -> Option<Typed> {
         match key {
             Key::Enter => return Some(Typed::Line(self.text.iter().collect())),
@@ -160,8 +160,8 @@ impl<'a> Line<'a> {
         self.cursor = self.text.len();
     }
 
-    /// What of the line fits into `room` columns, the cursor in it, and how many columns of that
-    /// are behind the cursor.
+    /// The part of the line around the cursor that fits into `room` columns, and its columns behind
+    /// the cursor.
     fn visible(&self, room: usize) -> (String, usize) {
         let width = |c: &char| measure_text_width(c.encode_utf8(&mut [0; 4]));
         let mut used = 0;
@@ -183,7 +183,7 @@ impl<'a> Line<'a> {
 mod tests {
     use super::*;
 
-    /// What is typed by keys, with what came before.
+    /// The input after some keys, with a history.
     fn typed(history: &[&str], keys: Vec<Key>) -> Option<Typed> {
         let history: Vec<String> = history.iter().map(|line| (*line).to_owned()).collect();
         let mut line = Line::new(&history);
@@ -203,7 +203,7 @@ mod tests {
             ([keys("ac"), vec![ArrowLeft], keys("b")].concat(), "abc"),
             ([keys("abc"), vec![Backspace, Home, Del, ArrowRight], keys("d")].concat(), "bd"),
             ([vec![Backspace, ArrowLeft, Del], keys("x"), vec![End, ArrowRight]].concat(), "x"),
-            ([keys("gone"), vec![CtrlC], keys("new\u{1b}")].concat(), "new"),
+            ([keys("old"), vec![CtrlC], keys("new\u{1b}")].concat(), "new"),
             ([keys("abcd"), vec![ArrowLeft], keys("\u{15}x")].concat(), "xd"),
             ([keys("abcd"), vec![ArrowLeft], keys("\u{b}\u{4}")].concat(), "abc"),
         ] {

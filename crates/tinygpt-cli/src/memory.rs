@@ -1,8 +1,8 @@
-//! Refuses a training run that cannot fit into the memory it may use, before it takes any.
+//! Refuses a training run that does not fit into memory, before it allocates any.
 //!
-//! The estimate is the model crate's. How much there is, Linux and macOS are asked: the machine, and
-//! on Linux the control group (a container's limit) and `ulimit -v`. Elsewhere, and on a GPU, nothing
-//! is refused: the system or the driver will.
+//! The estimate is from `tinygpt-model`. The limits are the memory of the machine (Linux and macOS),
+//! and on Linux the control group of a container and `ulimit -v`. On other systems and on a GPU
+//! nothing is refused here.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::usage::UsageError;
 /// Checks that training with `vocab_size` rows of the token table fits.
 ///
 /// # Errors
-/// [`UsageError`] with the estimate, the memory there is, and what to lower.
+/// [`UsageError`] with the estimate, the limit, and what to lower.
 pub fn check_fits(config: &TrainConfig, vocab_size: usize) -> Result<(), UsageError> {
     match Limit::smallest() {
         Some(limit) => check_fits_in(config, vocab_size, &limit),
@@ -32,14 +32,16 @@ fn check_fits_in(config: &TrainConfig, vocab_size: usize, limit: &Limit) -> Resu
         return Ok(());
     }
     let fits = |batch_size| needed(batch_size).total() <= limit.bytes;
-    let cure = cure(&estimate, largest(config.batch_size, fits));
+    let hint = hint(&estimate, largest(config.batch_size, fits));
     let (total, limit_bytes) = (HumanBytes(estimate.total()), HumanBytes(limit.bytes));
-    let who = limit.who;
-    Err(UsageError::new(format!("training needs about {total} of memory, and {who} {limit_bytes}"))
-        .hint(cure))
+    let source = limit.source;
+    Err(UsageError::new(format!(
+        "training needs about {total} of memory, but {source} {limit_bytes}"
+    ))
+    .hint(hint))
 }
 
-fn cure(estimate: &MemoryEstimate, batch_size: Option<usize>) -> String {
+fn hint(estimate: &MemoryEstimate, batch_size: Option<usize>) -> String {
     match batch_size {
         Some(n) => format!(
             "lower `batch_size` to {n} (and raise `gradient_accumulation_steps`) or `block_size`"
@@ -51,7 +53,7 @@ fn cure(estimate: &MemoryEstimate, batch_size: Option<usize>) -> String {
     }
 }
 
-/// The largest number from 1 to below `end` that `fits`, which none above it does.
+/// The largest number from 1 to below `end` that `fits`; all smaller ones fit.
 fn largest(end: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
     let (mut low, mut high) = (0, end);
     while high - low > 1 {
@@ -61,21 +63,22 @@ fn largest(end: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
     (low > 0).then_some(low)
 }
 
-/// Memory that this process may use at most.
+/// A limit on the memory of this process.
 #[derive(Debug, PartialEq)]
 struct Limit {
     bytes: u64,
-    /// Who says so, with its verb.
-    who: &'static str,
+    /// What sets it, with a verb.
+    source: &'static str,
 }
 
 impl Limit {
-    /// The one that is reached first; `None` where the system does not tell.
+    /// The smallest limit; `None` if the system provides none.
     fn smallest() -> Option<Self> {
         let limits = [
-            installed().map(|bytes| Self { bytes, who: "this machine has" }),
-            control_group().map(|bytes| Self { bytes, who: "its control group or container has" }),
-            address_space().map(|bytes| Self { bytes, who: "`ulimit -v` allows" }),
+            installed().map(|bytes| Self { bytes, source: "this machine has" }),
+            control_group()
+                .map(|bytes| Self { bytes, source: "its control group or container has" }),
+            address_space().map(|bytes| Self { bytes, source: "`ulimit -v` allows" }),
         ];
         limits.into_iter().flatten().min_by_key(|limit| limit.bytes)
     }
@@ -106,8 +109,8 @@ fn control_group() -> Option<u64> {
     limit_files(&groups).into_iter().filter_map(limit).min()
 }
 
-/// Where the limits of the groups in `/proc/self/cgroup` stand, in both versions of control groups.
-/// A file without a limit says `max`; seen from inside a container, some are not there.
+/// The files with the limits of the groups in `/proc/self/cgroup`, for both versions of control groups.
+/// A file without a limit contains `max`; inside a container, some files are missing.
 fn limit_files(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -151,17 +154,17 @@ mod tests {
     }
 
     #[test]
-    fn the_cure_is_a_batch_that_fits_where_there_is_one() {
+    fn the_hint_is_a_batch_size_that_fits_if_there_is_one() {
         let config = TrainConfig { threads: Some(1), ..TrainConfig::default() };
         let refusal = |bytes| {
-            let limit = Limit { bytes, who: "this machine has" };
+            let limit = Limit { bytes, source: "this machine has" };
             let error = check_fits_in(&config, 322, &limit).unwrap_err();
-            format!("{error}\n{}", error.way_on().unwrap_or_default())
+            format!("{error}\n{}", error.hint_text().unwrap_or_default())
         };
         let text = refusal(1 << 30);
         let batch_size = text.split("`batch_size` to ").nth(1).unwrap();
         let batch_size: usize = batch_size.split(' ').next().unwrap().parse().unwrap();
-        let limit = Limit { bytes: 1 << 30, who: "" };
+        let limit = Limit { bytes: 1 << 30, source: "" };
         let with = |batch_size| TrainConfig { batch_size, ..config.clone() };
         assert!(check_fits_in(&with(batch_size), 322, &limit).is_ok(), "{text}");
         assert!(check_fits_in(&with(batch_size + 1), 322, &limit).is_err(), "{text}");

@@ -1,12 +1,14 @@
-//! Ctrl-C and its kin: while a run trains, the first signal asks it to stop and a later one ends it
-//! at once; before and after that there is nothing to save, and the first ends it.
+//! Ctrl-C and other signals that end a process.
+//!
+//! While a run trains, the first signal asks it to stop and a later one ends it at once. Before and
+//! after training there is nothing to save, and the first signal ends the process.
 //!
 //! Schedulers, `timeout` and closing terminals send a signal to the process and then to its group,
-//! or two kinds of signal in a row. What follows the first within about a second therefore counts
-//! as the same request; only who asks again later means it.
+//! or two kinds of signal in a row. Signals within about a second of the first therefore count as
+//! the same request.
 //!
-//! A handler does no more than remember the signal's number. A thread looks for it 50 times a second
-//! and does what needs a lock, a clock and the terminal. That works alike on all systems.
+//! A handler only stores the number of the signal. A thread reads it 50 times a second and does what
+//! needs a lock, a clock and the terminal. This works the same on all systems.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,34 +21,33 @@ use tinygpt_train::StopFlag;
 /// Signals that ask a run to stop.
 #[cfg(unix)]
 const STOPPERS: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
-/// Signals that ask a run to stop; a closed terminal has none here.
+/// Signals that ask a run to stop; a closed terminal sends none on this system.
 #[cfg(not(unix))]
 const STOPPERS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
 
-/// A second, and a quarter for a machine so busy that the repeat comes late.
+/// Signals within this time are repeats: a second, and a quarter for a busy machine.
 const REPEATS: Duration = Duration::from_millis(1250);
 
-/// How often the thread looks.
+/// How often the thread checks for a signal.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Lets a write that exceeds the limit of a file's size (`ulimit -f`) fail with an error, which can
-/// be told and handled; without this the system ends the process there and then. Writing to a pipe
-/// that nobody reads is an error already: the standard library sees to it.
+/// Turns a write beyond the file size limit (`ulimit -f`) into an error; otherwise the system ends the
+/// process. Writing to a closed pipe is already an error: the standard library ignores that signal.
 pub fn survive_file_limit() {
-    // Should the system refuse, the limit does what it always does.
+    // If the system refuses, the limit ends the process as usual.
     #[cfg(unix)]
     let _ = flag::register(consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
-/// What is said when a signal comes. Called on a thread of its own.
+/// Prints messages about signals. Called on a separate thread.
 pub trait Answer: Send {
-    /// The first `signal` has asked to stop.
+    /// The first signal asked the run to stop.
     fn asked(&self, signal: usize);
-    /// A later one ends the process now.
+    /// A later signal ends the process now.
     fn ended(&self);
 }
 
-/// Says nothing.
+/// Prints nothing.
 #[derive(Debug)]
 struct NoAnswer;
 
@@ -62,8 +63,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over. Each ends the process at once, and raises `stop` where it does not.
-    /// One that was ignored when the process began (`nohup`) stays ignored.
+    /// Installs handlers. Each signal ends the process at once, until [`Self::ask_first`]. A signal
+    /// that was ignored when the process started (`nohup`) stays ignored.
     ///
     /// # Errors
     /// If the system refuses to install a handler or to start a thread.
@@ -90,18 +91,18 @@ impl Signals {
         Ok(Self { state })
     }
 
-    /// Lets the next signal only raise the flag: there is something to finish.
+    /// The next signal only raises the stop flag.
     pub fn ask_first(&self) {
         self.ask_first_and(NoAnswer);
     }
 
-    /// The same with words for the user.
+    /// The same, with messages for the user.
     pub fn ask_first_and(&self, answer: impl Answer + 'static) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State { next: Next::Asks, last: None, answer: Box::new(answer) };
     }
 
-    /// Lets the next signal end the process.
+    /// The next signal ends the process.
     pub fn end_at_once(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.next = Next::Ends;
@@ -120,7 +121,7 @@ enum Next {
 
 struct State {
     next: Next,
-    /// When the last signal came that was not a repeat of another.
+    /// Time of the last signal that was not a repeat.
     last: Option<Instant>,
     answer: Box<dyn Answer>,
 }
@@ -138,7 +139,7 @@ impl std::fmt::Debug for State {
 }
 
 impl State {
-    /// What a signal at `now` does; nothing if it repeats the one before.
+    /// What a signal at `now` does; `None` if it is a repeat.
     fn take(&mut self, now: Instant) -> Option<Next> {
         if self.last.is_some_and(|last| now.duration_since(last) < REPEATS) {
             return None;
@@ -163,7 +164,7 @@ fn arrived(signal: usize, now: Instant, state: &Mutex<State>, stop: &StopFlag) {
     }
 }
 
-/// The signals that this process was told to ignore, a bit for each, as far as the system tells.
+/// The signals that this process ignores, a bit for each, if the system provides them.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,14 +1,14 @@
-//! Writing to people and to pipes: results to stdout, everything else to stderr.
+//! Output to terminals and pipes: results to stdout, everything else to stderr.
 //!
-//! A reader that goes away (`sample | head`) is no error. Text that a model made up cannot move
-//! the cursor or rename the window: control characters are escaped on a terminal.
+//! A reader that closes the pipe (`sample | head`) is not an error. Generated text cannot move the
+//! cursor or rename the window: control characters are escaped on a terminal.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use tinygpt_train::middle_cut;
 
-/// Standard output that remembers whether a person or a program reads it.
+/// Standard output, and whether a terminal or a program reads it.
 #[derive(Debug)]
 pub struct Output {
     out: io::StdoutLock<'static>,
@@ -23,20 +23,20 @@ impl Output {
         Self { is_terminal: out.is_terminal(), out, is_closed: false }
     }
 
-    /// Whether a person reads along.
+    /// Whether it is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.is_terminal
     }
 
-    /// Whether the reader has gone away, so that more writing is in vain.
+    /// Whether the reader has closed the pipe, so that writing more is useless.
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }
 
-    /// Writes our own text as it is, and flushes.
+    /// Writes text of the program unchanged, and flushes.
     ///
     /// # Errors
-    /// Any but a closed pipe.
+    /// Any error but a closed pipe.
     pub fn print(&mut self, text: &str) -> io::Result<()> {
         if self.is_closed {
             return Ok(());
@@ -52,16 +52,16 @@ impl Output {
         }
     }
 
-    /// Writes text of a model: to a terminal with control characters escaped, else as it is.
+    /// Writes generated text; control characters are escaped on a terminal.
     ///
     /// # Errors
-    /// Any but a closed pipe.
+    /// Any error but a closed pipe.
     pub fn print_model_text(&mut self, text: &str) -> io::Result<()> {
         if self.is_terminal { self.print(&escape_controls(text)) } else { self.print(text) }
     }
 }
 
-/// Whether text for a person may be coloured there.
+/// Whether output may be coloured.
 pub fn wants_colour(out: &Output) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     out.is_terminal() && !refused && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
@@ -80,19 +80,18 @@ pub fn escape_controls(text: &str) -> String {
     escaped
 }
 
-/// The most bytes that one message may have.
+/// The longest message, in bytes.
 const MAX_MESSAGE: usize = 1900;
-/// The most characters of each line of a message that has more.
+/// The longest line of a message that is too long, in characters.
 const MAX_LINE: usize = 400;
 
-/// Writes a message to stderr, without the control characters of any file that it quotes; that
-/// nobody listens there is no reason to stop.
+/// Writes a message to stderr, with control characters escaped. An error of stderr is ignored.
 pub fn say(message: &str) {
     let _ = writeln!(io::stderr(), "{}", bounded(&escape_controls(message)));
 }
 
-/// `message`; if it is too long, its long lines cut in the middle and its last lines left out:
-/// whatever somebody's file holds, a terminal and a log can bear what is said about it.
+/// Shortens a message that is too long: cuts long lines in the middle and omits the last lines, so
+/// that a message that quotes a file does not fill a terminal or a log.
 pub fn bounded(message: &str) -> Cow<'_, str> {
     if message.len() <= MAX_MESSAGE {
         return Cow::from(message);
@@ -124,7 +123,7 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A duration as people say it: `8.4 s`, `3 min 20 s`, `2 h 5 min`.
+/// A duration in words: `8.4 s`, `3 min 20 s`, `2 h 5 min`.
 pub fn spoken(seconds: f64) -> String {
     let whole = seconds.round().max(0.0) as u64;
     match whole {

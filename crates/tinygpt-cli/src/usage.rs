@@ -1,13 +1,13 @@
-//! The error of someone who asked for what cannot be: a wrong flag, key, file or device.
+//! The error for wrong input of the user: a flag, key, file or device.
 //!
-//! It knows a message and a way on; that it means exit code 2 is said in [`crate::exit`].
+//! It has a message and a hint. [`crate::exit`] turns it into exit code 2.
 
 use std::fmt;
 
-/// As many faults are listed.
+/// The most faults that are listed.
 const MAX_FAULTS: usize = 10;
 
-/// The user asked for something that cannot be; nothing was done.
+/// The user asked for something impossible; nothing was done.
 #[derive(Debug)]
 pub struct UsageError {
     message: String,
@@ -20,7 +20,7 @@ impl UsageError {
         Self { message: message.into(), hint: None }
     }
 
-    /// All `faults` in one error, `None` if there is none.
+    /// All `faults` in one error; `None` if there are no faults.
     pub fn from_faults(faults: Vec<String>) -> Option<Self> {
         match faults.as_slice() {
             [] => None,
@@ -31,23 +31,23 @@ impl UsageError {
                 if many.len() > MAX_FAULTS {
                     lines.push(format!("\n  and {} more", many.len() - MAX_FAULTS));
                 }
-                Some(Self::new(format!("{} faults:{}", many.len(), lines.concat())))
+                Some(Self::new(format!("{} errors:{}", many.len(), lines.concat())))
             }
         }
     }
 
-    /// The file `name` should hold text, and does not.
+    /// The error for a file `name` that is not text.
     pub fn not_utf8(name: impl fmt::Display, error: &std::str::Utf8Error) -> Self {
         Self::new(format!("{name} is not UTF-8 text (byte {})", error.valid_up_to()))
             .hint("convert the file, for example with `iconv -t UTF-8`")
     }
 
-    /// The way on, where one is known.
-    pub fn way_on(&self) -> Option<&str> {
+    /// The hint, if there is one.
+    pub fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// Adds the way on, printed on a line of its own.
+    /// Adds a hint, which is printed on a separate line.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -1,8 +1,7 @@
-//! The house rules that a machine can check, checked over the whole repository.
+//! Checks the rules of the repository that concern more than one line.
 //!
-//! Lints cover what one file can get wrong; this covers what is between files: how long they
-//! are, which crate may know which, and whether README, configurations and changelog still speak
-//! of the program that is there.
+//! Lints check single files. These tests check the length of files, the dependencies between crates, and
+//! whether README, configurations and changelog agree with the programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -51,7 +50,7 @@ fn rust_files() -> Vec<(String, String)> {
     files
 }
 
-/// What people read: the documents at the root, in `docs`, and beside the datasets' recipes.
+/// The documents that people read: at the root, in `docs`, and next to the recipes of datasets.
 fn documents() -> Vec<(String, String)> {
     let mut files = files_below("docs", "md");
     files.extend(files_below("data", "md"));
@@ -72,17 +71,17 @@ fn assert_none(faults: &[String]) {
 }
 
 #[test]
-fn files_open_with_what_they_are() {
+fn files_start_with_a_description() {
     let faults: Vec<String> = rust_files()
         .iter()
         .filter(|(_, text)| !text.starts_with("//! "))
-        .map(|(name, _)| format!("{name}: does not open with `//!`"))
+        .map(|(name, _)| format!("{name}: does not start with `//!`"))
         .collect();
     assert_none(&faults);
 }
 
 #[test]
-fn files_can_be_read_in_one_sitting() {
+fn files_are_short() {
     let mut faults = Vec::new();
     for (name, text) in rust_files() {
         let lines = text.lines().count();
@@ -97,7 +96,7 @@ fn files_can_be_read_in_one_sitting() {
     assert_none(&faults);
 }
 
-/// Where `unsafe` stands, and how often: to add one is a decision that shows in this table.
+/// Where `unsafe` is, and how often, so that adding one changes this table.
 const UNSAFE: [(&str, usize); 7] = [
     ("crates/tinygpt-kernels/src/gemm/elsewhere.rs", 1),
     ("crates/tinygpt-kernels/src/gemm/mod.rs", 1),
@@ -109,7 +108,7 @@ const UNSAFE: [(&str, usize); 7] = [
 ];
 
 #[test]
-fn unsafe_code_is_counted_and_lives_in_kernels() {
+fn unsafe_code_is_counted_and_only_in_kernels() {
     // In two parts, so that this very file does not match.
     let unsafe_places =
         [concat!("un", "safe {"), concat!("un", "safe fn "), concat!("un", "safe impl ")];
@@ -127,7 +126,7 @@ fn unsafe_code_is_counted_and_lives_in_kernels() {
 }
 
 #[test]
-fn crates_know_each_other_in_one_direction() {
+fn crates_depend_on_each_other_in_one_direction() {
     let allowed: [(&str, &[&str]); 6] = [
         ("kernels", &[]),
         ("model", &["kernels"]),
@@ -137,13 +136,13 @@ fn crates_know_each_other_in_one_direction() {
         ("cli", &["kernels", "model", "data", "train", "serve"]),
     ];
     let mut faults = Vec::new();
-    for (name, may_know) in allowed {
+    for (name, allowed_edges) in allowed {
         let manifest = read(&format!("crates/tinygpt-{name}/Cargo.toml"));
         for dependency in dependencies(&manifest) {
             let tensors = dependency.starts_with("candle") && matches!(name, "kernels" | "data");
             let stranger = dependency
                 .strip_prefix("tinygpt-")
-                .is_some_and(|dependency| !may_know.contains(&dependency));
+                .is_some_and(|dependency| !allowed_edges.contains(&dependency));
             if tensors || stranger {
                 faults.push(format!("tinygpt-{name} must not depend on {dependency}"));
             }
@@ -167,7 +166,7 @@ fn dependencies(manifest: &str) -> Vec<&str> {
 }
 
 #[test]
-fn the_changelog_knows_this_version() {
+fn the_changelog_has_this_version() {
     let heading = format!("\n## {} - ", env!("CARGO_PKG_VERSION"));
     let changelog = read("CHANGELOG.md").replace("\r\n", "\n");
     assert!(changelog.contains(&heading), "CHANGELOG.md lacks `{}`", heading.trim());
@@ -227,7 +226,7 @@ fn command_lines(document: &str) -> Vec<String> {
     commands.collect()
 }
 
-/// What of a command does not exist: its binary, a flag, a configuration.
+/// The parts of a command that do not exist: its binary, a flag, a configuration.
 fn faults_of(line: &str, binaries: &[(&str, BTreeSet<String>)]) -> impl Iterator<Item = String> {
     let (cargo, arguments) = line.split_once(" -- ").unwrap_or((line, ""));
     let name = cargo.split_once("--bin ").map_or("", |(_, after)| after);

@@ -1,4 +1,4 @@
-//! `sample`: lets a trained model write. Everything it does is in the library.
+//! `sample`: generates text with a trained model. Everything it does is in the library.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Which checkpoint `sample` is to use, and how to get one if there is none.
+//! Finds the checkpoint that `sample` uses, or suggests how to get one.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use super::pretrained;
 use crate::options::SampleSettings;
 use crate::usage::UsageError;
 
-/// Lets `out_dir` name a checkpoint as well: `RUN/best`, `RUN/last`, one below `RUN/checkpoints`, or the
-/// directory of any model. Nothing changes if `checkpoint` names another one.
+/// Accepts a checkpoint as `out_dir`: `RUN/best`, `RUN/last`, one in `RUN/checkpoints`, or the
+/// directory of any model. Changes nothing if `checkpoint` is set to something else.
 pub(super) fn name_run(settings: &mut SampleSettings) {
     let dir = settings.out_dir.clone();
     if settings.checkpoint != BEST || is_run(&dir) {
@@ -33,12 +33,15 @@ pub(super) fn name_run(settings: &mut SampleSettings) {
     }
 }
 
-/// Whether a directory looks like that of a run which has saved something.
+/// Whether a directory looks like a run that has saved something.
 fn is_run(dir: &Path) -> bool {
     [BEST, LAST, DIR_NAME].iter().any(|name| dir.join(name).exists())
 }
 
-/// The checkpoint's directory; without one, says how to make it.
+/// The directory of the checkpoint.
+///
+/// # Errors
+/// [`UsageError`] without a checkpoint, with the command that trains one.
 pub(super) fn find(settings: &SampleSettings) -> Result<PathBuf> {
     if pretrained::is_on_hub(&settings.checkpoint) {
         return pretrained::fetch(&settings.checkpoint);
@@ -71,7 +74,7 @@ pub(super) fn find(settings: &SampleSettings) -> Result<PathBuf> {
     })
 }
 
-/// `checkpoint` names something else than a model; perhaps the directory of a run.
+/// The error for a `checkpoint` that is not a model, perhaps the directory of a run.
 fn no_model(dir: &Path) -> UsageError {
     let shown = dir.display();
     let expected = "expected best, last, hub:owner/name, or a directory with config.json, \
@@ -84,10 +87,10 @@ fn no_model(dir: &Path) -> UsageError {
     error
 }
 
-/// The most runs that a hint names.
+/// The most runs that a hint lists.
 const MAX_RUNS: usize = 3;
 
-/// The runs in the current directory, the newest first; and how to train the one that is missing.
+/// A hint with the runs in the current directory, newest first, and the command that trains `out_dir`.
 fn other_runs(out_dir: &Path) -> String {
     let entries = std::fs::read_dir(".").into_iter().flatten().flatten();
     let dirs = entries.map(|entry| entry.path()).filter(|path| is_run(path));
@@ -114,10 +117,10 @@ fn other_runs(out_dir: &Path) -> String {
     }
 }
 
-/// The largest config file that is looked at, in bytes.
+/// The largest config file that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// The training command whose run ends in `out_dir`, as far as the configs here tell.
+/// The training command for `out_dir`, with the config in `config/` that names it.
 fn how_to_train(out_dir: &Path) -> String {
     let wanted = out_dir.to_string_lossy();
     let configs = std::fs::read_dir("config").into_iter().flatten().flatten();

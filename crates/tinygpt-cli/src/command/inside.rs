@@ -1,8 +1,7 @@
-//! What may lie in what: the one rule that `train`, `prepare` and `sample --export` share.
+//! Refuses paths inside a checkpoint or a prepared dataset, for `train`, `prepare` and `sample --export`.
 //!
-//! Checkpoints and prepared datasets are directories that are removed or replaced as a whole, so
-//! nothing that somebody names may lie inside one: not a run, not a dataset, not a text, not an
-//! export.
+//! These directories are removed or replaced as a whole, so a run, a dataset, a text or an export
+//! inside one would be deleted with it.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -12,11 +11,10 @@ use tinygpt_train::checkpoint::{DIR_NAME, is_checkpoint};
 
 use crate::usage::UsageError;
 
-/// Refuses `path`, which `option` names, if it is or lies inside a directory that is removed or
-/// replaced as a whole.
+/// Refuses `path`, the value of `option`, if it is such a directory or inside one.
 ///
 /// # Errors
-/// [`UsageError`] with that directory.
+/// [`UsageError`] that names the directory.
 pub(super) fn check_outside(option: &str, path: &Path) -> Result<()> {
     let place = real(path);
     for dir in place.ancestors() {
@@ -43,13 +41,13 @@ fn holds_checkpoints(dir: &Path) -> bool {
     dir.ends_with(DIR_NAME) && entries().any(|entry| is_checkpoint(&entry.path()))
 }
 
-/// `path` with all links followed, as far as it exists.
+/// `path` with all links resolved, as far as it exists.
 fn real(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let mut real = PathBuf::new();
     for component in absolute.components() {
         match component {
-            // Behind a link, the directory above is that of its target.
+            // The parent of a link is the parent of its target.
             Component::ParentDir => _ = real.pop(),
             other => real.push(other),
         }

@@ -1,9 +1,8 @@
-//! `sample --interactive`: a person and a model take turns at one text.
+//! `sample --interactive`: a session with a model at the terminal.
 //!
-//! A line begins a text, an empty line lets the model go on, a line that begins with `/` is a
-//! command. The model's text goes to standard output, all else to standard error, so that both can
-//! be piped. Ctrl-C stops the text that is being written; what a line looks like while it is typed
-//! is `line.rs`'s business.
+//! A line is a prompt, an empty line lets the model continue, and a line that starts with `/` is a
+//! command. Generated text goes to standard output, everything else to standard error, so that both
+//! can be piped. Ctrl-C stops generation. `line.rs` handles the keys while a line is typed.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -17,7 +16,7 @@ use tinygpt_train::StopFlag;
 
 use super::prompt::Seen;
 use super::rendering::Rendering;
-use super::sample::{form, note_probabilities};
+use super::sample::{note_probabilities, output_format};
 use super::story::write;
 use crate::exit::Ended;
 use crate::layer::Layered;
@@ -26,21 +25,21 @@ use crate::options::{SampleOptions, SampleSettings};
 use crate::signals::Signals;
 use crate::terminal::{Output, say};
 
-const GREETING: &str = "a line begins a text, an empty line goes on with it, /retry tries again, \
-                        /help tells the rest; Ctrl-C stops a text, Ctrl-D ends";
+const GREETING: &str = "type a prompt; an empty line continues the text, /retry generates another \
+                        continuation, /help lists all commands; Ctrl-C stops a text, Ctrl-D quits";
 
 const HELP: &str = "\
-  TEXT            begin a text (// at its start stands for one /)
-  an empty line   go on with the text, or to another one where the model has ended it
-  /retry          write the last part again, differently
-  /new            begin a document without a text
-  /settings       tell all settings
-  /NAME VALUE     change one of them: temperature, top_k, top_p, min_p, repetition_penalty,
+  TEXT            start a text with this prompt (// at its start stands for one /)
+  an empty line   continue the text, or start a new one if the document has ended
+  /retry          generate another continuation
+  /new            start a document without a prompt
+  /settings       show all settings
+  /NAME VALUE     change a setting: temperature, top_k, top_p, min_p, repetition_penalty,
                   presence_penalty, frequency_penalty, no_repeat_ngram_size, max_new_tokens,
-                  seed, stop, show_probs (no VALUE: as it was at first)
-  /quit           end, as Ctrl-D does";
+                  seed, stop, show_probs (no VALUE resets it)
+  /quit           quit, as Ctrl-D does";
 
-/// What can be changed between two texts.
+/// Settings that can be changed between two texts.
 const NAMES: [&str; 12] = [
     "temperature",
     "top_k",
@@ -56,11 +55,11 @@ const NAMES: [&str; 12] = [
     "show_probs",
 ];
 
-/// What a line asks for.
+/// What a line of input asks for.
 #[derive(Debug, PartialEq)]
 enum Command {
-    Begin(String),
-    GoOn,
+    Prompt(String),
+    Continue,
     Retry,
     New,
     Settings,
@@ -70,12 +69,15 @@ enum Command {
 }
 
 impl Command {
-    /// Reads a line; what is wrong with it otherwise.
+    /// Parses a line.
+    ///
+    /// # Errors
+    /// A message about an unknown command.
     fn parse(line: &str) -> Result<Self, String> {
         let Some(command) = line.strip_prefix('/').filter(|rest| !rest.starts_with('/')) else {
             let text = line.strip_prefix('/').unwrap_or(line);
             let is_empty = text.is_empty();
-            return Ok(if is_empty { Self::GoOn } else { Self::Begin(text.to_owned()) });
+            return Ok(if is_empty { Self::Continue } else { Self::Prompt(text.to_owned()) });
         };
         let (word, value) = command.split_once(' ').unwrap_or((command, ""));
         let name = word.replace('-', "_");
@@ -89,7 +91,7 @@ impl Command {
                 Some(name) => Self::Set(name, value.to_owned()),
                 None => {
                     let word = cut(word);
-                    return Err(format!("/{word} is no command; /help tells them"));
+                    return Err(format!("unknown command /{word}; type /help"));
                 }
             },
         })
@@ -99,33 +101,33 @@ impl Command {
 /// The text so far.
 #[derive(Debug)]
 struct Text {
-    /// What the last part goes on from, never empty.
+    /// The tokens before the last part, never empty.
     before: Vec<u32>,
-    /// What of that is shown before the last part.
-    opening: String,
-    /// The last part.
+    /// The prompt, printed before the last part.
+    prompt: String,
+    /// The tokens of the last part.
     written: Vec<u32>,
-    /// Its sample number: parts of the same beginning differ.
+    /// Its sample number, so that continuations of the same text differ.
     sample_idx: u64,
-    /// Whether the model has ended the document.
+    /// Whether the end of the document was generated.
     is_over: bool,
 }
 
 impl Text {
-    fn new(before: Vec<u32>, opening: String, sample_idx: u64) -> Self {
-        Self { before, opening, written: Vec::new(), sample_idx, is_over: false }
+    fn new(before: Vec<u32>, prompt: String, sample_idx: u64) -> Self {
+        Self { before, prompt, written: Vec::new(), sample_idx, is_over: false }
     }
 }
 
-/// A model and a person's settings.
+/// A model and the current settings.
 struct Session<'a> {
     model: &'a dyn Model,
     tokenizer: &'a Tokenizer,
     special: SpecialTokens,
     seen: Seen,
-    /// As the command line says.
+    /// The options of the command line.
     first: Layered<SampleOptions>,
-    /// As they are now, and what that means.
+    /// The current options, and their settings.
     layered: Layered<SampleOptions>,
     settings: SampleSettings,
     out: Output,
@@ -133,10 +135,10 @@ struct Session<'a> {
     signals: Signals,
 }
 
-/// Takes turns until the input ends; `start` is written at once if there is one.
+/// Runs a session until the input ends. With `start`, first generates from that prompt.
 ///
 /// # Errors
-/// An input that cannot be read, a model that is broken.
+/// An input that cannot be read, a model that fails.
 pub(super) fn interact(
     (model, tokenizer, special): (&dyn Model, &Tokenizer, SpecialTokens),
     (layered, settings): (Layered<SampleOptions>, SampleSettings),
@@ -149,14 +151,14 @@ pub(super) fn interact(
     let mut session =
         Session { model, tokenizer, special, seen, first, layered, settings, out, stop, signals };
     let mut lines = LineReader::new();
-    if lines.has_person() {
+    if lines.is_terminal() {
         say(GREETING);
     }
     let mut text = None;
-    let mut command = start.map(Command::Begin);
+    let mut command = start.map(Command::Prompt);
     loop {
         if let Some(command) = command.take()
-            && let Some(ended) = session.obey(command, &mut text)?
+            && let Some(ended) = session.run(command, &mut text)?
         {
             return Ok(ended);
         }
@@ -165,7 +167,7 @@ pub(super) fn interact(
         }
         match lines.read("> ").context("cannot read from standard input")? {
             Typed::End => return Ok(Ended::Done),
-            Typed::NotText => say("that line is not UTF-8 text: it is skipped"),
+            Typed::NotText => say("line skipped: it is not UTF-8"),
             Typed::Line(line) => match Command::parse(&line) {
                 Ok(read) => command = Some(read),
                 Err(fault) => say(&fault),
@@ -175,25 +177,25 @@ pub(super) fn interact(
 }
 
 impl Session<'_> {
-    /// Does what a line asks for; how the session ends, if it does.
-    fn obey(&mut self, command: Command, text: &mut Option<Text>) -> Result<Option<Ended>> {
+    /// Runs a command; returns how the session ends, if it does.
+    fn run(&mut self, command: Command, text: &mut Option<Text>) -> Result<Option<Ended>> {
         let document = vec![self.special.bos];
         let next = match (command, text.take()) {
             (Command::Quit, _) => return Ok(Some(Ended::Done)),
-            (Command::Begin(opening), _) => {
-                let ids = self.tokenizer.encode(&opening)?;
+            (Command::Prompt(prompt), _) => {
+                let ids = self.tokenizer.encode(&prompt)?;
                 let model = (self.tokenizer, self.model.config().block_size);
-                self.seen.say_notes(model, &opening, &ids)?;
-                Text::new(ids, opening, 0)
+                self.seen.say_notes(model, &prompt, &ids)?;
+                Text::new(ids, prompt, 0)
             }
-            (Command::New, _) | (Command::GoOn | Command::Retry, None) => {
+            (Command::New, _) | (Command::Continue | Command::Retry, None) => {
                 Text::new(document, String::new(), 0)
             }
-            (Command::GoOn, Some(last)) if last.is_over => {
-                say("the model has ended that text, here is another");
+            (Command::Continue, Some(last)) if last.is_over => {
+                say("the document ended; starting a new one");
                 Text::new(document, String::new(), last.sample_idx + 1)
             }
-            (Command::GoOn, Some(last)) => {
+            (Command::Continue, Some(last)) => {
                 let before = [last.before, last.written].concat();
                 Text::new(before, String::new(), last.sample_idx + 1)
             }
@@ -202,7 +204,7 @@ impl Session<'_> {
                 *text = unchanged;
                 match other {
                     Command::Help => say(HELP),
-                    Command::Settings => self.tell_settings(),
+                    Command::Settings => self.show_settings(),
                     Command::Set(name, value) => self.set(name, &value),
                     _ => {}
                 }
@@ -210,22 +212,22 @@ impl Session<'_> {
             }
         };
         let next = text.insert(next);
-        self.write(next)?;
+        self.generate(next)?;
         match self.stop.signal() {
-            // Ctrl-C was for the text.
+            // Ctrl-C only stops the text.
             None | Some(2) => Ok(None),
             Some(signal) => Ok(Some(Ended::Stopped(signal))),
         }
     }
 
-    /// Lets the model write the last part of `text`.
-    fn write(&mut self, text: &mut Text) -> Result<()> {
+    /// Generates the last part of `text`.
+    fn generate(&mut self, text: &mut Text) -> Result<()> {
         self.stop.cell().store(0, Ordering::Relaxed);
         self.signals.ask_first();
-        let form = form(&self.settings, &self.out);
+        let format = output_format(&self.settings, &self.out);
         let params = self.settings.params(self.tokenizer, self.special.eos);
-        let mut rendering = Rendering::new(form, self.tokenizer, &self.settings.stop);
-        write(&rendering.open(&text.opening), form, &mut self.out)?;
+        let mut rendering = Rendering::new(format, self.tokenizer, &self.settings.stop);
+        write(&rendering.start(&text.prompt), format, &mut self.out)?;
         let (mut failure, mut is_over) = (None, false);
         let samples = text.sample_idx..text.sample_idx + 1;
         let (out, stop) = (&mut self.out, &self.stop);
@@ -234,11 +236,11 @@ impl Session<'_> {
                 Event::Token { id, logprobs } => rendering.push(id, logprobs),
                 Event::End(reason) => {
                     is_over = matches!(reason, StopReason::Eos | StopReason::Banned);
-                    rendering.end(index, &text.opening, reason)
+                    rendering.end(index, &text.prompt, reason)
                 }
                 Event::Failed(_) => Ok(String::new()),
             };
-            let written = rendered.map_err(Into::into).and_then(|text| write(&text, form, out));
+            let written = rendered.map_err(Into::into).and_then(|text| write(&text, format, out));
             failure = failure.take().or(written.err());
             let ends = failure.is_some() || rendering.is_stopped() || out.is_closed();
             if ends || stop.signal().is_some() {
@@ -251,13 +253,13 @@ impl Session<'_> {
         failure.map_or(Ok(()), Err)
     }
 
-    fn tell_settings(&self) {
+    fn show_settings(&self) {
         for name in NAMES {
             say(&format!("  {name:<20}{}", self.layered.value(name)));
         }
     }
 
-    /// Changes a setting, held to what the flag of its name may be.
+    /// Changes a setting, with the checks of its flag.
     fn set(&mut self, name: &'static str, value: &str) {
         match self.changed(name, value.trim()) {
             Ok((layered, settings)) => {
@@ -284,7 +286,7 @@ impl Session<'_> {
     }
 }
 
-/// The beginning of what a person typed, for a message.
+/// The first characters of an input, for a message.
 fn cut(typed: &str) -> String {
     typed.chars().take(80).collect()
 }
@@ -297,10 +299,10 @@ mod tests {
     #[test]
     fn lines_are_texts_or_commands() {
         for (line, expected) in [
-            ("", Command::GoOn),
-            ("Once upon", Command::Begin("Once upon".to_owned())),
-            (" ", Command::Begin(" ".to_owned())),
-            ("//temperature", Command::Begin("/temperature".to_owned())),
+            ("", Command::Continue),
+            ("Once upon", Command::Prompt("Once upon".to_owned())),
+            (" ", Command::Prompt(" ".to_owned())),
+            ("//temperature", Command::Prompt("/temperature".to_owned())),
             ("/retry", Command::Retry),
             ("/top-k 40", Command::Set("top_k", "40".to_owned())),
             ("/stop The end", Command::Set("stop", "The end".to_owned())),

@@ -1,4 +1,4 @@
-//! What each binary does between its command line and its exit code, in the order it happens.
+//! What each binary does after its command line is parsed, in order.
 
 mod export;
 mod find;

@@ -1,4 +1,4 @@
-//! What a server tells of its model, from the files of the checkpoint and of its run.
+//! The model card of the server, from the files of the checkpoint and of its run.
 
 use std::path::Path;
 
@@ -8,21 +8,21 @@ use tinygpt_serve::{Card, Curve, Defaults};
 use tinygpt_train::checkpoint;
 use tinygpt_train::metrics::{self, Line};
 
-use super::sample::Opened;
+use super::sample::LoadedModel;
 use crate::layer::{Layered, Origin};
 use crate::options::{SampleOptions, SampleSettings};
 
 /// The most points of a curve that a page draws.
 const MAX_POINTS: usize = 240;
 
-/// The card of the model, with the prompt that a page shows first. A run without state or metrics only has
-/// less to tell.
+/// The card of the model, with the first prompt of the page. Without state or metrics it has fewer
+/// fields.
 pub(super) fn model_card(
     layered: &Layered<SampleOptions>,
     (settings, start): (&SampleSettings, Option<String>),
-    opened: &Opened<Box<dyn Model>>,
+    loaded: &LoadedModel<Box<dyn Model>>,
 ) -> Card {
-    let Opened { dir, tokenizer, model, .. } = opened;
+    let LoadedModel { dir, tokenizer, model, .. } = loaded;
     let config = model.config();
     let own = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let (dir, out_dir) = (own(dir), own(&settings.out_dir));
@@ -50,13 +50,13 @@ pub(super) fn model_card(
     }
 }
 
-/// What was said on the command line; where nothing was, what suits a page.
+/// The settings of the command line, and defaults that suit the page.
 fn defaults(
     layered: &Layered<SampleOptions>,
     settings: &SampleSettings,
     start: Option<String>,
 ) -> Defaults {
-    let said = |key| layered.origin(key) != Origin::Default;
+    let is_set = |key| layered.origin(key) != Origin::Default;
     Defaults {
         prompt: start.unwrap_or_default(),
         temperature: settings.temperature,
@@ -67,12 +67,12 @@ fn defaults(
         presence_penalty: settings.presence_penalty,
         frequency_penalty: settings.frequency_penalty,
         no_repeat_ngram_size: settings.no_repeat_ngram_size,
-        max_tokens: if said("max_new_tokens") { settings.max_new_tokens } else { 200 },
-        n: if said("num_samples") { settings.num_samples } else { 2 },
+        max_tokens: if is_set("max_new_tokens") { settings.max_new_tokens } else { 200 },
+        n: if is_set("num_samples") { settings.num_samples } else { 2 },
     }
 }
 
-/// The losses of a run; those of training are means over equal stretches of it.
+/// The losses of a run; training losses are means over equal intervals.
 fn curve(lines: &[Line]) -> Curve {
     let steps: Vec<_> = lines
         .iter()
@@ -81,9 +81,9 @@ fn curve(lines: &[Line]) -> Curve {
             _ => None,
         })
         .collect();
-    let train = steps.chunks(steps.len().div_ceil(MAX_POINTS).max(1)).map(|stretch| {
-        let mean = stretch.iter().map(|(_, loss)| loss).sum::<f32>() / stretch.len() as f32;
-        (stretch[stretch.len() / 2].0, mean)
+    let train = steps.chunks(steps.len().div_ceil(MAX_POINTS).max(1)).map(|interval| {
+        let mean = interval.iter().map(|(_, loss)| loss).sum::<f32>() / interval.len() as f32;
+        (interval[interval.len() / 2].0, mean)
     });
     let evals: Vec<_> = lines
         .iter()

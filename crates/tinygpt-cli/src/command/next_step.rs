@@ -1,8 +1,7 @@
-//! What to do with a dataset that was prepared: the training command that fits it, and what to
-//! expect of it.
+//! The `train` command for a prepared dataset, and about how long it will take.
 //!
-//! The command works as it is printed: a configuration of this repository if it can be found from
-//! here, and flags for what differs from it.
+//! The command works as printed: a config file of this repository, if it can be found from the
+//! current directory, and flags for keys that differ from it.
 
 use std::path::Path;
 
@@ -17,7 +16,7 @@ use crate::config_file::ConfigFile;
 use crate::options::{Options as _, TrainOptions};
 use crate::terminal::grouped;
 
-/// The datasets that a configuration of this repository belongs to.
+/// Datasets with a config file in this repository.
 const SHIPPED: [(&str, &str); 3] = [
     ("tiny_stories", "config/tiny_stories.json"),
     ("tiny_tales", "config/quickstart.json"),
@@ -30,22 +29,22 @@ const OWN_TEXT: &str = "config/own_text.json";
 /// The configuration to fine-tune GPT-2 with.
 const FINE_TUNE: &str = "config/finetune_gpt2.json";
 
-/// Where the quickstart leaves its model.
+/// The model of the quick start.
 const QUICKSTART_MODEL: &str = "out-quickstart/best";
 
-/// Text of fewer bytes is little to learn a language from.
+/// Text of fewer bytes is too little to learn a language from.
 const LITTLE_TEXT: u64 = 1_000_000;
 
-/// An epoch of fewer windows is few updates.
+/// With fewer windows in an epoch, a model memorizes the text.
 const FEW_WINDOWS: u64 = 160;
 
-/// The width from which a model is trained like GPT-2 and not like the quickstart's.
+/// Models of this width or more are trained like GPT-2, others like the quick start's.
 const GPT2_WIDTH: usize = 768;
 
-/// How much of the speed of a plain matrix product a training step reaches, roughly.
+/// Speed of a training step as a fraction of a plain matrix product, roughly.
 const EFFICIENCY: f64 = 0.5;
 
-/// The lines that say what to do next.
+/// The lines to print.
 pub(super) fn lines(request: &PrepareRequest, meta: &Meta) -> Vec<String> {
     if let Some(config) = shipped_config(request) {
         return vec![format!("next: {}", shipped_command(request, meta, config))];
@@ -79,7 +78,7 @@ fn from_scratch(request: &PrepareRequest, meta: &Meta, text: TextSize) -> Option
     Some(lines)
 }
 
-/// The configuration of a recipe's dataset, if its text is the recipe's.
+/// The config file of a dataset, if its text is the recipe's.
 fn shipped_config(request: &PrepareRequest) -> Option<&'static str> {
     let (_, config) = SHIPPED.iter().find(|(name, _)| *name == request.dataset_name)?;
     (request.tokenizer.is_none() && Path::new(config).is_file()).then_some(*config)
@@ -92,7 +91,7 @@ fn shipped_command(request: &PrepareRequest, meta: &Meta, config: &str) -> Strin
     if of_file.contains_key("encoding_type") {
         wanted.insert("encoding_type".to_owned(), json!(meta.encoding));
     }
-    // A table with a few more rows than tokens does no harm.
+    // A few more rows than tokens do no harm.
     let rows = of_file.get("vocab_size").and_then(Value::as_u64);
     let fitting = meta.vocab_size as u64..=2 * meta.vocab_size as u64;
     if rows.is_some_and(|rows| !fitting.contains(&rows)) {
@@ -134,14 +133,14 @@ fn command(
     command
 }
 
-/// A number as people type it: `0.002` and `3e-6`, not `2.9999999999999997e-6`.
+/// A number as it would be typed: `0.002` and `3e-6`, not `2.9999999999999997e-6`.
 fn typed(value: &Value) -> String {
     let rounded = value.as_f64().filter(|_| value.is_f64());
     let rounded = rounded.and_then(|number| format!("{number:.6e}").parse::<f64>().ok());
     rounded.map_or_else(|| value.to_string(), |number| json!(number).to_string())
 }
 
-/// What the command reads, how often, and about how long that takes here if that is known.
+/// What the command reads, how often, and about how long that takes on this machine, if known.
 fn expectation(text: TextSize, start: &StartingPoint, seconds: Option<f64>) -> String {
     let tokens = grouped(text.train_tokens);
     let epochs = start.epochs(text);
@@ -160,7 +159,7 @@ fn seconds(start: &StartingPoint, vocab_size: usize) -> f64 {
     start.flops(vocab_size) / (EFFICIENCY * gemm_flops_per_second(threads))
 }
 
-/// A duration that is known roughly.
+/// A rough duration.
 fn rough(seconds: f64) -> String {
     let counted = |n: f64, unit: &str| match n.round() {
         1.0 => format!("1 {unit}"),
@@ -174,18 +173,17 @@ fn rough(seconds: f64) -> String {
     }
 }
 
-/// A line if an epoch is over after a few updates.
+/// A warning if an epoch has few windows.
 fn few_windows(text: TextSize, start: &StartingPoint) -> Option<String> {
     let (block_size, n) = (start.block_size, text.train_tokens / start.block_size as u64);
     (n < FEW_WINDOWS).then(|| {
         format!(
-            "      so little text is soon learned by heart: an epoch has {n} windows of \
-             {block_size} tokens"
+            "      a model will memorize so little text: an epoch has {n} windows of {block_size} tokens"
         )
     })
 }
 
-/// Ways to write better after the same time, for text in the alphabet of the built-in stories.
+/// Suggestions for better text after the same time, for text in ASCII.
 fn advice(meta: &Meta, text: TextSize) -> Vec<String> {
     let is_ascii = meta.train.n_bytes as f64 <= 1.05 * meta.train.n_characters as f64;
     if !is_ascii || meta.settings.tokenizer.is_some() {
@@ -194,14 +192,14 @@ fn advice(meta: &Meta, text: TextSize) -> Vec<String> {
     let mut lines = Vec::new();
     if meta.encoding == Encoding::Simple {
         lines.push(
-            "      to write words sooner, prepare again with --encoding-type bpe --vocab-size 4096"
+            "      to learn words faster, prepare again with --encoding-type bpe --vocab-size 4096"
                 .to_owned(),
         );
     }
     if text.train_bytes < LITTLE_TEXT {
         let is_there = Path::new(QUICKSTART_MODEL).exists();
         let first = if is_there { "" } else { "train config/quickstart.json, then " };
-        // Character level and byte pairs are kept side by side.
+        // Another encoding of a dataset has its own directory and needs no --force.
         let force = if meta.encoding == Encoding::Bpe { " --force" } else { "" };
         lines.push(format!(
             "      for stories in simple English, start from the quickstart's model: {first}prepare \
@@ -211,16 +209,16 @@ fn advice(meta: &Meta, text: TextSize) -> Vec<String> {
     lines
 }
 
-/// The model whose tokenizer was used.
+/// The model of the tokenizer that was used.
 struct Model {
-    /// As `--init-from` takes it.
+    /// The value for `--init-from`.
     name: String,
     /// Its context, if it is on this machine.
     block_size: Option<usize>,
     is_large: bool,
 }
 
-/// The model beside the tokenizer that the text was prepared with, if there is one.
+/// The model next to the tokenizer that the text was prepared with, if there is one.
 fn model_of_tokenizer(request: &PrepareRequest) -> Option<Model> {
     match request.tokenizer.as_ref()? {
         Source::Path(path) => {
@@ -255,7 +253,7 @@ fn fine_tuning(
         ("init_from".to_owned(), json!(model.name)),
         ("out_dir".to_owned(), json!(format!("out-{}-finetuned", meta.dataset))),
     ]);
-    // The shape is the model's.
+    // The model determines the shape.
     keys.extend(start.keys().into_iter().filter(|(key, _)| !key.starts_with("n_")));
     let config = if model.is_large { FINE_TUNE } else { OWN_TEXT };
     let next = format!("next: {}", command(request, meta, config, &keys));

@@ -1,4 +1,4 @@
-//! `prepare`: turns text into a tokenizer and shards, and says what came of it.
+//! `prepare`: turns text into a tokenizer and shards, and prints a summary.
 
 use std::io::{self, IsTerminal as _};
 
@@ -23,17 +23,17 @@ use crate::signals::Signals;
 use crate::terminal::{Output, escape_controls, grouped, say, spoken};
 use crate::usage::UsageError;
 
-/// Does what `prepare` was asked to do.
+/// Runs `prepare`.
 ///
 /// # Errors
-/// Wrong options, and whatever [`tinygpt_data::prepare`] cannot do.
+/// Wrong options, and the errors of [`tinygpt_data::prepare`].
 pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
     let mut request = layered.resolve()?;
     check_derived_name(layered, &request)?;
     check_places(&request)?;
     pool::start(pool::default_threads())?;
     let stop = StopFlag::new();
-    // What is half-written is cleared away at the first signal; the second ends at once.
+    // The first signal removes incomplete files; the second ends the process at once.
     Signals::install(&stop).context("cannot listen for signals")?.ask_first();
     request.hub = hub_environment::read()?;
     let reads_stdin = request.source.iter().flat_map(Sources::iter).any(|it| *it == Source::Stdin);
@@ -65,7 +65,7 @@ fn check_places(request: &PrepareRequest) -> Result<()> {
     Ok(())
 }
 
-/// Adds what could not be prepared, unless the error names it itself.
+/// Adds what could not be prepared, unless the error already names it.
 fn with_source(request: &PrepareRequest, error: DataError) -> anyhow::Error {
     let name = match &request.source {
         Some(source) => source.to_string(),
@@ -76,18 +76,18 @@ fn with_source(request: &PrepareRequest, error: DataError) -> anyhow::Error {
     if is_named { error } else { error.context(format!("cannot prepare {name}")) }
 }
 
-/// Refuses a dataset name that is made from the source's and is that of a recipe.
+/// Refuses a dataset name that is derived from the source and is the name of a recipe.
 fn check_derived_name(layered: &Layered<PrepareOptions>, request: &PrepareRequest) -> Result<()> {
     let name = &request.dataset_name;
     if !is_name_derived(layered) || !Recipe::names(&request.data_dir).contains(name) {
         return Ok(());
     }
-    let what = format!("`{name}` is the name of a dataset with a recipe of its own");
+    let what = format!("`{name}` is the name of a dataset with its own recipe");
     let hint = format!("choose another name for this text, such as --dataset-name my_{name}");
     Err(UsageError::new(what).hint(hint).into())
 }
 
-/// Says which name was made from the source's if it is another.
+/// Reports a dataset name that was derived from the source and differs from it.
 fn note_derived_name(layered: &Layered<PrepareOptions>, request: &PrepareRequest) {
     let (name, source) = (&request.dataset_name, &request.source);
     let is_plain = source.as_ref().is_some_and(|it| it.to_string().contains(name.as_str()));
@@ -100,8 +100,8 @@ fn is_name_derived(layered: &Layered<PrepareOptions>) -> bool {
     layered.options.source.is_some() && layered.origin("dataset_name") == Origin::Default
 }
 
-/// Prepares, or says what that would be, or reports on what is there; returns what to print and,
-/// unless nothing was prepared, what was.
+/// Prepares, or makes a dry run or a report. Returns the text to print and the prepared dataset, if
+/// there is one.
 fn carry_out(
     request: &PrepareRequest,
     options: &PrepareOptions,
@@ -114,7 +114,7 @@ fn carry_out(
         let summary = tinygpt_data::prepare(request, bars)?;
         return Ok((closing_summary(&summary), Some(summary.meta)));
     }
-    // What is there can be reported on though its source is not at hand.
+    // A report on a prepared dataset does not need its source.
     let open = || Prepared::open(&request.data_dir, &request.dataset_name, request.encoding_type);
     let (prepared, summary) = match open() {
         Ok(prepared) if request.source.is_none() && !request.force => (prepared, String::new()),
@@ -137,7 +137,7 @@ pub(super) fn closing_summary(summary: &PrepareSummary) -> String {
     let meta = &summary.meta;
     let mut text = String::new();
     if summary.kept {
-        text.push_str("already prepared with these settings, kept as it is\n");
+        text.push_str("already prepared with these settings, and kept\n");
     }
     text.push_str(&format!("{}: {}\n", meta.dataset, summary.dir.display()));
     text.push_str(&format!("  tokenizer   {}\n", tokenizer_line(meta)));

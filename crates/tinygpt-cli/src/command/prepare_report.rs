@@ -16,7 +16,7 @@ pub(super) fn report_text(report: &Report) -> String {
         text.push_str(&split_text(name, split));
     }
     text.push_str(&format!(
-        "\n  {:.2} % of the validation documents are training documents too\n",
+        "\n  {:.2}% of the validation documents are training documents too\n",
         report.val_in_train * 100.0
     ));
     text.push_str("\nlengths of the training documents, in tokens\n");
@@ -26,20 +26,20 @@ pub(super) fn report_text(report: &Report) -> String {
         grouped(report.n_used_tokens as u64)
     ));
     for token in &report.frequent {
-        text.push_str(&format!("  {:>6.2} %  {}\n", token.share * 100.0, token.text));
+        text.push_str(&format!("  {:>6.2}%  {}\n", token.share * 100.0, token.text));
     }
     text
 }
 
 fn split_text(name: &str, split: &SplitReport) -> String {
     let Lengths { min, median, max, mean, .. } = &split.lengths;
-    let per_cent = |share: f64| format!("{:.2} %", share * 100.0);
+    let percent = |share: f64| format!("{:.2}%", share * 100.0);
     let rows = [
         ("documents", grouped(split.n_stories)),
         ("tokens", grouped(split.n_tokens)),
         ("bytes per token", format!("{:.2}", split.bytes_per_token)),
-        ("byte fallback", format!("{} of the tokens", per_cent(split.fallback_rate))),
-        ("duplicates", format!("{} of the documents", per_cent(split.duplicate_share))),
+        ("byte fallback", format!("{} of the tokens", percent(split.fallback_rate))),
+        ("duplicates", format!("{} of the documents", percent(split.duplicate_share))),
         (
             "document length",
             format!(
@@ -54,7 +54,7 @@ fn split_text(name: &str, split: &SplitReport) -> String {
     format!("\n{name}\n{}", rows.concat())
 }
 
-/// One bar a bucket, the longest [`BAR_WIDTH`] wide; a bucket with any story has a mark.
+/// A bar for each bucket, the longest [`BAR_WIDTH`] wide; a bucket with any document has a mark.
 fn histogram(lengths: &Lengths) -> String {
     let most = lengths.counts.iter().copied().max().unwrap_or(0).max(1);
     let first = lengths.counts.iter().position(|&count| count > 0).unwrap_or(0);
@@ -69,7 +69,7 @@ fn histogram(lengths: &Lengths) -> String {
     shown.map(|(idx, &count)| bar(idx, count)).collect()
 }
 
-/// What would be read and written, and how long it would take.
+/// What would be read and written, and how long that would take.
 pub(super) fn dry_run_text(dry_run: &DryRun) -> String {
     let mut text =
         format!("{}, encoding {}: nothing is written\n", dry_run.dataset, dry_run.encoding);
@@ -85,24 +85,23 @@ pub(super) fn dry_run_text(dry_run: &DryRun) -> String {
     text.push_str(&left_out_text(&dry_run.left_out));
     if dry_run.n_download_bytes > 0 {
         let n_bytes = HumanBytes(dry_run.n_download_bytes);
-        text.push_str(&format!("  in all      {n_bytes} to download\n"));
+        text.push_str(&format!("  total       {n_bytes} to download\n"));
     }
     text.push_str(&format!("  write       {}\n", dry_run.dir.display()));
     text.push_str(&match &dry_run.existing {
         Existing::Nothing => String::new(),
-        Existing::Same => "  there       the same preparation, which would be kept\n".to_owned(),
+        Existing::Same => "  exists      the same preparation, which would be kept\n".to_owned(),
         Existing::Other(differences) => format!(
-            "  there       another preparation ({}), replaced only with --force\n",
+            "  exists      another preparation ({}), replaced only with --force\n",
             differences.join(", ")
         ),
         Existing::Damaged(why) => {
-            format!("  there       a preparation that cannot be used ({why})\n")
+            format!("  exists      a preparation that cannot be used ({why})\n")
         }
     });
     match &dry_run.estimate {
         Some(estimate) => text.push_str(&estimate_text(estimate)),
-        None => text
-            .push_str("  expect      the counts and the time are known once the files are here\n"),
+        None => text.push_str("  expect      counts and time are known after the download\n"),
     }
     text
 }
@@ -111,7 +110,7 @@ fn estimate_text(estimate: &Estimate) -> String {
     format!(
         "  expect      about {} documents, {} of text, {} tokens\n  \
            shards      about {}\n  \
-           time        about {} on this machine (tried on the first {})\n",
+           time        about {} on this machine (measured on the first {})\n",
         grouped(estimate.n_documents),
         HumanBytes(estimate.n_text_bytes),
         grouped(estimate.n_tokens),

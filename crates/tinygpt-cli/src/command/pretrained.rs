@@ -1,8 +1,7 @@
-//! A GPT-2 of the Hugging Face hub, brought to this machine: what `hub:owner/name` stands for where a
-//! model's directory could stand.
+//! Downloads a GPT-2 from the Hugging Face hub: `hub:owner/name` in place of a model directory.
 //!
-//! The small files come first, so that a model of another kind is refused before its weights are on
-//! the way. All files are of one commit. Transfer and cache are the data crate's.
+//! Small files come first, so that another kind of model is refused before its weights are
+//! downloaded. All files are from one commit. `tinygpt-data` has the transfer and the cache.
 
 use std::path::{Path, PathBuf};
 
@@ -15,19 +14,18 @@ use crate::hub_environment;
 use crate::progress::PrepareBars;
 use crate::usage::UsageError;
 
-/// Whether `name` is a repository and no path.
+/// Whether `name` is a repository and not a path.
 pub(super) fn is_on_hub(name: &str) -> bool {
     matches!(Source::from(name), Source::Hub { .. })
 }
 
-/// The directory with the model called `name`, downloaded if it is not there yet.
+/// The directory of the model `name`, downloaded if it is not in the cache.
 ///
 /// # Errors
-/// A name that is none, another model than a GPT-2, and whatever a download can fail with.
+/// A wrong name, a model that is not a GPT-2, a download that fails.
 pub(super) fn fetch(name: &str) -> Result<PathBuf> {
     let Source::Hub { repository, folder: None, revision } = Source::from(name) else {
-        let expected = "expected hub:owner/name or hub:owner/name@revision";
-        let message = format!("`{name}` is no model, {expected}");
+        let message = format!("`{name}` is not a model; use hub:owner/name[@revision]");
         return Err(UsageError::new(message).into());
     };
     let hub = hub_environment::read()?;
@@ -43,7 +41,7 @@ fn fetch_from(hub: &HubOptions, repository: &str, revision: &str) -> Result<Path
     let dir = config.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
     let commit = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     hf::read_config(dir)?;
-    // A commit never changes: what the cache has of it needs no question to the hub.
+    // A commit never changes: files of it in the cache need no request to the hub.
     let offline = HubOptions { offline: true, ..hub.clone() };
     let fetch = |sets: &[&[&str]]| match fetch(&commit, sets, &offline) {
         Err(HubError::NotCached { .. }) => fetch(&commit, sets, hub),

@@ -1,5 +1,4 @@
-//! The prompt: read from where `--start` says, and what a person should know of it before the model
-//! continues it.
+//! Reads the prompt of `--start` and warns about prompts that give worse text.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,15 +8,15 @@ use tinygpt_data::{DataError, Encoding, FileError, Meta, TokenStream, Tokenizer,
 use tinygpt_model::Model;
 use tinygpt_train::checkpoint;
 
-use super::sample::Opened;
+use super::sample::LoadedModel;
 use crate::options::Start;
 use crate::terminal::say;
 use crate::usage::UsageError;
 
-/// The longest prompt that is read, in bytes. A model sees the last few thousand.
+/// The longest prompt that is read, in bytes. A model uses the last few thousand.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A prompt that was read; what of it counts depends on the tokenizer.
+/// A prompt as it was read. Whether line breaks at its end count depends on the tokenizer.
 #[derive(Debug)]
 pub(super) enum Prompt {
     /// The start of a document.
@@ -39,7 +38,7 @@ pub(super) fn read(start: &Start) -> Result<Prompt> {
             note_mistakes(text);
             return Ok(Prompt::Typed(text.clone()));
         }
-        // It may be a pipe, such as `<(…)` in a shell.
+        // The path may be a pipe, such as `<(…)` in a shell.
         Start::File(path) => (
             format!("the prompt FILE:{}", path.display()),
             File::open(path).map_err(FileError::Io).and_then(|file| read_limited(file, MAX_BYTES)),
@@ -64,7 +63,7 @@ pub(super) fn read(start: &Start) -> Result<Prompt> {
     Ok(Prompt::File(text))
 }
 
-/// Points out what looks like more than the text that it is.
+/// Notes text that looks like an escape sequence or a file name but is used as it is.
 fn note_mistakes(text: &str) {
     if !text.contains('\n') && (text.contains("\\n") || text.contains("\\t")) {
         say("note: `\\n` and `\\t` in --start are two characters each; for a real newline use \
@@ -91,36 +90,36 @@ impl Prompt {
 /// The largest training split that is searched for the tokens of a prompt.
 const MAX_SEARCHED: u64 = 20_000_000;
 
-/// How many tokens are read at a time.
+/// Tokens that are read at a time.
 const CHUNK: usize = 1 << 16;
 
 /// The most characters that a note quotes.
 const MAX_QUOTED: usize = 5;
 
-/// Which tokens a model saw in training, as far as that is known.
+/// The tokens that a model saw in training, if that is known.
 #[derive(Debug)]
 pub(super) struct Seen(Option<Vec<bool>>);
 
 impl Seen {
-    /// What the training data shows, if it is still there and small enough to look through.
+    /// Searches the training data, if it still exists and is small enough.
     ///
-    /// Between characters the vocabulary says it all. A tokenizer from elsewhere has tokens that the model
-    /// may know from elsewhere, too.
-    pub(super) fn of(opened: &Opened<Box<dyn Model>>) -> Self {
-        let is_bpe = opened.tokenizer.encoding() == Encoding::Bpe;
+    /// A vocabulary of characters has only characters of the training text, so it needs no search. With
+    /// another model's tokenizer, tokens may have been seen in that model's training.
+    pub(super) fn of(loaded: &LoadedModel<Box<dyn Model>>) -> Self {
+        let is_bpe = loaded.tokenizer.encoding() == Encoding::Bpe;
         Self(Some(()).filter(|()| is_bpe).and_then(|()| {
-            let state = checkpoint::state_of(&opened.dir).ok()??;
+            let state = checkpoint::state_of(&loaded.dir).ok()??;
             let config = &state.config;
             let meta = Meta::find(&config.data_dir, &config.dataset_name, &state.data_fingerprint)?;
             let is_own = meta.settings.tokenizer.is_none();
             if !is_own || meta.train.n_tokens > MAX_SEARCHED {
                 return None;
             }
-            seen(&meta.open_train(&config.data_dir).ok()?, opened.tokenizer.vocab_size()).ok()
+            seen(&meta.open_train(&config.data_dir).ok()?, loaded.tokenizer.vocab_size()).ok()
         }))
     }
 
-    /// Prints a note for each thing about a prompt that makes the text after it worse than it could be.
+    /// Prints a note for each property of a prompt that gives worse text.
     ///
     /// # Errors
     /// Ids of another tokenizer.
@@ -156,7 +155,7 @@ impl Seen {
         Ok(())
     }
 
-    /// The characters of the prompt that the training text does not have, as often as they are there.
+    /// The characters of the prompt that are not in the training text, with repetitions.
     fn unseen(
         &self,
         tokenizer: &Tokenizer,
@@ -165,7 +164,7 @@ impl Seen {
     ) -> Result<Vec<char>, DataError> {
         let Self(Some(seen)) = self else { return Ok(Vec::new()) };
         let is_seen = |id: u32| seen.get(id as usize) == Some(&true);
-        // Characters of whose bytes some belong to a token that was never seen.
+        // Each character, and whether one of its tokens was never seen.
         let (mut doubtful, mut chars) = (Vec::new(), text.char_indices().peekable());
         let mut end = 0;
         for &id in ids {
@@ -174,7 +173,7 @@ impl Seen {
             while let Some((at, c)) = chars.next_if(|(at, _)| *at < end) {
                 doubtful.push((at + c.len_utf8(), c, is_new));
             }
-            // A token that only continues a character counts for it, too.
+            // A token that continues a character counts for that character, too.
             if let Some((char_end, _, is_new_char)) = doubtful.last_mut()
                 && *char_end >= end
             {
@@ -195,7 +194,7 @@ impl Seen {
     }
 }
 
-/// Which ids of a vocabulary are in the stream.
+/// Whether each id of a vocabulary is in the stream.
 fn seen(stream: &TokenStream, vocab_size: usize) -> Result<Vec<bool>, DataError> {
     let mut seen = vec![false; vocab_size];
     let mut ids = vec![0; CHUNK];

@@ -1,4 +1,4 @@
-//! `sample --quantize`: says what the rounding costs, where validation data is at hand.
+//! `sample --quantize`: reports the loss before and after rounding, if validation data is available.
 
 use std::ops::ControlFlow;
 
@@ -9,72 +9,72 @@ use tinygpt_model::{Gpt, Model as _, QuantizedGpt, hf};
 use tinygpt_train::checkpoint::{self, State};
 use tinygpt_train::{EvalSet, TrainConfig};
 
-use super::sample::Opened;
+use super::sample::LoadedModel;
 use crate::terminal::{grouped, say};
 
-/// Floating-point operations that may be spent on one loss: a few seconds.
+/// Most floating-point operations for one loss: a few seconds.
 const MAX_FLOPS: f64 = 3e11;
 
-/// Says how much the loss changes with rounding. For that the model is in memory as f32 for a while.
+/// Reports how rounding changes the loss. The model is in memory as f32 meanwhile.
 ///
-/// The windows are those that training evaluates, so that the loss before rounding is the one that
-/// training printed; or the fewer that there is time for, which is said.
+/// It uses the windows that training evaluates, so that the loss before rounding is the one that
+/// training printed; for a large model only some of them, and the report says so.
 ///
 /// # Errors
 /// A model that cannot be read, or computed with.
-pub(super) fn tell_cost(opened: &Opened<QuantizedGpt>, threads: usize) -> Result<()> {
-    let losses = match validation(opened)? {
-        Some((tokens, state)) => losses(opened, &tokens, &state.config, threads)?,
+pub(super) fn report_loss(loaded: &LoadedModel<QuantizedGpt>, threads: usize) -> Result<()> {
+    let losses = match validation(loaded)? {
+        Some((tokens, state)) => losses(loaded, &tokens, &state.config, threads)?,
         None => None,
     };
     let Some(Losses { before, after, n_tokens, of_training }) = losses else {
-        say("q8_0: no validation data at hand to measure the loss with");
+        say("q8_0: no validation data to measure the loss with");
         return Ok(());
     };
     let change = after - before;
     let n_tokens = grouped(n_tokens as u64);
     let compared = match of_training {
-        None => "the ones that training evaluates".to_owned(),
+        None => "the same as in training".to_owned(),
         Some(all) => {
             let all = grouped(all as u64);
-            format!("of the {all} that training evaluates: its own figure may differ")
+            format!("of {all} in training: its loss may differ")
         }
     };
     say(&format!(
-        "q8_0: val loss {change:+.4} nats a token, {before:.4} before, over {n_tokens} tokens, \
+        "q8_0: val loss {change:+.4} nats per token, {before:.4} before, over {n_tokens} tokens, \
          {compared}"
     ));
     Ok(())
 }
 
-/// The validation tokens that the model's own run used, if they are still there, and that run.
-fn validation(opened: &Opened<QuantizedGpt>) -> Result<Option<(TokenStream, State)>> {
-    let Some(state) = checkpoint::state_of(&opened.dir)? else { return Ok(None) };
+/// The validation tokens of the model's run, if they still exist, and its state.
+fn validation(loaded: &LoadedModel<QuantizedGpt>) -> Result<Option<(TokenStream, State)>> {
+    let Some(state) = checkpoint::state_of(&loaded.dir)? else { return Ok(None) };
     let config = &state.config;
     let meta = Meta::find(&config.data_dir, &config.dataset_name, &state.data_fingerprint);
     let tokens = meta.and_then(|meta| meta.open_val(&config.data_dir).ok());
     Ok(tokens.map(|tokens| (tokens, state)))
 }
 
-/// What rounding changes.
+/// The losses before and after rounding.
 struct Losses {
-    /// In nats a token.
+    /// In nats per token.
     before: f64,
     after: f64,
-    /// Over how many tokens.
+    /// Evaluated tokens.
     n_tokens: usize,
-    /// How many training evaluates, if those are more.
+    /// Tokens that training evaluates, if they are more.
     of_training: Option<usize>,
 }
 
-/// The losses of the model and of the rounded one; `None` if the text is shorter than a window.
+/// Computes the losses; `None` if the text is shorter than a window.
 fn losses(
-    opened: &Opened<QuantizedGpt>,
+    loaded: &LoadedModel<QuantizedGpt>,
     tokens: &TokenStream,
     run: &TrainConfig,
     threads: usize,
 ) -> Result<Option<Losses>> {
-    let config = opened.model.config();
+    let config = loaded.model.config();
     let seq_len = config.block_size;
     let Ok(whole) = EvalSet::new(tokens, run.eval_iters, run.batch_size, seq_len) else {
         return Ok(None);
@@ -89,11 +89,11 @@ fn losses(
     let loss = |gpt: Gpt| {
         let mut gpt = gpt;
         gpt.set_threads(threads);
-        let loss = set.loss(&mut gpt, &opened.tokenizer, &mut || ControlFlow::Continue(()))?;
+        let loss = set.loss(&mut gpt, &loaded.tokenizer, &mut || ControlFlow::Continue(()))?;
         Ok::<_, anyhow::Error>(loss.map(|loss| loss.nats_per_token))
     };
-    let before = loss(hf::read_dir(&opened.dir, &Device::Cpu)?)?;
-    let after = loss(opened.model.to_gpt()?)?;
+    let before = loss(hf::read_dir(&loaded.dir, &Device::Cpu)?)?;
+    let after = loss(loaded.model.to_gpt()?)?;
     let n_tokens = set.n_windows() * seq_len;
     let losses = before.zip(after);
     Ok(losses.map(|(before, after)| Losses { before, after, n_tokens, of_training }))

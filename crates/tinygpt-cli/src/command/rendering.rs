@@ -1,7 +1,6 @@
-//! One sample on its way to standard output: as text, as a table of its tokens with their
-//! probabilities, or as a JSON object.
+//! Turns one sample into output: text, a table of tokens with their probabilities, or a JSON object.
 //!
-//! Where it is written, and when, is `story.rs`'s business.
+//! `story.rs` decides when and where it is written.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -10,10 +9,10 @@ use serde_json::{Value, json};
 use tinygpt_data::{DataError, END_OF_TEXT, Piece, StopStream, Tokenizer};
 use tinygpt_model::{Logprobs, StopReason};
 
-/// How samples are written.
+/// How samples are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// The prompt and what follows it.
+pub(super) enum OutputFormat {
+    /// The prompt and the generated text.
     Text,
     /// A line for each token, coloured or not.
     Table {
@@ -22,30 +21,30 @@ pub(super) enum Form {
         /// How many of the most likely other tokens to show.
         n_others: usize,
     },
-    /// An object with all that is known of a sample.
+    /// An object with everything known about a sample.
     Json {
-        /// The seed to put into it.
+        /// The seed to record.
         seed: u64,
     },
 }
 
-/// A token and how likely it was.
+/// A generated token and its probability.
 #[derive(Debug)]
-struct Told {
+struct ScoredToken {
     id: u32,
     logprobs: Option<Logprobs>,
 }
 
-/// A sample that is being written.
+/// A sample that is being printed.
 #[derive(Debug)]
 pub(super) struct Rendering<'a> {
-    form: Form,
+    format: OutputFormat,
     tokenizer: &'a Tokenizer,
     stream: StopStream<'a>,
-    /// Tokens whose text is not certain yet.
-    waiting: VecDeque<Told>,
-    /// Those before them.
-    told: Vec<Told>,
+    /// Tokens whose text may still change: part of a character, or of a stop text.
+    waiting: VecDeque<ScoredToken>,
+    /// The tokens before them.
+    printed: Vec<ScoredToken>,
     text: String,
     is_stopped: bool,
     since: Instant,
@@ -54,13 +53,13 @@ pub(super) struct Rendering<'a> {
 
 impl<'a> Rendering<'a> {
     /// A sample that ends before any of `stops`.
-    pub(super) fn new(form: Form, tokenizer: &'a Tokenizer, stops: &[String]) -> Self {
+    pub(super) fn new(format: OutputFormat, tokenizer: &'a Tokenizer, stops: &[String]) -> Self {
         Self {
-            form,
+            format,
             tokenizer,
             stream: StopStream::new(tokenizer, stops),
             waiting: VecDeque::new(),
-            told: Vec::new(),
+            printed: Vec::new(),
             text: String::new(),
             is_stopped: false,
             since: Instant::now(),
@@ -68,53 +67,53 @@ impl<'a> Rendering<'a> {
         }
     }
 
-    /// What is written before the first token; `opening` is the prompt.
-    pub(super) fn open(&self, opening: &str) -> String {
-        match self.form {
-            Form::Text => opening.to_owned(),
-            Form::Table { .. } if opening.is_empty() => String::new(),
-            Form::Table { .. } => format!("{opening:?}\n"),
-            Form::Json { .. } => String::new(),
+    /// The output before the first token.
+    pub(super) fn start(&self, prompt: &str) -> String {
+        match self.format {
+            OutputFormat::Text => prompt.to_owned(),
+            OutputFormat::Table { .. } if prompt.is_empty() => String::new(),
+            OutputFormat::Table { .. } => format!("{prompt:?}\n"),
+            OutputFormat::Json { .. } => String::new(),
         }
     }
 
-    /// Whether a stop text has come: there is nothing more to write.
+    /// Whether a stop text was generated, which ends the sample.
     pub(super) fn is_stopped(&self) -> bool {
         self.is_stopped
     }
 
-    /// The tokens that were told.
+    /// The tokens that were printed.
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
-        self.told.iter().map(|told| told.id)
+        self.printed.iter().map(|token| token.id)
     }
 
-    /// Takes the next token; what is written for it.
+    /// Adds a token and returns its output.
     pub(super) fn push(
         &mut self,
         id: u32,
         logprobs: Option<Logprobs>,
     ) -> Result<String, DataError> {
         self.n_made += 1;
-        self.waiting.push_back(Told { id, logprobs });
+        self.waiting.push_back(ScoredToken { id, logprobs });
         let piece = self.stream.push(id)?;
         self.is_stopped = piece.is_stopped;
-        self.tell(piece)
+        self.print(piece)
     }
 
-    /// Ends the sample number `index` after `opening`; what is written for that.
+    /// Ends sample number `index` and returns the output for the end.
     pub(super) fn end(
         &mut self,
         index: u64,
-        opening: &str,
+        prompt: &str,
         reason: StopReason,
     ) -> Result<String, DataError> {
         let rest = if self.is_stopped { Piece::default() } else { self.stream.finish() };
-        let mut text = self.tell(rest)?;
-        match self.form {
-            Form::Text => text.push('\n'),
-            Form::Table { .. } => {}
-            Form::Json { seed } => {
-                let object = self.object(index, opening, seed, reason)?;
+        let mut text = self.print(rest)?;
+        match self.format {
+            OutputFormat::Text => text.push('\n'),
+            OutputFormat::Table { .. } => {}
+            OutputFormat::Json { seed } => {
+                let object = self.object(index, prompt, seed, reason)?;
                 text = escape_rest(&object.to_string());
                 text.push('\n');
             }
@@ -122,16 +121,16 @@ impl<'a> Rendering<'a> {
         Ok(text)
     }
 
-    fn tell(&mut self, piece: Piece) -> Result<String, DataError> {
-        let first = self.told.len();
-        self.told.extend(self.waiting.drain(..piece.n_tokens));
-        match self.form {
-            Form::Text => Ok(piece.text),
-            Form::Table { colour, n_others } => self.told[first..]
+    fn print(&mut self, piece: Piece) -> Result<String, DataError> {
+        let first = self.printed.len();
+        self.printed.extend(self.waiting.drain(..piece.n_tokens));
+        match self.format {
+            OutputFormat::Text => Ok(piece.text),
+            OutputFormat::Table { colour, n_others } => self.printed[first..]
                 .iter()
-                .map(|told| line(self.tokenizer, told, (colour, n_others)))
+                .map(|token| line(self.tokenizer, token, (colour, n_others)))
                 .collect(),
-            Form::Json { .. } => {
+            OutputFormat::Json { .. } => {
                 self.text.push_str(&piece.text);
                 Ok(String::new())
             }
@@ -141,7 +140,7 @@ impl<'a> Rendering<'a> {
     fn object(
         &self,
         index: u64,
-        opening: &str,
+        prompt: &str,
         seed: u64,
         reason: StopReason,
     ) -> Result<Value, DataError> {
@@ -149,10 +148,10 @@ impl<'a> Rendering<'a> {
         let mut object = json!({
             "index": index,
             "seed": seed,
-            "prompt": opening,
+            "prompt": prompt,
             "text": self.text,
             "finish_reason": if reason == StopReason::Length { "length" } else { "stop" },
-            "n_tokens": self.told.len(),
+            "n_tokens": self.printed.len(),
             "tokens": self.ids().collect::<Vec<_>>(),
             "tokens_per_second": (self.n_made as f64 / seconds * 10.0).round() / 10.0,
         });
@@ -160,8 +159,9 @@ impl<'a> Rendering<'a> {
             Ok(json!({ "token": name(self.tokenizer, id)?, "id": id, "logprob": logprob }))
         };
         let mut all = Vec::new();
-        for (told, logprobs) in self.told.iter().filter_map(|t| Some((t, t.logprobs.as_ref()?))) {
-            let mut entry = named(told.id, logprobs.chosen)?;
+        for (token, logprobs) in self.printed.iter().filter_map(|t| Some((t, t.logprobs.as_ref()?)))
+        {
+            let mut entry = named(token.id, logprobs.chosen)?;
             let top: Result<Vec<_>, _> =
                 logprobs.top.iter().map(|(id, p)| named(*id, *p)).collect();
             entry["top"] = Value::from(top?);
@@ -174,7 +174,7 @@ impl<'a> Rendering<'a> {
     }
 }
 
-/// A token's text; bytes that are no whole character become U+FFFD.
+/// The text of a token; incomplete characters become U+FFFD.
 fn name(tokenizer: &Tokenizer, id: u32) -> Result<String, DataError> {
     if id == tokenizer.eot_id() {
         return Ok(END_OF_TEXT.to_owned());
@@ -182,13 +182,13 @@ fn name(tokenizer: &Tokenizer, id: u32) -> Result<String, DataError> {
     Ok(String::from_utf8_lossy(tokenizer.bytes_of(id)?).into_owned())
 }
 
-/// A line of the table: the token with its probability, then the others that were likely.
+/// A line of the table: the token with its probability, then the most likely other tokens.
 fn line(
     tokenizer: &Tokenizer,
-    told: &Told,
+    token: &ScoredToken,
     (colour, n_others): (bool, usize),
 ) -> Result<String, DataError> {
-    let Some(logprobs) = &told.logprobs else { return Ok(String::new()) };
+    let Some(logprobs) = &token.logprobs else { return Ok(String::new()) };
     let quoted = |id: u32| name(tokenizer, id).map(|name| format!("{name:?}"));
     let share = logprobs.chosen.exp();
     let (on, off) = match share {
@@ -197,14 +197,14 @@ fn line(
         0.1.. => ("\u{1b}[33m", "\u{1b}[0m"),
         _ => ("\u{1b}[31m", "\u{1b}[0m"),
     };
-    let mut line = format!("{on}{:>5.1} %{off}  {:<16}", 100.0 * share, quoted(told.id)?);
-    for (id, logprob) in logprobs.top.iter().filter(|(id, _)| *id != told.id).take(n_others) {
+    let mut line = format!("{on}{:>5.1} %{off}  {:<16}", 100.0 * share, quoted(token.id)?);
+    for (id, logprob) in logprobs.top.iter().filter(|(id, _)| *id != token.id).take(n_others) {
         line.push_str(&format!("  {:.1} % {}", 100.0 * logprob.exp(), quoted(*id)?));
     }
     Ok(line.trim_end().to_owned() + "\n")
 }
 
-/// Escapes the control characters above ASCII, which JSON may hold as they are and a terminal obeys.
+/// Escapes control characters above ASCII: JSON may contain them, but a terminal obeys them.
 fn escape_rest(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
@@ -228,15 +228,15 @@ mod tests {
         Some(Logprobs { chosen: top[0].1, top })
     }
 
-    /// What is written for "ab\u{9b}\n" with stop text "c", and at its end.
-    fn written(form: Form) -> (Vec<String>, String) {
+    /// The output for "ab\u{9b}\n" with stop text "c", and for the end.
+    fn printed(format: OutputFormat) -> (Vec<String>, String) {
         let tokenizer = Tokenizer::learn(Encoding::Simple, &["abc\u{9b}\n"], 0).unwrap();
         let ids = tokenizer.encode("ab\u{9b}\nc").unwrap();
-        let mut rendering = Rendering::new(form, &tokenizer, &["c".to_owned()]);
-        let mut texts = vec![rendering.open("Oh \"")];
+        let mut rendering = Rendering::new(format, &tokenizer, &["c".to_owned()]);
+        let mut texts = vec![rendering.start("Oh \"")];
         for id in &ids {
-            let told = logprobs(&[(*id, 0.25), (ids[0], 0.04)]);
-            texts.push(rendering.push(*id, told).unwrap());
+            let scores = logprobs(&[(*id, 0.25), (ids[0], 0.04)]);
+            texts.push(rendering.push(*id, scores).unwrap());
         }
         assert!(rendering.is_stopped());
         assert_eq!(rendering.ids().collect::<Vec<_>>(), ids[..4]);
@@ -244,15 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn text_is_written_as_it_comes() {
-        let (texts, end) = written(Form::Text);
+    fn text_is_printed_as_it_is_generated() {
+        let (texts, end) = printed(OutputFormat::Text);
         assert_eq!(texts, ["Oh \"", "a", "b", "\u{9b}", "\n", ""]);
         assert_eq!(end, "\n");
     }
 
     #[test]
     fn a_table_has_a_line_for_each_token_and_cannot_move_the_cursor() {
-        let (texts, end) = written(Form::Table { colour: false, n_others: 1 });
+        let (texts, end) = printed(OutputFormat::Table { colour: false, n_others: 1 });
         let expected = [
             "\"Oh \\\"\"\n",
             " 25.0 %  \"a\"\n",
@@ -263,13 +263,13 @@ mod tests {
         ];
         assert_eq!(texts, expected);
         assert_eq!(end, "");
-        let (texts, _) = written(Form::Table { colour: true, n_others: 1 });
+        let (texts, _) = printed(OutputFormat::Table { colour: true, n_others: 1 });
         assert!(texts[1].starts_with("\u{1b}[33m 25.0 %\u{1b}[0m"), "{texts:?}");
     }
 
     #[test]
     fn an_object_is_one_line_of_plain_json() {
-        let (texts, end) = written(Form::Json { seed: 7 });
+        let (texts, end) = printed(OutputFormat::Json { seed: 7 });
         assert!(texts.iter().all(String::is_empty), "{texts:?}");
         assert!(end.ends_with("}\n") && end.chars().filter(|c| c.is_control()).count() == 1);
         let object: Value = serde_json::from_str(&end).unwrap();

@@ -1,5 +1,4 @@
-//! `sample`: finds the checkpoint, opens its model and tokenizer, and lets it write, or writes it for
-//! other programs.
+//! `sample`: loads a checkpoint and generates text, or serves or exports the model.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -16,9 +15,9 @@ use super::find::{find, name_run};
 use super::interactive::interact;
 use super::prompt::{self, Seen};
 use super::quantize;
-use super::rendering::Form;
+use super::rendering::OutputFormat;
 use super::serve;
-use super::story::Storyteller;
+use super::story::SampleWriter;
 use crate::exit::Ended;
 use crate::layer::Layered;
 use crate::options::{Quantization, SampleOptions, SampleSettings};
@@ -26,7 +25,7 @@ use crate::pool;
 use crate::terminal::{Output, grouped, say, spoken, wants_colour};
 use crate::usage::UsageError;
 
-/// Does what `sample` was asked to do.
+/// Runs `sample`.
 ///
 /// # Errors
 /// Wrong options, no or a damaged checkpoint, an unreadable prompt, a device that is not there.
@@ -43,95 +42,99 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
         settings.threads = Some(settings.threads.unwrap_or_else(physical_cores).min(n_threads));
     }
     let settings = settings;
-    // Before anything that takes time.
+    // First, because a used address should be reported before the model is loaded.
     let server = settings.serve.as_ref().map(serve::listen).transpose()?;
     if let Some(wanted) = &settings.export {
-        let opened = open(&settings, &|dir| hf::read_dir(dir, &device))?;
-        return export::write(wanted, &opened);
+        let loaded = load(&settings, &|dir| hf::read_dir(dir, &device))?;
+        return export::write(wanted, &loaded);
     }
     let prompt = prompt::read(&settings.start)?;
-    let opened = writing(&settings, &device)?;
-    let start = prompt.text(&opened.tokenizer);
+    let loaded = load_for_sampling(&settings, &device)?;
+    let start = prompt.text(&loaded.tokenizer);
     if let Some(server) = server {
-        return serve::serve(server, layered, (&settings, start), opened);
+        return serve::serve(server, layered, (&settings, start), loaded);
     }
-    let seen = Seen::of(&opened);
-    let Opened { tokenizer, model, special, .. } = opened;
+    let seen = Seen::of(&loaded);
+    let LoadedModel { tokenizer, model, special, .. } = loaded;
     note_probabilities(&settings);
     if settings.interactive {
-        let asked = (layered.clone(), settings);
-        return interact((&*model, &tokenizer, special), asked, (start, seen), Output::lock());
+        let options = (layered.clone(), settings);
+        return interact((&*model, &tokenizer, special), options, (start, seen), Output::lock());
     }
-    let teller = Storyteller::new(&*model, &tokenizer, special.bos, start)?;
-    if let Some((text, ids)) = teller.prompt() {
+    let writer = SampleWriter::new(&*model, &tokenizer, special.bos, start)?;
+    if let Some((text, ids)) = writer.prompt() {
         seen.say_notes((&tokenizer, model.config().block_size), text, ids)?;
     }
     let params = settings.params(&tokenizer, special.eos);
     let mut out = Output::lock();
     let since = Instant::now();
-    let form = form(&settings, &out);
-    let n_tokens = teller.tell(&params, settings.num_samples, (form, &settings.stop), &mut out)?;
+    let format = output_format(&settings, &out);
+    let n_tokens =
+        writer.write_samples(&params, settings.num_samples, (format, &settings.stop), &mut out)?;
     if out.is_closed() {
         return Ok(Ended::Done);
     }
     let seconds = since.elapsed().as_secs_f64();
     let speed = grouped((n_tokens as f64 / seconds).round() as u64);
     let n_tokens = grouped(n_tokens as u64);
-    let on = if device.is_cpu() { threads_in_words(model.decode_threads()) } else { String::new() };
-    say(&format!("{n_tokens} tokens in {}, {speed} tokens/s{on}", spoken(seconds)));
+    let threads = if device.is_cpu() { on_threads(model.decode_threads()) } else { String::new() };
+    say(&format!("{n_tokens} tokens in {}, {speed} tokens/s{threads}", spoken(seconds)));
     Ok(Ended::Done)
 }
 
-fn threads_in_words(n_threads: usize) -> String {
+fn on_threads(n_threads: usize) -> String {
     let plural = if n_threads == 1 { "" } else { "s" };
     format!(" on {n_threads} thread{plural}")
 }
 
-/// Says which probabilities `--show-probs` shows: not those that the tokens are drawn with.
+/// Explains the probabilities of `--show-probs`: they are not those that tokens are sampled with.
 pub(super) fn note_probabilities(settings: &SampleSettings) {
     if settings.show_probs.is_some() {
         say(&format!(
             "note: the probabilities are the model's own, at temperature 1 and before any filter; \
-             tokens are drawn at temperature {}",
+             tokens are sampled at temperature {}",
             settings.temperature
         ));
     }
 }
 
-/// The model, ready to write.
-fn writing(settings: &SampleSettings, device: &Device) -> Result<Opened<Box<dyn Model>>> {
+/// Loads the model and sets its threads.
+fn load_for_sampling(
+    settings: &SampleSettings,
+    device: &Device,
+) -> Result<LoadedModel<Box<dyn Model>>> {
     let threads = settings.threads.unwrap_or_else(physical_cores);
     match settings.quantize {
         Some(Quantization::Q8_0) => {
-            let mut opened = open(settings, &hf::read_quantized)?;
-            opened.model.set_threads(threads);
-            // A number that was asked for is used as it is.
-            settings.threads.iter().for_each(|n| opened.model.set_decode_threads(*n));
-            note_untrained(&opened.dir);
-            quantize::tell_cost(&opened, threads)?;
-            Ok(opened.boxed())
+            let mut loaded = load(settings, &hf::read_quantized)?;
+            loaded.model.set_threads(threads);
+            // A number of threads that the user specified is used unchanged.
+            settings.threads.iter().for_each(|n| loaded.model.set_decode_threads(*n));
+            note_untrained(&loaded.dir);
+            quantize::report_loss(&loaded, threads)?;
+            Ok(loaded.boxed())
         }
         None => {
-            let mut opened = open(settings, &|dir| hf::read_dir(dir, device))?;
-            opened.model.set_threads(threads);
-            settings.threads.iter().for_each(|n| opened.model.set_decode_threads(*n));
-            note_untrained(&opened.dir);
-            Ok(opened.boxed())
+            let mut loaded = load(settings, &|dir| hf::read_dir(dir, device))?;
+            loaded.model.set_threads(threads);
+            settings.threads.iter().for_each(|n| loaded.model.set_decode_threads(*n));
+            note_untrained(&loaded.dir);
+            Ok(loaded.boxed())
         }
     }
 }
 
-/// Says that a model has learned nothing yet.
+/// Warns about a model that was not trained.
 fn note_untrained(dir: &Path) {
-    // A state that cannot be read is no reason not to write.
+    // Sampling needs no state, so one that cannot be read is not an error here.
     let state = checkpoint::state_of(dir).ok().flatten();
     if state.is_some_and(|state| state.step == 0) {
-        say("note: this model has made 0 updates: its weights are random, and so is its text");
+        say("note: this model was trained for 0 steps: its weights and its text are random");
     }
 }
 
-/// What a checkpoint holds for us.
-pub(super) struct Opened<M> {
+/// A model with its tokenizer.
+pub(super) struct LoadedModel<M> {
     /// Where it was read from.
     pub(super) dir: PathBuf,
     pub(super) tokenizer: Tokenizer,
@@ -139,23 +142,23 @@ pub(super) struct Opened<M> {
     pub(super) special: SpecialTokens,
 }
 
-impl<M: Model + 'static> Opened<M> {
-    /// For whoever takes a model of either kind.
-    fn boxed(self) -> Opened<Box<dyn Model>> {
+impl<M: Model + 'static> LoadedModel<M> {
+    /// For callers that take a model of either kind.
+    fn boxed(self) -> LoadedModel<Box<dyn Model>> {
         let Self { dir, tokenizer, model, special } = self;
-        Opened { dir, tokenizer, model: Box::new(model), special }
+        LoadedModel { dir, tokenizer, model: Box::new(model), special }
     }
 }
 
-/// Reads the checkpoint; the one in its place if a trainer has removed it meanwhile.
-fn open<M: Model>(
+/// Loads the checkpoint; if a trainer has removed it meanwhile, the one that replaced it.
+fn load<M: Model>(
     settings: &SampleSettings,
     read_model: &dyn Fn(&Path) -> Result<M, ModelError>,
-) -> Result<Opened<M>> {
+) -> Result<LoadedModel<M>> {
     let mut dir = find(settings)?;
     loop {
-        match read(&dir, read_model) {
-            Ok(opened) => return Ok(opened),
+        match load_from(&dir, read_model) {
+            Ok(loaded) => return Ok(loaded),
             Err(error) => {
                 let now = find(settings)?;
                 if now == dir {
@@ -167,29 +170,29 @@ fn open<M: Model>(
     }
 }
 
-fn read<M: Model>(
+fn load_from<M: Model>(
     dir: &Path,
     read_model: &dyn Fn(&Path) -> Result<M, ModelError>,
-) -> Result<Opened<M>> {
+) -> Result<LoadedModel<M>> {
     let tokenizer = Tokenizer::from_path(dir)?;
     let model = read_model(dir)?;
     check_vocabulary(model.config(), &tokenizer, dir)?;
     let special = special_tokens(dir, &tokenizer)?;
-    Ok(Opened { dir: dir.to_owned(), tokenizer, model, special })
+    Ok(LoadedModel { dir: dir.to_owned(), tokenizer, model, special })
 }
 
-/// How the samples are written.
-pub(super) fn form(settings: &SampleSettings, out: &Output) -> Form {
+/// How samples are printed.
+pub(super) fn output_format(settings: &SampleSettings, out: &Output) -> OutputFormat {
     match settings {
-        SampleSettings { json: true, seed, .. } => Form::Json { seed: *seed },
+        SampleSettings { json: true, seed, .. } => OutputFormat::Json { seed: *seed },
         SampleSettings { show_probs: Some(n), .. } => {
-            Form::Table { colour: wants_colour(out), n_others: *n }
+            OutputFormat::Table { colour: wants_colour(out), n_others: *n }
         }
-        _ => Form::Text,
+        _ => OutputFormat::Text,
     }
 }
 
-/// A tokenizer with more tokens than the model has rows belongs to another model.
+/// Refuses a tokenizer with more tokens than the model has rows: it belongs to another model.
 fn check_vocabulary(config: &ModelConfig, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
     let (rows, tokens) = (config.vocab_size, tokenizer.vocab_size());
     if tokens > rows {
@@ -203,10 +206,10 @@ fn check_vocabulary(config: &ModelConfig, tokenizer: &Tokenizer, dir: &Path) -> 
     Ok(())
 }
 
-/// What begins and ends a text of this model: as its config says, else `<|endoftext|>`.
+/// The tokens for start and end of a document: those of the config, else `<|endoftext|>`.
 fn special_tokens(dir: &Path, tokenizer: &Tokenizer) -> Result<SpecialTokens> {
     let eot = tokenizer.eot_id();
-    let said = hf::read_special_tokens(dir)?;
+    let configured = hf::read_special_tokens(dir)?;
     let is_known = |special: &SpecialTokens| (special.bos as usize) < tokenizer.vocab_size();
-    Ok(said.filter(is_known).unwrap_or(SpecialTokens { bos: eot, eos: Some(eot) }))
+    Ok(configured.filter(is_known).unwrap_or(SpecialTokens { bos: eot, eos: Some(eot) }))
 }

@@ -1,4 +1,4 @@
-//! `sample --serve`: puts a model behind an address until a signal ends it.
+//! `sample --serve`: serves a model at an address until a signal ends it.
 
 use anyhow::{Context as _, Result};
 use tinygpt_model::Model;
@@ -6,7 +6,7 @@ use tinygpt_serve::{Limits, ServeError, Served, Server};
 use tinygpt_train::StopFlag;
 
 use super::model_card::model_card;
-use super::sample::Opened;
+use super::sample::LoadedModel;
 use crate::exit::Ended;
 use crate::layer::Layered;
 use crate::options::{SampleOptions, SampleSettings, ServeSettings};
@@ -14,13 +14,13 @@ use crate::signals::Signals;
 use crate::terminal::say;
 use crate::usage::UsageError;
 
-/// The variable that holds the key, where no flag does.
+/// The environment variable with the key, if no flag gives it.
 pub(super) const KEY_VARIABLE: &str = "TINYGPT_API_KEY";
 
-/// Listens as the settings say.
+/// Listens at the address of the settings.
 ///
 /// # Errors
-/// An address that others can reach without a key, or one that cannot be had.
+/// A public address without a key, or an address that is in use.
 pub(super) fn listen(settings: &ServeSettings) -> Result<Server> {
     let from_variable = || std::env::var(KEY_VARIABLE).ok().filter(|key| !key.is_empty());
     let key = settings.api_key.clone().or_else(from_variable);
@@ -39,21 +39,21 @@ pub(super) fn listen(settings: &ServeSettings) -> Result<Server> {
 /// Serves a model until a signal.
 ///
 /// # Errors
-/// A model that cannot write, or a system that refuses threads.
+/// A model that fails, or a system that refuses threads.
 pub(super) fn serve(
     server: Server,
     layered: &Layered<SampleOptions>,
     (settings, start): (&SampleSettings, Option<String>),
-    opened: Opened<Box<dyn Model>>,
+    loaded: LoadedModel<Box<dyn Model>>,
 ) -> Result<Ended> {
-    let card = model_card(layered, (settings, start), &opened);
-    let Opened { tokenizer, model, special, .. } = opened;
+    let card = model_card(layered, (settings, start), &loaded);
+    let LoadedModel { tokenizer, model, special, .. } = loaded;
     let stop = StopFlag::new();
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
     signals.ask_first();
     let address = server.address();
-    say(&format!("{} is at http://{address}/ and speaks OpenAI's API below /v1", card.name));
-    say("Ctrl-C ends it");
+    say(&format!("serving {} at http://{address}/, with OpenAI's API below /v1", card.name));
+    say("press Ctrl-C to stop");
     let served = Served { model, tokenizer, bos: special.bos, eos: special.eos, card };
     server.run(served, &|| stop.signal().is_some())?;
     Ok(stop.signal().map_or(Ended::Done, Ended::Stopped))

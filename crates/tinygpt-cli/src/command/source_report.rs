@@ -1,16 +1,16 @@
-//! What `prepare` prints about the files it read and the records it left out.
+//! What `prepare` prints about the files it read and the records it skipped.
 
 use tinygpt_data::{LeftOut, SourceFiles, Tally};
 
 use crate::terminal::{escape_controls, grouped};
 
-/// How many names of a list are printed.
+/// The most names of a list that are printed.
 const MAX_NAMES: usize = 5;
 
-/// The longest name that is printed whole, in characters.
+/// The longest name that is printed in full, in characters.
 const MAX_NAME_CHARS: usize = 60;
 
-/// Which files train, which validate and which were left out; nothing about one file alone.
+/// The files for training and validation, and those that were skipped; nothing for a single file.
 pub(super) fn files_text(files: &SourceFiles) -> String {
     let mut text = String::new();
     let is_one = files.train.len() + files.validation.len() <= 1;
@@ -24,7 +24,7 @@ pub(super) fn files_text(files: &SourceFiles) -> String {
     text + &left_out_text(&files.left_out)
 }
 
-/// The files that are not read, each with the reason.
+/// The files that were skipped, each with the reason.
 pub(super) fn left_out_text(left_out: &[LeftOut]) -> String {
     if left_out.is_empty() {
         return String::new();
@@ -33,7 +33,7 @@ pub(super) fn left_out_text(left_out: &[LeftOut]) -> String {
     let shown: Vec<String> =
         shown.map(|file| format!("{} ({})", short(&file.name), file.why)).collect();
     let (count, more) = (counted(left_out.len()), and_more(left_out.len()));
-    format!("  left out    {count}: {}{more}\n", shown.join(", "))
+    format!("  skipped     {count}: {}{more}\n", shown.join(", "))
 }
 
 /// `3 files to train on: a.txt, b.txt, c.txt`.
@@ -55,7 +55,7 @@ fn and_more(n: usize) -> String {
     }
 }
 
-/// A name on one line; of a long one its end, which tells more.
+/// A name on one line; of a long name only the end, which differs most.
 fn short(name: &str) -> String {
     let name = escape_controls(name).replace(['\n', '\t'], " ");
     let n_chars = name.chars().count();
@@ -66,20 +66,20 @@ fn short(name: &str) -> String {
     format!("…{end}")
 }
 
-/// What the text had that is no document, or that was replaced.
+/// Records that were skipped, and bytes that were replaced.
 pub(super) fn tally_text(tally: &Tally) -> String {
     let mut text = String::new();
     let (nulls, empty) = (tally.n_nulls, tally.n_empty);
     if nulls + empty > 0 {
         let (nulls, empty) = (grouped(nulls), grouped(empty));
         text.push_str(&format!(
-            "  left out    {nulls} records without a value, {empty} without text\n"
+            "  skipped     {nulls} records without a value, {empty} without text\n"
         ));
     }
     if tally.n_bad > 0 {
         let records = if tally.n_bad == 1 { "record" } else { "records" };
         let n_bad = grouped(tally.n_bad);
-        text.push_str(&format!("  left out    {n_bad} {records} that cannot be used:\n"));
+        text.push_str(&format!("  skipped     {n_bad} {records} that cannot be used:\n"));
         for example in &tally.examples {
             text.push_str(&format!("                {example}\n"));
         }
@@ -99,7 +99,7 @@ pub(super) fn tally_text(tally: &Tally) -> String {
     if tally.n_nul > 0 {
         let characters = if tally.n_nul == 1 { "character" } else { "characters" };
         text.push_str(&format!(
-            "  note        {} NUL {characters}, which text hardly ever has: check the source\n",
+            "  note        {} NUL {characters}, which are rare in text: check the source\n",
             grouped(tally.n_nul)
         ));
     }

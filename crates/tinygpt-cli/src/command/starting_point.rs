@@ -1,8 +1,8 @@
-//! A model and a run that fit a text: a table from its size to a shape and a number of updates.
+//! A model and a run for a text of a given size: a table from size to shape and number of steps.
 //!
-//! A text of less than 10 MB gets about the shape of the quickstart, which trains in minutes. A
-//! short text is not read more often than it helps: the loss on text that is held out rises again
-//! when a model has learned the training text by heart.
+//! A text of less than 10 MB gets about the shape of the quick start, which trains in minutes. A
+//! short text is read at most 15 times: the validation loss rises again when a model memorizes the
+//! training text.
 
 use serde_json::{Map, Value, json};
 
@@ -53,20 +53,20 @@ const ROWS: [Row; 3] = [
     },
 ];
 
-/// The most epochs of a text, and the fewest updates whatever that gives.
+/// The most epochs of a text, and the fewest steps.
 ///
 /// Measured with the first row's shape on 3 to 200 KB of English: the loss on held-out text is
-/// lowest after 10 to 30 epochs, and after fewer updates than these no word is spelled yet. A model
-/// that can spell needs half as many.
-const MOST_EPOCHS: u64 = 15;
-const FEWEST_UPDATES: u64 = 100;
-const FEWEST_UPDATES_OF_MODEL: u64 = 50;
+/// lowest after 10 to 30 epochs, and before 100 steps the model spells no words. A pretrained model
+/// needs half as many.
+const MAX_EPOCHS: u64 = 15;
+const MIN_STEPS: u64 = 100;
+const MIN_STEPS_OF_MODEL: u64 = 50;
 
-/// The learning rate at the end of a run, unless that is where it starts.
+/// The learning rate at the end of a run, if it starts above this.
 const MIN_LR: f64 = 2e-4;
 
 /// The shortest context that a model can learn anything in.
-const SHORTEST_CONTEXT: usize = 8;
+const MIN_CONTEXT: usize = 8;
 
 /// The size of a prepared text.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +91,7 @@ pub(super) struct StartingPoint {
 }
 
 impl StartingPoint {
-    /// What fits a text of this size; `None` if it is too short for any model.
+    /// For a text of this size; `None` if it is too short for any model.
     pub(super) fn of(text: TextSize) -> Option<Self> {
         let row = ROWS.iter().find(|row| text.train_bytes < row.below_bytes)?;
         let block_size = block_size(row.block_size, text)?;
@@ -102,22 +102,22 @@ impl StartingPoint {
             block_size,
             batch_size: row.batch_size,
             gradient_accumulation_steps: 1,
-            max_iters: updates(row.max_iters, FEWEST_UPDATES, text, row.batch_size * block_size),
+            max_iters: steps(row.max_iters, MIN_STEPS, text, row.batch_size * block_size),
             learning_rate: row.learning_rate,
         })
     }
 
-    /// What fits a text of this size for a small model with this context that was trained on other
-    /// text: a lower rate, so that it does not forget.
+    /// For fine-tuning a small model with this context: a lower learning rate, so that it does not
+    /// forget its training.
     pub(super) fn from_model(text: TextSize, context: usize) -> Option<Self> {
         let start = Self::of(text)?;
         let block_size = block_size(context.min(128), text)?;
         let batch_size = 16;
-        let max_iters = updates(1300, FEWEST_UPDATES_OF_MODEL, text, batch_size * block_size);
+        let max_iters = steps(1300, MIN_STEPS_OF_MODEL, text, batch_size * block_size);
         Some(Self { block_size, batch_size, max_iters, learning_rate: 5e-4, ..start })
     }
 
-    /// What fits a text of this size for GPT-2 or a model like it, whose every update takes long.
+    /// For fine-tuning GPT-2 or a model like it, whose steps are slow.
     pub(super) fn from_gpt2(text: TextSize, context: Option<usize>) -> Option<Self> {
         let start = Self::of(text)?;
         Some(Self {
@@ -149,29 +149,29 @@ impl StartingPoint {
         keys.as_object().cloned().unwrap_or_default()
     }
 
-    /// Ten evaluations at numbers that people would choose; fewer where updates take long.
+    /// Ten evaluations at round step numbers, fewer if steps are slow.
     fn eval_interval(&self) -> u64 {
         if self.learning_rate > MIN_LR { self.max_iters.div_ceil(100) * 10 } else { 25 }
     }
 
-    /// How often the run reads the training text.
+    /// How many times the run reads the training text.
     pub(super) fn epochs(&self, text: TextSize) -> f64 {
-        (self.max_iters * self.tokens_per_update()) as f64 / text.train_tokens.max(1) as f64
+        (self.max_iters * self.tokens_per_step()) as f64 / text.train_tokens.max(1) as f64
     }
 
-    /// The tokens that one update reads.
-    fn tokens_per_update(&self) -> u64 {
+    /// Tokens of one step.
+    fn tokens_per_step(&self) -> u64 {
         (self.gradient_accumulation_steps * self.batch_size * self.block_size) as u64
     }
 
-    /// Floating-point operations of the whole run for a vocabulary of this size: forward and twice
-    /// that backward, two for each weight of a product and token.
+    /// Floating-point operations of the whole run for a vocabulary of this size. For each token, the
+    /// forward pass takes two for each weight, the backward pass four.
     pub(super) fn flops(&self, vocab_size: usize) -> f64 {
         let (layers, width) = (self.n_layer as f64, self.n_embd as f64);
         let weights = 12.0 * layers * width * width + width * vocab_size as f64;
-        // Scores and sums of attention, half of which are masked.
+        // Scores and weighted sums of attention, half of which are masked.
         let attention = 2.0 * layers * width * self.block_size as f64 / 2.0;
-        6.0 * (weights + attention) * (self.max_iters * self.tokens_per_update()) as f64
+        6.0 * (weights + attention) * (self.max_iters * self.tokens_per_step()) as f64
     }
 }
 
@@ -181,18 +181,18 @@ fn block_size(usual: usize, text: TextSize) -> Option<usize> {
     let most = usize::try_from(shorter.checked_sub(1)?).unwrap_or(usize::MAX);
     let comfortable = most / 4;
     let mut block_size = usual;
-    while block_size > SHORTEST_CONTEXT && block_size > comfortable {
+    while block_size > MIN_CONTEXT && block_size > comfortable {
         block_size /= 2;
     }
     (block_size <= most).then_some(block_size)
 }
 
-/// The number of updates: that of the row, or as many as read the text often enough.
-fn updates(usual: u64, fewest: u64, text: TextSize, tokens_per_update: usize) -> u64 {
-    let epochs = MOST_EPOCHS * text.train_tokens / (tokens_per_update as u64).max(1);
-    let updates = usual.min(epochs.max(fewest));
-    // A number that people would choose.
-    if updates == usual { updates } else { updates.div_ceil(10) * 10 }
+/// The number of steps: that of the row, or fewer if they read the text often enough.
+fn steps(usual: u64, fewest: u64, text: TextSize, tokens_per_step: usize) -> u64 {
+    let epochs = MAX_EPOCHS * text.train_tokens / (tokens_per_step as u64).max(1);
+    let steps = usual.min(epochs.max(fewest));
+    // Rounded to tens.
+    if steps == usual { steps } else { steps.div_ceil(10) * 10 }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Lets a model write to standard output: while it thinks if a person watches, else when done.
+//! Generates samples and writes them to standard output: token by token on a terminal, else whole.
 //!
-//! Samples are made in batches and shown one after the other: the first as it comes, the next
-//! with what there is of it when its turn has come, and so on. What is written for a sample is
-//! `rendering.rs`'s business.
+//! Samples are generated as a batch and printed one after the other. On a terminal, the first sample
+//! is printed as it is generated, then what there is of the second, and so on. `rendering.rs` turns
+//! a sample into output.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -11,103 +11,104 @@ use anyhow::Result;
 use tinygpt_data::Tokenizer;
 use tinygpt_model::{Event, Model, SamplingParams, Stop, stream};
 
-use super::rendering::{Form, Rendering};
+use super::rendering::{OutputFormat, Rendering};
 use crate::terminal::Output;
 
-/// Between two samples.
+/// Printed between two samples.
 const SEPARATOR: &str = "----------------------------------------\n";
 
-/// A model, its tokenizer, and the text that every sample goes on from.
+/// A model, its tokenizer, and the prompt of all samples.
 #[derive(Debug)]
-pub(super) struct Storyteller<'a> {
+pub(super) struct SampleWriter<'a> {
     model: &'a dyn Model,
     tokenizer: &'a Tokenizer,
-    prompt: Vec<u32>,
-    /// What of the prompt is shown before the sample.
-    opening: String,
+    prompt_ids: Vec<u32>,
+    /// The prompt as it is printed; empty at the start of a document.
+    prompt_text: String,
 }
 
-impl<'a> Storyteller<'a> {
-    /// Samples that begin a document, which the model does after the token `bos`.
+impl<'a> SampleWriter<'a> {
+    /// Samples of new documents, which start with the token `bos`.
     pub(super) fn from_scratch(model: &'a dyn Model, tokenizer: &'a Tokenizer, bos: u32) -> Self {
-        Self { model, tokenizer, prompt: vec![bos], opening: String::new() }
+        Self { model, tokenizer, prompt_ids: vec![bos], prompt_text: String::new() }
     }
 
-    /// Samples that continue `text`, which is not empty, or that begin a document.
+    /// Samples that continue `text`, which is not empty; without one, samples of new documents.
     pub(super) fn new(
         model: &'a dyn Model,
         tokenizer: &'a Tokenizer,
         bos: u32,
         text: Option<String>,
     ) -> Result<Self> {
-        let Some(opening) = text else { return Ok(Self::from_scratch(model, tokenizer, bos)) };
-        let prompt = tokenizer.encode(&opening)?;
-        Ok(Self { model, tokenizer, prompt, opening })
+        let Some(prompt_text) = text else { return Ok(Self::from_scratch(model, tokenizer, bos)) };
+        let prompt_ids = tokenizer.encode(&prompt_text)?;
+        Ok(Self { model, tokenizer, prompt_ids, prompt_text })
     }
 
     /// The prompt as text and tokens, if there is one.
     pub(super) fn prompt(&self) -> Option<(&str, &[u32])> {
-        Some((self.opening.as_str(), self.prompt.as_slice())).filter(|(text, _)| !text.is_empty())
+        Some((self.prompt_text.as_str(), self.prompt_ids.as_slice()))
+            .filter(|(text, _)| !text.is_empty())
     }
 
-    /// Writes samples 0 to `n_samples` in order, each up to one of `stops`, and returns how many
-    /// tokens the model made.
-    pub(super) fn tell(
+    /// Writes samples 0 to `n_samples` in order, each up to the first stop text, and returns the
+    /// number of generated tokens.
+    pub(super) fn write_samples(
         &self,
         params: &SamplingParams,
         n_samples: u64,
-        (form, stops): (Form, &[String]),
+        (format, stops): (OutputFormat, &[String]),
         out: &mut Output,
     ) -> Result<usize> {
-        let mut telling = Telling {
-            teller: self,
-            form,
+        let mut printer = SamplePrinter {
+            writer: self,
+            format,
             stops,
             out,
             n_samples,
-            told: 0,
+            n_printed: 0,
             samples: VecDeque::new(),
             n_tokens: 0,
             failure: None,
         };
-        stream(self.model, &self.prompt, params, 0..n_samples, &mut |sample_idx, event| {
-            telling.hear(sample_idx, event)
+        stream(self.model, &self.prompt_ids, params, 0..n_samples, &mut |sample_idx, event| {
+            printer.on_event(sample_idx, event)
         })?;
-        match telling.failure {
+        match printer.failure {
             Some(error) => Err(error),
-            None => Ok(telling.n_tokens),
+            None => Ok(printer.n_tokens),
         }
     }
 }
 
-/// Samples on their way from the model to the reader.
-struct Telling<'a> {
-    teller: &'a Storyteller<'a>,
-    form: Form,
+/// Collects generated tokens and prints the samples in order.
+struct SamplePrinter<'a> {
+    writer: &'a SampleWriter<'a>,
+    format: OutputFormat,
     stops: &'a [String],
     out: &'a mut Output,
     n_samples: u64,
-    /// Samples that are written to the end.
-    told: u64,
-    /// Those after them, as far as they have begun; the first is being shown.
+    /// Samples that are printed completely.
+    n_printed: u64,
+    /// The samples after them that have tokens; the first is being printed.
     samples: VecDeque<Sample<'a>>,
     n_tokens: usize,
-    /// What ended it early.
+    /// The first error.
     failure: Option<anyhow::Error>,
 }
 
 struct Sample<'a> {
     rendering: Rendering<'a>,
-    /// Text that is not written yet.
+    /// Output that is not written yet.
     pending: String,
     is_complete: bool,
 }
 
-impl Telling<'_> {
-    fn hear(&mut self, sample_idx: u64, event: Event) -> ControlFlow<Stop> {
-        let taken = self.take(sample_idx, event);
-        let shown = taken.and_then(|goes_on| self.show().map(|()| goes_on));
-        match shown {
+impl SamplePrinter<'_> {
+    fn on_event(&mut self, sample_idx: u64, event: Event) -> ControlFlow<Stop> {
+        let added = self.add(sample_idx, event);
+        let is_open = added.and_then(|is_open| self.print().map(|()| is_open));
+        match is_open {
             Ok(_) if self.out.is_closed() => ControlFlow::Break(Stop::All),
             Ok(true) => ControlFlow::Continue(()),
             Ok(false) => ControlFlow::Break(Stop::Sample),
@@ -118,13 +119,13 @@ impl Telling<'_> {
         }
     }
 
-    /// Puts what was heard to the text of its sample, and says whether that goes on.
-    fn take(&mut self, sample_idx: u64, event: Event) -> Result<bool> {
-        let teller = self.teller;
-        let place = (sample_idx - self.told) as usize;
+    /// Adds an event to its sample; returns whether the sample continues.
+    fn add(&mut self, sample_idx: u64, event: Event) -> Result<bool> {
+        let writer = self.writer;
+        let place = (sample_idx - self.n_printed) as usize;
         while self.samples.len() <= place {
-            let rendering = Rendering::new(self.form, teller.tokenizer, self.stops);
-            let pending = rendering.open(&teller.opening);
+            let rendering = Rendering::new(self.format, writer.tokenizer, self.stops);
+            let pending = rendering.start(&writer.prompt_text);
             self.samples.push_back(Sample { rendering, pending, is_complete: false });
         }
         let sample = &mut self.samples[place];
@@ -134,7 +135,7 @@ impl Telling<'_> {
                 sample.pending.push_str(&sample.rendering.push(id, logprobs)?);
             }
             Event::End(reason) => {
-                let end = sample.rendering.end(sample_idx, &teller.opening, reason)?;
+                let end = sample.rendering.end(sample_idx, &writer.prompt_text, reason)?;
                 sample.pending.push_str(&end);
                 sample.is_complete = true;
             }
@@ -143,19 +144,20 @@ impl Telling<'_> {
         Ok(!sample.rendering.is_stopped())
     }
 
-    /// Writes what can be written by now.
-    fn show(&mut self) -> Result<()> {
+    /// Prints what can be printed by now.
+    fn print(&mut self) -> Result<()> {
         while let Some(sample) = self.samples.front_mut() {
             if !sample.pending.is_empty() && (sample.is_complete || self.out.is_terminal()) {
                 let text = std::mem::take(&mut sample.pending);
-                write(&text, self.form, self.out)?;
+                write(&text, self.format, self.out)?;
             }
             if !sample.is_complete {
                 break;
             }
-            self.told += 1;
+            self.n_printed += 1;
             self.samples.pop_front();
-            if self.told < self.n_samples && !matches!(self.form, Form::Json { .. }) {
+            if self.n_printed < self.n_samples && !matches!(self.format, OutputFormat::Json { .. })
+            {
                 self.out.print(SEPARATOR)?;
             }
         }
@@ -163,11 +165,11 @@ impl Telling<'_> {
     }
 }
 
-/// Writes what was rendered; only plain text still has control characters of the model's.
-pub(super) fn write(text: &str, form: Form, out: &mut Output) -> Result<()> {
-    match form {
-        Form::Text => out.print_model_text(text)?,
-        Form::Table { .. } | Form::Json { .. } => out.print(text)?,
+/// Writes the output of a rendering. Only plain text can contain control characters from the model.
+pub(super) fn write(text: &str, format: OutputFormat, out: &mut Output) -> Result<()> {
+    match format {
+        OutputFormat::Text => out.print_model_text(text)?,
+        OutputFormat::Table { .. } | OutputFormat::Json { .. } => out.print(text)?,
     }
     Ok(())
 }

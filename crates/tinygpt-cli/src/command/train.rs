@@ -1,4 +1,4 @@
-//! `train`: opens device and data, trains, and ends with a story.
+//! `train`: opens device and data, trains, and prints a story by the model.
 
 mod conclude;
 
@@ -27,14 +27,13 @@ use crate::signals::Signals;
 use crate::terminal::say;
 use crate::usage::UsageError;
 
-/// How long a process that has just been killed may take to let go of its directory.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// How long to wait for a killed process to release its directory.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Does what `train` was asked to do.
+/// Runs `train`.
 ///
 /// # Errors
-/// Wrong options, data or checkpoints that cannot be used, a device that is not there, numbers
-/// that stop being finite.
+/// Wrong options, data or checkpoints that cannot be used, a missing device, a NaN or infinite loss.
 pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let (mut config, program) = layered.resolve()?;
     if !config.eval_only && program.verify_resume.is_none() {
@@ -75,7 +74,7 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     conclude(&config, &trainer, outcome?, stop.signal())
 }
 
-/// The options, with the shape of the model that the run is to start from, if it is.
+/// The options, with the shape of the model that the run starts from, if there is one.
 fn with_shape_of_model(
     layered: &Layered<TrainOptions>,
     config: &mut TrainConfig,
@@ -96,22 +95,22 @@ fn with_shape_of_model(
     Ok(layered)
 }
 
-/// Gives a process that trains in `out_dir` a moment to end: one that was killed holds the lock until
-/// its memory is given back, and a supervisor starts the next at once.
+/// Waits a moment for another process that trains in `out_dir`: a killed process holds the lock until
+/// its memory is freed, and a supervisor starts the next at once.
 fn wait_for_lock(out_dir: &Path) -> Result<()> {
     if !checkpoint::is_locked(out_dir)? {
         return Ok(());
     }
-    let seconds = LOCK_PATIENCE.as_secs();
-    say(&format!("{} is in use: waiting up to {seconds} s for it", out_dir.display()));
+    let seconds = LOCK_TIMEOUT.as_secs();
+    say(&format!("{} is in use: waiting up to {seconds} s", out_dir.display()));
     let begin = Instant::now();
-    while begin.elapsed() < LOCK_PATIENCE && checkpoint::is_locked(out_dir)? {
+    while begin.elapsed() < LOCK_TIMEOUT && checkpoint::is_locked(out_dir)? {
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
 }
 
-/// The shards, made now if they are not there and no download is needed.
+/// Opens the shards; prepares them if they are missing and need no download.
 fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
     match open(config) {
         Ok(prepared) => return Ok(prepared),
@@ -119,7 +118,7 @@ fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
         Err(error) => {
             return Err(error).with_context(|| {
                 let again = format!("prepare --dataset-name {} --force", config.dataset_name);
-                format!("the prepared dataset cannot be used (`{again}` makes it again)")
+                format!("the prepared dataset cannot be used (`{again}` prepares it again)")
             });
         }
     }
@@ -127,10 +126,10 @@ fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
     if let Some(error) = prepared_otherwise(config) {
         return Err(error.into());
     }
-    // A dataset that `--source` has made in another encoding has a directory, but no recipe.
+    // A dataset of `--source` that has another encoding has a directory, but no recipe.
     let has_recipe = Recipe::names(&config.data_dir).contains(name);
     if !has_recipe && config.data_dir.join(name).is_dir() {
-        return Err(not_prepared(config, " --source PATH", "is where --source said").into());
+        return Err(not_prepared(config, " --source PATH", "is not stored in it").into());
     }
     match Recipe::find(name, &config.data_dir)?.source {
         SourceSpec::Files(_) | SourceSpec::BuiltIn(_) => {}
@@ -139,13 +138,13 @@ fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
     }
     check_outside("--data-dir", &config.data_dir.join(name))?;
     say(&format!("{name} is not prepared yet: preparing it now"));
-    let unsaid = PrepareRequest::default();
+    let defaults = PrepareRequest::default();
     let request = PrepareRequest {
         dataset_name: name.clone(),
         data_dir: config.data_dir.clone(),
         encoding_type: config.encoding_type,
-        vocab_size: config.vocab_size.unwrap_or(unsaid.vocab_size),
-        ..unsaid
+        vocab_size: config.vocab_size.unwrap_or(defaults.vocab_size),
+        ..defaults
     };
     let summary = tinygpt_data::prepare(&request, &PrepareBars::default())
         .with_context(|| format!("cannot prepare `{name}`"))?;
@@ -157,7 +156,7 @@ fn open(config: &TrainConfig) -> Result<Prepared, DataError> {
     Prepared::open(&config.data_dir, &config.dataset_name, config.encoding_type)
 }
 
-/// The refusal of data that is there in the other encoding, if its text has to be given again.
+/// The error for data that is prepared in the other encoding only and needs its text again.
 fn prepared_otherwise(config: &TrainConfig) -> Option<UsageError> {
     let (name, wanted) = (&config.dataset_name, config.encoding_type?);
     let is_there = |encoding: &Encoding| {
@@ -172,12 +171,12 @@ fn prepared_otherwise(config: &TrainConfig) -> Option<UsageError> {
     let error =
         UsageError::new(format!("dataset `{name}` is prepared as {there}, not as {wanted}"));
     Some(error.hint(format!(
-        "train on what is there with --encoding-type {there}, or prepare it as {wanted} too: {}",
+        "use --encoding-type {there}, or prepare it as {wanted} too: {}",
         prepare_command(config, source)
     )))
 }
 
-/// Names both ways on: the command that prepares the data, and the run that needs none.
+/// The error for missing data, with the command that prepares it and a run that needs no download.
 fn not_prepared(config: &TrainConfig, source: &str, why: &str) -> UsageError {
     let (name, command) = (&config.dataset_name, prepare_command(config, source));
     let data_dir = config.data_dir.display();
@@ -201,7 +200,7 @@ fn prepare_command(config: &TrainConfig, source: &str) -> String {
     command
 }
 
-/// Adds to the faults that show only beside the data where each value came from.
+/// Adds the origin of each value to configuration errors that are found together with the data.
 fn with_places(layered: &Layered<TrainOptions>, error: TrainError) -> anyhow::Error {
     let TrainError::Config(found) = &error else { return error.into() };
     let mut faults = Faults::of(layered);

@@ -1,4 +1,4 @@
-//! `train --verify-resume`: says what was compared, and whether it was equal.
+//! `train --verify-resume`: prints what was compared, and whether it was equal.
 
 use anyhow::{Result, bail};
 use tinygpt_data::Prepared;
@@ -15,7 +15,7 @@ pub(super) fn verify_resume(
     stop: &StopFlag,
 ) -> Result<Ended> {
     say(&format!(
-        "training {} updates in one go, and again with a stop after {n}, in {}",
+        "training {} steps without a stop, and again with a stop after {n}, in {}",
         2 * n,
         std::env::temp_dir().display()
     ));
@@ -31,8 +31,8 @@ pub(super) fn verify_resume(
         })?;
     }
     if compared.iter().any(|one| one.difference.is_some()) {
-        bail!("a run that is stopped and resumed does not equal one that is not, see above");
+        bail!("the resumed run differs from the uninterrupted one, see above");
     }
-    out.print("a run that is stopped and resumed equals one that is not, bit for bit\n")?;
+    out.print("the resumed run equals the uninterrupted one, bit for bit\n")?;
     Ok(Ended::Done)
 }

@@ -80,7 +80,7 @@ pub struct PrepareOptions {
     /// Size of the vocabulary that bpe learns
     #[arg(long, help_heading = "Tokenizer", value_name = "N")]
     pub vocab_size: Option<usize>,
-    /// Use this tokenizer.json, or GPT-2's vocab.json with its merges.txt beside it, or what of these
+    /// Use this tokenizer.json, or GPT-2's vocab.json with its merges.txt next to it, or what of these
     /// is in a directory or, as hub:owner/name or hub:owner/name@revision, in a model's repository,
     /// and learn none [default: learn one from the training text]
     #[arg(long, help_heading = "Tokenizer", value_name = "PATH")]

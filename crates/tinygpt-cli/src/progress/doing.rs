@@ -1,6 +1,6 @@
-//! What a run is doing right now, for the answer to a signal.
+//! What a run is doing, for the message after a signal.
 //!
-//! The run writes it down as it goes; the thread that waits for signals reads it.
+//! The run updates it, and the thread that waits for signals reads it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,26 +11,26 @@ use signal_hook::consts::SIGINT;
 use crate::signals::Answer;
 use crate::terminal::{say, spoken};
 
-/// The activity of a run, shared between the run and the answer.
+/// The activity of a run, shared between the run and the thread for signals.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Doing(Arc<Mutex<Now>>);
 
-/// How a run is doing.
+/// The current activity.
 #[derive(Debug, Default)]
 pub(super) struct Now {
     pub(super) bar: Option<ProgressBar>,
-    /// Whether it evaluates; else it makes an update.
+    /// Whether it evaluates; otherwise it makes a step.
     pub(super) evaluates: bool,
-    /// Whether an update has several micro-batches, between which it can be broken off.
+    /// Whether a step has several micro-batches, between which it can stop.
     pub(super) accumulates: bool,
-    /// Seconds until it can stop, if that is known by now.
+    /// Seconds until it can stop, if known.
     pub(super) seconds: Option<f64>,
     /// The newest checkpoint.
     pub(super) saved: Option<PathBuf>,
 }
 
 impl Doing {
-    /// Access for a moment.
+    /// Locks the current activity.
     pub(super) fn now(&self) -> MutexGuard<'_, Now> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_says_what_ends_when_and_how_to_end_it_at_once() {
+    fn the_message_says_what_stops_and_how_to_exit_at_once() {
         let now = |evaluates, accumulates, seconds| Now {
             evaluates,
             accumulates,

@@ -1,4 +1,4 @@
-//! How far a run is: bars on a terminal, plain lines everywhere else, all of it on stderr.
+//! Progress on stderr: bars on a terminal, plain lines elsewhere.
 
 mod doing;
 mod pace;

@@ -1,42 +1,42 @@
-//! How long a run will still take, from what its updates and its evaluations have taken so far.
+//! Estimates the remaining time of a run from the time of its steps and evaluations so far.
 //!
-//! The first update is slow (memory is touched for the first time), so nothing is predicted from a
-//! few. What happens between two updates is counted for the evaluations: they bring samples and
-//! checkpoints with them.
+//! The first step is slow, because memory is touched for the first time, so there is no estimate
+//! before ten steps. Time between two steps counts as time of the evaluations, which also print
+//! samples and save checkpoints.
 
 use std::collections::VecDeque;
 
-/// Updates before anything is predicted.
+/// Steps before the first estimate.
 const ENOUGH: u64 = 10;
-/// The newest updates count, so that a change of the machine's load shows.
+/// The number of newest steps that count, so that a change of the machine's load shows.
 const NEWEST: usize = 100;
 
-/// What is known of the pace of a run.
+/// Measured times of a run.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     max_iters: u64,
     eval_interval: u64,
-    /// Seconds of the newest updates.
+    /// Seconds of the newest steps.
     updates: VecDeque<f64>,
     n_updates: u64,
-    /// Seconds since the run began at which the last update ended.
+    /// End of the last step, in seconds since the run started.
     last_end: f64,
-    /// Seconds between updates.
+    /// Seconds between steps.
     between: f64,
     n_evals: u64,
 }
 
 impl Pace {
-    /// That of a run of `max_iters` updates with an evaluation every `eval_interval`.
+    /// A run of `max_iters` steps with an evaluation every `eval_interval` steps.
     pub(super) fn new(max_iters: u64, eval_interval: u64) -> Self {
         Self { max_iters, eval_interval: eval_interval.max(1), ..Self::default() }
     }
 
-    /// An update of `seconds` has ended at `now`, in seconds since the run began.
+    /// Records a step of `seconds` that ended at `now`, in seconds since the run started.
     pub(super) fn updated(&mut self, seconds: f64, now: f64) {
         self.between += (now - self.last_end - seconds).max(0.0);
         self.last_end = now;
-        // The first is no measure of the others.
+        // The first step is slower than the others.
         if self.n_updates == 1 {
             self.updates.clear();
         }
@@ -47,23 +47,23 @@ impl Pace {
         self.updates.push_back(seconds);
     }
 
-    /// An update that was skipped has ended at `now`.
+    /// Records a skipped step that ended at `now`.
     pub(super) fn skipped(&mut self, now: f64) {
         self.last_end = now;
     }
 
-    /// An evaluation was made.
+    /// Records an evaluation.
     pub(super) fn evaluated(&mut self) {
         self.n_evals += 1;
     }
 
-    /// The mean of the newest updates in seconds, if there are any.
+    /// Mean seconds of the newest steps, if there are any.
     pub(super) fn update_seconds(&self) -> Option<f64> {
         let n = self.updates.len();
         (n > 0).then(|| self.updates.iter().sum::<f64>() / n as f64)
     }
 
-    /// Seconds until the run ends, `n_done` of its updates being made; `None` before enough are.
+    /// Seconds until the run ends, after `n_done` steps; `None` before there are enough steps.
     pub(super) fn seconds_left(&self, n_done: u64) -> Option<f64> {
         let update = self.update_seconds().filter(|_| self.n_updates >= ENOUGH)?;
         let eval = self.between / self.n_evals.max(1) as f64;
@@ -71,7 +71,7 @@ impl Pace {
         Some(left * update + self.evals_left(n_done) as f64 * eval)
     }
 
-    /// Evaluations after `n_done` updates and later; the last is made however the run ends.
+    /// Evaluations after step `n_done`, including the one at the end of the run.
     fn evals_left(&self, n_done: u64) -> u64 {
         if n_done > self.max_iters {
             return 0;
@@ -86,7 +86,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Updates of 2 seconds, the first of 30, evaluations of 10 every 20.
+    /// Steps of 2 seconds, the first of 30, and evaluations of 10 seconds every 20 steps.
     fn run_until(n_done: u64) -> Pace {
         let mut pace = Pace::new(100, 20);
         let mut now = 0.0;
@@ -103,17 +103,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_predicted_from_few_updates() {
+    fn there_is_no_estimate_from_few_steps() {
         for n_done in 0..10 {
             assert_eq!(run_until(n_done).seconds_left(n_done), None);
         }
     }
 
     #[test]
-    fn a_prediction_leaves_out_the_slow_start_and_counts_the_evaluations_to_come() {
+    fn an_estimate_excludes_the_slow_start_and_includes_later_evaluations() {
         for (n_done, expected) in [
             (10, 90.0 * 2.0 + 5.0 * 10.0),
-            // Before the evaluation that follows the twentieth update, and after it.
+            // Before and after the evaluation at step 20.
             (20, 80.0 * 2.0 + 5.0 * 10.0),
             (21, 79.0 * 2.0 + 4.0 * 10.0),
             (99, 2.0 + 10.0),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_updates_count() {
+    fn the_newest_steps_count() {
         let mut pace = run_until(60);
         let mut now = 1000.0;
         for _ in 0..100 {

@@ -1,5 +1,5 @@
-//! The progress of `prepare`: one bar a stage on a terminal; elsewhere a line for each
-//! finished stage, and now and then one for a stage that takes long.
+//! The progress of `prepare`: a bar for each stage on a terminal; elsewhere a line for each finished
+//! stage, and every 20 seconds one for a long stage.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use crate::terminal::{say, spoken};
 const SIZED: &str = "{prefix:>18} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
 const UNSIZED: &str = "{prefix:>18} {spinner} {bytes} {bytes_per_sec}";
 
-/// How often a long stage says how far it is where no bar can be drawn.
+/// Time between two lines of a long stage, without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(20);
 
 /// Shows the stages of `prepare` as they run.
@@ -33,7 +33,7 @@ struct Running {
 }
 
 impl Running {
-    /// How far the stage is: bytes, speed and the time it will still take.
+    /// Bytes, speed and remaining time of the stage.
     fn line(&self) -> String {
         let (done, speed) = (self.bar.position(), self.bar.per_sec());
         let label = self.stage.label();
@@ -54,7 +54,7 @@ impl Running {
 }
 
 impl PrepareBars {
-    /// Bars of a run that ends when the flag is raised.
+    /// Bars of a run that ends when `stop` is raised.
     pub fn new(stop: StopFlag) -> Self {
         Self { stop, ..Self::default() }
     }

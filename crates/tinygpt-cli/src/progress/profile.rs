@@ -6,7 +6,7 @@ use tinygpt_train::{Profile, ProfileEntry};
 pub(super) fn profile_lines(profile: &Profile) -> Vec<String> {
     let Profile { n_steps, seconds, threads, entries, peak_flops } = profile;
     if *n_steps == 0 {
-        return vec!["profile: no step was made".to_owned()];
+        return vec!["profile: no steps".to_owned()];
     }
     let peak = peak_flops.map(|peak| peak * 1e-9 / *threads as f64);
     let mut lines = vec![
@@ -15,7 +15,7 @@ pub(super) fn profile_lines(profile: &Profile) -> Vec<String> {
             seconds * 1e3 / *n_steps as f64
         ),
         format!("  {:<28}{:>10}{:>8}{:>10}  ", "operation", "ms", "share", "GFLOP/s")
-            + &peak.map_or(String::new(), |peak| format!("of {peak:.0} a thread")),
+            + &peak.map_or(String::new(), |peak| format!("of {peak:.0} per thread")),
     ];
     let offered = seconds * *threads as f64;
     let line = |name: &str, seconds: f64, rate: String| {
@@ -32,7 +32,7 @@ pub(super) fn profile_lines(profile: &Profile) -> Vec<String> {
         lines.push(line(entry.op.name(), entry.seconds, rate));
     }
     let counted: f64 = entries.iter().map(|entry| entry.seconds).sum();
-    lines.push(line("batches, waiting, the rest", (offered - counted).max(0.0), String::new()));
+    lines.push(line("batches, waiting, other", (offered - counted).max(0.0), String::new()));
     lines
 }
 
@@ -58,10 +58,10 @@ mod tests {
             profile_lines(&profile),
             [
                 "profile of 4 steps, 500.0 ms each on 2 threads; thread time per step:",
-                "  operation                           ms   share   GFLOP/s  of 100 a thread",
+                "  operation                           ms   share   GFLOP/s  of 100 per thread",
                 "  linear x W                      800.00   80.0%      50.0     50%",
                 "  bias + GELU                     100.00   10.0%",
-                "  batches, waiting, the rest      100.00   10.0%",
+                "  batches, waiting, other         100.00   10.0%",
             ]
         );
     }

@@ -1,23 +1,22 @@
-//! Notices when the validation loss has turned, which a newcomer sees too late.
+//! Warns when the validation loss rises, which a beginner may notice too late.
 
 use std::path::Path;
 
 use tinygpt_train::{EvalRecord, as_typed};
 
-/// As many evaluations in a row are no accident.
+/// Rises in a row that are not noise.
 const IN_A_ROW: usize = 3;
 
 /// The last evaluations of a run.
 #[derive(Debug, Default)]
 pub(super) struct Rising {
-    /// The lowest of the rise, and what came after it.
+    /// The lowest evaluation and those after it.
     since: Vec<EvalRecord>,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl Rising {
-    /// What to tell about an evaluation, once in a run: that validation has risen several times in a
-    /// row.
+    /// A note, once in a run, if the validation loss has risen several times in a row.
     pub(super) fn note(
         &mut self,
         record: &EvalRecord,
@@ -28,10 +27,10 @@ impl Rising {
             self.since.clear();
         }
         self.since.push(record.clone());
-        if self.is_told || self.since.len() <= IN_A_ROW {
+        if self.is_reported || self.since.len() <= IN_A_ROW {
             return None;
         }
-        self.is_told = true;
+        self.is_reported = true;
         let low = self.since.first()?;
         let rise = format!(
             "the validation loss has risen {IN_A_ROW} evaluations in a row, from {:.4} at {} to {:.4}",
@@ -39,7 +38,7 @@ impl Rising {
         );
         if record.train_loss > low.train_loss {
             return Some(format!(
-                "{rise}, and the training loss with it: a lower --learning-rate may help"
+                "{rise}, and so has the training loss: a lower --learning-rate may help"
             ));
         }
         Some(format!(
@@ -56,7 +55,7 @@ impl Rising {
 mod tests {
     use super::*;
 
-    fn told(losses: &[(f32, f32)]) -> Vec<(usize, String)> {
+    fn notes(losses: &[(f32, f32)]) -> Vec<(usize, String)> {
         let mut rising = Rising::default();
         let mut notes = Vec::new();
         for (i, &(train_loss, val_loss)) in losses.iter().enumerate() {
@@ -69,12 +68,13 @@ mod tests {
     }
 
     #[test]
-    fn three_rises_in_a_row_are_told_once() {
+    fn three_rises_in_a_row_are_reported_once() {
         let falling: Vec<_> =
             (0..9).map(|i| (3.0 - 0.2 * i as f32, 3.0 - 0.1 * i as f32)).collect();
-        assert_eq!(told(&falling), []);
-        assert_eq!(told(&[(3.0, 2.0), (2.9, 2.1), (2.8, 2.2), (2.7, 2.1), (2.6, 2.2)]), []);
-        let notes = told(&[(3.0, 2.0), (2.0, 1.0), (1.9, 1.1), (1.8, 1.2), (1.7, 1.3), (1.6, 1.4)]);
+        assert_eq!(notes(&falling), []);
+        assert_eq!(notes(&[(3.0, 2.0), (2.9, 2.1), (2.8, 2.2), (2.7, 2.1), (2.6, 2.2)]), []);
+        let notes =
+            notes(&[(3.0, 2.0), (2.0, 1.0), (1.9, 1.1), (1.8, 1.2), (1.7, 1.3), (1.6, 1.4)]);
         let [(4, note)] = notes.as_slice() else { panic!("{notes:?}") };
         let best = Path::new("out").join("best");
         for part in ["1.0000 at 10 to 1.3000", "memorizing", "--dropout (now 0.1)"] {
@@ -84,8 +84,8 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_diverges_is_told_something_else() {
-        let notes = told(&[(1.0, 1.0), (1.1, 1.1), (1.2, 1.2), (1.3, 1.3)]);
+    fn a_run_that_diverges_gets_another_note() {
+        let notes = notes(&[(1.0, 1.0), (1.1, 1.1), (1.2, 1.2), (1.3, 1.3)]);
         let [(3, note)] = notes.as_slice() else { panic!("{notes:?}") };
         assert!(note.contains("--learning-rate") && !note.contains("memorizing"), "{note}");
     }

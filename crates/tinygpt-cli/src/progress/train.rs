@@ -34,13 +34,13 @@ pub struct TrainLines {
     pace: Pace,
     rising: Rising,
     doing: Doing,
-    /// When the evaluation's last batch began.
+    /// When the last batch of the evaluation started.
     batch_began: Option<Instant>,
     save_seconds: f64,
 }
 
 impl TrainLines {
-    /// Those of a run of `config`, one every `log_interval` steps.
+    /// Lines for a run of `config`, one every `log_interval` steps.
     pub fn new(config: &TrainConfig, log_interval: u64) -> Self {
         Self {
             log_interval,
@@ -60,7 +60,7 @@ impl TrainLines {
         }
     }
 
-    /// What is said when a signal comes in the middle of the run.
+    /// Prints the message after a signal during the run.
     pub fn answer(&self) -> impl Answer + use<> {
         self.doing.clone()
     }
@@ -73,15 +73,15 @@ impl TrainLines {
         }
     }
 
-    /// Moves the bar to the step that is done.
+    /// Moves the bar to the finished step.
     fn show_on_bar(&self, record: &StepRecord, seconds_left: Option<f64>) {
         let Some(bar) = &self.bar else { return };
         bar.set_message(format!("loss {:.4}{}", record.loss, eta(seconds_left)));
         bar.set_position(record.iter + 1);
     }
 
-    /// Lets the answer to a signal know that the next update begins.
-    fn note_updating(&self) {
+    /// Records that the next step starts, for the message after a signal.
+    fn note_step(&self) {
         let mut now = self.doing.now();
         let update = self.pace.update_seconds();
         now.evaluates = false;
@@ -90,7 +90,7 @@ impl TrainLines {
             update.map(|seconds| seconds / self.n_micro_batches.max(1) as f64 + self.save_seconds);
     }
 
-    /// Takes the bar away; what follows on the screen is not progress any more.
+    /// Removes the bar at the end of the progress.
     pub fn close(&mut self) {
         self.doing.now().bar = None;
         if let Some(bar) = self.bar.take() {
@@ -120,7 +120,7 @@ impl Report for TrainLines {
         if summary.start_iter > 0 {
             self.doing.now().saved = Some(summary.out_dir.join(LAST));
         }
-        self.note_updating();
+        self.note_step();
     }
 
     fn step(&mut self, record: &StepRecord) {
@@ -129,7 +129,7 @@ impl Report for TrainLines {
         let (total_ms, n_steps) = self.since_line;
         self.since_line = (total_ms + record.step_ms, n_steps + 1);
         self.show_on_bar(record, seconds_left);
-        self.note_updating();
+        self.note_step();
         let is_last = record.iter + 1 == self.max_iters;
         if record.iter.is_multiple_of(self.log_interval) || is_last {
             let (total_ms, n_steps) = std::mem::take(&mut self.since_line);
@@ -140,11 +140,11 @@ impl Report for TrainLines {
 
     fn skip(&mut self, record: &SkipRecord) {
         self.pace.skipped(self.began.elapsed().as_secs_f64());
-        self.note_updating();
+        self.note_step();
         let SkipRecord { iter, reason, first_window, last_window, in_row, total, .. } = record;
         self.line(&format!(
-            "iter {iter} SKIPPED: {reason}; batch of windows {first_window} to {last_window}, \
-             {in_row} in a row, {total} in all"
+            "iter {iter} SKIPPED: {reason}; windows {first_window} to {last_window}, \
+             {in_row} in a row, {total} in total"
         ));
     }
 
@@ -176,11 +176,11 @@ impl Report for TrainLines {
     }
 
     fn saved(&mut self, saved: &Saved) {
-        let best = if saved.is_best { ", the best so far" } else { "" };
+        let best = if saved.is_best { ", best so far" } else { "" };
         let ms = saved.save_ms;
         self.save_seconds = ms / 1000.0;
         self.doing.now().saved = Some(saved.dir.clone());
-        self.note_updating();
+        self.note_step();
         self.line(&format!("saved {} in {ms:.0} ms{best}", saved.dir.display()));
     }
 
@@ -204,13 +204,13 @@ fn eval_line(record: &EvalRecord) -> String {
     )
 }
 
-/// The time until the end, once it is known.
+/// The remaining time, if known.
 fn eta(seconds_left: Option<f64>) -> String {
     seconds_left.map_or(String::new(), |seconds| format!("  ETA {}", clock(seconds)))
 }
 
 /// `iter   120  loss 2.3412  lr 1.00e-3  norm 0.84  215 ms  76,200 tok/s  71% MFU  ETA 35:24`: `norm`
-/// is that of the gradient before clipping, MFU the share of the machine's speed that was used.
+/// is the gradient norm before clipping, MFU the fraction of the machine's peak speed.
 fn step_line(
     record: &StepRecord,
     mean_ms: f64,
@@ -219,7 +219,7 @@ fn step_line(
 ) -> String {
     let StepRecord { iter, loss, learning_rate, grad_norm, step_ms, tokens_per_second, mfu } =
         record;
-    // The record's speed is that of its step; the line's is the mean since the line before.
+    // The record has the speed of one step; the line shows the mean since the last line.
     let tokens_per_second = tokens_per_second * step_ms / mean_ms;
     let mfu = mfu.map_or(String::new(), |mfu| {
         format!("  {:.0}% MFU", (f64::from(mfu) * step_ms / mean_ms).min(1.0) * 100.0)
@@ -235,12 +235,12 @@ fn step_line(
     )
 }
 
-/// What is about to run, in a few lines.
+/// The lines at the start of a run.
 fn summary_lines(summary: &RunSummary) -> Vec<String> {
     let count = |n: usize| grouped(n as u64);
     let mut lines = vec![
         format!(
-            "model    {} parameters ({} of them decayed)",
+            "model    {} parameters, {} with weight decay",
             count(summary.n_params),
             count(summary.n_decayed_params),
         ),
@@ -252,7 +252,7 @@ fn summary_lines(summary: &RunSummary) -> Vec<String> {
         ),
         format!("epoch    {} windows", count(summary.windows_per_epoch)),
         format!(
-            "step     {} tokens, about {} of memory; {} steps in all",
+            "step     {} tokens, about {} of memory; {} steps in total",
             count(summary.tokens_per_step),
             HumanBytes(summary.memory.total()),
             grouped(summary.max_iters)
@@ -292,14 +292,14 @@ mod tests {
             step_line(&record, 400.0, 10_000, Some(3960.0)),
             "iter   120  loss 2.3412  lr 1.00e-3  norm 0.84  400 ms  41,000 tok/s  35% MFU  ETA 1.1 h"
         );
-        let elsewhere = StepRecord { mfu: None, ..record };
-        assert!(step_line(&elsewhere, 400.0, 10_000, None).ends_with("  41,000 tok/s"));
-        let late = StepRecord { mfu: Some(1.0), ..elsewhere };
+        let without_mfu = StepRecord { mfu: None, ..record };
+        assert!(step_line(&without_mfu, 400.0, 10_000, None).ends_with("  41,000 tok/s"));
+        let late = StepRecord { mfu: Some(1.0), ..without_mfu };
         assert!(step_line(&late, 100.0, 10_000, None).ends_with("  100% MFU"));
     }
 
     #[test]
-    fn a_step_line_of_a_run_that_explodes_stays_short() {
+    fn a_step_line_of_a_diverging_run_stays_short() {
         let record = StepRecord {
             iter: 3,
             loss: 2e20,

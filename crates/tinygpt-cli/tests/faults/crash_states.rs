@@ -1,13 +1,13 @@
 //! A power cut at every system call, on a disk that keeps only what was synced.
 //!
-//! No file system is as forgetful, and the next one may be: ext4 hides a missing sync of a
-//! directory, another does not. Needs no root. What a real ext4 makes of power cuts is beside it.
+//! ext4 hides a missing sync of a directory, another file system may not. Needs no root. Power cuts on
+//! a real ext4 are in `power_cuts.rs`.
 
+use crate::common::{MAX_ITERS, reported, tempdir, train};
 use crate::disk::{Disk, Id, Left};
 use crate::program::run_command;
 use crate::report::{conclude, skip};
 use crate::trace::{Call, calls, under_strace, why_not};
-use crate::world::{MAX_ITERS, reported, tempdir, train};
 
 /// All files of a checkpoint.
 const FILES: [&str; 8] = [
@@ -26,19 +26,19 @@ const OUT: &str = "a/new/place";
 
 /// What a run has reported: the last step that it saved, and the last one that was the best.
 #[derive(Default)]
-struct Told {
+struct Reported {
     saved: u64,
     best: u64,
 }
 
-impl Told {
-    /// Hears what a call writes to the terminal.
-    fn hear(&mut self, call: &Call) {
+impl Reported {
+    /// Reads what a call writes to the terminal.
+    fn read(&mut self, call: &Call) {
         if call.name == "write" {
             let line = call.quoted()[0];
             let step = reported(line);
             self.saved = self.saved.max(step);
-            if line.contains(", the best so far") {
+            if line.contains(", best so far") {
                 self.best = self.best.max(step);
             }
         }
@@ -60,17 +60,17 @@ fn whole_steps(left: &Left<'_>) -> Vec<u64> {
     steps.collect()
 }
 
-/// Judges one outcome of a power cut after what was `told`.
-fn judge(left: &Left<'_>, told: &Told) -> Result<(), String> {
+/// Judges one outcome of a power cut after what was `reported_steps`.
+fn judge(left: &Left<'_>, reported_steps: &Reported) -> Result<(), String> {
     let newest = whole_steps(left).last().copied().unwrap_or(0);
-    let &Told { saved, best } = told;
+    let &Reported { saved, best } = reported_steps;
     if newest < saved {
         return Err(format!("step {saved} was reported as saved, {newest} is left"));
     }
-    for (name, told) in [("last", saved), ("best", best)] {
+    for (name, step_reported) in [("last", saved), ("best", best)] {
         let Some(target) = left.target(&format!("{OUT}/{name}")) else {
-            if told > 0 {
-                return Err(format!("step {told} was reported, and there is no `{name}`"));
+            if step_reported > 0 {
+                return Err(format!("step {step_reported} was reported, and there is no `{name}`"));
             }
             continue;
         };
@@ -78,8 +78,10 @@ fn judge(left: &Left<'_>, told: &Told) -> Result<(), String> {
             return Err(format!("`{name}` points at {target}, which is not there"));
         }
         let step = target.rsplit_once("step-").and_then(|(_, step)| step.parse().ok());
-        if step < Some(told) {
-            return Err(format!("step {told} was reported, and `{name}` points at {target}"));
+        if step < Some(step_reported) {
+            return Err(format!(
+                "step {step_reported} was reported, and `{name}` points at {target}"
+            ));
         }
     }
     Ok(())
@@ -108,7 +110,7 @@ fn judge_call(disk: &Disk, call: &Call) -> Result<(), String> {
     Ok(())
 }
 
-/// Traces a run that keeps `n_kept` checkpoints, and one that goes on after it with everything that a
+/// Traces a run that keeps `n_kept` checkpoints, and one that resumes after it with everything that a
 /// new process does. Adds what is wrong after a power cut to `failures`; returns how many it tried.
 fn cut_everywhere(n_kept: &str, failures: &mut Vec<String>) -> usize {
     let dir = tempdir();
@@ -116,7 +118,7 @@ fn cut_everywhere(n_kept: &str, failures: &mut Vec<String>) -> usize {
     std::fs::create_dir(&root).unwrap();
     let mut disk = Disk::new(root.to_str().unwrap());
     let out_dir = root.join(OUT);
-    let (mut n_tried, mut told) = (0, Told::default());
+    let (mut n_tried, mut reported_steps) = (0, Reported::default());
     for max_iters in [MAX_ITERS / 2, MAX_ITERS] {
         let log = dir.path().join("strace");
         let mut run = train(&out_dir);
@@ -125,10 +127,10 @@ fn cut_everywhere(n_kept: &str, failures: &mut Vec<String>) -> usize {
         for call in calls(&log) {
             let mut judged = judge_call(&disk, &call);
             disk.apply(&call);
-            told.hear(&call);
+            reported_steps.read(&call);
             for left in disk.after_a_power_cut() {
                 n_tried += 1;
-                judged = judged.and_then(|()| judge(&left, &told));
+                judged = judged.and_then(|()| judge(&left, &reported_steps));
             }
             if let Err(what) = judged {
                 let Call { name, args, .. } = call;
@@ -136,20 +138,20 @@ fn cut_everywhere(n_kept: &str, failures: &mut Vec<String>) -> usize {
             }
         }
     }
-    assert!(told.saved == MAX_ITERS && told.best > 0);
+    assert!(reported_steps.saved == MAX_ITERS && reported_steps.best > 0);
     n_tried
 }
 
 /// Judges one outcome of a power cut while a run takes the place of an earlier one: the steps of the
 /// new run are odd. `old_metrics` are those of the earlier run.
-fn judge_replacement(left: &Left<'_>, told: &Told, old_metrics: Option<Id>) -> Result<(), String> {
+fn judge_replacement(left: &Left<'_>, reported: &Reported, old_metrics: Option<Id>) -> Result<(), String> {
     let steps = whole_steps(left);
     let (new, old): (Vec<u64>, Vec<u64>) = steps.iter().partition(|step| *step % 2 == 1);
     match (new.is_empty(), old.is_empty()) {
         (true, true) => return Err("no checkpoint of either run is left".to_owned()),
         (false, false) => return Err(format!("checkpoints of both runs: {steps:?}")),
-        (true, false) if told.saved > 0 => {
-            return Err(format!("step {} was reported, and the earlier run is left", told.saved));
+        (true, false) if reported.saved > 0 => {
+            return Err(format!("step {} was reported, and the earlier run is left", reported.saved));
         }
         (true, false) if old.last() != Some(&MAX_ITERS) => {
             return Err(format!("of the earlier run only {old:?} are left"));
@@ -163,7 +165,7 @@ fn judge_replacement(left: &Left<'_>, told: &Told, old_metrics: Option<Id>) -> R
     if is_old && !left.has_whole(&format!("{OUT}/checkpoints/metrics.jsonl")) {
         return Err("the new run's checkpoints with the earlier run's metrics".to_owned());
     }
-    judge(left, told)
+    judge(left, reported)
 }
 
 /// Traces a run that takes the place of another, as far as its second checkpoint. Adds what is wrong
@@ -182,20 +184,20 @@ fn cut_a_replacement(failures: &mut Vec<String>) -> usize {
     over.args("--init-from scratch --overwrite --max-iters 5 --eval-interval 5".split(' '));
     over.args("--checkpoint-interval 3 --learning-rate 0.02".split(' '));
     run_command(&mut under_strace(&over, &log, &[])).ok();
-    let (mut n_tried, mut told) = (0, Told::default());
+    let (mut n_tried, mut reported) = (0, Reported::default());
     for call in calls(&log) {
         disk.apply(&call);
-        told.hear(&call);
+        reported.read(&call);
         let mut judged = Ok(());
         for left in disk.after_a_power_cut() {
             n_tried += 1;
-            judged = judged.and_then(|()| judge_replacement(&left, &told, old_metrics));
+            judged = judged.and_then(|()| judge_replacement(&left, &reported, old_metrics));
         }
         if let Err(what) = judged {
             failures.push(format!("after {}({}): {what}", call.name, call.args));
         }
     }
-    assert_eq!(told.saved, 5);
+    assert_eq!(reported.saved, 5);
     n_tried
 }
 

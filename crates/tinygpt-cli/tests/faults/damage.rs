@@ -1,13 +1,14 @@
-//! Bits that flip, files that are cut, grow or vanish: each is found, and an older one takes over.
+//! Flipped bits, and files that are cut, extended or removed: each is found, and an older checkpoint
+//! is used.
 
 use std::fs;
 use std::path::Path;
 
 use tinygpt_train::checkpoint::{Which, locate};
 
+use crate::common::{begun, resume, undisturbed};
 use crate::program::copy_tree;
 use crate::report::{Random, conclude, times};
-use crate::world::{begun, go_on, undisturbed};
 
 /// The names of the files in a checkpoint.
 fn files(checkpoint: &Path) -> Vec<String> {
@@ -75,28 +76,28 @@ fn any_damage_to_any_file_of_a_checkpoint_is_found() {
 }
 
 #[test]
-fn a_run_goes_on_from_an_older_checkpoint_and_says_what_is_lost() {
+fn a_run_resumes_from_an_older_checkpoint_and_says_what_is_lost() {
     let begun = begun(8);
     undisturbed();
     let n_trials = times(8, 96);
     let mut failures = Vec::new();
     for trial in 0..n_trials {
         let mut random = Random::of("fallback", trial);
-        let dir = crate::world::tempdir();
+        let dir = crate::common::tempdir();
         copy_tree(begun.path(), dir.path());
         let out_dir = dir.path().join("out");
         let newest = out_dir.join("checkpoints/step-00000008");
         let files = files(&newest);
         let name = &files[trial % files.len()];
         let what = damage(&newest.join(name), &mut random);
-        let went_on = go_on(&out_dir, 0).and_then(|ran| {
+        let resumed = resume(&out_dir, 0).and_then(|ran| {
             let says = ["DAMAGED", name, "from step 6", "2 steps are lost"];
             match says.into_iter().find(|words| !ran.stderr.contains(*words)) {
                 None => Ok(()),
-                Some(words) => Err(format!("{words:?} is not said: {}", ran.stderr)),
+                Some(words) => Err(format!("{words:?} is not printed: {}", ran.stderr)),
             }
         });
-        failures.extend(went_on.err().map(|why| format!("trial {trial}: {name} {what}: {why}")));
+        failures.extend(resumed.err().map(|why| format!("trial {trial}: {name} {what}: {why}")));
     }
     conclude("runs that fall back to an older checkpoint", n_trials, &failures);
 }

@@ -1,7 +1,7 @@
-//! A disk that keeps nothing it was not told to keep: the strictest that POSIX allows.
+//! A model of a disk that keeps only what was synced: the strictest that POSIX allows.
 //!
-//! Fed with the system calls of a run, it knows for each file and directory what a program sees and
-//! what is synced. After a power cut any unsynced directory may hold its synced names, its new
+//! From the system calls of a run, it derives for each file and directory what a program sees and what
+//! is synced. After a power cut any unsynced directory may hold its synced names, its new
 //! ones, or the synced ones without those that were removed; any unsynced file may be empty.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,7 +169,7 @@ impl Disk {
                     self.remove(&path);
                 }
             }
-            // Permissions and locks are no content.
+            // Permissions and locks are not content.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Files of others where the programs would write: nothing of them is replaced or removed.
+//! Other files where the programs would write: none of them is replaced or removed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,9 +6,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::common::{begun, home, tempdir, train};
 use crate::program::{Bad, check_all, command, copy_tree, run, run_command, snapshot};
 use crate::report::conclude;
-use crate::world::{begun, home, tempdir, train};
 
 /// The name that is refused, and how it comes into the directory.
 type OfOthers = (&'static str, fn(&Path));
@@ -67,7 +67,7 @@ fn a_directory_that_holds_files_of_others_is_refused_by_name() {
 }
 
 #[test]
-fn other_files_beside_a_run_stay_and_stop_nothing() {
+fn other_files_next_to_a_run_stay_and_stop_nothing() {
     let begun = begun(4);
     let out_dir = begun.path().join("out");
     let mine = ["notes.txt", "checkpoints/.tmp-x", "checkpoints/notes.txt", "checkpoints/step-7"];
@@ -169,7 +169,7 @@ fn a_preparation_replaces_nothing_but_a_preparation() {
 }
 
 #[test]
-fn an_export_replaces_nothing_but_an_export() {
+fn an_export_replaces_only_an_export() {
     let dir = work();
     let path = dir.path();
     run("sample", path, "--out-dir out --export gguf model.gguf").ok();

@@ -1,20 +1,20 @@
-//! Disks that fill: a file system that is too small, and a limit on the size of files.
+//! Full disks: a file system that is too small, and a limit on the size of files.
 
 use std::path::Path;
 use std::process::Command;
 
+use crate::common::{nothing_lost, reported, tempdir, train, undisturbed};
 use crate::program::{Ran, run_command};
 use crate::report::{Random, conclude, skip, times};
-use crate::world::{nothing_lost, reported, tempdir, train, undisturbed};
 
 /// Checks a run that had too little room: it says so, and what it saved is there.
 fn check(out_dir: &Path, ran: &Ran, room: impl FnOnce()) -> Result<(), String> {
-    let is_told = match ran.code {
+    let is_reported = match ran.code {
         0 => true,
         4 => ran.stderr.contains("error: ") && ran.stderr.contains(&out_dir.display().to_string()),
         _ => false,
     };
-    if !is_told {
+    if !is_reported {
         return Err(format!("code {}: {}", ran.code, ran.stderr));
     }
     room();

@@ -1,7 +1,7 @@
-//! A run whose directory, lock or metrics somebody removes, moves or replaces while it trains.
+//! A run whose directory, lock or metrics are removed, moved or replaced while it trains.
 //!
-//! The run is paused for that moment, so that it is the same for every try. It must stop with exit
-//! code 7, name the last whole checkpoint, and change nothing that is there by then.
+//! The run is paused meanwhile, so that every try is the same. It must stop with exit code 7, name the
+//! last complete checkpoint, and change nothing that is there by then.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -9,9 +9,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::{end, tempdir, train, undisturbed};
 use crate::program::{run_command, snapshot};
 use crate::report::{conclude, concurrently};
-use crate::world::{end, tempdir, train, undisturbed};
 
 fn send(child: &Child, signal: &str) {
     let id = child.id().to_string();

@@ -1,8 +1,8 @@
-//! Faults, put to the real binaries: kills, full disks, power cuts, damage, races, signals.
+//! Faults, tested on the real binaries: kills, full disks, power cuts, damage, races, signals.
 //!
 //! After each of them the promise of `docs/reliability.md` must hold: nothing that was reported as
-//! saved is lost, and a run that goes on ends in the same weights, moments, counters and losses as
-//! one that was never disturbed, bit for bit.
+//! saved is lost, and a resumed run ends in the same weights, moments, counters and losses as
+//! an undisturbed run, bit for bit.
 //!
 //! ```text
 //! cargo test --test faults                                   a quick set, part of `cargo test`
@@ -10,11 +10,11 @@
 //! TINYGPT_FAULT_SEED=7 …                                     other moments, bits and orders
 //! ```
 //!
-//! What needs root or a tool that is not there says `skipped`. The mutation check, which shows that
-//! the suite can fail, is `.ci/mutate`.
+//! What needs root or a missing tool prints `skipped`. The mutation check, which shows that the suite
+//! can fail, is `.ci/mutate`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-mod chains;
+mod common;
 mod damage;
 mod odd_runs;
 mod overwriting;
@@ -22,21 +22,21 @@ mod overwriting;
 #[allow(dead_code, reason = "its tables are for the other tests")]
 mod program;
 mod races;
+mod repeated_kills;
 mod report;
-mod world;
 
 #[cfg(unix)]
 mod crash_states;
 #[cfg(unix)]
 mod disk;
 #[cfg(unix)]
+mod environment;
+#[cfg(unix)]
 mod foreign_files;
 #[cfg(unix)]
 mod full_disks;
 #[cfg(unix)]
 mod lost_directories;
-#[cfg(unix)]
-mod places;
 #[cfg(unix)]
 mod power_cuts;
 #[cfg(unix)]

@@ -1,10 +1,10 @@
-//! Runs whose files somebody has edited, copied or renamed.
+//! Runs whose files were edited, copied or renamed.
 
 use std::fs;
 
+use crate::common::{begun, end, home, train, undisturbed};
 use crate::program::{copy_tree, run_command};
 use crate::report::conclude;
-use crate::world::{begun, end, home, train, undisturbed};
 
 /// A change of the lines of `metrics.jsonl`, and what the resumed run says about it.
 type Edit = (fn(&mut Vec<String>), &'static [&'static str]);
@@ -69,9 +69,10 @@ fn a_checkpoint_that_was_copied_to_another_number_is_not_resumed() {
         sample.args(["--checkpoint", "last", "--max-new-tokens", "3", "--out-dir"]).arg(&out_dir);
         let read = run_command(&mut sample);
         let ran = run_command(&mut train(&out_dir)).ok();
-        let is_said =
+        let is_reported =
             ran.stderr.contains("CHECKPOINT SKIPPED") && ran.stderr.contains("is of step 6");
-        if !is_said || !ran.stderr.contains("step-00000008") || ran.stderr.contains("are lost") {
+        if !is_reported || !ran.stderr.contains("step-00000008") || ran.stderr.contains("are lost")
+        {
             failures.push(format!("{name}: {}", ran.stderr));
         }
         if read.stderr.contains(name) {

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
+use crate::common::{begun, end, resume, train, undisturbed};
 use crate::program::{run_command, snapshot};
-use crate::world::{begun, end, go_on, train, undisturbed};
 
 /// Whether a line is that of an update long after those that the earlier run evaluated.
 fn is_late(line: &str) -> bool {
@@ -23,11 +23,14 @@ fn a_run_that_dies_before_its_first_checkpoint_has_overwritten_nothing() {
     over.args(endless.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = over.spawn().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let said: Vec<String> = lines.take_while(|line| !is_late(line)).collect();
+    let printed: Vec<String> = lines.take_while(|line| !is_late(line)).collect();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(said.iter().any(|line| line.contains("--overwrite replaces the run in")), "{said:?}");
-    assert!(said.iter().any(|line| line.contains("2 checkpoints of steps")), "{said:?}");
+    assert!(
+        printed.iter().any(|line| line.contains("--overwrite replaces the run in")),
+        "{printed:?}"
+    );
+    assert!(printed.iter().any(|line| line.contains("2 checkpoints of steps")), "{printed:?}");
     assert!(snapshot(&out_dir) == before, "something of the earlier run is not there any more");
     // Nor has one whose numbers stop being finite.
     let wild = "--learning-rate 1e30 --min-lr 1e30 --warmup-iters 0 --grad-clip 0";
@@ -35,7 +38,7 @@ fn a_run_that_dies_before_its_first_checkpoint_has_overwritten_nothing() {
     over.args(endless.split_whitespace()).args(wild.split_whitespace());
     assert_eq!(run_command(&mut over).code, 6);
     assert!(snapshot(&out_dir) == before, "something of the earlier run is not there any more");
-    go_on(&out_dir, 8).unwrap();
+    resume(&out_dir, 8).unwrap();
 }
 
 #[test]

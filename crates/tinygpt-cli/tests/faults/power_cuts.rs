@@ -1,4 +1,4 @@
-//! Power cuts on a real file system: ext4 in a file, shut down without a word at a random moment.
+//! Power cuts on a real file system: ext4 in a file, shut down at a random moment.
 //!
 //! Needs root, `mkfs.ext4`, loop devices and perl (for one `ioctl`); skipped where one is missing.
 
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::common::{nothing_lost, reported, tempdir, train, undisturbed};
 use crate::report::{Random, conclude, skip, times};
-use crate::world::{nothing_lost, reported, tempdir, train, undisturbed};
 
 /// `EXT4_IOC_SHUTDOWN` with `NOLOGFLUSH`: from now on nothing more reaches the disk.
 const CUT: &str = r#"sysopen(my $d, $ARGV[0], 0) or die $!; my $how = pack("L", 2);

@@ -1,4 +1,4 @@
-//! What happens to a prepared dataset while others read it: it is made again, or somebody shortens it.
+//! A prepared dataset that is prepared again, or shortened, while other programs read it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use tinygpt_train::checkpoint::{Which, locate};
 
+use crate::common::{home, tempdir};
 use crate::program::{command, copy_tree, run};
 use crate::report::{conclude, skip, times};
 use crate::trace::{Call, calls, under_strace, why_not};
-use crate::world::{home, tempdir};
 
 const TRAIN: &str = "--dataset-name text --out-dir out --init-from auto --n-layer 1 --n-head 2 \
     --n-embd 16 --block-size 16 --batch-size 2 --eval-interval 1000000 --eval-iters 1 \
@@ -56,7 +56,7 @@ fn a_kill_at_any_rename_of_prepare_leaves_a_whole_dataset_to_readers() {
 }
 
 #[test]
-fn readers_beside_prepare_find_the_old_dataset_or_the_new_one() {
+fn readers_next_to_prepare_find_the_old_dataset_or_the_new_one() {
     let dir = tempdir();
     copy_tree(home(), dir.path());
     let n_rounds = times(6, 40);
@@ -70,7 +70,7 @@ fn readers_beside_prepare_find_the_old_dataset_or_the_new_one() {
             failures.extend(opened.err().map(|error| format!("round {round}: {error}")));
         }
     }
-    conclude("readers beside `prepare --force`", n_read, &failures);
+    conclude("readers next to `prepare --force`", n_read, &failures);
 }
 
 #[test]

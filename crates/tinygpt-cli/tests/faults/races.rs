@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::{reported, tempdir, train};
 use crate::program::run_command;
 use crate::report::{Random, conclude, concurrently, times};
-use crate::world::{reported, tempdir, train};
 
 /// Starts a run that does not end by itself.
 fn start(out_dir: &Path) -> Child {
@@ -17,8 +17,8 @@ fn start(out_dir: &Path) -> Child {
     train.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// What a process said until it ended.
-fn said(child: &mut Child) -> String {
+/// What a process printed until it ended.
+fn printed(child: &mut Child) -> String {
     let mut text = String::new();
     child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
     text
@@ -50,10 +50,10 @@ fn race(number: usize) -> Result<(), String> {
         // The one that trains has nothing to say yet that we would wait for.
         let _ = racer.kill();
         let code = racer.wait().unwrap().code();
-        let said = said(racer);
-        last = reported(&said).max(last);
-        if *is_refused && (code != Some(7) || !said.contains("in use by another")) {
-            outcome = Err(format!("one ended with {code:?}: {said}"));
+        let printed = printed(racer);
+        last = reported(&printed).max(last);
+        if *is_refused && (code != Some(7) || !printed.contains("in use by another")) {
+            outcome = Err(format!("one ended with {code:?}: {printed}"));
         }
     }
     let n_refused = refused.iter().filter(|is| **is).count();

@@ -1,5 +1,5 @@
-//! `sample` while `train` saves after every step and removes what came before: by chance, and with
-//! the removal at each moment at which the reader opens a file.
+//! `sample` while `train` saves after every step and removes older checkpoints: at random moments, and
+//! at each moment when the reader opens a file.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tinygpt_train::checkpoint::{Which, locate};
 
+use crate::common::{begun, home, tempdir, train};
 use crate::program::{command, copy_tree, run_command};
 use crate::report::{conclude, skip, times};
 use crate::trace::{Call, calls, under_strace, why_not};
-use crate::world::{begun, home, tempdir, train};
 
 /// A reader of the last checkpoint.
 fn sample(out_dir: &Path) -> Command {
@@ -50,10 +50,10 @@ fn a_reader_never_sees_half_a_checkpoint() {
     trainer.kill().unwrap();
     trainer.wait().unwrap();
     assert!(is_alive, "the trainer has ended");
-    conclude("readers beside a trainer that saves every step", n_looks + n_samples, &failures);
+    conclude("readers next to a trainer that saves every step", n_looks + n_samples, &failures);
 }
 
-/// The checkpoint that a reader begins with, and the one that takes its place.
+/// The checkpoint that a reader opens first, and the one that takes its place.
 const OLD: &str = "checkpoints/step-00000002";
 const NEW: &str = "checkpoints/step-00000004";
 
@@ -68,7 +68,7 @@ fn opens(log: &Path) -> Vec<Call> {
     calls(log).into_iter().filter(is_wanted).collect()
 }
 
-/// Stops a reader when it makes `call`, does what a trainer does that saves, and lets it go on.
+/// Stops a reader when it makes `call`, does what a trainer does that saves, and lets it continue.
 fn removed_at(begun: &Path, call: &Call) -> Result<(), String> {
     let dir = tempdir();
     copy_tree(begun, dir.path());
@@ -90,7 +90,7 @@ fn removed_at(begun: &Path, call: &Call) -> Result<(), String> {
     let text = fs::read_to_string(&log).unwrap();
     let pid = text.split_whitespace().next().unwrap();
     while reader.try_wait().unwrap().is_none() {
-        // There is none any more if it ended meanwhile.
+        // It has ended if it ended meanwhile.
         let _ = Command::new("kill").args(["-s", "CONT", pid]).stderr(Stdio::null()).status();
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -98,13 +98,13 @@ fn removed_at(begun: &Path, call: &Call) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("removed at openat({}): {:?}: {said}", call.args, output.status.code()))
+    let printed = String::from_utf8_lossy(&output.stderr);
+    Err(format!("removed at openat({}): {:?}: {printed}", call.args, output.status.code()))
 }
 
 #[test]
 fn a_reader_takes_what_has_the_place_of_a_checkpoint_that_goes() {
-    const WHAT: &str = "a checkpoint that goes when a reader opens one of its files";
+    const WHAT: &str = "a checkpoint that is removed when a reader opens one of its files";
     if let Some(why) = why_not() {
         return skip(WHAT, why);
     }

@@ -1,4 +1,4 @@
-//! How much is tried, with which seed, and how the outcome is told.
+//! The number of tries, the seed, and how the outcome is printed.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -26,7 +26,7 @@ pub(crate) fn seed() -> u64 {
     }
 }
 
-/// Makes `n_tries` tries, so many at a time; what went wrong.
+/// Makes `n_tries` tries, some of them at a time; what went wrong.
 pub(crate) fn concurrently(
     at_a_time: usize,
     n_tries: usize,
@@ -49,14 +49,14 @@ pub(crate) fn concurrently(
 }
 
 /// Past the harness, which keeps the output of tests that pass to itself.
-fn tell(line: &dyn Display) {
+fn print_line(line: &dyn Display) {
     let mut stderr = std::io::stderr().lock();
     let _ = writeln!(stderr, "{line}");
 }
 
 /// Says that a test could not be made here, and why.
 pub(crate) fn skip(what: &str, why: &str) {
-    tell(&format_args!("skipped: {what}: {why}"));
+    print_line(&format_args!("skipped: {what}: {why}"));
 }
 
 /// Ends a test: a row of the table, and a panic that names every failure.
@@ -64,7 +64,7 @@ pub(crate) fn skip(what: &str, why: &str) {
 pub(crate) fn conclude(what: &str, n_tried: usize, failures: &[String]) {
     let (n_good, seed) = (n_tried - failures.len().min(n_tried), seed());
     if is_full() {
-        tell(&format_args!("| {what} | {n_good} of {n_tried} | {seed} |"));
+        print_line(&format_args!("| {what} | {n_good} of {n_tried} | {seed} |"));
     }
     assert!(n_tried > 0, "{what}: nothing was tried");
     let shown = failures.iter().take(10).map(String::as_str).collect::<Vec<_>>().join("\n\n");

@@ -1,16 +1,16 @@
-//! Signals while a run starts, trains, evaluates, samples and saves; doubled ones; a second one that
-//! is meant; and a pause.
+//! Signals while a run starts, trains, evaluates, samples and saves; repeated signals; a later second
+//! signal; and a pause.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::common::{begun, end, nothing_lost, reported, tempdir, train, undisturbed};
 use crate::report::{Random, conclude, concurrently, times};
-use crate::world::{begun, end, nothing_lost, reported, tempdir, train, undisturbed};
 
 fn send(child: &Child, signal: &str) {
-    // The process may have ended by itself: then there is none.
+    // The process may have ended by itself: then nothing is sent.
     let id = child.id().to_string();
     let _ = Command::new("kill").args(["-s", signal, &id]).stderr(Stdio::null()).status().unwrap();
 }
@@ -29,41 +29,41 @@ fn start(out_dir: &Path, changes: &str) -> Child {
     train.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// What the run said, line by line, until `is_moment`, when it gets `signals`; then the rest.
+/// What the run printed, line by line, until `is_moment`, when it gets `signals`; then the rest.
 fn signalled(child: &mut Child, signals: &[&str], is_moment: impl Fn(&str) -> bool) -> String {
-    let mut said = String::new();
+    let mut printed = String::new();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     for line in lines.by_ref().map(Result::unwrap) {
         let is_now = is_moment(&line);
-        said += &(line + "\n");
+        printed += &(line + "\n");
         if is_now {
             signals.iter().for_each(|signal| send(child, signal));
             break;
         }
     }
-    lines.for_each(|line| said += &(line.unwrap() + "\n"));
-    said
+    lines.for_each(|line| printed += &(line.unwrap() + "\n"));
+    printed
 }
 
 /// Checks a run that was asked to stop: its exit code, that it saved what it made, and the rest.
-fn stopped(out_dir: &Path, mut child: Child, said: &str, code: i32) -> Result<(), String> {
+fn stopped(out_dir: &Path, mut child: Child, printed: &str, code: i32) -> Result<(), String> {
     let ended = child.wait().unwrap().code();
     // 0: it came when all was done.
-    if ended != Some(code) && !(ended == Some(0) && said.contains("done: ")) {
-        return Err(format!("ended with {ended:?}, expected {code}: {said}"));
+    if ended != Some(code) && !(ended == Some(0) && printed.contains("done: ")) {
+        return Err(format!("ended with {ended:?}, expected {code}: {printed}"));
     }
-    if said.contains("all updates are saved") {
-        all_is_saved(out_dir, said)?;
+    if printed.contains("all of them are saved") {
+        all_is_saved(out_dir, printed)?;
     }
-    nothing_lost(out_dir, reported(said))
+    nothing_lost(out_dir, reported(printed))
 }
 
 /// Checks that a run has saved every update that it has reported.
-fn all_is_saved(out_dir: &Path, said: &str) -> Result<(), String> {
-    let made = said.lines().filter(|line| line.starts_with("iter ")).count() as u64;
+fn all_is_saved(out_dir: &Path, printed: &str) -> Result<(), String> {
+    let made = printed.lines().filter(|line| line.starts_with("iter ")).count() as u64;
     let saved = end(out_dir)?.step();
-    if saved != made || !said.contains("--init-from resume --out-dir ") {
-        return Err(format!("{made} updates were made, {saved} saved: {said}"));
+    if saved != made || !printed.contains("--init-from resume --out-dir ") {
+        return Err(format!("{made} updates were made, {saved} saved: {printed}"));
     }
     Ok(())
 }
@@ -92,9 +92,9 @@ fn a_signal_in_any_phase_ends_the_run_with_everything_saved() {
             let dir = tempdir();
             let out_dir = dir.path().join("out");
             let mut child = start(&out_dir, changes);
-            let said = signalled(&mut child, &[signal], |said| said.starts_with(line));
+            let printed = signalled(&mut child, &[signal], |printed| printed.starts_with(line));
             n_tried += 1;
-            let outcome = stopped(&out_dir, child, &said, code);
+            let outcome = stopped(&out_dir, child, &printed, code);
             failures.extend(outcome.err().map(|why| format!("{signal} {phase}: {why}")));
         }
     }
@@ -107,12 +107,12 @@ fn signalled_in_an_evaluation(signal: &str, code: i32) -> Result<bool, String> {
     let dir = tempdir();
     let out_dir = dir.path().join("out");
     let mut child = start(&out_dir, LONG_EVALUATION);
-    let said = signalled(&mut child, &[signal], |said| said.starts_with("output "));
+    let printed = signalled(&mut child, &[signal], |printed| printed.starts_with("output "));
     let ended = child.wait().unwrap().code();
-    if ended != Some(code) || !said.contains("all updates are saved") {
-        return Err(format!("{signal}: ended with {ended:?}: {said}"));
+    if ended != Some(code) || !printed.contains("all of them are saved") {
+        return Err(format!("{signal}: ended with {ended:?}: {printed}"));
     }
-    Ok(!said.lines().any(|line| line.starts_with("eval ")))
+    Ok(!printed.lines().any(|line| line.starts_with("eval ")))
 }
 
 #[test]
@@ -147,13 +147,13 @@ fn signals_at_random_moments_lose_nothing() {
         if twice {
             send(&child, signal);
         }
-        let said = signalled(&mut child, &[], |_| false);
+        let printed = signalled(&mut child, &[], |_| false);
         // Before the handler is there, a signal does what it does to any program.
-        let outcome = if said.is_empty() {
+        let outcome = if printed.is_empty() {
             child.wait().unwrap();
             nothing_lost(&out_dir, 0)
         } else {
-            stopped(&out_dir, child, &said, code)
+            stopped(&out_dir, child, &printed, code)
         };
         let what = format!("{signal}, twice: {twice}, after {delay:?}");
         failures.extend(outcome.err().map(|why| format!("{what}: {why}")));
@@ -182,22 +182,22 @@ fn doubled(number: usize) -> Result<(), String> {
     let script =
         format!("kill -s {first} {id}; sleep {}; kill -s {second} {id}", gap.as_secs_f64());
     let mut sender = None;
-    let mut said = String::new();
+    let mut printed = String::new();
     for line in BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap) {
         if sender.is_none() && line.starts_with(&after) {
             let mut shell = Command::new("sh");
             sender = Some(shell.args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap());
         }
-        said += &(line + "\n");
+        printed += &(line + "\n");
     }
     let ended = child.wait().unwrap().code();
     let _ = sender.ok_or("the moment never came")?.wait();
     let what = format!("{first}, {gap:?}, {second}, slow: {is_slow}");
     let is_expected = ended == Some(code) || gap < ONE_LOOK && ended == Some(code_of_second);
-    if !is_expected || !said.contains("all updates are saved") {
-        return Err(format!("{what}: ended with {ended:?}, expected {code}: {said}"));
+    if !is_expected || !printed.contains("all of them are saved") {
+        return Err(format!("{what}: ended with {ended:?}, expected {code}: {printed}"));
     }
-    all_is_saved(&out_dir, &said).map_err(|why| format!("{what}: {why}"))
+    all_is_saved(&out_dir, &printed).map_err(|why| format!("{what}: {why}"))
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn ended_by_a_second_signal((signal, code): (&str, i32)) -> Result<(), String> {
     let dir = tempdir();
     let out_dir = dir.path().join("out");
     let mut child = start(&out_dir, LONG_STEP);
-    let mut said = String::new();
+    let mut printed = String::new();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     for line in lines.map(Result::unwrap) {
         if line.starts_with("iter  1") {
@@ -223,12 +223,12 @@ fn ended_by_a_second_signal((signal, code): (&str, i32)) -> Result<(), String> {
             send(&child, signal);
             send(&child, "CONT");
         }
-        said += &(line + "\n");
+        printed += &(line + "\n");
     }
     let ended = child.wait().unwrap().code();
-    let is_told = said.contains("exiting without saving; there is no checkpoint");
-    if ended != Some(code) || !is_told || said.contains("saved in") {
-        return Err(format!("{signal}: ended with {ended:?}: {said}"));
+    let is_reported = printed.contains("exiting without saving; there is no checkpoint");
+    if ended != Some(code) || !is_reported || printed.contains("saved in") {
+        return Err(format!("{signal}: ended with {ended:?}: {printed}"));
     }
     Ok(())
 }
@@ -271,13 +271,13 @@ fn a_signal_that_is_to_be_ignored_is() {
     shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(train.get_program());
     shell.args(train.get_args()).current_dir(train.get_current_dir().unwrap());
     let mut child = shell.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let said = signalled(&mut child, &["HUP"], |line| line.starts_with("iter  3"));
+    let printed = signalled(&mut child, &["HUP"], |line| line.starts_with("iter  3"));
     let ended = child.wait().unwrap().code();
-    assert!(ended == Some(0) && said.contains("done: "), "{ended:?}: {said}");
+    assert!(ended == Some(0) && printed.contains("done: "), "{ended:?}: {printed}");
 }
 
 #[test]
-fn a_signal_in_a_proof_of_going_on_leaves_nothing() {
+fn a_signal_in_a_proof_of_resuming_leaves_nothing() {
     let mut failures = Vec::new();
     for (signal, code) in SIGNALS {
         let dir = tempdir();
@@ -297,16 +297,16 @@ fn a_signal_in_a_proof_of_going_on_leaves_nothing() {
             failures.push(format!("{signal}: ended with {ended:?}, {} left", left()));
         }
     }
-    conclude("a signal in a proof of going on", SIGNALS.len(), &failures);
+    conclude("a signal in a proof of resuming", SIGNALS.len(), &failures);
 }
 
 #[test]
-fn a_paused_run_goes_on() {
+fn a_paused_run_resumes() {
     undisturbed();
     let dir = tempdir();
     let out_dir = dir.path().join("out");
     let mut child = start(&out_dir, "");
-    let said = signalled(&mut child, &["STOP", "CONT"], |line| line.starts_with("iter "));
-    let outcome = stopped(&out_dir, child, &said, 0);
+    let printed = signalled(&mut child, &["STOP", "CONT"], |line| line.starts_with("iter "));
+    let outcome = stopped(&out_dir, child, &printed, 0);
     conclude("a pause", 1, &outcome.err().into_iter().collect::<Vec<_>>());
 }

@@ -1,14 +1,14 @@
 //! A kill, a signal or an error at each system call of a run that saves.
 //!
-//! The run goes on from step 4, saves often and ends. It is traced once; then for each of its
+//! The run resumes from step 4, saves often and ends. It is traced once; then for each of its
 //! calls that changes a file it runs again with a fault right there.
 
 use std::path::Path;
 
+use crate::common::{begun, end, nothing_lost, reported, tempdir, train, undisturbed};
 use crate::program::{copy_tree, run_command};
 use crate::report::{Random, conclude, is_full, skip, times};
 use crate::trace::{Call, calls, under_strace, why_not};
-use crate::world::{begun, end, nothing_lost, reported, tempdir, train, undisturbed};
 
 /// The calls of the run from step 4 to step 8 that change a file, in `begun` or elsewhere.
 fn points(begun: &Path) -> Vec<Call> {
@@ -40,14 +40,14 @@ fn chosen(purpose: &str, points: Vec<Call>, quick: usize) -> Vec<Call> {
         .collect()
 }
 
-/// What happened to one run: the call with the fault, the exit code (none if killed), what it said.
+/// What happened to one run: the call with the fault, the exit code (none if killed), what it printed.
 struct Struck {
     call: Call,
     code: Option<i32>,
     stderr: String,
 }
 
-/// Runs from a copy of `begun` with a fault at `call`, lets `judge` look, and goes on.
+/// Runs from a copy of `begun` with a fault at `call`, calls `judge`, and resumes.
 fn strike(
     begun: &Path,
     call: &Call,
@@ -113,7 +113,7 @@ fn a_signal_at_any_system_call_ends_with_everything_saved() {
         if !matches!(struck.code, Some(0 | 129 | 130 | 143)) {
             return Err(format!("ended with {:?}", struck.code));
         }
-        let is_promised = struck.stderr.contains("all updates are saved");
+        let is_promised = struck.stderr.contains("all of them are saved");
         let made = struck.stderr.lines().filter(|line| line.starts_with("iter ")).count() as u64;
         let saved = end(out_dir)?.step();
         if is_promised && saved != 4 + made {
@@ -124,7 +124,7 @@ fn a_signal_at_any_system_call_ends_with_everything_saved() {
 }
 
 #[test]
-fn an_error_of_any_system_call_is_told_and_loses_nothing() {
+fn an_error_of_any_system_call_is_reported_and_loses_nothing() {
     const WHAT: &str = "ENOSPC or EIO at each write, sync, rename and removal";
     if let Some(why) = why_not() {
         return skip(WHAT, why);
@@ -143,12 +143,12 @@ fn an_error_of_any_system_call_is_told_and_loses_nothing() {
     strike_all(WHAT, points, begun.path(), &|_, struck| {
         // A file takes the place of a link that cannot be made; a drawing is made again.
         let is_harmless = struck.call.name == "symlink" || struck.call.args.contains("loss.svg");
-        let is_told = struck.stderr.contains("(os error ") || is_harmless;
+        let is_reported = struck.stderr.contains("(os error ") || is_harmless;
         match struck.code {
-            Some(0) if is_told => Ok(()),
-            Some(4) if is_told && struck.stderr.contains("error: ") => Ok(()),
-            code if is_told => Err(format!("ended with {code:?}")),
-            code => Err(format!("ended with {code:?}, and does not say what the system said")),
+            Some(0) if is_reported => Ok(()),
+            Some(4) if is_reported && struck.stderr.contains("error: ") => Ok(()),
+            code if is_reported => Err(format!("ended with {code:?}")),
+            code => Err(format!("ended with {code:?}, and does not say what the system printed")),
         }
     });
 }

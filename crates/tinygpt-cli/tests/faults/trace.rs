@@ -1,4 +1,4 @@
-//! A command under `strace`: what it asked the system for, and a fault at one of those calls.
+//! A command under `strace`: its system calls, and a fault at one of them.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Damaged files: found, named, and never repaired by overwriting.
+//! Damaged files: they are reported by name and never overwritten.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};

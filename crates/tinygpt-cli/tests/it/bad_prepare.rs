@@ -1,4 +1,4 @@
-//! What `prepare` refuses: each message names the key or file and the way on.
+//! What `prepare` refuses: each message names the key or file and has a hint.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Damaged and forged shards through the real `train`: refused before the first step, by name.
+//! Damaged and forged shards: `train` refuses them by name before the first step.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,11 +60,11 @@ fn damaged_and_forged_shards_are_refused_before_the_first_step() {
     for name in ["train-00000.bin", "val-00000.bin"] {
         let path = find(&dir.path().join("data"), name);
         let whole = fs::read(&path).unwrap();
-        for (said, damage) in damages {
+        for (printed, damage) in damages {
             let mut shard = whole.clone();
             damage(&mut shard);
             fs::write(&path, shard).unwrap();
-            check_all("train", dir.path(), &[(&train, 3, &[name, said, "prepare", "--force"])]);
+            check_all("train", dir.path(), &[(&train, 3, &[name, printed, "prepare", "--force"])]);
         }
         fs::write(&path, whole).unwrap();
     }

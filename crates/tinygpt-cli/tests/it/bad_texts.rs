@@ -1,5 +1,5 @@
-//! Broken and foreign texts through the real `prepare`: the right exit code, a message that
-//! names file, place and cure, no panic, and no more memory than the file is worth.
+//! Damaged and unusual texts in `prepare`: the right exit code, a message that names file and place and
+//! has a hint, no panic, and memory in proportion to the file.
 
 use std::fs;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use parquet::schema::parser::parse_message_type;
 
 use crate::program::{Bad, check_all, run};
 
-/// A parquet file of one column; of whole numbers if the schema says so, else of `texts`.
+/// A parquet file of one column; of integers if the schema says so, else of `texts`.
 fn parquet(schema: &str, texts: &[&[u8]], codec: Compression, dictionary: bool) -> Vec<u8> {
     let message = parse_message_type(&format!("message m {{ {schema} }}")).unwrap();
     let properties =

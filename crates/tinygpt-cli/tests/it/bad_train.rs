@@ -1,10 +1,10 @@
-//! What `train` refuses: each message names the key or file and the way on.
+//! What `train` refuses: each message names the key or file and has a hint.
 
 use std::fs;
 
 use crate::program::{Bad, SMALL, check_all, run, trained};
 
-/// Contents of a config file, and what the message must contain beside the file's name.
+/// Contents of a config file, and what the message must contain next to the file's name.
 const CONFIGS: &[(&str, &[&str])] = &[
     ("{\"n_layr\": 6}", &["line 1", "`n_layr`", "did you mean `n_layer`?", "--help"]),
     ("{\n\n\"n-layer\": 6}", &["line 3", "`n-layer`", "did you mean `n_layer`?"]),
@@ -26,12 +26,12 @@ const CONFIGS: &[(&str, &[&str])] = &[
     ("{\"n_layer\": 6,\n}", &["not one JSON object", "line 2", "comma"]),
     ("{\n// six\n\"n_layer\": 6}", &["not one JSON object", "line 2", "comments"]),
     ("{\"n_layer\": 6} {}", &["not one JSON object", "trailing characters"]),
-    ("{\"n_layer\": 0, \"batch_size\": 0}", &["2 faults", "`n_layer`", "`batch_size`"]),
-    ("{\"n_lyer\": 6,\n\"bias\": 1}", &["2 faults", "line 1", "line 2"]),
+    ("{\"n_layer\": 0, \"batch_size\": 0}", &["2 errors", "`n_layer`", "`batch_size`"]),
+    ("{\"n_lyer\": 6,\n\"bias\": 1}", &["2 errors", "line 1", "line 2"]),
 ];
 
 #[test]
-fn config_files_are_refused_with_line_and_cure() {
+fn config_files_are_refused_with_line_and_hint() {
     let dir = trained();
     let mut table = Vec::new();
     for (index, (content, says)) in CONFIGS.iter().enumerate() {
@@ -55,7 +55,7 @@ fn config_files_are_refused_with_line_and_cure() {
 }
 
 #[test]
-fn flags_are_refused_with_range_and_cure() {
+fn flags_are_refused_with_range_and_hint() {
     let base = "--dataset-name text --out-dir new";
     let table: &[Bad<'_>] = &[
         ("--n-layers 2", 2, &["--n-layers", "similar", "--n-layer"]),
@@ -100,7 +100,7 @@ fn flags_are_refused_with_range_and_cure() {
 }
 
 #[test]
-fn what_only_the_disk_can_tell_is_refused_before_the_first_step() {
+fn what_only_the_disk_shows_is_refused_before_the_first_step() {
     let small = |extra: &str| format!("{SMALL} --out-dir new {extra}");
     let table = [
         ("--dataset-name nobody", 2, &["`nobody`", "tiny_tales", "dataset.json"][..]),

@@ -1,4 +1,4 @@
-//! `sample --export`: what other programs get, read back; and what is refused.
+//! `sample --export`: exports are read back, and wrong paths are refused.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -79,7 +79,7 @@ fn byte_pairs_keep_their_merges_and_rows_without_a_token_go() {
 }
 
 #[test]
-fn eight_bits_that_do_not_fit_are_said_and_not_claimed() {
+fn eight_bits_that_do_not_fit_are_reported_and_not_claimed() {
     let dir = trained();
     let path = dir.path();
     let shape = "--n-layer 1 --n-head 5 --n-embd 50 --block-size 16 --batch-size 2 --threads 1";
@@ -92,13 +92,13 @@ fn eight_bits_that_do_not_fit_are_said_and_not_claimed() {
         let content = read_gguf(&path.join("model.gguf"));
         (ran.stderr, content.metadata["general.file_type"].to_u32().unwrap())
     };
-    let (said, file_type) = export("out-50", "q8_0");
-    assert!(said.contains("note: 5 of 5 matrices are stored as f16"), "{said}");
-    assert!(said.contains("n_embd is 50"), "{said}");
+    let (printed, file_type) = export("out-50", "q8_0");
+    assert!(printed.contains("note: 5 of 5 matrices are stored as f16"), "{printed}");
+    assert!(printed.contains("n_embd is 50"), "{printed}");
     assert_eq!(file_type, 1);
     for (out_dir, kind, expected) in [("out", "q8_0", 7), ("out-50", "f16", 1), ("out", "f32", 0)] {
-        let (said, file_type) = export(out_dir, kind);
-        assert!(!said.contains("note:") && file_type == expected, "{kind}: {said}");
+        let (printed, file_type) = export(out_dir, kind);
+        assert!(!printed.contains("note:") && file_type == expected, "{kind}: {printed}");
     }
 }
 
@@ -115,7 +115,7 @@ fn what_transformers_needs_to_know_of_lengths_is_written() {
         assert_eq!(config["padding_side"], "left", "{folder}");
     }
     let card = fs::read_to_string(path.join("exported/README.md")).unwrap();
-    // Sixteen characters are all that this model sees, so the example begins with a line break.
+    // Sixteen characters are all that this model sees, so the example starts with a line break.
     for part in ["tokenizer(\"\\n\", ", "max_new_tokens=min(200, room)", "model.config.n_positions"]
     {
         assert!(card.contains(part), "{part}:\n{card}");
@@ -123,7 +123,7 @@ fn what_transformers_needs_to_know_of_lengths_is_written() {
 }
 
 #[test]
-fn a_directory_for_transformers_samples_the_same_and_tells_its_story() {
+fn a_directory_for_transformers_samples_the_same_and_has_a_model_card() {
     let dir = trained();
     let path = dir.path();
     run("sample", path, "--out-dir out --export hf exported").ok();
@@ -136,10 +136,10 @@ fn a_directory_for_transformers_samples_the_same_and_tells_its_story() {
         "library_name: transformers",
         "Dataset `text`",
         "source: text.txt",
-        "updates: 20 of 20 planned",
-        "64 an update, 1,280 in all",
-        "After 20 updates",
-        "None is stated",
+        "steps: 20 of 20 planned",
+        "64 per step, 1,280 in total",
+        "After 20 steps",
+        "No licence is stated",
     ] {
         assert!(card.contains(part), "{part}:\n{card}");
     }
@@ -153,11 +153,11 @@ fn a_directory_for_transformers_samples_the_same_and_tells_its_story() {
     // A model of which nothing is known says so, and so does one whose data is gone.
     run("sample", path, "--checkpoint exported --export hf again").ok();
     let card = fs::read_to_string(path.join("again/README.md")).unwrap();
-    assert!(card.contains("Not known") && !card.contains("updates"), "{card}");
+    assert!(card.contains("Unknown") && !card.contains("steps:"), "{card}");
     fs::remove_dir_all(path.join("data")).unwrap();
     run("sample", path, "--out-dir out --export hf exported --overwrite").ok();
     let card = fs::read_to_string(path.join("exported/README.md")).unwrap();
-    assert!(card.contains("no longer there") && !card.contains("source:"), "{card}");
+    assert!(card.contains("no longer available") && !card.contains("source:"), "{card}");
 }
 
 #[test]
@@ -169,8 +169,12 @@ fn nothing_is_replaced_unless_it_is_asked_for() {
     fs::create_dir(path.join("mine")).unwrap();
     fs::write(path.join("mine/diary.txt"), "dear diary").unwrap();
     let table: &[Bad<'_>] = &[
-        ("--out-dir out --export gguf model.gguf", 2, &["model.gguf exists", "--overwrite"]),
-        ("--out-dir out --export hf exported", 2, &["exported exists", "--overwrite"]),
+        (
+            "--out-dir out --export gguf model.gguf",
+            2,
+            &["model.gguf already exists", "--overwrite"],
+        ),
+        ("--out-dir out --export hf exported", 2, &["exported already exists", "--overwrite"]),
         ("--out-dir out --export gguf mine --overwrite", 2, &["mine is a directory", "a file"]),
         (
             "--out-dir out --export hf model.gguf --overwrite",

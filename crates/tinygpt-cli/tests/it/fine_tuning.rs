@@ -1,4 +1,4 @@
-//! Fine-tuning: what of a run's shape is the model's, and what flags and files may say about it.
+//! Fine-tuning: the model determines the shape, and flags and files must agree with it.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn what_a_model_cannot_take_is_refused_by_the_flag_s_name() {
         ("--vocab-size 600", "`vocab_size` is 600 (--vocab-size), expected 287"),
         ("--bias false", "`bias` is false (--bias), expected true"),
         ("--block-size 17", "`block_size` is 17 (--block-size), expected at most 16"),
-        ("--n-layer 4 --n-embd 64 --block-size 64", "3 faults:"),
+        ("--n-layer 4 --n-embd 64 --block-size 64", "3 errors:"),
         ("--config-file own.json", "`n_layer` is 3 (own.json line 2), expected 2"),
     ];
     let own = "{\"init_from\": \"out/best\",\n\"n_layer\": 3}";
@@ -47,7 +47,7 @@ fn what_a_model_cannot_take_is_refused_by_the_flag_s_name() {
 }
 
 #[test]
-fn what_a_model_has_is_taken_from_it_or_said_again() {
+fn settings_of_a_model_are_taken_from_it_or_repeated() {
     let dir = trained();
     for args in ["", "--n-layer 2 --n-head 2 --n-embd 32 --block-size 16 --vocab-size 287 --bias"] {
         let args = format!("{TUNE} --out-dir tuned --overwrite {args}");
@@ -117,13 +117,13 @@ fn the_learning_rate_of_a_run_from_scratch_is_pointed_out() {
     fs::write(dir.path().join("scratch.json"), "{\"learning_rate\": 4e-3}").unwrap();
     let own = "{\"learning_rate\": 4e-3, \"init_from\": \"out/best\"}";
     fs::write(dir.path().join("own.json"), own).unwrap();
-    for (args, is_told) in [
+    for (args, is_reported) in [
         (without.clone(), true),
         (format!("{without} --config-file scratch.json"), true),
         (without.replace("--init-from out/best", "--config-file own.json"), false),
         (tune, false),
     ] {
         let ran = run("train", dir.path(), &args).ok();
-        assert_eq!(ran.stderr.contains(note), is_told, "{args}: {}", ran.stderr);
+        assert_eq!(ran.stderr.contains(note), is_reported, "{args}: {}", ran.stderr);
     }
 }

@@ -1,4 +1,4 @@
-//! Flags, keys, defaults and help: the same for every binary, and none forgotten.
+//! Flags, keys, defaults and help: complete and consistent in all binaries.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,7 +36,7 @@ fn check_parity<O: Options>() {
 }
 
 #[test]
-fn every_flag_is_a_key_and_tells_its_default() {
+fn every_flag_is_a_key_and_shows_its_default() {
     check_parity::<PrepareOptions>();
     check_parity::<TrainOptions>();
     check_parity::<SampleOptions>();
@@ -78,7 +78,7 @@ fn shown(dir: &Path, args: &str) -> Value {
 }
 
 #[test]
-fn a_warm_up_that_nobody_asked_for_is_no_longer_than_the_run() {
+fn a_warm_up_that_nobody_asked_for_is_not_a_longer_than_the_run() {
     let dir = tempfile::tempdir().unwrap();
     let file = "{\"warmup_iters\": 50, \"lr_decay_iters\": 1300, \"max_iters\": 1300}";
     fs::write(dir.path().join("c.json"), file).unwrap();

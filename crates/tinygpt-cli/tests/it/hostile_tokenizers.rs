@@ -1,5 +1,4 @@
-//! A `tokenizer.json` as others write it, or as an attacker would: through the real binaries it changes
-//! nothing, or is refused at once.
+//! A `tokenizer.json` from other programs or from an attacker: it is harmless, or refused at once.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -75,8 +74,8 @@ fn a_server_with_such_a_tokenizer_answers_and_stays() {
     let mut server = command("sample", dir.path());
     server.args(["--out-dir", "out", "--serve", "0"]);
     let mut server = server.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let address = said
+    let mut printed = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address = printed
         .find_map(|line| Some(line.split_once("http://")?.1.split('/').next()?.trim().to_owned()))
         .expect("an address");
     for prompt in ["The café cat number 7 sat on mat 3. ".repeat(9), "a".to_owned()] {

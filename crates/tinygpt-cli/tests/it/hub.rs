@@ -1,4 +1,4 @@
-//! `prepare` and the hub: from a server that speaks its protocol, without network, and offline.
+//! `prepare` and the hub: with a local server for its protocol, without network, and offline.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn the_default_dataset_comes_from_the_hub_once_for_both_encodings() {
 }
 
 #[test]
-fn no_network_names_the_host_and_the_way_on() {
+fn no_network_names_the_host_and_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let ran = run_command(command("prepare", dir.path()).args(["--encoding-type", "bpe"]));
     assert_eq!(ran.code, 5, "{}", ran.stderr);

@@ -1,4 +1,4 @@
-//! `sample --interactive` with lines from a pipe: texts on standard output, all else on standard
+//! `sample --interactive` with lines from a pipe: texts on standard output, everything else on standard
 //! error.
 
 use std::io::Write as _;
@@ -22,7 +22,7 @@ fn interact(dir: &Path, args: &str, lines: &str) -> Ran {
 }
 
 #[test]
-fn a_text_is_begun_gone_on_with_and_tried_again() {
+fn a_text_is_started_continued_and_retried() {
     let dir = trained();
     let single = "--out-dir out --max-new-tokens 20 --threads 1 --num-samples 1 --start Line";
     let first = run("sample", dir.path(), single).ok().stdout;
@@ -30,17 +30,17 @@ fn a_text_is_begun_gone_on_with_and_tried_again() {
     assert!(ran.stdout.starts_with(&first), "{}", ran.stdout);
     let rest = &ran.stdout[first.len()..];
     assert!(!rest.starts_with("Line") && rest.chars().count() == 42, "two more parts: {rest:?}");
-    let (gone_on, retried) = rest.split_at(rest.len() / 2);
-    assert_ne!(gone_on.trim(), retried.trim(), "another try is another text");
+    let (continued, retried) = rest.split_at(rest.len() / 2);
+    assert_ne!(continued.trim(), retried.trim(), "another try is another text");
     assert_eq!(interact(dir.path(), "", "Line\n\n/retry\n").stdout, ran.stdout, "same seed");
     assert_eq!(interact(dir.path(), "--start Line", "").stdout, first);
     assert!(ran.stderr.is_empty(), "nobody is greeted: {}", ran.stderr);
 }
 
 #[test]
-fn what_was_written_is_what_is_gone_on_with() {
+fn a_continuation_starts_from_the_text_that_was_printed() {
     let dir = trained();
-    // The likeliest tokens, none of them twice, and no more than the model sees: in one piece or two,
+    // The most likely tokens, none of them twice, and no more than the model sees: in one piece or two,
     // they are the same.
     let greedy = "--temperature 0 --repetition-penalty 100 --max-new-tokens";
     let whole = interact(dir.path(), &format!("{greedy} 10"), "Line\n").stdout;
@@ -63,7 +63,7 @@ fn settings_change_between_two_texts() {
 }
 
 #[test]
-fn wrong_commands_are_told_and_change_nothing() {
+fn wrong_commands_are_reported_and_change_nothing() {
     let dir = trained();
     let lines = "/temperature 1000\n/temperature warm\n/nonsense\n/help\n/quit\nnever\n";
     let ran = interact(dir.path(), "", lines);
@@ -77,7 +77,7 @@ fn wrong_commands_are_told_and_change_nothing() {
 }
 
 #[test]
-fn prompts_have_their_notes_and_lines_that_are_no_text_are_skipped() {
+fn prompts_have_their_notes_and_lines_that_are_not_text_are_skipped() {
     let dir = trained();
     let lines = "Gr\u{fc}\u{df}e\nLine\n/show-probs 2\nLine one two three four five\n";
     let ran = interact(dir.path(), "", lines);
@@ -108,7 +108,7 @@ fn an_interrupt_stops_the_text_and_not_the_program() {
     let mut child = command.spawn().unwrap();
     let mut lines = child.stdin.take().unwrap();
     let mut written = child.stdout.take().unwrap();
-    let mut told = BufReader::new(child.stderr.take().unwrap());
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
     lines.write_all(b"Line\n").unwrap();
     written.read_exact(&mut [0; 200]).unwrap();
     let id = child.id().to_string();
@@ -117,7 +117,7 @@ fn an_interrupt_stops_the_text_and_not_the_program() {
     // What is asked next is answered: the text is over, the program is not.
     lines.write_all(b"/max-new-tokens 3\n/new\n").unwrap();
     let mut line = String::new();
-    told.read_line(&mut line).unwrap();
+    stderr.read_line(&mut line).unwrap();
     assert_eq!(line, "max_new_tokens is 3\n");
     drop(lines);
     let mut rest = String::new();

@@ -1,5 +1,5 @@
-//! `prepare` killed or stopped at every stage: the next run completes, to the same bytes, and
-//! fetches nothing again that had come whole.
+//! `prepare` killed or stopped at every stage: the next run completes with the same bytes and downloads
+//! no complete file again.
 #![cfg(unix)]
 
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ fn staged(dir: &Path, name: &str) -> bool {
 /// The rest of the hub's first files comes a byte at a time.
 fn slow_after(hub: &FakeHub, n_quick: usize) {
     if n_quick > 0 {
-        // Where no range is asked for, this is no fault.
+        // Where no range is asked for, this is not a fault.
         hub.fail(Ask::Bytes, n_quick, Fault::IgnoreRange);
     }
     hub.fail(Ask::Bytes, usize::MAX, Fault::Drip(Duration::from_millis(1)));

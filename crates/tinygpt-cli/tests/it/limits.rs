@@ -1,4 +1,4 @@
-//! What the system refuses while `train` runs: file sizes, disks, readers that leave.
+//! Limits of the system while `train` runs: file sizes, full disks, closed pipes.
 #![cfg(unix)]
 
 use std::fs;
@@ -76,13 +76,13 @@ fn a_reader_that_leaves_does_not_stop_a_run() {
 }
 
 #[test]
-fn batches_that_are_passed_over_are_said_until_they_are_too_many() {
+fn skipped_batches_are_reported_until_they_are_too_many() {
     let dir = trained();
     let wild = "--overwrite --learning-rate 1e3 --min-lr 1e3 --grad-clip 0 --eval-interval 1000";
     let args = format!("{SMALL} {wild}");
     let ran = run("train", dir.path(), &format!("{args} --on-non-finite skip"));
     assert_eq!(ran.code, 6, "{}", ran.stderr);
-    assert!(ran.stderr.contains("10 in a row, 10 in all"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("10 in a row, 10 in total"), "{}", ran.stderr);
     assert!(ran.stderr.contains("SKIPPED: "), "{}", ran.stderr);
     let ran = run("train", dir.path(), &args);
     assert_eq!(ran.code, 6, "{}", ran.stderr);

@@ -1,5 +1,4 @@
-//! Whatever is put in, what is printed about it stays short: lines, keys, values, names and flags of
-//! megabytes.
+//! Messages stay short for inputs of megabytes: lines, keys, values, names and flags.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The binaries as a user meets them: run as programs, judged by exit code, output and files.
+//! Tests that run the binaries and check exit code, output and files.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod bad_files;
@@ -7,6 +7,7 @@ mod bad_sample;
 mod bad_shards;
 mod bad_texts;
 mod bad_train;
+mod end_to_end;
 mod export;
 #[path = "../../../tinygpt-data/tests/it/fake_hub.rs"]
 #[allow(dead_code, reason = "its faults are for the data crate's tests")]
@@ -19,15 +20,14 @@ mod interactive;
 mod interrupted;
 mod limits;
 mod long_inputs;
-mod looks;
 mod many_samples;
 mod next_step;
 mod pretrained;
 mod program;
 mod prompts;
 mod quantize;
+mod reports;
 mod resuming;
-mod road;
 mod samples;
 mod serve;
 mod shown_text;

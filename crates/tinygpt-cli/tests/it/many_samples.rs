@@ -1,4 +1,4 @@
-//! However many samples are asked for, the first come at once and memory stays bounded.
+//! With any number of samples, the first is printed at once and memory stays bounded.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;

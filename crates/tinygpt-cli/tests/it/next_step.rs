@@ -1,4 +1,4 @@
-//! What `prepare` prints at its end: what was held out, and a training command that works as it is.
+//! The end of the output of `prepare`: the validation part, and a training command that works.
 
 use std::fs;
 use std::path::Path;
@@ -45,7 +45,7 @@ fn follow(dir: &Path, args: &[String]) -> Ran {
 
 #[test]
 fn the_printed_command_trains_on_texts_of_many_kinds() {
-    let line = "A line of many words, which goes on for a while.\n";
+    let line = "A line of many words, which is quite long.\n";
     let separator = "<|endoftext|>\n";
     for (name, text, says) in [
         ("short.txt", line.repeat(12), "an epoch has"),
@@ -65,7 +65,7 @@ fn the_printed_command_trains_on_texts_of_many_kinds() {
             assert!(args.iter().any(|arg| arg.starts_with("out-")), "{args:?}");
             args.extend(["--out-dir".to_owned(), format!("out-{encoding}")]);
             let trained = follow(dir.path(), &args);
-            assert!(trained.stderr.contains("done: 2 updates"), "{}", trained.stderr);
+            assert!(trained.stderr.contains("done: 2 steps"), "{}", trained.stderr);
         }
     }
 }
@@ -85,7 +85,7 @@ fn away_from_the_configurations_the_command_has_all_flags() {
 }
 
 #[test]
-fn a_text_too_short_to_train_on_is_said_to_be() {
+fn a_text_too_short_to_train_on_is_reported() {
     let dir = repository();
     fs::write(dir.path().join("text.txt"), "Hello, world.").unwrap();
     let ran = prepare(dir.path(), &["--source", "text.txt"]);
@@ -141,7 +141,7 @@ fn a_text_in_the_tokens_of_a_model_is_for_fine_tuning_it() {
     let trained = follow(dir.path(), &args);
     assert!(trained.stderr.contains("out/best"), "{}", trained.stderr);
 
-    // A tokenizer without a model beside it is for a new model.
+    // A tokenizer without a model next to it is for a new model.
     let ran = prepare(dir.path(), &["--source", "dogs.txt", "--tokenizer", "data/text/simple"]);
     assert!(!next_args(&ran).contains(&"--init-from".to_owned()), "{}", ran.stderr);
 }

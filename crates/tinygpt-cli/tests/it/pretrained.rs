@@ -1,4 +1,4 @@
-//! Models of others: from the hub, in shards and halves, with GPT-2's own tokenizer files.
+//! Pretrained models: from the hub, sharded, in half precision, with GPT-2's tokenizer files.
 
 use std::collections::HashMap;
 use std::fs;
@@ -106,7 +106,7 @@ fn fine_tuning_a_model_of_the_hub_needs_its_tokenizer() {
     run("sample", path, "--out-dir tuned --export hf card").ok();
     let card = fs::read_to_string(path.join("card/README.md")).unwrap();
     assert!(card.contains("started from: hub:o/gpt"), "{card}");
-    // Going on needs no hub.
+    // Resuming needs no hub.
     drop(hub);
     run("train", path, &format!("{args} --out-dir tuned --max-iters 3 --init-from resume")).ok();
 
@@ -146,7 +146,7 @@ fn a_model_of_another_kind_is_refused_before_its_weights_come() {
 }
 
 #[test]
-fn what_is_no_model_on_the_hub_is_refused() {
+fn what_is_not_a_model_on_the_hub_is_refused() {
     let dir = exported();
     let path = dir.path();
     let hub = FakeHub::start_model("o/gpt", &files(&path.join("model"), &WHOLE[..1]));

@@ -1,4 +1,4 @@
-//! Runs a binary in a directory of its own, and tables of calls that must fail well.
+//! Runs a binary in a separate directory; tables of calls that must fail with a good message.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Where prompts and stop texts come from, what is said of them, and which model continues them.
+//! Sources of prompts and stop texts, notes about them, and the checkpoint that is used.
 
 use std::fs;
 use std::io::Write as _;
@@ -87,7 +87,7 @@ fn a_byte_pair_model_knows_its_training_text() {
         assert!(both.contains(part), "{part}: {both}");
     }
     fs::remove_dir_all(path.join("data")).unwrap();
-    assert!(!notes("Qua日").contains("note:"), "what is not known is not said");
+    assert!(!notes("Qua日").contains("note:"), "what is not known is not printed");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_checkpoint_is_an_out_dir_and_an_untrained_one_says_so() {
     let path = dir.path();
     let args = "--num-samples 1 --max-new-tokens 30";
     let expected = run("sample", path, &format!("--out-dir out {args}")).ok();
-    assert!(!expected.stderr.contains("0 updates"), "{}", expected.stderr);
+    assert!(!expected.stderr.contains("0 steps"), "{}", expected.stderr);
     for out_dir in ["out/best", "out/last", "out/best/", "./out/checkpoints/step-00000020"] {
         let ran = run("sample", path, &format!("--out-dir {out_dir} {args}")).ok();
         assert_eq!(ran.stdout, expected.stdout, "{out_dir}");
@@ -128,6 +128,6 @@ fn a_checkpoint_is_an_out_dir_and_an_untrained_one_says_so() {
     let state = fs::read_to_string(copy.join("state.json")).unwrap();
     fs::write(copy.join("state.json"), state.replacen("\"step\": 20", "\"step\": 0", 1)).unwrap();
     let ran = run("sample", path, &format!("--out-dir copy {args}")).ok();
-    assert!(ran.stderr.contains("made 0 updates"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("trained for 0 steps"), "{}", ran.stderr);
     assert_eq!(ran.stdout, expected.stdout);
 }

@@ -1,4 +1,4 @@
-//! `sample --quantize q8_0`: text from rounded weights, and what the rounding costs.
+//! `sample --quantize q8_0`: text from rounded weights, and the change of the loss.
 
 use std::fs;
 
@@ -13,12 +13,12 @@ fn number_before(text: &str, unit: &str) -> f64 {
 }
 
 #[test]
-fn the_price_of_rounding_is_told() {
+fn the_loss_of_rounding_is_reported() {
     let dir = trained();
     let path = dir.path();
     let ran = run("sample", path, &format!("{SAMPLE} --quantize q8_0")).ok();
     let line = ran.stderr.lines().find(|line| line.starts_with("q8_0:")).unwrap();
-    let change = number_before(line, " nats a token");
+    let change = number_before(line, " nats per token");
     assert!(change.abs() < 0.02, "{line}");
     let metrics = fs::read_to_string(path.join("out/metrics.jsonl")).unwrap();
     let last = metrics.lines().rfind(|line| line.contains("\"eval\"")).unwrap();
@@ -26,7 +26,7 @@ fn the_price_of_rounding_is_told() {
     let before = number_before(line, " before");
     // What training printed, to the last digit: 2 batches of 4 windows of 16 tokens.
     assert!((before - last["val_loss"].as_f64().unwrap()).abs() < 1e-4, "{line}");
-    assert!(line.ends_with(" over 128 tokens, the ones that training evaluates"), "{line}");
+    assert!(line.ends_with(" over 128 tokens, the same as in training"), "{line}");
     assert!(ran.stdout.len() > 20);
 
     fs::remove_dir_all(path.join("data")).unwrap();

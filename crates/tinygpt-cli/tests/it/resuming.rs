@@ -1,4 +1,4 @@
-//! `--init-from resume` and `auto`: the checkpoint knows what the run was told.
+//! `--init-from resume` and `auto`: the settings come from the checkpoint.
 
 use std::fs;
 use std::fs::OpenOptions;
@@ -36,7 +36,7 @@ fn a_checkpoint_needs_no_flags_but_its_directory() {
     assert_eq!(resumed[0]["changed"], serde_json::json!({"max_iters": [20, 30]}));
     assert_eq!(lines.iter().filter(|line| line["event"] == "step").count(), 30);
     let again = run("train", path, "--init-from auto --out-dir out").ok();
-    assert!(again.stderr.contains("has made its 30 updates already"), "{}", again.stderr);
+    assert!(again.stderr.contains("has already finished its 30 steps"), "{}", again.stderr);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn the_printed_command_resumes_the_very_run() {
     let dir = trained();
     let args = format!("{SMALL} --overwrite --max-seconds 0.001");
     let ran = run("train", dir.path(), &args).ok();
-    assert!(ran.stderr.contains("the time is up: 0 of 20"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--max-seconds reached after 0 of 20"), "{}", ran.stderr);
     let resumed = run("train", dir.path(), "--init-from resume --out-dir out").ok();
     assert!(!resumed.stderr.contains("settings"), "{}", resumed.stderr);
     let weights = |dir: &Path| fs::read(dir.join("out/last/model.safetensors")).unwrap();
@@ -66,7 +66,7 @@ fn a_directory_with_spaces_is_quoted() {
 }
 
 #[test]
-fn show_config_tells_what_a_resumed_run_would_use() {
+fn show_config_shows_what_a_resumed_run_would_use() {
     let dir = trained();
     fs::write(dir.path().join("c.json"), "{\"eval_iters\": 3, \"max_iters\": 40}").unwrap();
     let args = "--init-from resume --out-dir out --config-file c.json --max-iters 50 --show-config";
@@ -99,7 +99,7 @@ fn show_config_tells_what_a_resumed_run_would_use() {
 }
 
 #[test]
-fn another_preparation_since_is_no_obstacle_and_another_dataset_is_named() {
+fn another_preparation_since_does_not_matter_and_another_dataset_is_named() {
     let dir = trained();
     let path = dir.path();
     run("prepare", path, "--source text.txt --encoding-type bpe --vocab-size 300").ok();
@@ -107,7 +107,7 @@ fn another_preparation_since_is_no_obstacle_and_another_dataset_is_named() {
     fs::write(path.join("other.txt"), "some other text, again and again. ".repeat(99)).unwrap();
     run("prepare", path, "--source other.txt").ok();
     for (args, says) in [
-        // With what a newcomer leaves out, and with all of it.
+        // With what a beginner leaves out, and with all of it.
         ("--init-from resume --out-dir out --dataset-name other", &SAME_DIRECTORY[..]),
         ("--init-from auto --out-dir out --dataset-name other", &SAME_DIRECTORY),
         ("--init-from resume --out-dir out --encoding-type bpe", &OTHER_ENCODING),
@@ -166,7 +166,7 @@ fn a_lock_that_is_about_to_go_is_waited_for() {
             drop(held);
         });
         let ran = run(binary, dir.path(), args).ok();
-        let says = "is in use: waiting up to 3 s for it\n";
+        let says = "is in use: waiting up to 3 s";
         assert!(ran.stderr.contains(says), "{binary}: {}", ran.stderr);
         dying.join().unwrap();
     }

@@ -1,4 +1,4 @@
-//! What `sample` writes: texts up to a stop text, tables of probabilities, objects, and nothing
+//! The output of `sample`: texts up to a stop text, tables of probabilities, JSON objects, and nothing
 //! else on standard output.
 
 use serde_json::Value;
@@ -16,7 +16,7 @@ fn text(object: &Value) -> String {
 }
 
 #[test]
-fn objects_tell_what_the_text_says() {
+fn objects_have_the_same_text_as_the_plain_output() {
     let dir = trained();
     let plain = run("sample", dir.path(), ARGS).ok().stdout;
     let texts: Vec<&str> = plain.split(&format!("{}\n", "-".repeat(40))).collect();
@@ -36,16 +36,16 @@ fn objects_tell_what_the_text_says() {
         let tokens = object["tokens"].as_array().unwrap();
         assert_eq!((object["n_tokens"].as_u64(), tokens.len()), (Some(60), 60));
         assert!(object["tokens_per_second"].as_f64().unwrap() > 0.0);
-        for (told, id) in object["logprobs"].as_array().unwrap().iter().zip(tokens) {
-            assert_eq!((&told["id"], told["top"].as_array().unwrap().len()), (id, 3));
-            let logprobs: Vec<f64> = told["top"]
+        for (token, id) in object["logprobs"].as_array().unwrap().iter().zip(tokens) {
+            assert_eq!((&token["id"], token["top"].as_array().unwrap().len()), (id, 3));
+            let logprobs: Vec<f64> = token["top"]
                 .as_array()
                 .unwrap()
                 .iter()
                 .map(|top| top["logprob"].as_f64().unwrap())
                 .collect();
             assert!(logprobs.is_sorted_by(|a, b| a >= b) && logprobs[0] <= 0.0);
-            assert!(told["logprob"].as_f64().unwrap() <= logprobs[0]);
+            assert!(token["logprob"].as_f64().unwrap() <= logprobs[0]);
         }
     }
     assert!(objects.iter().all(|object| object.get("logprobs").is_some()));
@@ -99,7 +99,7 @@ fn the_ways_to_choose_reach_the_model() {
     let args = "--out-dir out --num-samples 1 --max-new-tokens 60 --start Line --top-k 0";
     let sample = |more: &str| run("sample", dir.path(), &format!("{args} {more}")).ok().stdout;
     let greedy = sample("--temperature 0");
-    // Each of these leaves only the likeliest token.
+    // Each of these leaves only the most likely token.
     for more in ["--top-p 0", "--min-p 1", "--top-k 1"] {
         assert_eq!(sample(&format!("--temperature 2 {more}")), greedy, "{more}");
     }

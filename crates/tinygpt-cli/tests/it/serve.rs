@@ -1,4 +1,4 @@
-//! `sample --serve` as a program: where it listens, what it keeps to itself, and how it ends.
+//! `sample --serve` as a program: where it listens, what it keeps secret, and how it ends.
 
 use std::fs;
 
@@ -41,9 +41,10 @@ fn a_served_model_answers_until_a_signal() {
         let mut server = crate::program::command("sample", dir.path());
         server.args(["--out-dir", "out", "--serve", "0", "--start", "Line 1"]);
         let mut server = server.stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(server.stderr.take().unwrap()).read_line(&mut said).unwrap();
-        let address = said.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+        let mut printed = String::new();
+        BufReader::new(server.stderr.take().unwrap()).read_line(&mut printed).unwrap();
+        let address =
+            printed.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
         let ask = |request: &str| {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(request.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! What files and names of others can do to a terminal and to a command that is printed: nothing.
+//! File contents and names cannot control the terminal or change a printed command.
 
 use std::fs;
 

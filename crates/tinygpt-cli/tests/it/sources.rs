@@ -1,4 +1,4 @@
-//! What `prepare` reads and what it says about that: files, folders, standard input, formats.
+//! What `prepare` reads, and what it prints about it: files, folders, standard input, formats.
 
 use std::fs;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn a_summary_says_which_files_train_and_validate_and_which_are_left_out() {
     for part in [
         "read        train-0.jsonl (",
         "B, to validate on)",
-        "left out    2 files: README.md (about the data), test-0.jsonl (the test split)",
+        "skipped     2 files: README.md (about the data), test-0.jsonl (the test split)",
     ] {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }
@@ -49,7 +49,7 @@ fn a_summary_says_which_files_train_and_validate_and_which_are_left_out() {
         "validation  4 documents",
         "files       1 file to train on: train-0.jsonl",
         "1 file to validate on: validation-0.jsonl",
-        "left out    2 files: README.md (about the data), test-0.jsonl (the test split)",
+        "skipped     2 files: README.md (about the data), test-0.jsonl (the test split)",
     ] {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }
@@ -68,15 +68,15 @@ fn sources_are_a_list_for_flags_and_for_config_files() {
     let ran = prepare(dir.path(), &["--source", "a.txt", "--source", "b.txt"]).ok();
     assert!(ran.stdout.contains("2 files to train on: a.txt, b.txt"), "{}", ran.stdout);
     assert!(dir.path().join("data/a/simple").is_dir());
-    for (value, said) in [
-        ("[\"a.txt\", \"b.txt\"]", "kept as it is"),
+    for (value, printed) in [
+        ("[\"a.txt\", \"b.txt\"]", "and kept"),
         ("\"b.txt\"", "already prepared with other settings"),
         ("5", "a path in quotes or a list of them"),
     ] {
         let config = format!("{{\"source\": {value}, \"dataset_name\": \"a\"}}");
         fs::write(dir.path().join("c.json"), config).unwrap();
         let ran = prepare(dir.path(), &["--config-file", "c.json"]);
-        assert!((ran.stdout.clone() + &ran.stderr).contains(said), "{said}: {ran:?}");
+        assert!((ran.stdout.clone() + &ran.stderr).contains(printed), "{printed}: {ran:?}");
     }
 }
 
@@ -92,7 +92,7 @@ fn standard_input_is_read_and_known_again() {
     };
     piped(&["--format", "jsonl"]).ok();
     assert_eq!(n_documents(dir.path(), "stdin"), 20);
-    assert!(piped(&["--format", "jsonl"]).ok().stdout.contains("kept as it is"));
+    assert!(piped(&["--format", "jsonl"]).ok().stdout.contains("and kept"));
     // The same bytes as plain text, which they are unless something is specified.
     let ran = piped(&["--dataset-name", "text"]).ok();
     assert!(ran.stdout.contains("note: the text is one document"), "{}", ran.stdout);
@@ -103,7 +103,7 @@ fn standard_input_is_read_and_known_again() {
 }
 
 #[test]
-fn one_document_is_noted_in_one_line_and_separators_cure_it() {
+fn one_document_is_noted_in_one_line_and_separators_change_it() {
     let dir = tempfile::tempdir().unwrap();
     let names: String = (0..50).map(|i| format!("name {i}\n")).collect();
     fs::write(dir.path().join("names.txt"), names).unwrap();
@@ -134,7 +134,7 @@ fn records_that_are_left_out_are_counted_and_named() {
     fs::write(dir.path().join("a.jsonl"), lines).unwrap();
     let ran = prepare(dir.path(), &["--source", "a.jsonl"]).ok();
     for part in [
-        "left out    2 records that cannot be used:",
+        "skipped     2 records that cannot be used:",
         "a.jsonl line 8: no `text`; it has `title`",
         "a.jsonl line 201: the last line is cut off",
         "replaced    199 places with half a surrogate pair",

@@ -1,5 +1,5 @@
-//! Links to devices, FIFOs and giants where the programs expect small files: refused at once by name,
-//! never read without end.
+//! Links to devices, FIFOs and huge files in place of small files: refused at once by name, never read
+//! without end.
 #![cfg(unix)]
 
 use std::fs::{self, File};
@@ -58,8 +58,8 @@ fn a_preparation_of_devices_pipes_and_giants_is_refused_by_name() {
             let ran = run_limited("train", dir.path(), &train);
             assert_eq!(ran.code, 3, "{name}: {}", ran.stderr);
             // The giant is all zeros.
-            let is_said = ran.stderr.contains(says) || ran.stderr.contains("not a token shard");
-            assert!(ran.stderr.contains(name) && is_said, "{}", ran.stderr);
+            let is_reported = ran.stderr.contains(says) || ran.stderr.contains("not a token shard");
+            assert!(ran.stderr.contains(name) && is_reported, "{}", ran.stderr);
             assert!(begin.elapsed() < AT_ONCE);
         }
     }
@@ -111,7 +111,7 @@ fn a_model_of_others_made_of_devices_pipes_and_giants_is_refused_by_name() {
             fs::remove_file(model.join(name)).unwrap();
             replace(&model.join(name));
             let ran = run_limited("sample", dir.path(), "--checkpoint model");
-            // 2 if by its names it is no model's directory at all.
+            // 2 if its names are not those of a model's directory at all.
             let is_refused = ran.code == 3 || says == "regular file" && ran.code == 2;
             assert!(is_refused && ran.stderr.contains(name), "{name}: {}", ran.stderr);
         }

@@ -1,5 +1,4 @@
-//! The model card: what is known of the model, from the files of its run. What they do not say, the
-//! card does not say either.
+//! The model card of an export: what the files of the run say about the model, and nothing else.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,20 +10,20 @@ use tinygpt_train::checkpoint::{self, State};
 use tinygpt_train::metrics::{self, Line};
 use tinygpt_train::{EvalRecord, InitFrom, TrainConfig};
 
-use super::Opened;
+use super::LoadedModel;
 use super::example::{Example, MAX_NEW_TOKENS};
 use crate::terminal::grouped;
 
 /// Name of the card in a model's directory.
 pub(super) const FILE_NAME: &str = "README.md";
 
-/// What is known.
+/// What is known about the model.
 pub(super) struct Card {
-    /// What the model is called: its dataset's name, else its directory's.
+    /// Name of the model: that of its dataset, else of its directory.
     pub(super) name: String,
     shape: String,
     usage: String,
-    /// The rest is known of checkpoints of our own only.
+    /// Only checkpoints of TinyGPT have the rest.
     state: Option<State>,
     meta: Option<Meta>,
     recipe: Option<Recipe>,
@@ -32,20 +31,20 @@ pub(super) struct Card {
 }
 
 impl Card {
-    /// Collects what is beside the model.
-    pub(super) fn of(opened: &Opened<Gpt>) -> Result<Self> {
-        let state = checkpoint::state_of(&opened.dir)?;
+    /// Reads the files next to the model.
+    pub(super) fn of(loaded: &LoadedModel<Gpt>) -> Result<Self> {
+        let state = checkpoint::state_of(&loaded.dir)?;
         let config = state.as_ref().map(|state| &state.config);
         let meta = state.as_ref().and_then(|state| {
             let config = &state.config;
             Meta::find(&config.data_dir, &config.dataset_name, &state.data_fingerprint)
         });
         let recipe = meta.as_ref().zip(config).and_then(|(meta, config)| recipe_of(meta, config));
-        let eval = state.as_ref().and_then(|state| evaluation(&opened.dir, state));
-        let last = || opened.dir.file_name().map(|name| name.to_string_lossy().into_owned());
+        let eval = state.as_ref().and_then(|state| evaluation(&loaded.dir, state));
+        let last = || loaded.dir.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = config.map(|config| config.dataset_name.clone()).or_else(last);
         let name = name.unwrap_or_else(|| "model".to_owned());
-        Ok(Self { name, shape: shape(opened), usage: usage(opened), state, meta, recipe, eval })
+        Ok(Self { name, shape: shape(loaded), usage: usage(loaded), state, meta, recipe, eval })
     }
 
     /// The whole file.
@@ -53,7 +52,7 @@ impl Card {
         let mut text = self.front_matter();
         let version = env!("CARGO_PKG_VERSION");
         text += &format!(
-            "\n# {}\n\nA GPT-2 written by TinyGPT {version}.\n\n{}\n{}",
+            "\n# {}\n\nA GPT-2 exported by TinyGPT {version}.\n\n{}\n{}",
             self.name, self.shape, self.usage
         );
         if let Some(state) = &self.state {
@@ -61,17 +60,17 @@ impl Card {
             text += &training(state);
             text += &self.loss(state);
         } else {
-            text += "\n## Data and training\n\nNot known: the directory that this was read from holds \
-                     a model only.\n";
+            text += "\n## Data and training\n\nUnknown: the model was exported from a directory without a \
+                     training state.\n";
         }
-        text += "\n## Licence\n\nNone is stated for the weights: whoever trained them decides.";
+        text += "\n## Licence\n\nNo licence is stated for the weights: the person who trained them decides.";
         if let Some(license) = self.license() {
             text += &format!(" The text they were trained on is under {license}.");
         }
         text + "\n"
     }
 
-    /// What the hub reads.
+    /// The metadata for the hub.
     fn front_matter(&self) -> String {
         let mut text = "---\nlibrary_name: transformers\npipeline_tag: text-generation\n\
                         tags:\n- gpt2\n- tinygpt\n"
@@ -95,7 +94,8 @@ impl Card {
             _ => text += ".\n",
         }
         let Some(meta) = &self.meta else {
-            return text + "Its preparation is no longer there, so nothing more is known of it.\n";
+            return text
+                + "The prepared dataset is no longer available, so no details are known.\n";
         };
         text += &format!("\n- source: {}\n", meta.settings.source);
         if let Some(commit) = &meta.source_commit {
@@ -103,7 +103,7 @@ impl Card {
         }
         for (what, split) in [("training", &meta.train), ("validation", &meta.val)] {
             text += &format!(
-                "- {what}: {} documents, {} tokens, {:.2} bytes a token\n",
+                "- {what}: {} documents, {} tokens, {:.2} bytes per token\n",
                 grouped(split.n_documents),
                 grouped(split.n_tokens),
                 split.bytes_per_token()
@@ -117,8 +117,8 @@ impl Card {
         match (&self.eval, &state.best) {
             (Some(eval), _) => {
                 text += &format!(
-                    "After {} updates, over fixed windows of each split:\n\n\
-                     | | nats a token | bits a byte |\n|---|---|---|\n\
+                    "After {} steps, over fixed windows of each split:\n\n\
+                     | | nats per token | bits per byte |\n|---|---|---|\n\
                      | training | {:.4} | |\n| validation | {:.4} | {:.4} |\n",
                     grouped(eval.iter),
                     eval.train_loss,
@@ -127,7 +127,7 @@ impl Card {
                 );
             }
             (None, Some(best)) if best.step == state.step => {
-                text += &format!("Validation: {:.4} nats a token.\n", best.val_loss);
+                text += &format!("Validation: {:.4} nats per token.\n", best.val_loss);
             }
             _ => text += "Not measured at this checkpoint.\n",
         }
@@ -135,7 +135,7 @@ impl Card {
     }
 }
 
-/// The recipe that the text came from, unless another text was given under its name.
+/// The recipe of the text, unless the text came from another source.
 fn recipe_of(meta: &Meta, config: &TrainConfig) -> Option<Recipe> {
     let recipe = Recipe::find(&config.dataset_name, &config.data_dir).ok()?;
     let source = &meta.settings.source;
@@ -147,7 +147,7 @@ fn recipe_of(meta: &Meta, config: &TrainConfig) -> Option<Recipe> {
     is_its_own.then_some(recipe)
 }
 
-/// The evaluation of these very weights, from the run's metrics.
+/// The evaluation of these weights, from the metrics of the run.
 fn evaluation(dir: &Path, state: &State) -> Option<EvalRecord> {
     let dir = dir.canonicalize().ok()?;
     let run = dir.parent()?.parent()?;
@@ -158,9 +158,9 @@ fn evaluation(dir: &Path, state: &State) -> Option<EvalRecord> {
     })
 }
 
-fn shape(opened: &Opened<Gpt>) -> String {
-    let config = opened.model.config();
-    let tokenizer = &opened.tokenizer;
+fn shape(loaded: &LoadedModel<Gpt>) -> String {
+    let config = loaded.model.config();
+    let tokenizer = &loaded.tokenizer;
     format!(
         "| parameters | layers | heads | width | context | vocabulary | tokenizer |\n\
          |---|---|---|---|---|---|---|\n\
@@ -178,9 +178,9 @@ fn shape(opened: &Opened<Gpt>) -> String {
     )
 }
 
-/// Python that loads the model from its directory and continues the prompt, as far as the context reaches:
-/// GPT-2 in `transformers` cannot go beyond it.
-fn usage(opened: &Opened<Gpt>) -> String {
+/// Python that loads the model and continues a prompt up to the end of the context, which GPT-2 in
+/// `transformers` cannot exceed.
+fn usage(loaded: &LoadedModel<Gpt>) -> String {
     let mut text = "
 ```python
 from transformers import AutoTokenizer, GPT2LMHeadModel
@@ -189,7 +189,7 @@ model = GPT2LMHeadModel.from_pretrained(\".\")
 tokenizer = AutoTokenizer.from_pretrained(\".\")
 "
     .to_owned();
-    if let Some(example) = Example::of(opened) {
+    if let Some(example) = Example::of(loaded) {
         text += &format!(
             "inputs = tokenizer({}, return_tensors=\"pt\")
 room = model.config.n_positions - inputs[\"input_ids\"].shape[1]
@@ -204,19 +204,19 @@ print(tokenizer.decode(ids[0]))
 
 fn training(state: &State) -> String {
     let config = &state.config;
-    let per_update = config.batch_size * config.block_size * config.gradient_accumulation_steps;
+    let per_step = config.batch_size * config.block_size * config.gradient_accumulation_steps;
     let mut text = "\n## Training\n\n".to_owned();
     let mut line = |what: &str, value: String| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "- {what}: {value}");
     };
-    line("updates", format!("{} of {} planned", grouped(state.step), grouped(config.max_iters)));
+    line("steps", format!("{} of {} planned", grouped(state.step), grouped(config.max_iters)));
     line(
         "tokens",
         format!(
-            "{} an update, {} in all",
-            grouped(per_update as u64),
-            grouped(per_update as u64 * state.step)
+            "{} per step, {} in total",
+            grouped(per_step as u64),
+            grouped(per_step as u64 * state.step)
         ),
     );
     line(
@@ -229,7 +229,7 @@ fn training(state: &State) -> String {
     let rate = config.learning_rate;
     let after = if config.decay_lr {
         format!(
-            "{rate} after {} updates, then a cosine down to {} at update {}",
+            "{rate} after {} steps, then a cosine down to {} at step {}",
             grouped(config.warmup_iters),
             config.min_lr,
             grouped(config.lr_decay_iters)

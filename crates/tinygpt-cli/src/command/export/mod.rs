@@ -1,8 +1,7 @@
-//! `sample --export`: the model for other programs, whole at its path or not there at all.
+//! `sample --export`: writes the model for other programs.
 //!
-//! What is written goes to a temporary name beside PATH, is synced, and only then gets its name; what
-//! stood there before stays until then. How each format tells of the tokenizer and of the training is
-//! said beside this file.
+//! The export is written to a temporary name next to PATH, synced and renamed, so that PATH is
+//! complete or not there. What was at PATH stays until then.
 
 mod card;
 mod example;
@@ -20,7 +19,7 @@ use tinygpt_model::hf;
 use tinygpt_train::checkpoint::durable;
 
 use super::inside::check_outside;
-use super::sample::Opened;
+use super::sample::LoadedModel;
 use crate::exit::Ended;
 use crate::options::{Export, ExportFormat};
 use crate::terminal::say;
@@ -36,13 +35,13 @@ const HF_FILES: [&str; 6] = [
     card::FILE_NAME,
 ];
 
-/// How a GGUF file begins.
+/// The first bytes of a GGUF file.
 const GGUF_MAGIC: [u8; 4] = *b"GGUF";
 
 /// Refuses a path that must not be written, before any work.
 ///
 /// # Errors
-/// [`UsageError`] if there is something already, or a directory where a file is meant.
+/// [`UsageError`] if PATH exists, or is a directory and the format is a file.
 pub(super) fn check_path(export: &Export) -> Result<()> {
     let (path, shown) = (&export.path, export.path.display());
     check_outside("--export", path)?;
@@ -75,20 +74,19 @@ pub(super) fn check_path(export: &Export) -> Result<()> {
         return Ok(());
     }
     if !export.overwrite {
-        return refuse(format!("{shown} exists already"), "--overwrite replaces it");
+        return refuse(format!("{shown} already exists"), "--overwrite replaces it");
     }
-    let stranger =
-        names.iter().find(|name| metadata.is_dir() && !HF_FILES.contains(&name.as_str()));
-    match stranger {
+    let foreign = names.iter().find(|name| metadata.is_dir() && !HF_FILES.contains(&name.as_str()));
+    match foreign {
         None => Ok(()),
         Some(name) => refuse(
-            format!("{shown} holds {name}, which no export made: it is not replaced"),
+            format!("{shown} holds {name}, which is not from an export, so it is not replaced"),
             "name another directory",
         ),
     }
 }
 
-/// Whether it is a file itself, not a link or a device, and begins as a GGUF file does.
+/// Whether it is a regular file, not a link or a device, that starts like a GGUF file.
 fn is_gguf(path: &Path) -> bool {
     let mut magic = [0; GGUF_MAGIC.len()];
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
@@ -96,7 +94,7 @@ fn is_gguf(path: &Path) -> bool {
         && magic == GGUF_MAGIC
 }
 
-/// Refuses something under a temporary name that no export has left there.
+/// Refuses a file with our temporary name that is not from an interrupted export.
 fn check_leftover(path: &Path) -> Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
     let is_ours = if metadata.is_dir() {
@@ -107,7 +105,7 @@ fn check_leftover(path: &Path) -> Result<()> {
     if is_ours {
         return Ok(());
     }
-    let what = format!("{} is in the way, and no export made it", path.display());
+    let what = format!("{} is in the way and is not from an export", path.display());
     Err(UsageError::new(what).hint("move it somewhere else, or name another path").into())
 }
 
@@ -117,11 +115,11 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
     names.collect::<std::io::Result<_>>().with_context(|| format!("cannot list {}", dir.display()))
 }
 
-/// Writes the model and says how to use it.
+/// Writes the model and prints how to use it.
 ///
 /// # Errors
 /// A tokenizer that the format cannot express, a disk that refuses.
-pub(super) fn write(export: &Export, opened: &Opened<Gpt>) -> Result<Ended> {
+pub(super) fn write(export: &Export, loaded: &LoadedModel<Gpt>) -> Result<Ended> {
     let path = &export.path;
     let part = durable::part_of(path);
     remove(&part)?;
@@ -131,20 +129,20 @@ pub(super) fn write(export: &Export, opened: &Opened<Gpt>) -> Result<Ended> {
     };
     durable::create_dir(parent)?;
     let written = match export.format {
-        ExportFormat::Gguf(weights) => write_gguf(opened, weights, &part),
-        ExportFormat::Hf => write_hf(opened, &part),
+        ExportFormat::Gguf(weights) => write_gguf(loaded, weights, &part),
+        ExportFormat::Hf => write_hf(loaded, &part),
     };
     if let Err(error) = written.and_then(|()| publish(&part, path, parent)) {
-        // The export has failed already; that its leftovers stay is not worth a second error.
+        // The export has already failed; leftovers are not worth a second error.
         let _ = remove(&part);
         return Err(error).with_context(|| format!("cannot write {}", path.display()));
     }
     say(&format!("written: {}", path.display()));
-    say(&next(export, opened));
+    say(&next(export, loaded));
     Ok(Ended::Done)
 }
 
-/// Gives what is at `part` the name `path`.
+/// Renames `part` to `path`.
 fn publish(part: &Path, path: &Path, parent: &Path) -> Result<()> {
     if !part.is_dir() {
         durable::sync_file(part)?;
@@ -155,18 +153,18 @@ fn publish(part: &Path, path: &Path, parent: &Path) -> Result<()> {
         durable::sync_file(&part.join(name))?;
     }
     durable::sync_dir(part)?;
-    // A directory that is not empty cannot be replaced in one step: it makes way first.
+    // A directory that is not empty cannot be replaced by a rename, so it is moved away first.
     let old = aside(path);
     remove(&old)?;
     if path.is_dir() {
-        fs::rename(path, &old).context("cannot move what stood there")?;
+        fs::rename(path, &old).context("cannot move the earlier export")?;
     }
     fs::rename(part, path).context("cannot rename")?;
     durable::sync_dir(parent)?;
     remove(&old)
 }
 
-/// Where a directory goes that is being replaced.
+/// The temporary name of a directory that is being replaced.
 fn aside(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -182,9 +180,9 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-fn write_gguf(opened: &Opened<Gpt>, weights: WeightType, part: &Path) -> Result<()> {
-    let Opened { model: gpt, tokenizer, special, .. } = opened;
-    let name = card::Card::of(opened)?.name;
+fn write_gguf(loaded: &LoadedModel<Gpt>, weights: WeightType, part: &Path) -> Result<()> {
+    let LoadedModel { model: gpt, tokenizer, special, .. } = loaded;
+    let name = card::Card::of(loaded)?.name;
     let mut metadata: Metadata = vec![("general.name".to_owned(), Value::String(name))];
     metadata.extend(vocabulary::metadata(&tokenizer.vocabulary()?, *special)?);
     let n_tokens = tokenizer.vocab_size();
@@ -201,24 +199,24 @@ fn write_gguf(opened: &Opened<Gpt>, weights: WeightType, part: &Path) -> Result<
     Ok(())
 }
 
-fn write_hf(opened: &Opened<Gpt>, part: &Path) -> Result<()> {
+fn write_hf(loaded: &LoadedModel<Gpt>, part: &Path) -> Result<()> {
     fs::create_dir(part).with_context(|| format!("cannot create {}", part.display()))?;
-    hf::write_dir(&opened.model, part, &opened.special)?;
-    opened.tokenizer.save_with_model(part, opened.model.config().block_size)?;
-    let text = card::Card::of(opened)?.text();
+    hf::write_dir(&loaded.model, part, &loaded.special)?;
+    loaded.tokenizer.save_with_model(part, loaded.model.config().block_size)?;
+    let text = card::Card::of(loaded)?.text();
     fs::write(part.join(card::FILE_NAME), text).context("cannot write the model card")
 }
 
-/// How the other program takes it.
-fn next(export: &Export, opened: &Opened<Gpt>) -> String {
+/// The command or call that loads the export.
+fn next(export: &Export, loaded: &LoadedModel<Gpt>) -> String {
     let path = export.path.to_string_lossy();
     match export.format {
         ExportFormat::Gguf(_) => {
-            let context = opened.model.config().block_size;
+            let context = loaded.model.config().block_size;
             let model = shell_word(&path);
             let run = format!("run it: llama-completion -m {model} -c {context} -no-cnv");
-            match example::Example::of(opened) {
-                // Shells do not agree on how to write a newline.
+            match example::Example::of(loaded) {
+                // Shells differ in how to write a newline.
                 Some(example) if !example.prompt.contains('\n') => {
                     format!("{run} -p {} -n {}", shell_word(&example.prompt), example.n_new)
                 }
@@ -227,7 +225,9 @@ fn next(export: &Export, opened: &Opened<Gpt>) -> String {
             }
         }
         ExportFormat::Hf => {
-            format!("load it: GPT2LMHeadModel.from_pretrained(\"{path}\"); README.md is its card")
+            format!(
+                "load it: GPT2LMHeadModel.from_pretrained(\"{path}\"); README.md is the model card"
+            )
         }
     }
 }

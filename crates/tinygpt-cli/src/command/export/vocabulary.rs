@@ -1,9 +1,8 @@
-//! The tokenizer in the words of llama.cpp, so that it makes the same ids of the same text.
+//! The tokenizer as GGUF metadata, so that llama.cpp gives the same ids for the same text.
 //!
-//! Byte pairs are llama.cpp's model `gpt2` with GPT-2's splitting into words. Characters with bytes to
-//! fall back on are its model `llama`: SentencePiece without a single merge does just that. It writes
-//! a space as U+2581, so the space's token is called that there; a text's own U+2581 it takes for a
-//! space.
+//! Byte-level BPE is llama.cpp's model `gpt2` with GPT-2's splitting into words. Characters with byte
+//! fallback are its model `llama`, SentencePiece, without merges. SentencePiece writes a space as
+//! U+2581, so the token of the space has that name, and a U+2581 in a text is read as a space.
 
 use anyhow::Result;
 use tinygpt_data::{Encoding, TokenKind, Vocabulary};
@@ -12,7 +11,7 @@ use tinygpt_model::hf::SpecialTokens;
 
 use crate::usage::UsageError;
 
-/// What SentencePiece writes for a space.
+/// A space in SentencePiece.
 const SPACE: &str = "\u{2581}";
 
 /// The keys `tokenizer.ggml.*`.
@@ -22,8 +21,8 @@ const SPACE: &str = "\u{2581}";
 pub(super) fn metadata(vocabulary: &Vocabulary, special: SpecialTokens) -> Result<Metadata> {
     let is_simple = vocabulary.encoding == Encoding::Simple;
     let tokens = if is_simple { characters(vocabulary)? } else { byte_pairs(vocabulary) };
-    // Where the model never saw an end, the token that would mark it is named all the same: without
-    // one llama.cpp would take another.
+    // A model that never saw the end of a document still gets an end token: without one, llama.cpp
+    // would choose another.
     let is_end = |(_, kind): &(String, TokenKind)| *kind == TokenKind::Control;
     let end = vocabulary.tokens.iter().position(is_end).unwrap_or_default();
     let ids = [("bos", special.bos), ("eos", special.eos.unwrap_or(end as u32))];
@@ -48,7 +47,7 @@ pub(super) fn metadata(vocabulary: &Vocabulary, special: SpecialTokens) -> Resul
     Ok(metadata)
 }
 
-/// llama.cpp's numbers of what a token is.
+/// Token types of llama.cpp.
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const UNUSED: i32 = 5;
@@ -68,8 +67,8 @@ fn characters(vocabulary: &Vocabulary) -> Result<Vec<(String, i32)>> {
     for (character, name) in [(SPACE, "U+2581"), ("\0", "U+0000")] {
         if has(character) {
             let message = format!(
-                "this vocabulary has the character {name} as a token, which llama.cpp cannot tell \
-                 from another: GGUF cannot hold it"
+                "this vocabulary has the character {name} as a token, which llama.cpp cannot distinguish \
+                 from another: it cannot be exported to GGUF"
             );
             let hint = "export it with --export hf DIR, or prepare the text without it";
             return Err(UsageError::new(message).hint(hint).into());
@@ -78,7 +77,7 @@ fn characters(vocabulary: &Vocabulary) -> Result<Vec<(String, i32)>> {
     let has_space = has(" ");
     let token = |(token, kind): &(String, TokenKind)| match kind {
         TokenKind::Text if token == " " => (SPACE.to_owned(), NORMAL),
-        // Not a character of the training text, so its byte is what the model knows.
+        // Without a space in the training text, the model knows it as a byte.
         TokenKind::Byte(b' ') if !has_space => (SPACE.to_owned(), NORMAL),
         TokenKind::Text => (token.clone(), NORMAL),
         TokenKind::Byte(_) => (token.clone(), BYTE),
@@ -115,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn a_space_has_its_name_there_whether_or_not_it_is_a_character() {
+    fn a_space_has_its_sentencepiece_name_in_any_vocabulary() {
         let (texts, kinds) = tokens(&vocabulary(&[" ", "é"]));
         assert_eq!(texts[..4], ["<|endoftext|>", SPACE, "é", "<0x00>"]);
         assert_eq!(kinds[..4], [CONTROL, NORMAL, NORMAL, BYTE]);
         assert_eq!((texts[3 + 32].as_str(), kinds[3 + 32]), ("<0x20>", BYTE));
         let (texts, kinds) = tokens(&vocabulary(&["é"]));
         assert_eq!((texts[2 + 32].as_str(), kinds[2 + 32]), (SPACE, NORMAL));
-        // llama.cpp stops at a token that is there twice.
+        // llama.cpp refuses a vocabulary with a token twice.
         for texts in [texts, tokens(&vocabulary(&[" "])).0] {
             let distinct: std::collections::BTreeSet<&String> = texts.iter().collect();
             assert_eq!(distinct.len(), texts.len());
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_that_it_takes_for_others_are_refused() {
+    fn characters_that_llama_cpp_confuses_are_refused() {
         for (character, name) in [(SPACE, "U+2581"), ("\0", "U+0000")] {
             let error = metadata(&vocabulary(&[" ", character]), SPECIAL).unwrap_err();
             assert!(error.to_string().contains(name), "{error}");

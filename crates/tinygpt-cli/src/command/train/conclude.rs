@@ -1,4 +1,4 @@
-//! How a run ended, how it is resumed, and what its model writes.
+//! The end of a run: how it ended, how to resume it, and a story by its model.
 
 use std::path::Path;
 
@@ -7,15 +7,15 @@ use tinygpt_data::shell_word;
 use tinygpt_train::checkpoint::BEST;
 use tinygpt_train::{Outcome, TrainConfig, Trainer, as_typed};
 
-use super::super::rendering::Form;
-use super::super::story::Storyteller;
+use super::super::rendering::OutputFormat;
+use super::super::story::SampleWriter;
 use crate::exit::Ended;
 use crate::layer::Layered;
 use crate::options::SampleOptions;
 use crate::terminal::{Output, grouped, say};
 
-/// Reports how the run ended and what to do next, and lets the model write a story if the run is
-/// finished and no `signal` asked to stop.
+/// Reports how the run ended and what to do next. Prints a story by the model if the run is finished
+/// and no `signal` asked it to stop.
 pub(super) fn conclude(
     config: &TrainConfig,
     trainer: &Trainer,
@@ -28,33 +28,33 @@ pub(super) fn conclude(
         Outcome::Stopped(signal) => {
             let (made, all) = (grouped(trainer.n_updates()), grouped(config.max_iters));
             say(&format!(
-                "stopped after {made} of {all} updates; all updates are saved in {out_dir}"
+                "stopped after {made} of {all} steps; all of them are saved in {out_dir}"
             ));
             say(&format!("to resume: {}", resume_command(config)));
             return Ok(Ended::Stopped(signal));
         }
         Outcome::TimeUp(_) if config.eval_only => {
-            say("the time is up, and the evaluation is not finished: raise --max-seconds");
+            say("--max-seconds reached before the evaluation was finished: raise it");
             return Ok(Ended::Done);
         }
         Outcome::TimeUp(step) => {
             let (made, all) = (grouped(step), grouped(config.max_iters));
             say(&format!(
-                "the time is up: {made} of {all} updates are made and saved in {out_dir}"
+                "--max-seconds reached after {made} of {all} steps, which are saved in {out_dir}"
             ));
             say(&format!("to resume: {}", resume_command(config)));
             return Ok(Ended::Done);
         }
         Outcome::Evaluated => return Ok(Ended::Done),
         Outcome::AlreadyFinished => say(&already_finished(config)),
-        _ => say(&format!("done: {} updates are made", grouped(config.max_iters))),
+        _ => say(&format!("done: {} steps", grouped(config.max_iters))),
     }
     if let Some(best) = trainer.best() {
         let dir = config.out_dir.join(BEST);
         say(&format!("best: val loss {:.4} at {}, in {}", best.val_loss, best.step, dir.display()));
     }
     if signal.is_none() {
-        tell_story(config, trainer)?;
+        print_story(config, trainer)?;
     }
     for line in next_commands(&config.out_dir) {
         say(&line);
@@ -64,34 +64,34 @@ pub(super) fn conclude(
 
 fn already_finished(config: &TrainConfig) -> String {
     let mut text = format!(
-        "{} has made its {} updates already; raise --max-iters to train further",
+        "{} has already finished its {} steps; raise --max-iters to train further",
         config.out_dir.display(),
         grouped(config.max_iters)
     );
     if config.decay_lr && config.max_iters >= config.lr_decay_iters {
         text += &format!(
-            " (at min_lr, {}, unless --lr-decay-iters is raised, too)",
+            " (at min_lr, {}, unless you also raise --lr-decay-iters)",
             as_typed(config.min_lr)
         );
     }
     text + ", or start over with --init-from scratch --overwrite"
 }
 
-/// A document written by the model as it is now.
-fn tell_story(config: &TrainConfig, trainer: &Trainer) -> Result<()> {
+/// Prints a document that the model generates.
+fn print_story(config: &TrainConfig, trainer: &Trainer) -> Result<()> {
     let tokenizer = &trainer.prepared().tokenizer;
     let special = trainer.special_tokens();
-    let teller = Storyteller::from_scratch(trainer.gpt(), tokenizer, special.bos);
+    let writer = SampleWriter::from_scratch(trainer.gpt(), tokenizer, special.bos);
     say(if special.eos.is_some() { "a story by the model:\n" } else { "a text by the model:\n" });
     let flags = SampleOptions { seed: Some(config.seed), ..SampleOptions::default() };
     let settings = Layered::new(&flags, None)?.resolve()?;
     let params = settings.params(tokenizer, special.eos);
-    let written = teller.tell(&params, 1, (Form::Text, &[]), &mut Output::lock());
+    let written = writer.write_samples(&params, 1, (OutputFormat::Text, &[]), &mut Output::lock());
     say("");
     written.map(drop)
 }
 
-/// What can be done with a model that is finished.
+/// Commands that use the finished model.
 fn next_commands(out_dir: &Path) -> Vec<String> {
     let sample = format!("cargo run --bin sample -- --out-dir {}", word(out_dir));
     vec![
@@ -101,8 +101,8 @@ fn next_commands(out_dir: &Path) -> Vec<String> {
     ]
 }
 
-/// The command that resumes the run: the checkpoint knows the rest. What was given for this call
-/// only and matters to the next is repeated.
+/// The command that resumes the run. The checkpoint has the settings; `--max-seconds` is not one of
+/// them, so it is repeated.
 fn resume_command(config: &TrainConfig) -> String {
     let features = match config.device.feature() {
         // On macOS it is in every build.

@@ -6,9 +6,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use crate::common::{begun, end, tempdir, train, undisturbed};
 use crate::program::{command, copy_tree, run_command};
 use crate::report::{conclude, skip};
-use crate::world::{begun, end, tempdir, train, undisturbed};
 
 /// Nobody's number: root may write anywhere, so that it has to be somebody else who may not.
 const NOBODY: u32 = 65534;

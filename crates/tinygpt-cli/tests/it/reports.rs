@@ -1,4 +1,4 @@
-//! `prepare --report` and `prepare --dry-run`: looks at a dataset, prepared or not.
+//! `prepare --report` and `prepare --dry-run`.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ fn a_report_counts_stories_lengths_and_duplicates() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("text.txt"), stories()).unwrap();
     let made = run("prepare", dir.path(), "--source text.txt --report --val-fraction 0.0077").ok();
-    for part in ["99 documents", "document length", "duplicates", "9.09 % of the documents"] {
+    for part in ["99 documents", "document length", "duplicates", "9.09% of the documents"] {
         assert!(made.stdout.contains(part), "{part}: {}", made.stdout);
     }
     // Twenty-odd characters each: two buckets of lengths, nearly all in the second.
@@ -32,25 +32,25 @@ fn a_report_counts_stories_lengths_and_duplicates() {
     fs::remove_file(dir.path().join("text.txt")).unwrap();
     let before = snapshot(dir.path());
     let again = run("prepare", dir.path(), "--dataset-name text --report").ok();
-    assert!(again.stdout.contains("9.09 % of the documents"), "{}", again.stdout);
+    assert!(again.stdout.contains("9.09% of the documents"), "{}", again.stdout);
     assert!(snapshot(dir.path()) == before);
 }
 
 #[test]
-fn a_report_tells_what_fell_back_to_bytes() {
+fn a_report_shows_what_fell_back_to_bytes() {
     let dir = tempfile::tempdir().unwrap();
     // The last story validates; its 7 characters outside the vocabulary are 14 bytes.
     let text = format!("{}\n<|endoftext|>\nöäüßéàè to the cats.", stories());
     fs::write(dir.path().join("text.txt"), text).unwrap();
     let ran = run("prepare", dir.path(), "--source text.txt --report --val-fraction 0.0072").ok();
     let rates: Vec<&str> = ran.stdout.lines().filter(|line| line.contains("fallback")).collect();
-    assert!(rates[0].contains("0.00 %"), "{rates:?}");
+    assert!(rates[0].contains("0.00%"), "{rates:?}");
     // 14 of 14 + 13 characters + the end.
-    assert!(rates[1].contains("50.00 %"), "{rates:?}");
+    assert!(rates[1].contains("50.00%"), "{rates:?}");
 }
 
 #[test]
-fn a_dry_run_tells_sizes_and_writes_nothing() {
+fn a_dry_run_shows_sizes_and_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("text.txt"), small_text()).unwrap();
     let before = snapshot(dir.path());
@@ -78,7 +78,7 @@ fn a_dry_run_tells_sizes_and_writes_nothing() {
 }
 
 #[test]
-fn a_dry_run_tells_what_would_be_downloaded() {
+fn a_dry_run_shows_what_would_be_downloaded() {
     let dir = tempfile::tempdir().unwrap();
     let (train, test) = (parquet_file(&["Once.", "Twice."]), parquet_file(&["Thrice."]));
     let size = train.len() + test.len();
@@ -89,7 +89,7 @@ fn a_dry_run_tells_what_would_be_downloaded() {
         run_command(prepare.args(args.split_whitespace())).ok().stdout
     };
     let look = prepare("--source hub:o/n --dry-run");
-    let in_all = format!("in all      {size} B to download");
+    let in_all = format!("total       {size} B to download");
     for part in ["download    train.parquet", "test.parquet", &in_all, "data/n/simple"] {
         assert!(look.contains(part), "{part}: {look}");
     }

@@ -1,4 +1,4 @@
-//! The whole road with the real binaries: text, shards, training, resume, samples.
+//! All steps with the real binaries: text, shards, training, resuming, samples.
 
 use std::fs;
 use std::path::Path;
@@ -79,7 +79,7 @@ fn a_profile_accounts_for_the_time_of_the_steps() {
     let total: f64 =
         table.iter().skip(2).take_while(|l| l.starts_with("  ")).filter_map(share).sum();
     assert!((total - 100.0).abs() < 2.0, "{total}: {table:#?}");
-    for op in ["linear x W", "attention, backward", "head and loss", "AdamW", "the rest"] {
+    for op in ["linear x W", "attention, backward", "head and loss", "AdamW", "waiting, other"] {
         assert!(table.iter().any(|line| line.contains(op)), "{op}: {table:#?}");
     }
     let metrics = fs::read_to_string(dir.path().join("out/metrics.jsonl")).unwrap();
@@ -101,7 +101,7 @@ fn both_encodings_stand_side_by_side() {
 
 /// The text is one document: no end of one was ever seen, so none is asked for or waited for.
 #[test]
-fn a_model_of_one_document_begins_with_a_line_and_does_not_end() {
+fn a_model_of_one_document_starts_with_a_line_break_and_never_ends() {
     let dir = trained();
     let config = fs::read(dir.path().join("out/best/config.json")).unwrap();
     let config: Value = serde_json::from_slice(&config).unwrap();
@@ -151,7 +151,7 @@ fn a_signal_ends_prepare_with_nothing_to_see() {
 }
 
 #[test]
-fn missing_shards_are_made_where_no_download_is_needed() {
+fn missing_shards_are_prepared_if_no_download_is_needed() {
     let dir = tempfile::tempdir().unwrap();
     let recipe = dir.path().join("data/letters");
     fs::create_dir_all(&recipe).unwrap();
@@ -163,7 +163,7 @@ fn missing_shards_are_made_where_no_download_is_needed() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_error() {
+fn a_reader_that_leaves_is_not_an_error() {
     let dir = trained();
     let args = "--out-dir out --num-samples 50 --max-new-tokens 200";
     let mut sample = command("sample", dir.path());
@@ -177,7 +177,7 @@ fn a_reader_that_leaves_is_no_error() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_full_disk_is_named_with_the_way_on() {
+fn a_full_disk_is_reported_with_a_hint() {
     let dir = trained();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let mut sample = command("sample", dir.path());
@@ -188,11 +188,11 @@ fn a_full_disk_is_named_with_the_way_on() {
 }
 
 #[test]
-fn a_time_budget_ends_the_run_with_the_way_on() {
+fn a_time_budget_ends_the_run_with_a_hint() {
     let dir = trained();
     let args = "--overwrite --max-iters 1000000 --eval-interval 1000000 --max-seconds 0.5";
     let ran = run("train", dir.path(), &format!("{SMALL} {args}")).ok();
-    assert!(ran.stderr.contains("the time is up: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--max-seconds reached after "), "{}", ran.stderr);
     let resume = ran.stderr.lines().find(|line| line.starts_with("to resume: ")).expect("a hint");
     assert!(resume.ends_with("-- --init-from resume --out-dir out --max-seconds 0.5"), "{resume}");
     assert_eq!(ran.stdout, "", "a story is for the end of a run");

@@ -1,6 +1,6 @@
-//! What the faults are put to: a tiny run with everything on, and what must be true after it.
+//! The tiny run that the faults are tested on, and the checks after a fault.
 //!
-//! Dropout, two micro-batches a step, more windows than an epoch has, evaluations, the best
+//! Dropout, two micro-batches per step, more windows than an epoch has, evaluations, the best
 //! checkpoint and interval checkpoints: 24 steps, 12 saves, a few tenths of a second.
 
 use std::collections::BTreeSet;
@@ -149,8 +149,8 @@ pub(crate) fn reported(stderr: &str) -> u64 {
     whole.filter_map(|line| step_after(line, "saved ")).max().unwrap_or(0)
 }
 
-/// Goes on in `out_dir` after a fault that came when `reported` was saved, and checks the promise.
-pub(crate) fn go_on(out_dir: &Path, reported: u64) -> Result<Ran, String> {
+/// Resumes in `out_dir` after a fault that came when `reported` was saved, and checks the promise.
+pub(crate) fn resume(out_dir: &Path, reported: u64) -> Result<Ran, String> {
     if reported > 0 {
         for which in [Which::Last, Which::Best] {
             locate(out_dir, &which).map_err(|error| format!("a reader of {which}: {error}"))?;
@@ -160,11 +160,11 @@ pub(crate) fn go_on(out_dir: &Path, reported: u64) -> Result<Ran, String> {
     let ran = run_command(train(out_dir).args(["--checkpoint-interval", "1000"]));
     let stderr = &ran.stderr;
     if ran.code != 0 {
-        return Err(format!("going on ended with code {}: {stderr}", ran.code));
+        return Err(format!("resuming ended with code {}: {stderr}", ran.code));
     }
     let from = step_after(stderr, "start    the checkpoint ").unwrap_or(0);
     if from < reported {
-        return Err(format!("step {reported} was reported as saved, going on began at {from}"));
+        return Err(format!("step {reported} was reported as saved, resuming started at {from}"));
     }
     let leftovers = leftovers(out_dir);
     if !leftovers.is_empty() {
@@ -176,9 +176,9 @@ pub(crate) fn go_on(out_dir: &Path, reported: u64) -> Result<Ran, String> {
     }
 }
 
-/// As [`go_on`], for a fault that must not have made any checkpoint bad.
+/// As [`resume`], for a fault that must not have made any checkpoint bad.
 pub(crate) fn nothing_lost(out_dir: &Path, reported: u64) -> Result<(), String> {
-    let ran = go_on(out_dir, reported)?;
+    let ran = resume(out_dir, reported)?;
     if ran.stderr.contains("DAMAGED") {
         return Err(format!("a damaged checkpoint was left: {}", ran.stderr));
     }

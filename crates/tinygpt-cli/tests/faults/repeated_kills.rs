@@ -1,17 +1,17 @@
-//! Kills at random moments, five in a row, and the end that the run would have had anyway.
+//! Five kills in a row at random moments: the run ends as if it had not been killed.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::common::{nothing_lost, reported, tempdir, train, undisturbed};
 use crate::report::{Random, conclude, is_full, times};
-use crate::world::{nothing_lost, reported, tempdir, train, undisturbed};
 
 /// Kills of one chain.
 const LENGTH: usize = 5;
 
-/// A moment in a run: after so many lines about steps, evaluations and saves, and then so long.
+/// A moment in a run: after some number of lines about steps, evaluations and saves, and then so long.
 /// Lines, because they come as fast as the machine is.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
@@ -28,26 +28,26 @@ impl Moment {
     }
 }
 
-/// Starts the run and kills it at `moment`. Whether it was still alive, and what it said.
+/// Starts the run and kills it at `moment`. Whether it was still alive, and what it printed.
 fn killed_at(out_dir: &Path, moment: Moment) -> (bool, String) {
     let mut train = train(out_dir);
     let child = train.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = child.unwrap();
-    let mut said = String::new();
+    let mut printed = String::new();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut n_lines = 0;
     while n_lines < moment.n_lines {
         let Some(line) = lines.next().map(Result::unwrap) else { break };
         n_lines += usize::from(["iter ", "eval ", "saved "].iter().any(|w| line.starts_with(w)));
-        said += &(line + "\n");
+        printed += &(line + "\n");
     }
     std::thread::sleep(moment.delay);
     let was_alive = child.try_wait().unwrap().is_none();
     // Ended in between: then there is nothing to kill.
     let _ = child.kill();
     child.wait().unwrap();
-    lines.for_each(|line| said += &(line.unwrap() + "\n"));
-    (was_alive, said)
+    lines.for_each(|line| printed += &(line.unwrap() + "\n"));
+    (was_alive, printed)
 }
 
 /// One chain; the number of kills that hit, or what was lost.
