@@ -7,6 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tinygpt_fs::FsError;
+
 use crate::hub::HubError;
 pub(crate) use crate::quote::quoted_list;
 use crate::quote::{Shown, clip, clip_message};
@@ -245,5 +247,11 @@ impl From<HubError> for DataError {
             HubError::Stopped => Self::Stopped,
             error => Self::Hub(error),
         }
+    }
+}
+
+impl From<FsError> for DataError {
+    fn from(FsError { action, path, source }: FsError) -> Self {
+        Self::Io { action, path, source }
     }
 }

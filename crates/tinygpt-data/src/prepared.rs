@@ -343,13 +343,10 @@ impl Prepared {
 /// Where the preparation with this encoding is. While it is being replaced on a system that cannot
 /// exchange two names, that is the place of the old one.
 fn dir_of(dataset_dir: &Path, encoding: Encoding) -> Option<PathBuf> {
-    let places = [dataset_dir.join(encoding.as_str()), aside(dataset_dir, encoding)];
+    let dir = dataset_dir.join(encoding.as_str());
+    // The second is there for a moment while the first is replaced.
+    let places = [dir.clone(), tinygpt_fs::old_of(&dir)];
     places.into_iter().find(|dir| dir.is_dir())
-}
-
-/// Where a preparation waits that is being replaced.
-pub(crate) fn aside(dataset_dir: &Path, encoding: Encoding) -> PathBuf {
-    dataset_dir.join(format!(".{encoding}.old"))
 }
 
 /// The place of a preparation and the time of its `meta.json`, which tell it from one that replaces it.

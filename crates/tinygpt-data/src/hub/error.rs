@@ -7,6 +7,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tinygpt_fs::FsError;
+
 use super::address::Address;
 use crate::error::ErrorKind;
 use crate::quote::{Shown, clip, clip_message};
@@ -231,6 +233,12 @@ impl HubError {
 
     pub(super) fn io(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
         Self::Io { action, path: path.to_path_buf(), source }
+    }
+}
+
+impl From<FsError> for HubError {
+    fn from(FsError { action, path, source }: FsError) -> Self {
+        Self::Io { action, path, source }
     }
 }
 

@@ -10,7 +10,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::cache::{RepoCache, create_dir};
+use tinygpt_fs::{create_dir_all, parent_of};
+
+use super::cache::RepoCache;
 use super::client::{Client, Reply, length, text};
 use super::error::HubError;
 use super::patience::{Backoff, Patience};
@@ -65,9 +67,7 @@ pub(super) fn fetch_file(
 ) -> Result<PathBuf, HubError> {
     let mut counter = Counter { progress, counted: file.received(cache) };
     let blob = cache.blob(&file.etag);
-    if let Some(folder) = blob.parent() {
-        create_dir(folder)?;
-    }
+    create_dir_all(parent_of(&blob))?;
     let lock = cache.lock(&file.etag, progress)?;
     // Another program may have finished it meanwhile, or another revision holds the same bytes.
     let is_there = fs::metadata(&blob).is_ok_and(|blob| blob.len() == file.size);

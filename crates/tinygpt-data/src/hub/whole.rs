@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
+use tinygpt_fs::create_dir_all;
 
-use super::cache::{RepoCache, create_dir};
+use super::cache::RepoCache;
 use super::error::HubError;
 use crate::progress::PrepareProgress;
 use crate::regular::{open_regular, read_regular};
@@ -55,7 +56,7 @@ impl RepoCache {
     /// they are compared again: whether it can be written is of no importance.
     pub(super) fn record_whole(&self, place: &Path, etag: &str) {
         let record = self.record(etag);
-        if let (Ok(stamp), Some(Ok(()))) = (stamp(place), record.parent().map(create_dir)) {
+        if let (Ok(stamp), Some(Ok(()))) = (stamp(place), record.parent().map(create_dir_all)) {
             // A new file, never one that a link leads to.
             _ = fs::remove_file(&record);
             _ = File::create_new(&record)

@@ -57,7 +57,7 @@ pub fn prepare(
     let plan = Plan::of(request, progress)?;
     let staging = Staging::begin(&request.data_dir, &plan.dataset, plan.encoding, progress)?;
     let settings = plan.settings_with(plan.origin.describe(progress)?);
-    let dir = staging.target();
+    let dir = staging.target().to_path_buf();
     if dir.exists() && !request.force {
         let meta = same_preparation(request, &dir, &plan.dataset, plan.encoding, &settings)?;
         staging.mark_prepared_last()?;

@@ -1,7 +1,7 @@
 //! Writes a stream of ids as shards of bounded size.
 //!
-//! The writer knows no final directory: it writes into one that nobody reads yet, and
-//! `prepare` renames that directory when all is done.
+//! The writer does not know the final directory. It writes into one that nobody reads yet; `prepare`
+//! syncs and renames that directory when it is complete.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -160,8 +160,7 @@ impl ShardWriter {
         let mut complete = || {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(&header.to_bytes())?;
-            file.flush()?;
-            file.get_ref().sync_all()
+            file.flush()
         };
         complete().map_err(DataError::io("write", &path))?;
         let sha256 = crate::tokenizer::hex(&ids_sha256);

@@ -10,14 +10,17 @@ mod vocabulary;
 
 use std::fs;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::{CONFIG_FILE_NAME, FILE_NAME, shell_word};
+use tinygpt_fs::{
+    create_dir_all, old_of, parent_of, part_of, remove, replace_dir, replace_file, restore_dir,
+    sync_contents,
+};
 use tinygpt_model::Gpt;
 use tinygpt_model::gguf::{self, Metadata, Value, WeightType};
 use tinygpt_model::hf;
-use tinygpt_train::checkpoint::durable;
 
 use super::inside::check_outside;
 use super::sample::Opened;
@@ -46,7 +49,7 @@ const GGUF_MAGIC: [u8; 4] = *b"GGUF";
 pub(super) fn check_path(export: &Export) -> Result<()> {
     let (path, shown) = (&export.path, export.path.display());
     check_outside("--export", path)?;
-    for leftover in [durable::part_of(path), aside(path)] {
+    for leftover in [part_of(path), old_of(path)] {
         check_leftover(&leftover)?;
     }
     let metadata = match fs::symlink_metadata(path) {
@@ -123,18 +126,14 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
 /// A tokenizer that the format cannot express, a disk that refuses.
 pub(super) fn write(export: &Export, opened: &Opened<Gpt>) -> Result<Ended> {
     let path = &export.path;
-    let part = durable::part_of(path);
+    let part = part_of(path);
     remove(&part)?;
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    durable::create_dir(parent)?;
+    create_dir_all(parent_of(path))?;
     let written = match export.format {
         ExportFormat::Gguf(weights) => write_gguf(opened, weights, &part),
         ExportFormat::Hf => write_hf(opened, &part),
     };
-    if let Err(error) = written.and_then(|()| publish(&part, path, parent)) {
+    if let Err(error) = written.and_then(|()| publish(&part, path)) {
         // The export has failed already; that its leftovers stay is not worth a second error.
         let _ = remove(&part);
         return Err(error).with_context(|| format!("cannot write {}", path.display()));
@@ -145,41 +144,14 @@ pub(super) fn write(export: &Export, opened: &Opened<Gpt>) -> Result<Ended> {
 }
 
 /// Gives what is at `part` the name `path`.
-fn publish(part: &Path, path: &Path, parent: &Path) -> Result<()> {
+fn publish(part: &Path, path: &Path) -> Result<()> {
     if !part.is_dir() {
-        durable::sync_file(part)?;
-        fs::rename(part, path).context("cannot rename")?;
-        return Ok(durable::sync_dir(parent)?);
+        return Ok(replace_file(part, path)?);
     }
-    for name in names_in(part)? {
-        durable::sync_file(&part.join(name))?;
-    }
-    durable::sync_dir(part)?;
-    // A directory that is not empty cannot be replaced in one step: it makes way first.
-    let old = aside(path);
-    remove(&old)?;
-    if path.is_dir() {
-        fs::rename(path, &old).context("cannot move what stood there")?;
-    }
-    fs::rename(part, path).context("cannot rename")?;
-    durable::sync_dir(parent)?;
-    remove(&old)
-}
-
-/// Where a directory goes that is being replaced.
-fn aside(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".old");
-    path.with_file_name(name)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.with_context(|| format!("cannot remove {}", path.display())),
-    }
+    sync_contents(part)?;
+    let old = old_of(path);
+    restore_dir(path, &old)?;
+    Ok(replace_dir(part, path, &old)?)
 }
 
 fn write_gguf(opened: &Opened<Gpt>, weights: WeightType, part: &Path) -> Result<()> {
