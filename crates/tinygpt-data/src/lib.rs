@@ -2,8 +2,8 @@
 //!
 //! The road: a [`Recipe`] says where a dataset's text comes from; [`prepare()`] streams it twice,
 //! once to make a [`Tokenizer`], once to write shards; [`Prepared`] opens what was written;
-//! [`Windows`] and [`fill_batch`] turn it into the arrays of a training step. Nothing here knows
-//! a model, prints, or reads flags or the environment.
+//! a [`Loader`] makes the [`Batch`] of each training step from it. Nothing here knows a model, prints,
+//! or reads flags or the environment.
 //!
 //! ```no_run
 //! use tinygpt_data::{NoProgress, PrepareRequest, Prepared, prepare};
@@ -14,7 +14,6 @@
 //! # Ok::<(), tinygpt_data::DataError>(())
 //! ```
 
-mod batches;
 mod clock;
 mod encoding;
 mod error;
@@ -22,6 +21,7 @@ mod escape;
 mod foreign;
 pub mod hub;
 mod json;
+mod loader;
 mod name;
 mod prepare;
 mod prepared;
@@ -38,10 +38,10 @@ pub mod tales;
 mod tokenizer;
 mod windows;
 
-pub use batches::{fill_batch, target_bytes};
 pub use encoding::Encoding;
 pub use error::{DataError, ErrorKind};
 pub use foreign::is_in_library;
+pub use loader::{Batch, Loader};
 pub use name::{DATASET_NAME_RULE, dataset_name_fault};
 pub use prepare::{
     DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, SourceFiles, dry_run,
@@ -59,4 +59,4 @@ pub use tokenizer::{
     CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, FILE_SETS, Piece, PromptNote, StopStream,
     StreamDecoder, TokenKind, Tokenizer, Vocabulary,
 };
-pub use windows::{Windows, eval_windows};
+pub use windows::Windows;
