@@ -17,12 +17,12 @@ use http_body::Frame;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::answer::{Choice, ChoiceLogprobs, Head, Usage, finish_reason, respond, respond_json};
 use crate::body::read_json;
+use crate::delta::Piece;
 use crate::error::ApiError;
-use crate::piece::Piece;
 use crate::queue::{Job, Queue, Update};
 use crate::request::CompletionRequest;
+use crate::response::{Choice, ChoiceLogprobs, Head, Usage, finish_reason, respond, respond_json};
 use crate::router::Shared;
 
 /// Answers a request.

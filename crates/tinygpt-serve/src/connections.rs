@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::error::{ApiError, RETRY_AFTER};
 use crate::limits::Limits;
 use crate::queue::Queue;
-use crate::stall::Stalling;
+use crate::write_timeout::Stalling;
 
 /// The longest line and headers of a request, in bytes.
 const HEADER_BYTES: usize = 16 << 10;

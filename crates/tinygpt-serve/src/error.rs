@@ -13,7 +13,7 @@ use axum::response::IntoResponse;
 use serde_json::json;
 use tinygpt_model::ModelError;
 
-use crate::answer::respond_json;
+use crate::response::respond_json;
 
 /// What a client is told instead of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,24 +7,24 @@
 //! The server trusts nobody. On a loopback address it answers only its own machine and its own
 //! page; on any other it has a key. Nothing is fetched from elsewhere.
 
-mod answer;
 mod body;
 mod card;
 mod completions;
 mod connections;
+mod delta;
 mod error;
 mod fields;
 mod guard;
-mod known;
+mod known_fields;
 mod limits;
 mod page;
-mod piece;
 mod queue;
 mod request;
+mod response;
 mod router;
 mod server;
-mod stall;
-mod writer;
+mod worker;
+mod write_timeout;
 
 pub use card::{Card, Curve, Defaults};
 pub use error::ServeError;

@@ -9,8 +9,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tinygpt_model::SamplingParams;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::delta::Piece;
 use crate::error::ApiError;
-use crate::piece::Piece;
 
 /// What a text goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]

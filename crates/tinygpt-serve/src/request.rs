@@ -12,7 +12,7 @@ use tinygpt_model::SamplingParams;
 
 use crate::error::{ApiError, cut};
 use crate::fields::{Fields, wrong};
-use crate::known;
+use crate::known_fields;
 use crate::queue::Prompt;
 
 /// As OpenAI's API has it.
@@ -68,7 +68,7 @@ impl CompletionRequest {
         if let Some(model) = fields.text("model")? {
             check_model(model, possible)?;
         }
-        known::check(&fields)?;
+        known_fields::check(&fields)?;
         let prompts = prompts(&fields, possible)?;
         let most = possible.choices as i64;
         let n = fields.whole("n", 1..=most, &format!("a whole number from 1 to {most}"))?;

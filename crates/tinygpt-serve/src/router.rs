@@ -13,7 +13,6 @@ use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use crate::answer::{respond_json, unix_time};
 use crate::card::Card;
 use crate::completions::complete;
 use crate::error::{ApiError, cut};
@@ -22,6 +21,7 @@ use crate::limits::Limits;
 use crate::page;
 use crate::queue::Queue;
 use crate::request::{Possible, check_model};
+use crate::response::{respond_json, unix_time};
 
 /// What all requests share.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::queue::Queue;
 use crate::request::Possible;
 use crate::router::{router, shared};
-use crate::writer;
+use crate::worker;
 
 /// How many connections the system holds ready for the server to take in. Of a burst of more, some
 /// would only come through when they try again after a second.
@@ -96,7 +96,7 @@ impl Server {
             model: card.name.clone(),
             vocab_used: tokenizer.vocab_size(),
             eos,
-            choices: writer::slots(model.config()),
+            choices: worker::slots(model.config()),
         };
         let queue = Arc::new(Queue::new(self.limits.waiting));
         let guard = Guard::new(self.address.ip(), self.key.as_deref());
@@ -105,7 +105,7 @@ impl Server {
         let lines = Arc::clone(&queue);
         let writer = thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || writer::write(&*model, &tokenizer, bos, &lines))
+            .spawn(move || worker::write(&*model, &tokenizer, bos, &lines))
             .map_err(ServeError::Start)?;
         let is_done = || writer.is_finished();
         let stopped = || should_stop() || is_done();

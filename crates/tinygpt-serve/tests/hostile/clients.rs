@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::assert_is_error;
-use crate::world::{Answer, World, get, post, post_with};
+use crate::common::{Answer, World, get, post, post_with};
 
 /// Lets them all come; how many kinds there are.
 pub(crate) fn run(world: &World, other: &World) -> usize {

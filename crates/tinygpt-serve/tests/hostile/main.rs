@@ -6,10 +6,10 @@
 #![allow(clippy::print_stdout, reason = "figures to look at with --nocapture")]
 
 mod clients;
-mod table;
-#[path = "../it/world.rs"]
+#[path = "../it/common.rs"]
 #[allow(dead_code, reason = "some of it is for the other tests")]
-mod world;
+mod common;
+mod table;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tinygpt_serve::Limits;
 
-use world::{Answer, World};
+use common::{Answer, World};
 
 /// Short times, so that the test is short.
 fn limits() -> Limits {

@@ -1,7 +1,7 @@
 //! Requests that are wrong from the first byte to the last, with the status that each deserves.
 
 use crate::assert_is_error;
-use crate::world::{World, post, post_with};
+use crate::common::{World, post, post_with};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 

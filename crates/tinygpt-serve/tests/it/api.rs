@@ -5,7 +5,7 @@ use tinygpt_data::END_OF_TEXT;
 use tinygpt_model::{SamplingParams, generate};
 use tinygpt_serve::Limits;
 
-use crate::world::{Answer, MODEL, World, served};
+use crate::common::{Answer, MODEL, World, served};
 
 fn world() -> World {
     World::new(Limits::default(), None)

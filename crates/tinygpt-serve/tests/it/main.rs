@@ -2,5 +2,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod api;
-mod life;
-mod world;
+mod common;
+mod lifecycle;

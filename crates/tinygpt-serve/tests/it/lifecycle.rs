@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tinygpt_serve::{Limits, ServeError, Server};
 
-use crate::world::{Answer, World, post};
+use crate::common::{Answer, World, post};
 
 /// Longer than the model needs for anything here but the longest texts, side by side.
 const LONG: Duration = Duration::from_secs(60);

@@ -13,8 +13,8 @@ use tinygpt_model::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::delta::Piecer;
 use crate::error::ApiError;
-use crate::piece::Piecer;
 use crate::queue::{Finish, Job, Prompt, Queue, Update};
 
 /// The most texts that are written side by side.

@@ -8,7 +8,7 @@ use axum::http::header::{self, HeaderValue};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::piece::TokenReport;
+use crate::delta::TokenReport;
 use crate::queue::Finish;
 use crate::request::any_seed;
 
