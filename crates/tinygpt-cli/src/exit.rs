@@ -133,13 +133,14 @@ fn hint(error: &anyhow::Error, binary: &str) -> Option<String> {
     let usage = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.way_on());
     let known = usage.or_else(|| hint_of_system(error)).map(str::to_owned);
     let training = || error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()?.hint());
-    known.or_else(training).or_else(|| hint_of_data(error, binary))
+    known.or_else(|| hint_of_data(error, binary)).or_else(training)
 }
 
 fn hint_of_data(error: &anyhow::Error, binary: &str) -> Option<String> {
-    error.chain().find_map(|cause| match cause.downcast_ref::<DataError>()? {
-        DataError::Hub(error) => hints::of_hub(error, binary),
-        error => error.hint(),
+    error.chain().find_map(|cause| match cause.downcast_ref::<TrainError>() {
+        // Transparent: the chain holds the error around it only.
+        Some(TrainError::Data(error)) => hints::of_data(error, binary),
+        _ => hints::of_data(cause.downcast_ref::<DataError>()?, binary),
     })
 }
 

@@ -168,6 +168,35 @@ fn dependencies(manifest: &str) -> Vec<&str> {
     names
 }
 
+/// Crates whose messages speak of keys; the command line translates them.
+const FLAGLESS: [&str; 3] = ["fs", "data", "serve"];
+
+#[test]
+fn libraries_name_no_flags_and_no_commands() {
+    let mut faults = Vec::new();
+    for name in FLAGLESS {
+        for (file, text) in files_below(&format!("crates/tinygpt-{name}/src"), "rs") {
+            let code = text.lines().take_while(|line| *line != "#[cfg(test)]");
+            let is_test = file.ends_with("tests.rs");
+            for (i, line) in code.enumerate().filter(|_| !is_test) {
+                if !line.trim_start().starts_with("//") && names_a_flag(line) {
+                    faults.push(format!("{file}:{}: names a flag or a command: {line}", i + 1));
+                }
+            }
+        }
+    }
+    assert_none(&faults);
+}
+
+/// Whether a line holds a long flag, one of the binaries in backticks, or an environment variable.
+fn names_a_flag(line: &str) -> bool {
+    let is_flag = line.match_indices("--").any(|(at, _)| {
+        line[..at].ends_with([' ', '`', '"', '(']) && line[at + 2..].starts_with(char::is_lowercase)
+    });
+    let others = ["`prepare", "`train ", "`sample ", "HF_", "HTTPS_PROXY"];
+    is_flag || others.iter().any(|other| line.contains(other))
+}
+
 #[test]
 fn the_changelog_knows_this_version() {
     let heading = format!("\n## {} - ", env!("CARGO_PKG_VERSION"));

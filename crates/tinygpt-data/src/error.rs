@@ -9,9 +9,13 @@ use std::path::{Path, PathBuf};
 
 use tinygpt_fs::FsError;
 
+use crate::encoding::Encoding;
 use crate::hub::HubError;
 pub(crate) use crate::quote::quoted_list;
 use crate::quote::{Shown, clip, clip_message};
+
+/// The hint of a preparation that cannot be used.
+pub(crate) const PREPARE_AGAIN: &str = "prepare the dataset again with `force`";
 
 /// The coarse class of an error, from which a binary chooses its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,18 @@ pub enum DataError {
         what: String,
         /// What to do about it.
         fix: String,
+    },
+    /// A file of a prepared dataset that is not what `meta.json` says.
+    #[error("{}: {what}", Shown(path))]
+    DamagedPreparation {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it, found against expected.
+        what: String,
+        /// The dataset.
+        dataset: String,
+        /// Its encoding.
+        encoding: Encoding,
     },
     /// A JSON file of ours with a mistake in it.
     #[error("{}: {what}", Shown(path))]
@@ -118,14 +134,14 @@ pub enum DataError {
         /// One entry for each differing setting, as `key: there → asked`.
         differences: Vec<String>,
     },
-    /// Another `prepare` works in the same directory.
-    #[error("{}: another `prepare` is at work here", Shown(path))]
+    /// Another process prepares the same dataset.
+    #[error("{}: another process is preparing this dataset", Shown(path))]
     Locked {
         /// The lock file.
         path: PathBuf,
     },
     /// Asked to stop; nothing half-made is left.
-    #[error("stopped; the same command starts again, and fetches nothing again that has come")]
+    #[error("stopped; nothing was written, and what was downloaded is kept")]
     Stopped,
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", Shown(path))]
@@ -173,7 +189,9 @@ impl DataError {
             | Self::MissingColumn { .. }
             | Self::NotPrepared { .. }
             | Self::AlreadyPrepared { .. } => ErrorKind::Usage,
-            Self::Corrupt { .. } | Self::InvalidUtf8 { .. } => ErrorKind::Corrupt,
+            Self::Corrupt { .. }
+            | Self::DamagedPreparation { .. }
+            | Self::InvalidUtf8 { .. } => ErrorKind::Corrupt,
             Self::Io { .. } | Self::Thread(_) => ErrorKind::Io,
             Self::Hub(error) => error.kind(),
             Self::Locked { .. } => ErrorKind::Locked,
@@ -181,21 +199,19 @@ impl DataError {
         }
     }
 
-    /// What to do about it, if that is known.
+    /// What to do about it, if that is known. Names in backticks are keys of
+    /// [`PrepareRequest`](crate::PrepareRequest) or [`HubOptions`](crate::hub::HubOptions).
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Usage { fix, .. } | Self::Corrupt { fix, .. } | Self::InvalidUtf8 { fix, .. } => {
                 Some(fix.clone())
             }
             Self::MissingColumn { .. } => Some(
-                "choose one with --text-column, or join several with --text-template".to_owned(),
+                "set `text_column` to one of them, or `text_template` to join several".to_owned(),
             ),
-            Self::NotPrepared { dataset, encoding, .. } => {
-                let encoding = encoding.as_deref().map(|e| format!(" --encoding-type {e}"));
-                let (dataset, encoding) = (clip(dataset), encoding.unwrap_or_default());
-                Some(format!("run `prepare --dataset-name {dataset}{encoding}`"))
-            }
-            Self::AlreadyPrepared { .. } => Some("pass --force to replace it".to_owned()),
+            Self::NotPrepared { .. } => Some("prepare the dataset first".to_owned()),
+            Self::DamagedPreparation { .. } => Some(PREPARE_AGAIN.to_owned()),
+            Self::AlreadyPrepared { .. } => Some("use `force` to replace it".to_owned()),
             Self::Locked { .. } => Some("wait for it to finish".to_owned()),
             Self::Hub(error) => error.hint().map(str::to_owned),
             Self::Json { .. }
@@ -204,6 +220,16 @@ impl DataError {
             | Self::Thread(_)
             | Self::OutOfRange { .. }
             | Self::Tokenizer { .. } => None,
+        }
+    }
+
+    /// A damaged file of a known preparation; other errors stay as they are.
+    pub(crate) fn in_preparation(self, dataset: &str, encoding: Encoding) -> Self {
+        match self {
+            Self::Corrupt { path, what, .. } => {
+                Self::DamagedPreparation { path, what, dataset: dataset.to_owned(), encoding }
+            }
+            error => error,
         }
     }
 

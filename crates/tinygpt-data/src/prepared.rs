@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::encoding::Encoding;
-use crate::error::DataError;
+use crate::error::{DataError, PREPARE_AGAIN};
 use crate::json;
 use crate::regular::{FileError, read_regular_text};
 use crate::shard::{ShardInfo, TokenStream};
@@ -225,7 +225,7 @@ impl Meta {
     pub fn find(data_dir: &Path, dataset_name: &str, fingerprint: &str) -> Option<Self> {
         let dataset_dir = data_dir.join(dataset_name);
         let dirs = Encoding::ALL.into_iter().filter_map(|it| dir_of(&dataset_dir, it));
-        let mut metas = dirs.filter_map(|dir| Self::read(&dir, "").ok());
+        let mut metas = dirs.filter_map(|dir| Self::read(&dir).ok());
         metas.find(|meta| meta.fingerprint() == fingerprint)
     }
 
@@ -233,7 +233,7 @@ impl Meta {
     /// looked at.
     ///
     /// # Errors
-    /// [`DataError::Corrupt`] if they are not what is said of them, [`DataError::Io`].
+    /// [`DataError::DamagedPreparation`] if they are not what `meta.json` says, [`DataError::Io`].
     pub fn open_val(&self, data_dir: &Path) -> Result<TokenStream, DataError> {
         self.open_split(&self.val, data_dir)
     }
@@ -250,19 +250,19 @@ impl Meta {
         let dataset_dir = data_dir.join(&self.dataset);
         let dir = dir_of(&dataset_dir, self.encoding)
             .unwrap_or_else(|| dataset_dir.join(self.encoding.as_str()));
-        let fix = format!("run `prepare --dataset-name {} --force` to make it again", self.dataset);
-        TokenStream::open(&dir, &split.shards, self.vocab_size, &self.tokenizer_sha256, &fix)
+        TokenStream::open(&dir, &split.shards, self.vocab_size, &self.tokenizer_sha256)
+            .map_err(|error| error.in_preparation(&self.dataset, self.encoding))
     }
 
     /// Reads `dir/meta.json`.
-    pub(crate) fn read(dir: &Path, fix: &str) -> Result<Self, DataError> {
+    pub(crate) fn read(dir: &Path) -> Result<Self, DataError> {
         let path = dir.join(META_FILE_NAME);
-        let text = read_regular_text(&path, MAX_META_BYTES).map_err(FileError::at(&path, fix))?;
+        let text = read_regular_text(&path, MAX_META_BYTES).map_err(FileError::at(&path, PREPARE_AGAIN))?;
         let meta: Self =
-            json::from_str(&text).map_err(|what| DataError::corrupt(&path, what, fix))?;
+            json::from_str(&text).map_err(|what| DataError::corrupt(&path, what, PREPARE_AGAIN))?;
         if !(OLDEST_META_FORMAT..=META_FORMAT).contains(&meta.format) {
             let what = format!("format {}, this program reads {META_FORMAT}", meta.format);
-            return Err(DataError::corrupt(&path, what, fix));
+            return Err(DataError::corrupt(&path, what, PREPARE_AGAIN));
         }
         Ok(meta)
     }
@@ -290,8 +290,8 @@ impl Prepared {
     /// and not in the middle of a run.
     ///
     /// # Errors
-    /// [`DataError::NotPrepared`]; [`DataError::Corrupt`] if any file is not what `meta.json`
-    /// says, naming the command that makes it again; [`DataError::Io`].
+    /// [`DataError::NotPrepared`]; [`DataError::DamagedPreparation`] if any file is not what
+    /// `meta.json` says; [`DataError::Io`].
     pub fn open(
         data_dir: &Path,
         dataset_name: &str,
@@ -304,36 +304,34 @@ impl Prepared {
             dir: dataset_dir.clone(),
         };
         let found = encoding.or_else(|| prepared_last(&dataset_dir)).ok_or_else(not_prepared)?;
-        let fix = format!(
-            "run `prepare --dataset-name {dataset_name} --encoding-type {found} --force` to make \
-             it again"
-        );
         loop {
             let dir = dir_of(&dataset_dir, found).ok_or_else(not_prepared)?;
             let before = made_at(&dir);
-            match Self::open_dir(&dir, &fix) {
+            match Self::open_dir(&dir) {
                 // A `prepare` has replaced it meanwhile: some files were of the old one.
                 Err(_)
                     if dir_of(&dataset_dir, found).is_some_and(|now| made_at(&now) != before) => {}
-                opened => return opened,
+                opened => {
+                    return opened.map_err(|error| error.in_preparation(dataset_name, found));
+                }
             }
         }
     }
 
-    fn open_dir(dir: &Path, fix: &str) -> Result<Self, DataError> {
-        let meta = Meta::read(dir, fix)?;
+    fn open_dir(dir: &Path) -> Result<Self, DataError> {
+        let meta = Meta::read(dir)?;
         let tokenizer = Tokenizer::from_dir(dir)?;
         if tokenizer.sha256() != meta.tokenizer_sha256 {
             let (found, expected) = (tokenizer.sha256(), &meta.tokenizer_sha256);
             return Err(DataError::corrupt(
                 &dir.join(tokenizer::FILE_NAME),
                 format!("SHA-256 {found:.12}…, meta.json expects {expected:.12}…"),
-                fix,
+                PREPARE_AGAIN,
             ));
         }
         let open = |split: &SplitMeta| {
             let vocab_size = tokenizer.vocab_size();
-            TokenStream::open(dir, &split.shards, vocab_size, tokenizer.sha256(), fix)
+            TokenStream::open(dir, &split.shards, vocab_size, tokenizer.sha256())
         };
         let (train, val) = (open(&meta.train)?, open(&meta.val)?);
         Ok(Self { dir: dir.to_path_buf(), meta, tokenizer, train, val })

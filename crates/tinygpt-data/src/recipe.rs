@@ -285,7 +285,7 @@ fn unknown_dataset(name: &str, data_dir: &Path) -> DataError {
     DataError::usage(
         format!("unknown dataset `{}`{suggestion}", clip(name)),
         format!(
-            "there are {}; add one by writing {}, or give a text with --source",
+            "available datasets: {}; add one by writing {}, or name a text with `source`",
             quoted_list(&names),
             data_dir.join(name).join(FILE_NAME).display()
         ),

@@ -48,7 +48,7 @@ impl Client {
     /// Makes a client; no connection is opened yet.
     pub(super) fn new(options: &HubOptions) -> Result<Self, HubError> {
         let invalid = |reason: &str| HubError::Invalid {
-            what: "HF_ENDPOINT",
+            what: "endpoint",
             value: options.endpoint.clone(),
             reason: reason.to_owned(),
         };
@@ -56,14 +56,14 @@ impl Client {
             .ok_or_else(|| invalid("an address such as `https://huggingface.co` is expected"))?;
         if endpoint.uri().authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(HubError::Invalid {
-                what: "HF_ENDPOINT",
+                what: "endpoint",
                 value: endpoint.shown(),
-                reason: "a login does not belong into the address; use HF_TOKEN".to_owned(),
+                reason: "the address must not contain a login; set `token` instead".to_owned(),
             });
         }
         if options.token.is_some() && !endpoint.is_secure() && !endpoint.is_loopback() {
             return Err(invalid(
-                "HF_TOKEN would travel unencrypted; use an https address or unset HF_TOKEN",
+                "the token would be sent unencrypted; use an https address, or unset `token`",
             ));
         }
         let patience = &options.patience;
@@ -146,7 +146,7 @@ impl Client {
                 &reply.address,
                 got,
                 "the hub's JSON description of the dataset",
-                "check HF_ENDPOINT, and whether a proxy or a login page stands in between",
+                "check `endpoint`, and whether a proxy or a login page is in between",
             )
         })
     }

@@ -126,7 +126,7 @@ pub enum HubError {
 
     /// Offline was asked for and the cache does not hold the whole dataset.
     #[error(
-        "offline (HF_HUB_OFFLINE), and {} does not hold the {} {repository} at revision \
+        "offline, and {} does not hold the {} {repository} at revision \
          {revision}: {reason}",
         Shown(.cache_dir),
         if *.is_model { "model" } else { "dataset" }
@@ -145,7 +145,7 @@ pub enum HubError {
     },
 
     /// Asked to stop; what has come is kept.
-    #[error("stopped; what was downloaded is kept, and the same command goes on from there")]
+    #[error("stopped; what was downloaded is kept and used by the next attempt")]
     Stopped,
 
     /// The local disk failed.
@@ -172,19 +172,21 @@ impl HubError {
         }
     }
 
-    /// What to do about it, as far as that does not depend on the program that asked.
+    /// What to do about it, if that is known. Names in backticks are keys: `source` and those of
+    /// [`HubOptions`](super::HubOptions); `proxy` is the environment's.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Status { status, .. } => Some(advice(*status)),
-            Self::Broken { .. } => Some("run the same command again: the download resumes"),
+            Self::Broken { .. } => Some("try again: the download resumes"),
             Self::Answer { advice, .. } => Some(advice),
-            Self::FileName { .. } => Some("use another repository or `--source PATH`"),
+            Self::FileName { .. } => Some("use another repository, or a local text as `source`"),
             Self::NoFile { .. } => Some("choose another repository, or give a file"),
+            Self::Unreachable { .. } | Self::Redirect { .. } => {
+                Some("check the connection (`endpoint` names a mirror, `proxy` a proxy)")
+            }
+            Self::NotCached { .. } => Some("unset `offline` to download it once"),
             Self::Invalid { .. }
-            | Self::Unreachable { .. }
-            | Self::Redirect { .. }
             | Self::NoSplit { .. }
-            | Self::NotCached { .. }
             | Self::Stopped
             | Self::Io { .. } => None,
         }
@@ -246,20 +248,20 @@ impl From<FsError> for HubError {
 fn advice(status: u16) -> &'static str {
     match status {
         401 => {
-            "the repository does not exist, or is private or gated: check its name, or set HF_TOKEN \
-             to a token that may read it"
+            "the repository does not exist, or is private or gated: check its name, or set `token` \
+             to one that may read it"
         }
         403 => {
-            "access refused: accept the repository's terms on its page, or set HF_TOKEN to a token \
-             that may read it"
+            "access refused: accept the repository's terms on its page, or set `token` to one that \
+             may read it"
         }
         404 => "no such repository, revision or file: check repository and revision",
-        407 => "the proxy asks for a login: put it into HTTPS_PROXY",
-        429 => "too many requests: wait a little and run the same command again, or set HF_TOKEN",
+        407 => "the proxy asks for a login: add it to `proxy`",
+        429 => "too many requests: wait a little and try again, or set `token`",
         500..=599 => {
-            "the host has trouble of its own: run the same command again later (what was \
-             downloaded is kept), or set HF_ENDPOINT to a mirror"
+            "the host has a problem: try again later (what was downloaded is kept), or set \
+             `endpoint` to a mirror"
         }
-        _ => "this is not a success: check HF_ENDPOINT, or use `prepare --source PATH`",
+        _ => "check `endpoint`, or use a local text as `source`",
     }
 }

@@ -258,7 +258,7 @@ impl RepoPlace {
             Ok(info) if !names::is_commit(&info.sha) => Err(HubError::Invalid {
                 what: "the listed commit",
                 value: info.sha.escape_debug().to_string(),
-                reason: "40 hexadecimal digits are expected: check HF_ENDPOINT".to_owned(),
+                reason: "40 hexadecimal digits are expected: check `endpoint`".to_owned(),
             }),
             Ok(info) => from_listing(info, &client),
             Err(error @ HubError::Unreachable { .. }) => match from_cache() {

@@ -48,8 +48,8 @@ impl RemoteFile {
                 _ => length(&reply.headers),
             });
         let missing = |what: &str| {
-            let advice = "HF_ENDPOINT does not speak the hub's protocol; use the hub or a mirror \
-                          of it, or `prepare --source PATH`";
+            let advice = "`endpoint` does not speak the hub's protocol: set it to the hub or a \
+                          mirror, or use a local text as `source`";
             HubError::answer(&address, format!("an answer without {what}"), what, advice)
         };
         let etag = etag.ok_or_else(|| missing("a usable ETag"))?;

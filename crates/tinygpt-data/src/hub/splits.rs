@@ -135,9 +135,8 @@ fn checked<'a>(
     let mut folders: Vec<&str> = names.iter().map(|name| folder(name)).collect();
     folders.dedup();
     let reason = match (names.is_empty(), parquet, folders.as_slice()) {
-        (true, [], _) => "it has no parquet files at all: try the hub's own conversion, \
-             `--source hub:OWNER/NAME@refs/convert/parquet`, choose another dataset, or use \
-             `--source PATH`"
+        (true, [], _) => "it has no parquet files: set `source` to the hub's own conversion, \
+             `hub:OWNER/NAME@refs/convert/parquet`, to another dataset, or to a local text"
             .to_owned(),
         (true, some, _) => format!(
             "its {} parquet files are named like {}: name the split in a recipe's `train` and \
@@ -146,8 +145,8 @@ fn checked<'a>(
             first_few(some)
         ),
         (false, _, [first, _, ..]) => format!(
-            "several subsets have it, in the folders {}: choose one with `--source \
-             hub:{}/FOLDER`, or in a recipe with `{}/{split}`",
+            "several subsets have it, in the folders {}: set `source` to \
+             `hub:{}/FOLDER`, or name one in a recipe as `{}/{split}`",
             first_few(&folders),
             request.repository,
             clip(first)

@@ -33,8 +33,8 @@ const FORGIVING_BYTES: u64 = 1 << 20;
 const SLOWEST_BYTES_PER_SECOND: f64 = 1024.0;
 
 /// Said where a file on the way here is not what the hub announced.
-pub(super) const ALTERED: &str = "a proxy may be altering downloads: check HTTPS_PROXY and HF_ENDPOINT, or \
-     use `prepare --source PATH`";
+pub(super) const ALTERED: &str = "a proxy may be altering downloads: check `proxy` and `endpoint`, or use a \
+     local text as `source`";
 
 /// Where the bytes of a blob are until they are all there.
 pub(super) fn part_of(blob: &Path) -> PathBuf {

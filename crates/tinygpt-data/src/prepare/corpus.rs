@@ -51,8 +51,8 @@ impl Corpus {
         match (groups, lengths.n_documents()) {
             (Some(groups), 2..) => return Ok(groups.boundary(self.val_fraction)),
             (Some(_), 1) => progress.notice(
-                "--val-split random chooses documents, but this text is one document: its end \
-                 is the validation text",
+                "`val_split` is `random`, but this text is one document: its end becomes the \
+                 validation text",
             ),
             _ => {}
         }

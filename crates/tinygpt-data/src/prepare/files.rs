@@ -98,7 +98,7 @@ impl LocalFiles {
         if self.spooled.is_some() {
             return Err(DataError::usage(
                 "standard input is given twice",
-                "give `--source -` once: it can be read only once",
+                "set `source` to `-` once: standard input can be read only once",
             ));
         }
         let spooled = Spooled::read(progress)?;
@@ -126,8 +126,8 @@ impl LocalFiles {
         if let Ok(split) = by_split(&files, |file| &file.name) {
             let names: Vec<&str> = split.validation.iter().map(|it| it.name.as_str()).collect();
             progress.notice(&format!(
-                "the names of the files tell splits, but several sources are one text; to \
-                 validate on {}, give it with --val-source",
+                "the file names name splits, but several sources are read as one text; to \
+                 validate on {}, set `val_source`",
                 quoted_list(&names)
             ));
         }
@@ -153,7 +153,7 @@ impl LocalFiles {
             .partition(|file| validating.contains(&real(&file.path)));
         if train.is_empty() {
             return Err(DataError::usage(
-                "every file of --source is also one of --val-source",
+                "every file of `source` is also in `val_source`",
                 "give text to train on and other text to validate on",
             ));
         }
@@ -170,14 +170,14 @@ impl LocalFiles {
         let has = |is_text: bool| self.all().any(|file| (file.format == Format::Text) == is_text);
         if request.separator != Default::default() && !has(true) {
             return Err(DataError::usage(
-                "separator is for plain text, and none of the files is that",
-                "leave --separator out: in other formats every record is a document",
+                "`separator` is for plain text, but none of the files is plain text",
+                "leave `separator` out: in other formats every record is a document",
             ));
         }
         if request.text_template.is_some() && !has(false) {
             return Err(DataError::usage(
-                "text_template is for records, and all of the files are plain text",
-                "leave --text-template out, or specify the format with --format",
+                "`text_template` is for records, but all files are plain text",
+                "leave `text_template` out, or set `format`",
             ));
         }
         Ok(())

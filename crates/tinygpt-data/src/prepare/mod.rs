@@ -77,7 +77,7 @@ pub fn prepare(
     };
     if corpus.validation.is_some() && (request.val_fraction, request.val_split) != (None, None) {
         progress.notice(
-            "the source has a validation split: --val-fraction and --val-split are not used",
+            "the source has a validation split: `val_fraction` and `val_split` are not used",
         );
     }
     let boundary = corpus.boundary(progress)?;

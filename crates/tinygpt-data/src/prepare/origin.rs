@@ -45,8 +45,8 @@ impl Origin {
             (None, SourceSpec::BuiltIn(built_in)) => Self::BuiltIn(built_in.clone()),
             (None, SourceSpec::Given) => {
                 return Err(DataError::usage(
-                    format!("dataset `{}` has no text of its own", recipe.name),
-                    "give one with --source PATH (a .txt, .jsonl or .parquet file or a folder)",
+                    format!("dataset `{}` comes without text", recipe.name),
+                    "set `source` to a .txt, .jsonl or .parquet file or a folder",
                 ));
             }
         };
@@ -85,8 +85,8 @@ impl Origin {
         ];
         match unused.into_iter().find(|(_, is_set, has_use)| *is_set && !has_use) {
             Some((key, ..)) => Err(DataError::usage(
-                format!("{key} is given, but the text is not in files named by --source"),
-                format!("leave --{} out", key.replace('_', "-")),
+                format!("`{key}` is set, but the text does not come from files"),
+                format!("leave `{key}` out, or set `source` to files"),
             )),
             None => Ok(()),
         }

@@ -152,7 +152,7 @@ impl Passes<'_> {
             Boundary::Document { .. } | Boundary::Character { is_only_document: false, .. }
         );
         let advice = if is_end_of_many {
-            "; --val-split random would choose validation documents from all of the text"
+            "; set `val_split` to `random` to choose validation documents from all of the text"
         } else {
             ""
         };
@@ -196,7 +196,7 @@ impl Passes<'_> {
         if meta.n_tokens == 0 {
             return Err(DataError::usage(
                 format!("the {} split has no text", split.file_prefix()),
-                "give more text, or take a larger --data-percentage of it",
+                "give more text, or set `data_percentage` higher",
             ));
         }
         meta.n_documents = documents.n_documents();

@@ -158,8 +158,8 @@ fn find_recipe(request: &PrepareRequest) -> Result<Recipe, DataError> {
     let recipe = Recipe::find(&request.dataset_name, &request.data_dir)?;
     if request.source.is_some() && !recipe.takes_source() {
         return Err(DataError::usage(
-            format!("dataset `{}` has a text of its own, and --source names another", recipe.name),
-            "leave --source out, or choose another name with --dataset-name",
+            format!("dataset `{}` has its own text, but `source` names another", recipe.name),
+            "leave `source` out, or set `dataset_name` to another name",
         ));
     }
     Ok(recipe)

@@ -55,10 +55,9 @@ impl TokenStream {
         shards: &[ShardInfo],
         vocab_size: usize,
         tokenizer_sha256: &str,
-        fix: &str,
     ) -> Result<Self, DataError> {
         let open = |info: &ShardInfo| {
-            ShardFile::open(dir.join(&info.file), info, vocab_size, tokenizer_sha256, fix)
+            ShardFile::open(dir.join(&info.file), info, vocab_size, tokenizer_sha256)
         };
         let files: Vec<ShardFile> =
             shards.par_iter().map(open).collect::<Result<_, DataError>>()?;

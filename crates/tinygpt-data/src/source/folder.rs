@@ -57,8 +57,8 @@ pub(crate) fn expand(paths: &[PathBuf], format: Option<Format>) -> Result<Found,
         }
         if !metadata.is_file() {
             return Err(DataError::usage(
-                format!("{}: not a file, and so to be read only once", Shown(path)),
-                "pipe it into `prepare --source -`",
+                format!("{}: not a regular file, so it can be read only once", Shown(path)),
+                "pipe it in and set `source` to `-`",
             ));
         }
         let format = format.or_else(|| Format::of(path)).ok_or_else(|| refuse_unknown(path))?;
@@ -149,7 +149,7 @@ impl Folder {
         };
         DataError::usage(
             format!("{}: the folder holds no text{has}", Shown(&self.root)),
-            format!("put files into it: {USUAL}; or specify `--format text` for other names"),
+            format!("put files into it: {USUAL}; or set `format` to `text` for other names"),
         )
     }
 }
@@ -159,8 +159,8 @@ fn by_rank(path: &Path, best: Option<Rank>) -> Result<Format, &'static str> {
     match format::in_folder(path) {
         Some((format, rank)) if Some(rank) == best => Ok(format),
         Some((_, Rank::About)) => Err("about the data"),
-        Some((_, Rank::Table)) => Err("a table beside texts; specify --format to read it"),
-        Some(_) => Err("a document beside data; specify --format to read it"),
+        Some((_, Rank::Table)) => Err("a table among texts; set `format` to read it"),
+        Some(_) => Err("a document among data files; set `format` to read it"),
         None => Err("unknown format"),
     }
 }
@@ -243,10 +243,10 @@ mod tests {
             "__MACOSX: a leftover",
             "a.txt~: a leftover",
             "b.txt.bak: a leftover",
-            "meta.json: a table beside texts; specify --format to read it",
-            "notes.md: a document beside data; specify --format to read it",
+            "meta.json: a table among texts; set `format` to read it",
+            "notes.md: a document among data files; set `format` to read it",
             "photo.jpg: unknown format",
-            "prog.py: a document beside data; specify --format to read it",
+            "prog.py: a document among data files; set `format` to read it",
         ];
         assert_eq!(left_out, expected);
     }
@@ -279,7 +279,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = file(&dir, "noext", "text");
         let message = expand(std::slice::from_ref(&path), None).unwrap_err().explained();
-        assert!(message.contains("noext") && message.contains("--format text"), "{message}");
+        assert!(message.contains("noext") && message.contains("set `format` to `text`"), "{message}");
         let found = expand(&[path], Some(Format::JsonLines)).unwrap();
         assert_eq!(found.files[0].format, Format::JsonLines);
         for (name, content, what) in [

@@ -160,8 +160,8 @@ pub(super) const USUAL: &str =
 /// The error of a file whose name stands for no format.
 pub(super) fn unknown(path: &Path) -> DataError {
     DataError::usage(
-        format!("{}: the name of the file does not tell its format", Shown(path)),
-        format!("give {USUAL}, or specify what it is: `--format text` for any plain text"),
+        format!("{}: unknown file name extension", Shown(path)),
+        format!("give {USUAL}, or set `format`, for any plain text to `text`"),
     )
 }
 

@@ -169,7 +169,7 @@ fn read_head(reader: &mut impl Read) -> io::Result<Vec<u8>> {
 fn unreadable(path: &Path, compression: Option<Compression>, error: io::Error) -> DataError {
     let Some(compression) = compression.filter(|_| error.raw_os_error().is_none()) else {
         if error.kind() == io::ErrorKind::InvalidData {
-            let fix = "repair the file, or replace such places with --lossy";
+            let fix = "repair the file, or use `lossy` to replace such places";
             return DataError::corrupt(path, error.to_string(), fix);
         }
         return DataError::io("read", path)(error);
@@ -184,7 +184,7 @@ fn unreadable(path: &Path, compression: Option<Compression>, error: io::Error) -
         return DataError::corrupt(
             path,
             what,
-            "unpack it first, or compress it again without `--long`",
+            "unpack it first, or compress it again with a smaller window",
         );
     }
     if error.kind() == io::ErrorKind::UnexpectedEof || message.contains("incomplete") {
@@ -198,14 +198,14 @@ fn unreadable(path: &Path, compression: Option<Compression>, error: io::Error) -
 fn not_utf8(path: &Path, offset: u64) -> DataError {
     let guessed = unpack(path, &Arc::default())
         .map_or(Guess::Unknown, |(_, head, rest)| guess(io::Cursor::new(head).chain(rest), offset));
-    let lossy = "or replace such bytes with --lossy";
+    let lossy = "or use `lossy` to replace such bytes";
     let (what, fix) = match guessed {
         Guess::Encoding(name) => {
             (format!("; it looks like {name}"), format!("{}, {lossy}", convert(name)))
         }
         Guess::CutOff => (
             ", where the file ends inside a character".to_owned(),
-            "the file seems to be cut off: fetch it again, or replace the rest with --lossy"
+            "the file seems to be cut off: fetch it again, or use `lossy` to replace the rest"
                 .to_owned(),
         ),
         Guess::Binary => ("; it does not look like text".to_owned(), "give text".to_owned()),
@@ -349,7 +349,7 @@ mod tests {
         encoder.write_all(&[b'a'; 1 << 20]).unwrap();
         let path = file(&dir, "a.txt.zst", encoder.finish().unwrap());
         let error = read(&path).unwrap_err().explained();
-        assert!(error.contains("more than 128 MiB") && error.contains("--long"), "{error}");
+        assert!(error.contains("more than 128 MiB") && error.contains("a smaller window"), "{error}");
     }
 
     #[test]

@@ -45,7 +45,7 @@ const WRONG: [(&[u8], WrongKind); 17] = [
     (b"%PDF-", ("a PDF", "extract its text, for example with `pdftotext`")),
     (b"{\\rtf", ("a document in rich text format", "save it as plain text")),
     (b"\xd0\xcf\x11\xe0", ("an old Office document", "save it as plain text")),
-    (b"PAR1", ("a parquet file", "name it .parquet, or add --format parquet")),
+    (b"PAR1", ("a parquet file", "name it .parquet, or set `format` to `parquet`")),
     (b"ARROW1", ("an Arrow file", "write it as parquet or JSON lines")),
     (b"SQLite format 3\0", ("an SQLite database", "export its text as CSV or JSON lines")),
     (b"\x93NUMPY", ("a NumPy array", "give the text that it was made from")),

@@ -52,7 +52,7 @@ impl Fault {
             self.what,
             share * 100.0
         );
-        let fix = format!("{}, or leave them out with --max-bad-fraction {allowed}", self.fix);
+        let fix = format!("{}, or set `max_bad_fraction` to {allowed} to leave them out", self.fix);
         DataError::corrupt(&self.path, what, fix)
     }
 }
@@ -86,7 +86,7 @@ impl Records {
         line: u64,
         available: impl FnOnce() -> Vec<String>,
     ) -> Result<(), DataError> {
-        let select = "choose the column that holds the text with --text-column";
+        let select = "set `text_column` to the column that holds the text";
         match joined {
             Joined::Text(text) => {
                 self.n_good += 1;

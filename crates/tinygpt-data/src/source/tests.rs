@@ -216,7 +216,7 @@ fn bad_files_are_refused_with_the_place_of_the_fault() {
     {
         let text = text(&good, column);
         let message = text.open().next_piece().unwrap_err().explained();
-        assert!(message.contains(expected) && message.contains("--text-column"), "{message}");
+        assert!(message.contains(expected) && message.contains("`text_column`"), "{message}");
     }
 }
 

@@ -358,7 +358,7 @@ impl std::fmt::Debug for Tokenizer {
 
 /// What a refused tokenizer should have been.
 const KINDS: &str = "give a byte-level BPE tokenizer (GPT-2 and its like) with an `<|endoftext|>` \
-                     token, or one that `prepare` made";
+                     token, or one of a prepared dataset";
 
 /// Reads a file that no tokenizer makes larger than [`MAX_FILE_BYTES`].
 fn read_file(path: &Path) -> Result<String, DataError> {

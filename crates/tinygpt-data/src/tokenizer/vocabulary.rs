@@ -42,7 +42,7 @@ impl Tokenizer {
         if let Some(reason) = self.slow_because() {
             return Err(DataError::usage(
                 format!("this tokenizer cannot be written as tokens and merges: {reason}"),
-                "only tokenizers that `prepare` made and GPT-2's own can",
+                "use a tokenizer of a prepared dataset, or GPT-2's own",
             ));
         }
         let tokens = (0..self.vocab_size() as u32).map(|id| match self.inner.id_to_token(id) {

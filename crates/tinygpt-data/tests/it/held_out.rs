@@ -158,7 +158,7 @@ fn validation_text_that_training_never_has_is_noted() {
     let simple = PrepareRequest { force: true, ..request(dir.path(), &sorted) };
     let notes = noted(&simple);
     assert_eq!(notes.len(), 1, "{notes:?}");
-    for part in ["% of the characters", "\"a\"", "\"ł\"", "--val-split random"] {
+    for part in ["% of the characters", "\"a\"", "\"ł\"", "`val_split`"] {
         assert!(notes[0].contains(part), "{part}: {notes:?}");
     }
     let bpe =
@@ -226,7 +226,7 @@ fn the_text_of_a_recipe_is_not_replaced_by_another() {
     for name in ["tiny_tales", "tiny_stories"] {
         let named = PrepareRequest { dataset_name: name.into(), ..request(dir.path(), &source) };
         let message = crate::explained(&prepare(&named, &NoProgress).unwrap_err());
-        assert!(message.contains(name) && message.contains("--dataset-name"), "{message}");
+        assert!(message.contains(name) && message.contains("`dataset_name`"), "{message}");
         assert!(!dir.path().join("data").join(name).exists());
     }
     // Shakespeare's text is also at hand as a file, and a recipe may be made for a given text.

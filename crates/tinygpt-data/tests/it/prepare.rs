@@ -100,7 +100,7 @@ fn another_preparation_is_replaced_only_with_force() {
     let error = prepare(&second, &NoProgress).unwrap_err();
     assert!(matches!(&error, DataError::AlreadyPrepared { .. }), "{error}");
     assert!(crate::explained(&error).contains("val_fraction: 0.1 → 0.5"), "{error}");
-    assert!(crate::explained(&error).contains("--force"), "{error}");
+    assert!(crate::explained(&error).contains("`force`"), "{error}");
     assert_eq!(Prepared::open(&first.data_dir, "mine", None).unwrap().meta, before.meta);
 
     let forced = PrepareRequest { force: true, ..second };
@@ -211,7 +211,7 @@ fn invalid_utf_8_is_mended_and_counted_where_that_is_asked_for() {
         let strict = PrepareRequest { force: true, ..request(dir.path(), &source) };
         let error = prepare(&strict, &NoProgress).unwrap_err();
         assert!(
-            crate::explained(&error).contains("--lossy") && crate::explained(&error).contains(name)
+            crate::explained(&error).contains("`lossy`") && crate::explained(&error).contains(name)
         );
         let lossy = PrepareRequest { lossy: true, ..strict };
         let meta = prepare(&lossy, &NoProgress).unwrap().meta;

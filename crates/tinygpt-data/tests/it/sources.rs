@@ -115,7 +115,7 @@ fn validation_text_can_be_given() {
     let all = PrepareRequest { val_source: vec![folder.clone()], ..base.clone() };
     let error = prepare(&all, &NoProgress).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
-    assert!(crate::explained(&error).contains("--val-source"), "{error}");
+    assert!(crate::explained(&error).contains("`val_source`"), "{error}");
     let without = PrepareRequest { source: None, dataset_name: "tiny_tales".into(), ..all };
     let error = crate::explained(&prepare(&without, &NoProgress).unwrap_err());
     assert!(error.contains("val_source"), "{error}");
@@ -234,8 +234,8 @@ fn options_that_have_no_use_are_refused() {
     let (text, lines) = (request(dir.path(), &text), request(dir.path(), &lines));
     let template = |template: &str| Some(template.to_owned());
     for (request, said) in [
-        (PrepareRequest { separator: "line".parse().unwrap(), ..lines.clone() }, "--separator"),
-        (PrepareRequest { text_template: template("{a}"), ..text.clone() }, "--text-template"),
+        (PrepareRequest { separator: "line".parse().unwrap(), ..lines.clone() }, "`separator`"),
+        (PrepareRequest { text_template: template("{a}"), ..text.clone() }, "`text_template`"),
         (PrepareRequest { text_template: template("a"), ..lines.clone() }, "no field is named"),
         (
             PrepareRequest {

@@ -148,7 +148,7 @@ fn records_without_a_value_are_counted_and_those_that_are_bad_bounded() {
     let strict = ReadAs { max_bad_fraction: 0.02, ..as_usual() };
     let error = read("a.jsonl", &(good + bad), strict).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    for part in ["line 98: no `text`", "3 of 101 records", "(3.0%)", "--max-bad-fraction 0.03"] {
+    for part in ["line 98: no `text`", "3 of 101 records", "(3.0%)", "`max_bad_fraction` to 0.03"] {
         assert!(error.explained().contains(part), "{part}: {error}");
     }
 }

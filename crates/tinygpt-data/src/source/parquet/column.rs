@@ -200,7 +200,7 @@ impl Columns {
                          UTF-8 at byte {offset} of the value",
                         clip(name)
                     ),
-                    "write the column again as UTF-8 strings, or replace such bytes with --lossy",
+                    "write the column again as UTF-8 strings, or use `lossy` to replace such bytes",
                 )
             })?)));
         }
@@ -255,7 +255,7 @@ fn check_column(path: &Path, column: &ColumnDescriptor) -> Result<(), DataError>
     Err(DataError::corrupt(
         path,
         format!("column `{}` holds {found}, not one string a row", clip(&column.path().string())),
-        "choose the column that holds the text with --text-column",
+        "set `text_column` to the column that holds the text",
     ))
 }
 

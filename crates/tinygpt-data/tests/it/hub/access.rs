@@ -72,7 +72,7 @@ fn offline_without_a_copy_names_cache_and_cure() {
     world.options.offline = true;
     let message = world.fetch_badly();
     assert!(
-        message.contains("HF_HUB_OFFLINE") && message.contains("never downloaded"),
+        message.contains("`offline`") && message.contains("never downloaded"),
         "{message}"
     );
     assert!(message.contains(&*world.options.cache_dir.to_string_lossy()), "{message}");
@@ -117,10 +117,10 @@ fn a_dead_host_does_not_matter_when_the_copy_is_whole() {
 #[test]
 fn refusals_are_final_and_say_what_to_do() {
     for (status, cure) in [
-        (401, "HF_TOKEN"),
+        (401, "`token`"),
         (403, "accept the repository's terms"),
         (404, "no such repository"),
-        (410, "HF_ENDPOINT"),
+        (410, "`endpoint`"),
     ] {
         for ask in [Ask::Listing, Ask::Description, Ask::Bytes] {
             let world = World::new();

@@ -29,14 +29,14 @@ fn statuses() -> Vec<Row> {
     let status = |ask, times, status| vec![(ask, times, Fault::Status(status, &[]))];
     let asked = |times, headers| vec![(Bytes, times, Fault::Status(429, headers))];
     vec![
-        ("401", status(Listing, EVER, 401), Fails(&["401", "HF_TOKEN"])),
-        ("401 for the bytes", status(Bytes, EVER, 401), Fails(&["401", "HF_TOKEN"])),
+        ("401", status(Listing, EVER, 401), Fails(&["401", "`token`"])),
+        ("401 for the bytes", status(Bytes, EVER, 401), Fails(&["401", "`token`"])),
         ("403", status(Bytes, EVER, 403), Fails(&["403", "accept the repository's terms"])),
         ("404", status(Listing, EVER, 404), Fails(&["404", "no such repository"])),
         ("404 for a listed file", status(Description, EVER, 404), Fails(&["404", "file"])),
-        ("407", status(Listing, EVER, 407), Fails(&["407", "HTTPS_PROXY"])),
+        ("407", status(Listing, EVER, 407), Fails(&["407", "`proxy`"])),
         ("408 once", status(Bytes, 1, 408), Recovers("408")),
-        ("416 from the start", status(Bytes, EVER, 416), Fails(&["416", "--source PATH"])),
+        ("416 from the start", status(Bytes, EVER, 416), Fails(&["416", "`source`"])),
         ("429 once, in seconds", asked(1, &["Retry-After: 1"]), Recovers("1.0 s")),
         (
             "429 once, until a date",
@@ -64,8 +64,8 @@ fn statuses() -> Vec<Row> {
         ("500 once", status(Listing, 1, 500), Recovers("500")),
         ("500 for ever", status(Bytes, EVER, 500), Fails(&["500", "again later"])),
         ("503 twice", status(Description, 2, 503), Recovers("2 of 3")),
-        ("503 for ever", status(Description, EVER, 503), Fails(&["503", "HF_ENDPOINT"])),
-        ("another success", status(Bytes, EVER, 204), Fails(&["instead of", "HTTPS_PROXY"])),
+        ("503 for ever", status(Description, EVER, 503), Fails(&["503", "`endpoint`"])),
+        ("another success", status(Bytes, EVER, 204), Fails(&["instead of", "`proxy`"])),
     ]
 }
 
@@ -83,11 +83,11 @@ fn bodies() -> Vec<Row> {
         ),
         ("cut before the first byte", bytes(1, Fault::Cut(0)), Recovers("broke off after 0")),
         ("ends early, no length", bytes(1, Fault::ShortUnsized(50_000)), Recovers("50000")),
-        ("short", bytes(EVER, Fault::Short(5)), Fails(&["instead of", "HTTPS_PROXY"])),
-        ("long", bytes(EVER, Fault::LongUnsized(5)), Fails(&["more than", "HTTPS_PROXY"])),
+        ("short", bytes(EVER, Fault::Short(5)), Fails(&["instead of", "`proxy`"])),
+        ("long", bytes(EVER, Fault::LongUnsized(5)), Fails(&["more than", "`proxy`"])),
         ("altered once", bytes(1, Fault::Altered), Recovers("once more")),
-        ("altered for ever", bytes(EVER, Fault::Altered), Fails(&["SHA-256", "HTTPS_PROXY"])),
-        ("a web page", bytes(EVER, Fault::Html), Fails(&["a web page", "HTTPS_PROXY"])),
+        ("altered for ever", bytes(EVER, Fault::Altered), Fails(&["SHA-256", "`proxy`"])),
+        ("a web page", bytes(EVER, Fault::Html), Fails(&["a web page", "`proxy`"])),
         ("wrong hash", vec![(Description, EVER, Fault::Etag(OTHER))], Fails(&[OTHER])),
         (
             "an ETag that is a path",
@@ -198,7 +198,7 @@ fn names_that_lead_out_of_the_cache_are_refused_before_any_file() {
         let world = World::with(hub, train);
         let message = world.fetch_badly();
         assert!(message.contains("lists a file named"), "{name:?}: {message}");
-        assert!(message.contains("--source PATH") && !message.contains('\u{1b}'), "{message}");
+        assert!(message.contains("`source`") && !message.contains('\u{1b}'), "{message}");
         assert_eq!(
             world.hub.requests().len(),
             1,
