@@ -1,11 +1,12 @@
-//! A trained model over HTTP: a page to meet it, and OpenAI's completions API for programs.
+//! A trained model over HTTP: a web page to try it, and OpenAI's completions API for programs.
 //!
-//! One thread talks to all connections ([`Limits`] says what each may take), one has the model and
-//! writes all requests side by side; between them is a bounded queue. What a model is served as is
-//! a [`Served`]; reading checkpoints, flags, signals and printing are the caller's business.
+//! One thread handles all connections within [`Limits`]. One worker thread owns the model and
+//! generates for all requests as one batch. Between them is a bounded queue. The caller reads the
+//! checkpoint into a [`ServedModel`]; this crate reads no flags, handles no signals and prints
+//! nothing.
 //!
-//! The server trusts nobody. On a loopback address it answers only its own machine and its own
-//! page; on any other it has a key. Nothing is fetched from elsewhere.
+//! No client is trusted. On a loopback address the server only answers this machine and its own page;
+//! on any other address it needs an API key. Nothing is loaded from other hosts.
 
 mod body;
 mod card;
@@ -29,4 +30,4 @@ mod write_timeout;
 pub use card::{Card, Curve, Defaults};
 pub use error::ServeError;
 pub use limits::Limits;
-pub use server::{Served, Server};
+pub use server::{ServedModel, Server};

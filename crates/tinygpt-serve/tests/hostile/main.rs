@@ -25,9 +25,9 @@ fn limits() -> Limits {
     Limits {
         connections: 280,
         waiting: 4,
-        header_time: Duration::from_millis(1500),
-        body_time: Duration::from_millis(700),
-        stall_time: Duration::from_millis(700),
+        header_timeout: Duration::from_millis(1500),
+        body_timeout: Duration::from_millis(700),
+        write_timeout: Duration::from_millis(700),
         ..Limits::default()
     }
 }

@@ -1,4 +1,4 @@
-//! A server with a tiny model on a free port, and a client that speaks bytes.
+//! A server with a tiny model on a free port, and a client that sends raw bytes.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -11,13 +11,13 @@ use candle_core::Device;
 use serde_json::Value;
 use tinygpt_data::{Encoding, Tokenizer};
 use tinygpt_model::{Gpt, ModelConfig};
-use tinygpt_serve::{Card, Limits, ServeError, Served, Server};
+use tinygpt_serve::{Card, Limits, ServeError, ServedModel, Server};
 
 /// The name of the model.
 pub(crate) const MODEL: &str = "tiny";
 
-/// Longer than any answer takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any response takes on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running server; it stops when dropped.
 pub(crate) struct World {
@@ -27,7 +27,7 @@ pub(crate) struct World {
 }
 
 /// A random model that knows a few words.
-pub(crate) fn served() -> Served {
+pub(crate) fn served() -> ServedModel {
     let text = "the owl and the fox and the café by the old oak";
     let tokenizer = Tokenizer::learn(Encoding::Bpe, &[text], 280).unwrap();
     let config = ModelConfig {
@@ -42,7 +42,7 @@ pub(crate) fn served() -> Served {
     let gpt = Gpt::init(config, 7, &Device::Cpu).unwrap();
     let card = Card { name: MODEL.to_owned(), ..Card::default() };
     // Nothing ends a document: the length of every text is known.
-    Served { model: Box::new(gpt), bos: tokenizer.eot_id(), eos: None, tokenizer, card }
+    ServedModel { model: Box::new(gpt), bos: tokenizer.eot_id(), eos: None, tokenizer, card }
 }
 
 impl World {
@@ -70,8 +70,8 @@ impl World {
 
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         stream
     }
 
