@@ -1,7 +1,7 @@
 //! The loader: which batch a step reads. No tensors here.
 
 use crate::error::DataError;
-use crate::shard::TokenStream;
+use crate::shard::TokenDataset;
 use crate::windows::{Windows, eval_windows};
 
 /// Tokens and the tokens that follow them, for one forward pass.
@@ -31,9 +31,9 @@ impl Batch {
 /// i, so a run resumes at any batch, and several processes can each read their own.
 ///
 /// ```
-/// use tinygpt_data::{Loader, TokenStream};
+/// use tinygpt_data::{Loader, TokenDataset};
 ///
-/// let stream = TokenStream::from_ids((0..10).collect());
+/// let stream = TokenDataset::from_ids((0..10).collect());
 /// let batch = Loader::evaluation(&stream, 2, 3, 1)?.batch(0)?;
 /// assert_eq!(batch.inputs, [0, 1, 2, 6, 7, 8]);
 /// assert_eq!(batch.targets, [1, 2, 3, 7, 8, 9]);
@@ -41,7 +41,7 @@ impl Batch {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Loader {
-    stream: TokenStream,
+    stream: TokenDataset,
     order: Order,
     batch_size: usize,
     block_size: usize,
@@ -63,7 +63,7 @@ impl Loader {
     /// # Errors
     /// [`DataError::Usage`] if the stream is shorter than one window and the token after it.
     pub fn training(
-        stream: &TokenStream,
+        stream: &TokenDataset,
         batch_size: usize,
         block_size: usize,
         seed: u64,
@@ -78,7 +78,7 @@ impl Loader {
     /// # Errors
     /// [`DataError::Usage`] if the stream is shorter than one window and the token after it.
     pub fn evaluation(
-        stream: &TokenStream,
+        stream: &TokenDataset,
         batch_size: usize,
         block_size: usize,
         n_batches: usize,
@@ -152,8 +152,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn stream(n: u32) -> TokenStream {
-        TokenStream::from_ids((0..n).collect())
+    fn stream(n: u32) -> TokenDataset {
+        TokenDataset::from_ids((0..n).collect())
     }
 
     #[test]

@@ -1,13 +1,5 @@
 //! Files and directories that appear whole or not at all, and survive a power cut.
-//!
-//! Every write has the same four steps: write under a temporary name in the same directory, sync the
-//! contents, rename, sync the parent directory. A reader finds the old contents or the new ones, and
-//! so does the next process after a crash at any point.
-//!
-//! Temporary names are fixed ([`part_of`], [`old_of`]), so that leftovers of a crash are recognized.
-//! Only one process at a time may therefore write to one path; callers hold a lock.
-//!
-//! This crate does not know what is in the files.
+#![doc = include_str!("../README.md")]
 
 mod error;
 mod replace;

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn tokens_come_with_their_text() {
         // Characters, and bytes for those that are not in "abc".
-        let tokenizer = Tokenizer::learn(Encoding::Simple, &["abc"], 0).unwrap();
+        let tokenizer = Tokenizer::train(Encoding::Simple, &["abc"], 0).unwrap();
         let ids = tokenizer.encode("abé").unwrap();
         let mut builder = DeltaBuilder::new(&tokenizer, &["bc".to_owned()], 7);
         let mut sent = Vec::new();

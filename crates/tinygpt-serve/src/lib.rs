@@ -1,12 +1,8 @@
 //! A trained model over HTTP: a web page to try it, and OpenAI's completions API for programs.
 //!
-//! One thread handles all connections within [`Limits`]. One worker thread owns the model and
-//! generates for all requests as one batch. Between them is a bounded queue. The caller reads the
-//! checkpoint into a [`ServedModel`]; this crate reads no flags, handles no signals and prints
-//! nothing.
-//!
-//! No client is trusted. On a loopback address the server only answers this machine and its own page;
-//! on any other address it needs an API key. Nothing is loaded from other hosts.
+//! The caller reads the checkpoint into a [`ServedModel`]; this crate reads no flags, handles no signals
+//! and prints nothing. Nothing is loaded from other hosts.
+#![doc = include_str!("../README.md")]
 
 mod body;
 mod card;

@@ -6,7 +6,7 @@
 use std::f64::consts::LN_2;
 use std::ops::ControlFlow;
 
-use tinygpt_data::{Batch, Loader, TokenStream, Tokenizer};
+use tinygpt_data::{Batch, Loader, TokenDataset, Tokenizer};
 use tinygpt_model::{Gpt, TokenBatch};
 
 use crate::error::TrainError;
@@ -30,7 +30,7 @@ impl EvalSet {
     /// # Errors
     /// [`TrainError::Data`] if it does not hold one.
     pub fn new(
-        stream: &TokenStream,
+        stream: &TokenDataset,
         n_batches: usize,
         batch_size: usize,
         seq_len: usize,

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 use candle_core::Device;
-use tinygpt_data::{Meta, TokenStream};
+use tinygpt_data::{Meta, TokenDataset};
 use tinygpt_model::{Gpt, Model as _, QuantizedGpt, hf};
 use tinygpt_train::checkpoint::{self, State};
 use tinygpt_train::{EvalSet, TrainConfig};
@@ -48,7 +48,7 @@ pub(super) fn tell_cost(opened: &Opened<QuantizedGpt>, threads: usize) -> Result
 }
 
 /// The validation tokens that the model's own run used, if they are still there, and that run.
-fn validation(opened: &Opened<QuantizedGpt>) -> Result<Option<(TokenStream, State)>> {
+fn validation(opened: &Opened<QuantizedGpt>) -> Result<Option<(TokenDataset, State)>> {
     let Some(state) = checkpoint::state_of(&opened.dir)? else { return Ok(None) };
     let config = &state.config;
     let meta = Meta::find(&config.data_dir, &config.dataset_name, &state.data_fingerprint);
@@ -70,7 +70,7 @@ struct Losses {
 /// The losses of the model and of the rounded one; `None` if the text is shorter than a window.
 fn losses(
     opened: &Opened<QuantizedGpt>,
-    tokens: &TokenStream,
+    tokens: &TokenDataset,
     run: &TrainConfig,
     threads: usize,
 ) -> Result<Option<Losses>> {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tinygpt_data::{DataError, END_OF_TEXT, Piece, StopStream, Tokenizer};
+use tinygpt_data::{DataError, END_OF_TEXT, StopStream, StreamedText, Tokenizer};
 use tinygpt_model::{Logprobs, StopReason};
 
 /// How samples are written.
@@ -108,7 +108,7 @@ impl<'a> Rendering<'a> {
         opening: &str,
         reason: StopReason,
     ) -> Result<String, DataError> {
-        let rest = if self.is_stopped { Piece::default() } else { self.stream.finish() };
+        let rest = if self.is_stopped { StreamedText::default() } else { self.stream.finish() };
         let mut text = self.tell(rest)?;
         match self.form {
             Form::Text => text.push('\n'),
@@ -122,7 +122,7 @@ impl<'a> Rendering<'a> {
         Ok(text)
     }
 
-    fn tell(&mut self, piece: Piece) -> Result<String, DataError> {
+    fn tell(&mut self, piece: StreamedText) -> Result<String, DataError> {
         let first = self.told.len();
         self.told.extend(self.waiting.drain(..piece.n_tokens));
         match self.form {
@@ -230,7 +230,7 @@ mod tests {
 
     /// What is written for "ab\u{9b}\n" with stop text "c", and at its end.
     fn written(form: Form) -> (Vec<String>, String) {
-        let tokenizer = Tokenizer::learn(Encoding::Simple, &["abc\u{9b}\n"], 0).unwrap();
+        let tokenizer = Tokenizer::train(Encoding::Simple, &["abc\u{9b}\n"], 0).unwrap();
         let ids = tokenizer.encode("ab\u{9b}\nc").unwrap();
         let mut rendering = Rendering::new(form, &tokenizer, &["c".to_owned()]);
         let mut texts = vec![rendering.open("Oh \"")];

@@ -1,4 +1,4 @@
-//! Places in the standard cache, shared with Python's `huggingface_hub` and `datasets`.
+//! Paths in the standard cache, shared with Python's `huggingface_hub` and `datasets`.
 //!
 //! ```text
 //! <cache_dir>/datasets--owner--name/blobs/<etag>            the bytes, named by their hash
@@ -7,8 +7,8 @@
 //! <cache_dir>/.locks/datasets--owner--name/<etag>.lock
 //! ```
 //!
-//! `hf-hub` says where things are; this file puts them there, whole or not at all. It never
-//! speaks to the network.
+//! `hf-hub` knows the paths; this file writes the files, whole or not at all. It never
+//! uses the network.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
@@ -63,7 +63,7 @@ impl RepoCache {
         (is_commit(&commit) && self.places.pointer_path(&commit).is_dir()).then_some(commit)
     }
 
-    /// Remembers which commit the revision names, for runs without a network.
+    /// Records the commit of the revision, for runs without a network.
     pub(super) fn remember(&self, commit: &str) -> Result<(), HubError> {
         if self.repo.revision() == commit {
             return Ok(());
@@ -102,9 +102,9 @@ impl RepoCache {
         names
     }
 
-    /// Takes the lock on one file's bytes; waits, and says so, while another program has it.
+    /// Locks one file's bytes; waits, and reports it, while another program has the lock.
     ///
-    /// The lock is the one Python's client takes. On a file system without locks there is none.
+    /// Python's client uses the same lock. On a file system without locks there is none.
     pub(super) fn lock(
         &self,
         etag: &str,

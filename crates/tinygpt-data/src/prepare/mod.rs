@@ -26,8 +26,8 @@ mod unseen;
 use std::path::Path;
 use std::time::Instant;
 
-pub use dry_run::{DryRun, Estimate, Existing, SourceFile, dry_run};
-pub use files::SourceFiles;
+pub use dry_run::{DryRun, Estimate, Existing, dry_run};
+pub use files::{SourceFile, SourceFiles};
 pub use request::{PrepareRequest, PrepareSummary};
 
 use crate::clock;
@@ -65,10 +65,10 @@ pub fn prepare(
         return Ok(PrepareSummary { dir, meta, kept: true, files, elapsed: started.elapsed() });
     }
 
-    let brought = plan.origin.bring(&plan.read_as, &request.hub, progress)?;
+    let fetched = plan.origin.fetch(&plan.read_as, &request.hub, progress)?;
     let corpus = Corpus {
-        train: brought.texts.0,
-        validation: brought.texts.1,
+        train: fetched.texts.0,
+        validation: fetched.texts.1,
         is_one_document: plan.is_one_document,
         val_fraction: plan.val_fraction,
         val_split: plan.val_split,
@@ -91,9 +91,9 @@ pub fn prepare(
     tokenizer.save(staging.dir())?;
     let (train, seen) = passes.encode_train(&tokenizer, is_new, staging.dir())?;
     let val = passes.encode_validation(&tokenizer, staging.dir(), &seen)?;
-    let (mut tally, mut held_out) = (train.tally, None);
+    let (mut stats, mut held_out) = (train.stats, None);
     match boundary {
-        Boundary::Separate { .. } => tally += &val.tally,
+        Boundary::Separate { .. } => stats += &val.stats,
         // One text was read, and its gaps counted, for both splits.
         Boundary::Drawn { .. } => held_out = Some(ValSplit::Random),
         Boundary::Character { .. } | Boundary::Document { .. } => held_out = Some(ValSplit::End),
@@ -106,8 +106,8 @@ pub fn prepare(
         vocab_size: tokenizer.vocab_size(),
         tokenizer_sha256: tokenizer.sha256().to_owned(),
         settings,
-        source_commit: brought.commit,
-        tally,
+        source_commit: fetched.commit,
+        stats,
         held_out: held_out.map(|split| HeldOut { split, cut_document }),
         made_at: clock::now(),
         seconds: started.elapsed().as_secs_f64(),
@@ -115,7 +115,7 @@ pub fn prepare(
         val: val.meta,
     };
     staging.publish(&meta)?;
-    let files = brought.files;
+    let files = fetched.files;
     Ok(PrepareSummary { dir, meta, kept: false, files, elapsed: started.elapsed() })
 }
 

@@ -7,7 +7,7 @@ use crate::error::DataError;
 use crate::prepared::SplitMeta;
 use crate::progress::{PrepareProgress, Stage};
 use crate::shard::{Packed, ShardWriter};
-use crate::source::{Documents as _, Piece, Tally};
+use crate::source::{Documents as _, Piece, SourceStats};
 use crate::tokenizer::{CharSet, Dropped, Encoder, Tokenizer, WordCounts};
 
 use super::corpus::Corpus;
@@ -39,8 +39,8 @@ struct Encoded<X> {
 /// A split that was written.
 pub(super) struct EncodedSplit {
     pub(super) meta: SplitMeta,
-    /// What the text had beside documents.
-    pub(super) tally: Tally,
+    /// Counts of what was skipped or replaced in the text.
+    pub(super) stats: SourceStats,
     /// The document that was cut between the splits, counted from 0, if one was.
     pub(super) cut_document: Option<u64>,
 }
@@ -79,7 +79,7 @@ impl Passes<'_> {
                     batch.iter().for_each(|piece| words.count(&piece.text));
                     Ok(words)
                 };
-                // Merged and trimmed in the order of the text, whoever counted.
+                // Merged and trimmed in the order of the text, whichever thread counted.
                 self.run(
                     Stage::TrainTokenizer,
                     Split::Train,
@@ -90,13 +90,13 @@ impl Passes<'_> {
                         Ok(())
                     },
                 )?;
-                self.tell_dropped(words.dropped());
+                self.report_dropped(words.dropped());
                 Tokenizer::train_bpe(words, vocab_size)
             }
         }
     }
 
-    fn tell_dropped(&self, dropped: Dropped) {
+    fn report_dropped(&self, dropped: Dropped) {
         if dropped != Dropped::default() {
             self.progress.notice(&format!(
                 "more different words than fit: the rarest were dropped {} times, {} occurrences \
@@ -117,7 +117,7 @@ impl Passes<'_> {
     ) -> Result<(EncodedSplit, Seen), DataError> {
         if let Some(reason) = tokenizer.slow_because() {
             self.progress.notice(&format!(
-                "the `tokenizers` library encodes, many times slower than we would: {reason}"
+                "the `tokenizers` library encodes, which is many times slower: {reason}"
             ));
         }
         let is_known = is_new && tokenizer.encoding() == Encoding::Simple;
@@ -133,7 +133,7 @@ impl Passes<'_> {
         Ok((split, seen))
     }
 
-    /// Writes the shards of the validation split; notes if much of it is not among the tokens
+    /// Writes the shards of the validation split; reports if many of its tokens were not
     /// `seen` in training.
     pub(super) fn encode_validation(
         &self,
@@ -201,8 +201,8 @@ impl Passes<'_> {
         }
         meta.n_documents = documents.n_documents();
         meta.bytes_per_token = meta.bytes_per_token();
-        let (tally, cut_document) = (documents.tally(), documents.cut_document());
-        Ok(EncodedSplit { meta, tally, cut_document })
+        let (stats, cut_document) = (documents.stats(), documents.cut_document());
+        Ok(EncodedSplit { meta, stats, cut_document })
     }
 
     /// Works on all documents of a split; returns them, read to their end.

@@ -1,8 +1,8 @@
-//! One shard: checked completely when it is opened, then read at any place.
+//! One shard: checked completely when it is opened, then read at any position.
 //!
-//! Shards are read, not mapped: a read of a file that somebody shortens meanwhile fails, where a map
-//! would end the process by SIGBUS. A batch of 12 windows takes about 14 microseconds more that way, the
-//! step that trains on it 20 milliseconds.
+//! Shards are read, not mapped: if a file is shortened meanwhile, a read fails, while a memory map
+//! would end the process with SIGBUS. A batch of 12 windows takes about 14 microseconds longer; the
+//! step that trains on it takes 20 milliseconds.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -150,7 +150,7 @@ fn check_ids(file: &mut File, header: &Header) -> io::Result<Result<Width, Strin
     })
 }
 
-/// Fills the buffer, unless the reader ends before.
+/// Fills the buffer, or reads to the end.
 fn read_full(reader: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut n_read = 0;
     while n_read < buffer.len() {

@@ -12,13 +12,13 @@ use crate::error::DataError;
 /// The tokens of a split, in order, however many files they are in. A clone shares the files.
 ///
 /// ```
-/// let stream = tinygpt_data::TokenStream::from_ids(vec![5, 6, 7, 8]);
+/// let stream = tinygpt_data::TokenDataset::from_ids(vec![5, 6, 7, 8]);
 /// let mut ids = [0; 2];
 /// stream.read(1, &mut ids).unwrap();
 /// assert_eq!(ids, [6, 7]);
 /// ```
 #[derive(Clone)]
-pub struct TokenStream {
+pub struct TokenDataset {
     parts: Arc<[Part]>,
     len: usize,
 }
@@ -37,7 +37,7 @@ enum Ids {
     Shard(ShardFile),
 }
 
-impl TokenStream {
+impl TokenDataset {
     /// A stream of ids in memory, for tests and small texts.
     pub fn from_ids(ids: Vec<u32>) -> Self {
         let len = ids.len();
@@ -108,9 +108,9 @@ impl TokenStream {
     }
 }
 
-impl std::fmt::Debug for TokenStream {
+impl std::fmt::Debug for TokenDataset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenStream")
+        f.debug_struct("TokenDataset")
             .field("n_shards", &self.parts.len())
             .field("len", &self.len)
             .finish()

@@ -27,7 +27,7 @@ pub struct ShardInfo {
     pub sha256: String,
 }
 
-/// Ids as a shard holds them. Making them is work for many threads, writing them for one.
+/// Ids as stored in a shard. Many threads pack them, one writes them.
 pub(crate) struct Packed(Vec<u8>);
 
 impl Packed {
@@ -103,7 +103,7 @@ impl ShardWriter {
         Self { max_tokens, ..self }
     }
 
-    /// Appends ids, going on to a new shard wherever one is full.
+    /// Appends ids; starts a new shard when one is full.
     pub(crate) fn write(&mut self, ids: &Packed) -> Result<(), DataError> {
         let width = Width::for_vocab(self.vocab_size).n_bytes();
         let mut bytes = ids.0.as_slice();
@@ -141,7 +141,7 @@ impl ShardWriter {
         let path = self.dir.join(&name);
         let file = File::create(&path).map_err(DataError::io("create", &path))?;
         let mut file = BufWriter::with_capacity(1 << 20, file);
-        // The place of the header, which is written when the counts are known.
+        // Space for the header, which is written when the counts are known.
         let placeholder = [0; super::header::HEADER_BYTES];
         file.write_all(&placeholder).map_err(DataError::io("write", &path))?;
         Ok(OpenShard { path, name, file, hash: Sha256::new(), n_tokens: 0 })

@@ -1,5 +1,5 @@
-//! Requests, recipes and preparations that cannot work: the right class of error, a message that
-//! names the place and the cure, and nothing left behind.
+//! Invalid requests, recipes and preparations: the right class of error, a message that
+//! names the place and a fix, and no files left behind.
 
 use std::fs;
 use std::path::Path;

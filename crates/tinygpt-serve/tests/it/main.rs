@@ -1,4 +1,4 @@
-//! The server as programs meet it, over real connections.
+//! The server, over real connections.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod api;

@@ -1,8 +1,8 @@
-//! Every fault in one table: what the network does, and what must come of it.
+//! All network faults in one table, each with the required result.
 //!
-//! For each row the law is the same. A fault that passes ends with the right file; one that
-//! stays ends with a message that names the address and the cure and not the token. Never is a
-//! wrong byte under a final name, never is a file outside the cache, and when the hub is well
+//! The rule is the same for each row. A transient fault ends with the right file; a permanent one
+//! ends with a message that names the address and a fix but not the token. There is never a
+//! wrong byte under a final name and never a file outside the cache, and when the hub works
 //! again the same call succeeds.
 
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{EVER, REPOSITORY, TRAIN, VALIDATION, World, walk};
 use crate::fake_hub::{Ask, COMMIT, FakeHub, Fault, parquet_file};
 
-/// What must come of a fault.
+/// The required result of a fault.
 enum Outcome {
     /// The right file; a word of the notice, if there is one.
     Recovers(&'static str),
@@ -22,7 +22,7 @@ enum Outcome {
 use Ask::{Bytes, Description, Listing};
 use Outcome::{Fails, Recovers};
 
-/// A fault for so many requests of a kind.
+/// A fault for this many requests of a kind.
 type Row = (&'static str, Vec<(Ask, usize, Fault)>, Outcome);
 
 fn statuses() -> Vec<Row> {
@@ -129,7 +129,7 @@ fn every_fault_of_the_table_ends_as_it_must() {
     let mut wrong = Vec::new();
     for (name, faults, outcome) in rows {
         let mut world = World::new();
-        let patience = world.options.patience.clone();
+        let retry = world.options.retry.clone();
         for (ask, times, fault) in faults {
             if matches!(fault, Fault::Silence | Fault::Drip(_)) {
                 // What recovers needs time for the good answer.
@@ -153,7 +153,7 @@ fn every_fault_of_the_table_ends_as_it_must() {
                     wrong.push(format!("{name}: no {missing:?} in {message}"));
                 }
                 world.hub.heal();
-                world.options.patience = patience;
+                world.options.retry = retry;
                 world.fetch_well();
             }
         }
@@ -163,7 +163,7 @@ fn every_fault_of_the_table_ends_as_it_must() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// All that was written lies in the cache's folders for this repository.
+/// Everything is written into the cache folders of this repository.
 #[track_caller]
 fn assert_nothing_outside(world: &World) {
     let mut paths = Vec::new();

@@ -1,4 +1,4 @@
-//! `--source hub:…`: any dataset of the hub, its splits found by name, and single files of models.
+//! Sources `hub:…`: any dataset of the hub, its splits found by name, and single files of models.
 
 use std::fs;
 

@@ -16,14 +16,14 @@ impl Tokenizer {
     ///
     /// ```
     /// use tinygpt_data::{Encoding, Tokenizer};
-    /// let tokenizer = Tokenizer::learn(Encoding::Bpe, &["an owl", "two owls"], 300)?;
+    /// let tokenizer = Tokenizer::train(Encoding::Bpe, &["an owl", "two owls"], 300)?;
     /// assert_eq!(tokenizer.decode(&tokenizer.encode("owl")?)?, "owl");
     /// # Ok::<(), tinygpt_data::DataError>(())
     /// ```
     ///
     /// # Errors
     /// [`DataError::Usage`] for a vocabulary smaller than the bytes.
-    pub fn learn(
+    pub fn train(
         encoding: Encoding,
         documents: &[&str],
         vocab_size: usize,
