@@ -33,7 +33,6 @@ mod regular;
 mod report;
 mod shard;
 mod source;
-mod subset;
 pub mod tales;
 mod tokenizer;
 mod windows;

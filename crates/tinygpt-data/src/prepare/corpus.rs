@@ -7,11 +7,11 @@ use crate::error::DataError;
 use crate::prepared::ValSplit;
 use crate::progress::{PrepareProgress, Stage};
 use crate::source::{Piece, Text};
-use crate::subset::Subset;
 
 use super::divide::{Groups, Lengths};
 use super::reading::{BATCH_BYTES, Reading};
 use super::split::{Boundary, Split, SplitDocuments};
+use super::subset::Subset;
 
 /// A dataset's text, ready to be streamed as often as needed.
 pub(super) struct Corpus {

@@ -11,7 +11,7 @@ use crate::error::DataError;
 use crate::prepared::Prepared;
 use crate::progress::PrepareProgress;
 use crate::source::{LeftOut, Piece, Text};
-use crate::tokenizer::{CharSet, Tokenizer, WordCounts};
+use crate::tokenizer::{Tokenizer, TokenizerTrainer};
 
 use super::PrepareRequest;
 use super::files::SourceFile;
@@ -172,15 +172,12 @@ fn make_tokenizer(
     pieces: &[Piece],
 ) -> Result<(Tokenizer, Duration), DataError> {
     let started = Instant::now();
-    if plan.encoding == Encoding::Bpe && plan.reused.is_none() {
-        let mut words = WordCounts::new()?.parsing_special(request.parse_special);
-        pieces.iter().for_each(|piece| words.count(&piece.text));
-        let counting = started.elapsed();
-        return Ok((Tokenizer::train_bpe(words, request.vocab_size)?, counting));
-    }
-    let mut chars = CharSet::new();
-    pieces.iter().for_each(|piece| chars.add(&piece.text));
-    Ok((Tokenizer::char_level(&chars)?, started.elapsed()))
+    // If one is reused, only the time of counting is of interest.
+    let encoding = if plan.reused.is_none() { plan.encoding } else { Encoding::Simple };
+    let mut trainer = TokenizerTrainer::new(encoding, request.parse_special)?;
+    pieces.iter().for_each(|piece| trainer.count(&piece.text));
+    let counting = started.elapsed();
+    Ok((trainer.train(request.vocab_size)?, counting))
 }
 
 fn count_tokens(

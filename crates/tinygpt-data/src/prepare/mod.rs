@@ -21,6 +21,7 @@ mod request;
 mod split;
 #[cfg(test)]
 mod split_tests;
+mod subset;
 mod unseen;
 
 use std::path::Path;

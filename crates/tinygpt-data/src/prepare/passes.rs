@@ -8,7 +8,7 @@ use crate::prepared::SplitMeta;
 use crate::progress::{PrepareProgress, Stage};
 use crate::shard::{Packed, ShardWriter};
 use crate::source::{Documents as _, Piece, SourceStats};
-use crate::tokenizer::{CharSet, Dropped, Encoder, Tokenizer, WordCounts};
+use crate::tokenizer::{Dropped, Encoder, Tokenizer, TokenizerTrainer};
 
 use super::corpus::Corpus;
 use super::reading::{BATCH_BYTES, Reading};
@@ -52,48 +52,25 @@ impl Passes<'_> {
         encoding: Encoding,
         vocab_size: usize,
     ) -> Result<Tokenizer, DataError> {
-        match encoding {
-            Encoding::Simple => {
-                let mut chars = CharSet::new();
-                let chars_of = |batch: &[Piece]| {
-                    let mut chars = CharSet::new();
-                    batch.iter().for_each(|piece| chars.add(&piece.text));
-                    Ok(chars)
-                };
-                self.run(
-                    Stage::TrainTokenizer,
-                    Split::Train,
-                    || chars_of,
-                    |found| {
-                        chars.merge(&found);
-                        Ok(())
-                    },
-                )?;
-                Tokenizer::char_level(&chars)
-            }
-            Encoding::Bpe => {
-                let mut words = WordCounts::new()?;
-                let parses_special = self.parses_special;
-                let words_of = move |batch: &[Piece]| {
-                    let mut words = WordCounts::new()?.parsing_special(parses_special);
-                    batch.iter().for_each(|piece| words.count(&piece.text));
-                    Ok(words)
-                };
-                // Merged and trimmed in the order of the text, whichever thread counted.
-                self.run(
-                    Stage::TrainTokenizer,
-                    Split::Train,
-                    || words_of,
-                    |found| {
-                        words.merge(&found);
-                        words.trim();
-                        Ok(())
-                    },
-                )?;
-                self.report_dropped(words.dropped());
-                Tokenizer::train_bpe(words, vocab_size)
-            }
-        }
+        let parses_special = self.parses_special;
+        let count = move |batch: &[Piece]| {
+            let mut part = TokenizerTrainer::new(encoding, parses_special)?;
+            batch.iter().for_each(|piece| part.count(&piece.text));
+            Ok(part)
+        };
+        let mut trainer = TokenizerTrainer::new(encoding, parses_special)?;
+        // Merged in the order of the text, whichever thread counted.
+        self.run(
+            Stage::TrainTokenizer,
+            Split::Train,
+            || count,
+            |part| {
+                trainer.merge(&part);
+                Ok(())
+            },
+        )?;
+        self.report_dropped(trainer.dropped());
+        trainer.train(vocab_size)
     }
 
     fn report_dropped(&self, dropped: Dropped) {

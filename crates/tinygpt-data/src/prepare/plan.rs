@@ -8,11 +8,11 @@ use crate::progress::PrepareProgress;
 use crate::quote::clip;
 use crate::recipe::{Recipe, check_val_fraction};
 use crate::source::{Fields, ReadAs, Separator, Source};
-use crate::subset::Subset;
 use crate::tokenizer::{self, Tokenizer};
 
 use super::PrepareRequest;
 use super::origin::Origin;
+use super::subset::Subset;
 
 /// What will be prepared.
 pub(super) struct Plan {

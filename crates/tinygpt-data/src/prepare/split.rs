@@ -2,9 +2,9 @@
 
 use crate::error::DataError;
 use crate::source::{Documents, Piece, SourceStats};
-use crate::subset::Subset;
 
 use super::divide::Draw;
+use super::subset::Subset;
 
 /// One of the two splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

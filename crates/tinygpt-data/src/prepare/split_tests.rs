@@ -8,9 +8,9 @@ use proptest::prelude::*;
 
 use super::divide::{Groups, Lengths, is_close};
 use super::split::{Boundary, Split, SplitDocuments};
+use super::subset::Subset;
 use crate::error::DataError;
 use crate::source::{Documents, Piece, SourceStats};
-use crate::subset::Subset;
 
 /// Documents of these lengths in pieces of at most `piece` characters; no two characters are
 /// equal, so that each can be found again.

@@ -42,6 +42,7 @@ pub(crate) use counts::{Dropped, WordCounts};
 pub use prompt::PromptNote;
 pub use stop::{StopStream, StreamedText};
 pub use stream::StreamDecoder;
+pub(crate) use train::TokenizerTrainer;
 pub use vocabulary::{TokenKind, Vocabulary};
 
 use cache::WordCache;

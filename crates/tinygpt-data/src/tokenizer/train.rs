@@ -1,18 +1,18 @@
-//! A tokenizer from texts that are in memory. `prepare` does the same with texts that stream by.
+//! Training a tokenizer: from texts in memory here; `prepare` streams them through the same trainer.
 
 use rayon::prelude::*;
 
-use super::{CharSet, Tokenizer, WordCounts, check_bpe_vocab_size};
+use super::{CharSet, Dropped, Tokenizer, WordCounts, check_bpe_vocab_size};
 use crate::encoding::Encoding;
 use crate::error::DataError;
 
-/// How much text one thread counts before its counts are put to the others, in bytes.
+/// How much text a thread counts before the counts are merged, in bytes.
 const GROUP_BYTES: usize = 4 << 20;
 
 impl Tokenizer {
-    /// Makes a tokenizer from whole documents, on the threads of the current rayon pool.
+    /// Trains a tokenizer on whole documents, on the threads of the current rayon pool.
     ///
-    /// `vocab_size` is the most tokens that byte pairs may have; the character level ignores it.
+    /// `vocab_size` limits byte pairs; the character level ignores it.
     ///
     /// ```
     /// use tinygpt_data::{Encoding, Tokenizer};
@@ -28,30 +28,77 @@ impl Tokenizer {
         documents: &[&str],
         vocab_size: usize,
     ) -> Result<Self, DataError> {
-        let groups = groups_of(documents);
-        match encoding {
-            Encoding::Simple => {
-                let mut all = CharSet::new();
-                groups.iter().flat_map(|group| group.iter()).for_each(|text| all.add(text));
-                Self::char_level(&all)
+        if encoding == Encoding::Bpe {
+            check_bpe_vocab_size(vocab_size)?;
+        }
+        let count = |group: &&[&str]| -> Result<TokenizerTrainer, DataError> {
+            let mut part = TokenizerTrainer::new(encoding, true)?;
+            group.iter().for_each(|text| part.count(text));
+            Ok(part)
+        };
+        let mut trainer = TokenizerTrainer::new(encoding, true)?;
+        // As many groups at a time as keep all threads busy, merged in order.
+        for some in groups_of(documents).chunks(2 * rayon::current_num_threads()) {
+            for part in some.par_iter().map(count).collect::<Result<Vec<_>, _>>()? {
+                trainer.merge(&part);
             }
-            Encoding::Bpe => {
-                check_bpe_vocab_size(vocab_size)?;
-                let count = |group: &&[&str]| -> Result<WordCounts, DataError> {
-                    let mut words = WordCounts::new()?;
-                    group.iter().for_each(|text| words.count(text));
-                    Ok(words)
-                };
-                let mut all = WordCounts::new()?;
-                // As many groups at a time as keep all threads busy, put together in order.
-                for some in groups.chunks(2 * rayon::current_num_threads()) {
-                    for words in some.par_iter().map(count).collect::<Result<Vec<_>, _>>()? {
-                        all.merge(&words);
-                        all.trim();
-                    }
-                }
-                Self::train_bpe(all, vocab_size)
+        }
+        trainer.train(vocab_size)
+    }
+}
+
+/// Counts what a tokenizer is made from. Parts of a text can be counted by several threads and merged
+/// in order; the result does not depend on the number of threads.
+pub(crate) enum TokenizerTrainer {
+    /// The distinct characters, for the character level.
+    Characters(CharSet),
+    /// The words and their counts, for byte-pair encoding.
+    Words(WordCounts),
+}
+
+impl TokenizerTrainer {
+    /// Nothing counted yet. With `parses_special`, special tokens in a text are not part of a word.
+    pub(crate) fn new(encoding: Encoding, parses_special: bool) -> Result<Self, DataError> {
+        Ok(match encoding {
+            Encoding::Simple => Self::Characters(CharSet::new()),
+            Encoding::Bpe => Self::Words(WordCounts::new()?.parsing_special(parses_special)),
+        })
+    }
+
+    /// Counts a document or a piece of one.
+    pub(crate) fn count(&mut self, text: &str) {
+        match self {
+            Self::Characters(chars) => chars.add(text),
+            Self::Words(words) => words.count(text),
+        }
+    }
+
+    /// Adds the counts of the next part, which are for the same encoding, and drops the rarest words if
+    /// there are too many.
+    pub(crate) fn merge(&mut self, part: &Self) {
+        match (self, part) {
+            (Self::Characters(chars), Self::Characters(part)) => chars.merge(part),
+            (Self::Words(words), Self::Words(part)) => {
+                words.merge(part);
+                words.trim();
             }
+            _ => {}
+        }
+    }
+
+    /// The words that were dropped.
+    pub(crate) fn dropped(&self) -> Dropped {
+        match self {
+            Self::Characters(_) => Dropped::default(),
+            Self::Words(words) => words.dropped(),
+        }
+    }
+
+    /// Makes the tokenizer. `vocab_size` limits byte pairs; the character level ignores it.
+    pub(crate) fn train(self, vocab_size: usize) -> Result<Tokenizer, DataError> {
+        match self {
+            Self::Characters(chars) => Tokenizer::char_level(&chars),
+            Self::Words(words) => Tokenizer::train_bpe(words, vocab_size),
         }
     }
 }
