@@ -76,8 +76,8 @@ impl Passes<'_> {
     fn report_dropped(&self, dropped: Dropped) {
         if dropped != Dropped::default() {
             self.progress.notice(&format!(
-                "more different words than fit: the rarest were dropped {} times, {} occurrences \
-                 in all; merges were learned from the others",
+                "too many different words: the rarest were dropped {} times, {} occurrences in \
+                 all; merges were trained on the others",
                 dropped.n_words, dropped.n_occurrences
             ));
         }

@@ -51,8 +51,7 @@ impl fmt::Display for PromptNote {
                 )
             }
             Self::EndsInSpace => f.write_str(
-                "the prompt ends in a space, which most tokens begin with: the text is better if \
-                 you leave it off",
+                "the prompt ends in a space, but most tokens start with one: leave it off",
             ),
         }
     }
