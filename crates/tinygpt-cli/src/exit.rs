@@ -135,7 +135,7 @@ fn hint(error: &anyhow::Error, binary: &str) -> Option<String> {
     let training = || error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()?.hint());
     let of_device = || error.chain().find_map(|cause| device_error(cause));
     let device = || Some(hints::of_device(of_device()?, binary));
-    known.or_else(device).or_else(training).or_else(|| hint_of_data(error, binary))
+    known.or_else(device).or_else(|| hint_of_data(error, binary)).or_else(training)
 }
 
 /// The error of a device, also inside that of a training run, which is transparent.
@@ -147,9 +147,10 @@ fn device_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a 
 }
 
 fn hint_of_data(error: &anyhow::Error, binary: &str) -> Option<String> {
-    error.chain().find_map(|cause| match cause.downcast_ref::<DataError>()? {
-        DataError::Hub(error) => hints::of_hub(error, binary),
-        error => error.hint(),
+    error.chain().find_map(|cause| match cause.downcast_ref::<TrainError>() {
+        // Transparent: the chain holds the error around it only.
+        Some(TrainError::Data(error)) => hints::of_data(error, binary),
+        _ => hints::of_data(cause.downcast_ref::<DataError>()?, binary),
     })
 }
 

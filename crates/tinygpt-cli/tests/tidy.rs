@@ -127,19 +127,21 @@ fn unsafe_code_is_counted_and_only_in_kernels() {
 
 #[test]
 fn crates_depend_on_each_other_in_one_direction() {
-    let allowed: [(&str, &[&str]); 6] = [
+    let allowed: [(&str, &[&str]); 7] = [
+        ("fs", &[]),
         ("kernels", &[]),
         ("model", &["kernels"]),
-        ("data", &[]),
-        ("train", &["kernels", "model", "data"]),
+        ("data", &["fs"]),
+        ("train", &["fs", "kernels", "model", "data"]),
         ("serve", &["model", "data"]),
-        ("cli", &["kernels", "model", "data", "train", "serve"]),
+        ("cli", &["fs", "kernels", "model", "data", "train", "serve"]),
     ];
     let mut faults = Vec::new();
     for (name, allowed_edges) in allowed {
         let manifest = read(&format!("crates/tinygpt-{name}/Cargo.toml"));
         for dependency in dependencies(&manifest) {
-            let tensors = dependency.starts_with("candle") && matches!(name, "kernels" | "data");
+            let tensors =
+                dependency.starts_with("candle") && matches!(name, "fs" | "kernels" | "data");
             let stranger = dependency
                 .strip_prefix("tinygpt-")
                 .is_some_and(|dependency| !allowed_edges.contains(&dependency));
@@ -163,6 +165,35 @@ fn dependencies(manifest: &str) -> Vec<&str> {
         }
     }
     names
+}
+
+/// Crates whose messages speak of keys; the command line translates them.
+const FLAGLESS: [&str; 4] = ["fs", "data", "model", "serve"];
+
+#[test]
+fn libraries_name_no_flags_and_no_commands() {
+    let mut faults = Vec::new();
+    for name in FLAGLESS {
+        for (file, text) in files_below(&format!("crates/tinygpt-{name}/src"), "rs") {
+            let code = text.lines().take_while(|line| *line != "#[cfg(test)]");
+            let is_test = file.ends_with("tests.rs");
+            for (i, line) in code.enumerate().filter(|_| !is_test) {
+                if !line.trim_start().starts_with("//") && names_a_flag(line) {
+                    faults.push(format!("{file}:{}: names a flag or a command: {line}", i + 1));
+                }
+            }
+        }
+    }
+    assert_none(&faults);
+}
+
+/// Whether a line holds a long flag, one of the binaries in backticks, or an environment variable.
+fn names_a_flag(line: &str) -> bool {
+    let is_flag = line.match_indices("--").any(|(at, _)| {
+        line[..at].ends_with([' ', '`', '"', '(']) && line[at + 2..].starts_with(char::is_lowercase)
+    });
+    let others = ["`prepare", "`train ", "`sample ", "HF_", "HTTPS_PROXY"];
+    is_flag || others.iter().any(|other| line.contains(other))
 }
 
 #[test]

@@ -7,10 +7,11 @@
 
 use std::env;
 use std::error::Error;
+use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
-use tinygpt_data::{Prepared, Windows, fill_batch};
+use tinygpt_data::{Loader, Prepared};
 
 /// The shapes that are timed: windows in a batch, tokens in a window.
 const SHAPES: [(usize, usize); 4] = [(12, 64), (32, 128), (8, 256), (64, 1024)];
@@ -25,15 +26,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let data = Prepared::open(Path::new(data_dir), name, None)?.train;
     println!("{} tokens", data.len());
-    let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     for (batch_size, block_size) in SHAPES {
-        let windows = Windows::new(data.len(), block_size, 1337)?;
+        let loader = Loader::training(&data, batch_size, block_size, 1337)?;
         let n_batches = N_TOKENS / (batch_size * block_size);
         let begin = Instant::now();
         for batch_idx in 0..n_batches {
-            let first = batch_idx * batch_size;
-            let starts = (first..first + batch_size).map(|i| windows.window(i as u64));
-            fill_batch(&data, starts, block_size, &mut inputs, &mut targets)?;
+            black_box(loader.batch(batch_idx as u64)?);
         }
         let seconds = begin.elapsed().as_secs_f64() / n_batches as f64;
         let speed = (batch_size * block_size) as f64 / seconds / 1e6;

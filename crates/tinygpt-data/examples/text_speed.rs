@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Task::Learn { encoding, vocab_size, text, threads, save } => {
             take_turns(text, threads, |texts| {
-                let tokenizer = Tokenizer::learn(encoding, texts, vocab_size)?;
+                let tokenizer = Tokenizer::train(encoding, texts, vocab_size)?;
                 if let Some(dir) = &save {
                     fs::create_dir_all(dir)?;
                     tokenizer.save(dir)?;

@@ -1,4 +1,4 @@
-//! The time of day, as `meta.json` and HTTP tell it.
+//! Date and time in the formats of `meta.json` and HTTP.
 
 use std::time::SystemTime;
 
@@ -47,7 +47,7 @@ pub(crate) fn http_date(text: &str) -> Option<u64> {
     let [hours, minutes, seconds] = time.split(':').collect::<Vec<_>>()[..] else { return None };
     let number = |text: &str| text.parse::<u64>().ok().filter(|&number| number <= 60);
     let time = number(hours)? * 3600 + number(minutes)? * 60 + number(seconds)?;
-    // Within a year's reach of the answer, and then exactly.
+    // A guess within a year of the date, then the exact day.
     let guess = year.checked_sub(1970).filter(|&years| years < 10_000)? * 365;
     let days = (guess..guess + 3_000).find(|&days| civil(days) == (year, month, day))?;
     Some(days * 86_400 + time)

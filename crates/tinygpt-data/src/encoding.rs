@@ -19,7 +19,7 @@ use crate::error::DataError;
 pub enum Encoding {
     /// One token for each character seen in training, and one for each byte of any other.
     Simple,
-    /// Byte-pair encoding on bytes, as GPT-2's.
+    /// Byte-level byte-pair encoding, as in GPT-2.
     Bpe,
 }
 
@@ -27,7 +27,7 @@ impl Encoding {
     /// Every encoding, in the order in which messages list them.
     pub const ALL: [Self; 2] = [Self::Simple, Self::Bpe];
 
-    /// The name in flags, JSON and directories.
+    /// The name in settings, JSON and directories.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Simple => "simple",

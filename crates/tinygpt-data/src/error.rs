@@ -1,31 +1,37 @@
-//! Everything that can go wrong between a text and a batch of tokens, as one enum.
+//! The errors of this crate, as one enum.
 //!
 //! Each message names the file or key, what was found and what was expected; [`DataError::hint`]
 //! says what to do next.
-//! This file decides no exit code: it sorts errors into [`ErrorKind`]s and the binaries do the
+//! This file does not know exit codes: it sorts errors into [`ErrorKind`]s, and the binaries do the
 //! rest.
 
 use std::path::{Path, PathBuf};
 
+use tinygpt_fs::FsError;
+
+use crate::encoding::Encoding;
 use crate::hub::HubError;
 pub(crate) use crate::quote::quoted_list;
 use crate::quote::{Shown, clip, clip_message};
+
+/// The hint of a preparation that cannot be used.
+pub(crate) const PREPARE_AGAIN: &str = "prepare the dataset again with `force`";
 
 /// The coarse class of an error, from which a binary chooses its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request cannot be carried out as asked: an unknown name, a bad value, a refusal.
+    /// The request is invalid: an unknown name or a bad value.
     Usage,
-    /// A file holds something other than what it should: broken, cut short or of another format.
+    /// A file is damaged, cut off or of another format.
     Corrupt,
     /// The operating system refused to read or write.
     Io,
     /// The network, or a server on it, failed.
     Network,
-    /// Another process is at work in the same place.
+    /// Another process is using the same directory.
     Locked,
-    /// A fault that none of the other classes describes.
+    /// Anything else.
     Other,
 }
 
@@ -33,15 +39,15 @@ pub enum ErrorKind {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// A request that cannot be carried out; `what` names the key or value.
+    /// An invalid request; `what` names the key or value.
     #[error("{what}")]
     Usage {
-        /// What is wrong, with the value that was given.
+        /// What is wrong, with the value.
         what: String,
         /// What to do about it.
         fix: String,
     },
-    /// A file that does not hold what it should.
+    /// A damaged or wrong file.
     #[error("{}: {what}", Shown(path))]
     Corrupt {
         /// The file.
@@ -50,6 +56,18 @@ pub enum DataError {
         what: String,
         /// What to do about it.
         fix: String,
+    },
+    /// A file of a prepared dataset that is not what `meta.json` says.
+    #[error("{}: {what}", Shown(path))]
+    DamagedPreparation {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it, found against expected.
+        what: String,
+        /// The dataset.
+        dataset: String,
+        /// Its encoding.
+        encoding: Encoding,
     },
     /// A JSON file of ours with a mistake in it.
     #[error("{}: {what}", Shown(path))]
@@ -82,11 +100,11 @@ pub enum DataError {
     MissingColumn {
         /// The file.
         path: PathBuf,
-        /// The line, where each line has its own names.
+        /// The line, if each line has its own field names.
         line: Option<u64>,
         /// The column that was looked for.
         column: String,
-        /// The columns there are.
+        /// The available columns.
         available: Vec<String>,
     },
     /// Nothing has been prepared under this name and encoding.
@@ -99,31 +117,31 @@ pub enum DataError {
     NotPrepared {
         /// The dataset.
         dataset: String,
-        /// The encoding that was asked for, if one was.
+        /// The requested encoding, if one was specified.
         encoding: Option<String>,
         /// Where it was looked for.
         dir: PathBuf,
     },
-    /// A different preparation stands where the new one would go.
+    /// The dataset is already prepared with other settings.
     #[error(
         "{}: already prepared with other settings ({})",
         Shown(dir),
         differences.join(", ")
     )]
     AlreadyPrepared {
-        /// The directory in the way.
+        /// The existing preparation.
         dir: PathBuf,
         /// One entry for each differing setting, as `key: there → asked`.
         differences: Vec<String>,
     },
-    /// Another `prepare` works in the same directory.
-    #[error("{}: another `prepare` is at work here", Shown(path))]
+    /// Another process prepares the same dataset.
+    #[error("{}: another process is preparing this dataset", Shown(path))]
     Locked {
         /// The lock file.
         path: PathBuf,
     },
-    /// Asked to stop; nothing half-made is left.
-    #[error("stopped; the same command starts again, and fetches nothing again that has come")]
+    /// Stopped on request; nothing incomplete is left.
+    #[error("stopped; nothing was written, and what was downloaded is kept")]
     Stopped,
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", Shown(path))]
@@ -132,7 +150,7 @@ pub enum DataError {
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The system's reason.
         #[source]
         source: std::io::Error,
     },
@@ -143,7 +161,7 @@ pub enum DataError {
     #[error(transparent)]
     Hub(HubError),
     /// A position outside a stream of tokens.
-    #[error("tokens {start}..{end} asked of a stream of {len} tokens")]
+    #[error("tokens {start}..{end} requested from {len} tokens")]
     OutOfRange {
         /// The first position asked for.
         start: usize,
@@ -152,7 +170,7 @@ pub enum DataError {
         /// How many tokens there are.
         len: usize,
     },
-    /// The tokenizer library failed where it should not.
+    /// The tokenizer library failed unexpectedly.
     #[error("the tokenizer failed to {action}: {message}")]
     Tokenizer {
         /// What was tried, as a verb.
@@ -171,7 +189,9 @@ impl DataError {
             | Self::MissingColumn { .. }
             | Self::NotPrepared { .. }
             | Self::AlreadyPrepared { .. } => ErrorKind::Usage,
-            Self::Corrupt { .. } | Self::InvalidUtf8 { .. } => ErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::DamagedPreparation { .. } | Self::InvalidUtf8 { .. } => {
+                ErrorKind::Corrupt
+            }
             Self::Io { .. } | Self::Thread(_) => ErrorKind::Io,
             Self::Hub(error) => error.kind(),
             Self::Locked { .. } => ErrorKind::Locked,
@@ -179,21 +199,19 @@ impl DataError {
         }
     }
 
-    /// What to do about it, if that is known.
+    /// What to do about it, if that is known. Names in backticks are keys of
+    /// [`PrepareRequest`](crate::PrepareRequest) or [`HubOptions`](crate::hub::HubOptions).
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Usage { fix, .. } | Self::Corrupt { fix, .. } | Self::InvalidUtf8 { fix, .. } => {
                 Some(fix.clone())
             }
             Self::MissingColumn { .. } => Some(
-                "choose one with --text-column, or join several with --text-template".to_owned(),
+                "set `text_column` to one of them, or `text_template` to join several".to_owned(),
             ),
-            Self::NotPrepared { dataset, encoding, .. } => {
-                let encoding = encoding.as_deref().map(|e| format!(" --encoding-type {e}"));
-                let (dataset, encoding) = (clip(dataset), encoding.unwrap_or_default());
-                Some(format!("run `prepare --dataset-name {dataset}{encoding}`"))
-            }
-            Self::AlreadyPrepared { .. } => Some("pass --force to replace it".to_owned()),
+            Self::NotPrepared { .. } => Some("prepare the dataset first".to_owned()),
+            Self::DamagedPreparation { .. } => Some(PREPARE_AGAIN.to_owned()),
+            Self::AlreadyPrepared { .. } => Some("use `force` to replace it".to_owned()),
             Self::Locked { .. } => Some("wait for it to finish".to_owned()),
             Self::Hub(error) => error.hint().map(str::to_owned),
             Self::Json { .. }
@@ -205,18 +223,28 @@ impl DataError {
         }
     }
 
+    /// A damaged file of a known preparation; other errors stay as they are.
+    pub(crate) fn in_preparation(self, dataset: &str, encoding: Encoding) -> Self {
+        match self {
+            Self::Corrupt { path, what, .. } => {
+                Self::DamagedPreparation { path, what, dataset: dataset.to_owned(), encoding }
+            }
+            error => error,
+        }
+    }
+
     /// The message and the hint in one line.
     #[cfg(test)]
     pub(crate) fn explained(&self) -> String {
         self.hint().map_or_else(|| self.to_string(), |hint| format!("{self}; {hint}"))
     }
 
-    /// A request that cannot be carried out.
+    /// An invalid request.
     pub(crate) fn usage(what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self::Usage { what: clip_message(&what.into()), fix: clip_message(&fix.into()) }
     }
 
-    /// A file that does not hold what it should.
+    /// A damaged or wrong file.
     pub(crate) fn corrupt(path: &Path, what: impl Into<String>, fix: impl Into<String>) -> Self {
         let (what, fix) = (clip_message(&what.into()), clip_message(&fix.into()));
         Self::Corrupt { path: path.to_path_buf(), what, fix }
@@ -238,12 +266,18 @@ impl DataError {
     }
 }
 
-/// Whoever asked to stop need not know where that was heard.
+/// A stop is the same error wherever it was noticed.
 impl From<HubError> for DataError {
     fn from(error: HubError) -> Self {
         match error {
             HubError::Stopped => Self::Stopped,
             error => Self::Hub(error),
         }
+    }
+}
+
+impl From<FsError> for DataError {
+    fn from(FsError { action, path, source }: FsError) -> Self {
+        Self::Io { action, path, source }
     }
 }

@@ -1,5 +1,5 @@
-//! Reads our own JSON files strictly: an unknown key is refused, with the key that was
-//! probably meant. Used for recipes and for `meta.json`; a tokenizer's JSON is the library's.
+//! Reads our own JSON files strictly: an unknown key is an error that suggests the nearest
+//! known key. Used for recipes and `meta.json`; the library reads a tokenizer's JSON.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, D
     from_str(text).map_err(|what| DataError::Json { path: path.to_path_buf(), what })
 }
 
-/// Parses `text`, or says what is wrong with it and, where that helps, what was expected.
+/// Parses `text`; the error says what is wrong and, if that helps, what was expected.
 pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text)
         .map_err(|error| match error.classify() {
@@ -38,7 +38,7 @@ fn with_suggestion(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
     match quoted.next() {
-        // What is expected comes after what was found, and would be cut with it.
+        // The expected values follow the unknown word: clipping the whole message would lose them.
         Some(found) if unknown && clip(found) != found => message.replacen(found, &clip(found), 1),
         Some(found) if unknown => match nearest(found, quoted) {
             Some(known) => format!("{message}; did you mean `{known}`?"),
@@ -48,7 +48,7 @@ fn with_suggestion(message: &str) -> String {
     }
 }
 
-/// The candidate most like `word`, if any is like it at all.
+/// The candidate most similar to `word`, if any is similar enough.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,

@@ -1,9 +1,8 @@
-//! From text to batches of tokens: sources, tokenizers, shards and windows, without tensors.
+//! From text to batches of tokens: sources, tokenizers, shards and a loader, without tensors.
 //!
-//! The road: a [`Recipe`] says where a dataset's text comes from; [`prepare()`] streams it twice,
-//! once to make a [`Tokenizer`], once to write shards; [`Prepared`] opens what was written;
-//! [`Windows`] and [`fill_batch`] turn it into the arrays of a training step. Nothing here knows
-//! a model, prints, or reads flags or the environment.
+//! The way of a text: a [`Recipe`] names the source; [`prepare()`] streams it twice, once to train a
+//! [`Tokenizer`] and once to write shards; [`Prepared`] opens the result; a [`Loader`] makes the
+//! [`Batch`] of each step.
 //!
 //! ```no_run
 //! use tinygpt_data::{NoProgress, PrepareRequest, Prepared, prepare};
@@ -13,15 +12,16 @@
 //! println!("{} training tokens", data.train.len());
 //! # Ok::<(), tinygpt_data::DataError>(())
 //! ```
+#![doc = include_str!("../README.md")]
 
-mod batches;
+mod catch_panic;
 mod clock;
 mod encoding;
 mod error;
 mod escape;
-mod foreign;
 pub mod hub;
 mod json;
+mod loader;
 mod name;
 mod prepare;
 mod prepared;
@@ -33,15 +33,14 @@ mod regular;
 mod report;
 mod shard;
 mod source;
-mod subset;
 pub mod tales;
 mod tokenizer;
 mod windows;
 
-pub use batches::{fill_batch, target_bytes};
+pub use catch_panic::is_in_library;
 pub use encoding::Encoding;
 pub use error::{DataError, ErrorKind};
-pub use foreign::is_in_library;
+pub use loader::{Batch, Loader};
 pub use name::{DATASET_NAME_RULE, dataset_name_fault};
 pub use prepare::{
     DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, SourceFiles, dry_run,
@@ -52,11 +51,11 @@ pub use progress::{NoProgress, PrepareProgress, Stage};
 pub use quote::{Shown, shell_word};
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
 pub use regular::{FileError, open_regular, read_limited, read_regular};
-pub use report::{FrequentToken, Lengths, Report, SplitReport};
-pub use shard::{ShardInfo, TokenStream};
-pub use source::{Format, LeftOut, Separator, Source, Sources, Tally};
+pub use report::{DatasetReport, FrequentToken, Lengths, SplitReport};
+pub use shard::{ShardInfo, TokenDataset};
+pub use source::{Format, LeftOut, Separator, Source, SourceStats, Sources};
 pub use tokenizer::{
-    CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, FILE_SETS, Piece, PromptNote, StopStream,
-    StreamDecoder, TokenKind, Tokenizer, Vocabulary,
+    CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, FILE_SETS, PromptNote, StopStream,
+    StreamDecoder, StreamedText, TokenKind, Tokenizer, Vocabulary,
 };
-pub use windows::{Windows, eval_windows};
+pub use windows::Windows;

@@ -5,14 +5,14 @@ use crate::error::DataError;
 /// The longest name, in bytes.
 const MAX_BYTES: usize = 96;
 
-/// The name of a text whose file has nothing in its name that could be used.
+/// The dataset name of a file whose own name has no usable characters.
 const NAMELESS: &str = "text";
 
 /// What a name may be, for messages.
 pub const DATASET_NAME_RULE: &str =
     "letters, digits, `_`, `-` and `.`, starting with a letter, a digit or `_`";
 
-/// What keeps `name` from naming a dataset, as the end of a sentence; `None` if nothing does.
+/// Why `name` is not a valid dataset name, as the end of a sentence; `None` if it is valid.
 ///
 /// ```
 /// use tinygpt_data::dataset_name_fault;
@@ -35,7 +35,7 @@ pub fn dataset_name_fault(name: &str) -> Option<String> {
     is_reserved(name).then(|| "Windows reserves that name for a device".to_owned())
 }
 
-/// Checks that `name` can name a dataset.
+/// Checks that `name` is a valid dataset name.
 pub(crate) fn check(name: &str) -> Result<(), DataError> {
     let Some(fault) = dataset_name_fault(name) else { return Ok(()) };
     let start: String = name.chars().take(80).collect();
@@ -44,7 +44,7 @@ pub(crate) fn check(name: &str) -> Result<(), DataError> {
     Err(DataError::usage(what, format!("use {DATASET_NAME_RULE}")))
 }
 
-/// A name for a dataset from that of a file, a folder or a repository, as much like it as can be.
+/// A valid dataset name as similar as possible to the name of a file, folder or repository.
 pub(crate) fn derived(text: &str) -> String {
     if dataset_name_fault(text).is_none() {
         return text.to_owned();
@@ -68,7 +68,7 @@ pub(crate) fn derived(text: &str) -> String {
     }
 }
 
-/// What is put before a name that Windows reserves.
+/// The prefix for a name that Windows reserves.
 const PREFIX: &str = "text_";
 
 /// Whether a character is the same in every file system, shell and terminal: letters and digits
@@ -80,7 +80,7 @@ fn is_harmless(c: char) -> bool {
     matches!(c, '-' | '.') || (is_word && !is_joiner)
 }
 
-/// Whether Windows takes the name for a device, whatever follows its first dot.
+/// Whether Windows treats the name as a device, whatever follows its first dot.
 fn is_reserved(name: &str) -> bool {
     let base = name.split('.').next().unwrap_or(name).to_ascii_lowercase();
     let is_numbered = |device: &str| {

@@ -1,6 +1,6 @@
-//! A prepared dataset: a tokenizer, two token streams and what `meta.json` says of them.
+//! A prepared dataset: a tokenizer, the tokens of two splits, and `meta.json`.
 //!
-//! `data/<name>/<encoding>/` holds one preparation; both encodings can stand side by side, and
+//! `data/<name>/<encoding>/` holds one preparation; a dataset can have both encodings, and
 //! the marker `data/<name>/prepared-last` names the one that was made last. This file reads;
 //! [`crate::prepare`] writes.
 
@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::encoding::Encoding;
-use crate::error::DataError;
+use crate::error::{DataError, PREPARE_AGAIN};
 use crate::json;
 use crate::regular::{FileError, read_regular_text};
-use crate::shard::{ShardInfo, TokenStream};
-use crate::source::Tally;
+use crate::shard::{ShardInfo, TokenDataset};
+use crate::source::SourceStats;
 use crate::tokenizer::{self, Tokenizer};
 
 /// The file that describes a preparation.
@@ -42,10 +42,10 @@ const MAX_MARKER_BYTES: u64 = 1 << 10;
 /// The version of the layout of `meta.json`.
 pub(crate) const META_FORMAT: u32 = 2;
 
-/// The oldest version that is still read: it lacks what has a default below.
+/// The oldest version that is still read: it lacks the fields with a default below.
 const OLDEST_META_FORMAT: u32 = 1;
 
-/// Which part of a text validates if the source has no validation split of its own.
+/// Which part of a text becomes the validation split if the source has none.
 ///
 /// ```
 /// use tinygpt_data::ValSplit;
@@ -62,7 +62,7 @@ pub enum ValSplit {
 }
 
 impl ValSplit {
-    /// The name in flags and JSON.
+    /// The name in settings and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::End => "end",
@@ -70,7 +70,7 @@ impl ValSplit {
         }
     }
 
-    /// For `meta.json`, which does not name what is usual.
+    /// For `meta.json`, which omits the default.
     fn is_end(&self) -> bool {
         *self == Self::End
     }
@@ -95,18 +95,18 @@ impl FromStr for ValSplit {
     }
 }
 
-/// How validation text was taken out of a source that has no validation split of its own.
+/// How the validation split was taken from a source without one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOut {
-    /// Which part it is; the end, whatever was asked for, if the text is one document.
+    /// Which part it is; always the end if the text is one document.
     pub split: ValSplit,
     /// The document, counted from 1, that was cut because whole ones do not come close to
     /// `val_fraction`.
     pub cut_document: Option<u64>,
 }
 
-/// What `meta.json` says of a preparation.
+/// The contents of `meta.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Meta {
@@ -120,13 +120,13 @@ pub struct Meta {
     pub vocab_size: usize,
     /// SHA-256 of `tokenizer.json`, in hexadecimal.
     pub tokenizer_sha256: String,
-    /// What was asked for; the same again would make the same files.
+    /// The settings that determine the files.
     pub settings: Settings,
     /// The commit of the hub's repository that the text came from, if it did.
     pub source_commit: Option<String>,
-    /// What the text had that is no document, or that was replaced.
-    #[serde(default)]
-    pub tally: Tally,
+    /// What was skipped or replaced in the text.
+    #[serde(default, rename = "tally")]
+    pub stats: SourceStats,
     /// How the validation text was found, if it was taken out of the training text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
@@ -142,7 +142,7 @@ pub struct Meta {
     pub val: SplitMeta,
 }
 
-/// What a preparation was asked to do, as far as it decides the result.
+/// The settings that determine the result of a preparation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -151,7 +151,7 @@ pub struct Settings {
     /// Whether bytes that are not UTF-8 were replaced.
     #[serde(default)]
     pub lossy: bool,
-    /// The format that was specified; null if the names of the files told it.
+    /// The specified format; null if the file names determined it.
     #[serde(default)]
     pub format: Option<String>,
     /// What separates the documents of plain text; null for `<|endoftext|>`.
@@ -170,21 +170,21 @@ pub struct Settings {
     /// Which part that is.
     #[serde(default, skip_serializing_if = "ValSplit::is_end")]
     pub val_split: ValSplit,
-    /// The vocabulary that byte-pair encoding was asked for; null where it decides nothing.
+    /// The requested vocabulary size of byte-pair encoding; null if it has no effect.
     pub vocab_size: Option<usize>,
     /// SHA-256 of the tokenizer that was reused, if one was.
     pub tokenizer: Option<String>,
-    /// How much of the training documents was taken, in per cent.
+    /// The percentage of the training documents that was used.
     pub data_percentage: f64,
     /// The seed that chose documents; null if nothing was chosen by it.
     pub seed: Option<u64>,
 }
 
-/// What `meta.json` says of a split.
+/// The description of a split in `meta.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitMeta {
-    /// The number of documents ("stories").
+    /// The number of documents.
     pub n_documents: u64,
     /// The number of tokens, `<|endoftext|>` included.
     pub n_tokens: u64,
@@ -192,7 +192,7 @@ pub struct SplitMeta {
     pub n_bytes: u64,
     /// The number of characters of text.
     pub n_characters: u64,
-    /// As [`SplitMeta::bytes_per_token`], for those who read the file.
+    /// As [`SplitMeta::bytes_per_token`], for readers of the file.
     #[serde(default)]
     pub bytes_per_token: f64,
     /// The files.
@@ -207,7 +207,7 @@ impl SplitMeta {
 }
 
 impl Meta {
-    /// A short name of the exact tokens, for a checkpoint to remember: equal for equal shards.
+    /// A short hash of the exact tokens, recorded in checkpoints: equal for equal shards.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(&self.tokenizer_sha256);
@@ -220,12 +220,12 @@ impl Meta {
         tokenizer::hex(&hash.finalize()[..16])
     }
 
-    /// What is said of the preparation of `dataset_name` that has this [`Meta::fingerprint`], if it
-    /// is still there. The shards are not looked at.
+    /// The description of the preparation of `dataset_name` with this [`Meta::fingerprint`], if it
+    /// still exists. The shards are not read.
     pub fn find(data_dir: &Path, dataset_name: &str, fingerprint: &str) -> Option<Self> {
         let dataset_dir = data_dir.join(dataset_name);
         let dirs = Encoding::ALL.into_iter().filter_map(|it| dir_of(&dataset_dir, it));
-        let mut metas = dirs.filter_map(|dir| Self::read(&dir, "").ok());
+        let mut metas = dirs.filter_map(|dir| Self::read(&dir).ok());
         metas.find(|meta| meta.fingerprint() == fingerprint)
     }
 
@@ -233,8 +233,8 @@ impl Meta {
     /// looked at.
     ///
     /// # Errors
-    /// [`DataError::Corrupt`] if they are not what is said of them, [`DataError::Io`].
-    pub fn open_val(&self, data_dir: &Path) -> Result<TokenStream, DataError> {
+    /// [`DataError::DamagedPreparation`] if they are not what `meta.json` says, [`DataError::Io`].
+    pub fn open_val(&self, data_dir: &Path) -> Result<TokenDataset, DataError> {
         self.open_split(&self.val, data_dir)
     }
 
@@ -242,27 +242,28 @@ impl Meta {
     ///
     /// # Errors
     /// The same.
-    pub fn open_train(&self, data_dir: &Path) -> Result<TokenStream, DataError> {
+    pub fn open_train(&self, data_dir: &Path) -> Result<TokenDataset, DataError> {
         self.open_split(&self.train, data_dir)
     }
 
-    fn open_split(&self, split: &SplitMeta, data_dir: &Path) -> Result<TokenStream, DataError> {
+    fn open_split(&self, split: &SplitMeta, data_dir: &Path) -> Result<TokenDataset, DataError> {
         let dataset_dir = data_dir.join(&self.dataset);
         let dir = dir_of(&dataset_dir, self.encoding)
             .unwrap_or_else(|| dataset_dir.join(self.encoding.as_str()));
-        let fix = format!("run `prepare --dataset-name {} --force` to make it again", self.dataset);
-        TokenStream::open(&dir, &split.shards, self.vocab_size, &self.tokenizer_sha256, &fix)
+        TokenDataset::open(&dir, &split.shards, self.vocab_size, &self.tokenizer_sha256)
+            .map_err(|error| error.in_preparation(&self.dataset, self.encoding))
     }
 
     /// Reads `dir/meta.json`.
-    pub(crate) fn read(dir: &Path, fix: &str) -> Result<Self, DataError> {
+    pub(crate) fn read(dir: &Path) -> Result<Self, DataError> {
         let path = dir.join(META_FILE_NAME);
-        let text = read_regular_text(&path, MAX_META_BYTES).map_err(FileError::at(&path, fix))?;
+        let text = read_regular_text(&path, MAX_META_BYTES)
+            .map_err(FileError::at(&path, PREPARE_AGAIN))?;
         let meta: Self =
-            json::from_str(&text).map_err(|what| DataError::corrupt(&path, what, fix))?;
+            json::from_str(&text).map_err(|what| DataError::corrupt(&path, what, PREPARE_AGAIN))?;
         if !(OLDEST_META_FORMAT..=META_FORMAT).contains(&meta.format) {
             let what = format!("format {}, this program reads {META_FORMAT}", meta.format);
-            return Err(DataError::corrupt(&path, what, fix));
+            return Err(DataError::corrupt(&path, what, PREPARE_AGAIN));
         }
         Ok(meta)
     }
@@ -271,16 +272,16 @@ impl Meta {
 /// A prepared dataset, opened and checked.
 #[derive(Debug)]
 pub struct Prepared {
-    /// Where it lies: `data_dir/<name>/<encoding>`.
+    /// Its directory: `data_dir/<name>/<encoding>`.
     pub dir: PathBuf,
     /// What `meta.json` says.
     pub meta: Meta,
     /// The tokenizer that made the tokens.
     pub tokenizer: Tokenizer,
     /// The training tokens.
-    pub train: TokenStream,
+    pub train: TokenDataset,
     /// The validation tokens.
-    pub val: TokenStream,
+    pub val: TokenDataset,
 }
 
 impl Prepared {
@@ -290,8 +291,8 @@ impl Prepared {
     /// and not in the middle of a run.
     ///
     /// # Errors
-    /// [`DataError::NotPrepared`]; [`DataError::Corrupt`] if any file is not what `meta.json`
-    /// says, naming the command that makes it again; [`DataError::Io`].
+    /// [`DataError::NotPrepared`]; [`DataError::DamagedPreparation`] if any file is not what
+    /// `meta.json` says; [`DataError::Io`].
     pub fn open(
         data_dir: &Path,
         dataset_name: &str,
@@ -304,36 +305,34 @@ impl Prepared {
             dir: dataset_dir.clone(),
         };
         let found = encoding.or_else(|| prepared_last(&dataset_dir)).ok_or_else(not_prepared)?;
-        let fix = format!(
-            "run `prepare --dataset-name {dataset_name} --encoding-type {found} --force` to make \
-             it again"
-        );
         loop {
             let dir = dir_of(&dataset_dir, found).ok_or_else(not_prepared)?;
             let before = made_at(&dir);
-            match Self::open_dir(&dir, &fix) {
-                // A `prepare` has replaced it meanwhile: some files were of the old one.
+            match Self::open_dir(&dir) {
+                // It was replaced meanwhile: some files belonged to the old one.
                 Err(_)
                     if dir_of(&dataset_dir, found).is_some_and(|now| made_at(&now) != before) => {}
-                opened => return opened,
+                opened => {
+                    return opened.map_err(|error| error.in_preparation(dataset_name, found));
+                }
             }
         }
     }
 
-    fn open_dir(dir: &Path, fix: &str) -> Result<Self, DataError> {
-        let meta = Meta::read(dir, fix)?;
+    fn open_dir(dir: &Path) -> Result<Self, DataError> {
+        let meta = Meta::read(dir)?;
         let tokenizer = Tokenizer::from_dir(dir)?;
         if tokenizer.sha256() != meta.tokenizer_sha256 {
             let (found, expected) = (tokenizer.sha256(), &meta.tokenizer_sha256);
             return Err(DataError::corrupt(
                 &dir.join(tokenizer::FILE_NAME),
                 format!("SHA-256 {found:.12}…, meta.json expects {expected:.12}…"),
-                fix,
+                PREPARE_AGAIN,
             ));
         }
         let open = |split: &SplitMeta| {
             let vocab_size = tokenizer.vocab_size();
-            TokenStream::open(dir, &split.shards, vocab_size, tokenizer.sha256(), fix)
+            TokenDataset::open(dir, &split.shards, vocab_size, tokenizer.sha256())
         };
         let (train, val) = (open(&meta.train)?, open(&meta.val)?);
         Ok(Self { dir: dir.to_path_buf(), meta, tokenizer, train, val })
@@ -343,16 +342,13 @@ impl Prepared {
 /// Where the preparation with this encoding is. While it is being replaced on a system that cannot
 /// exchange two names, that is the place of the old one.
 fn dir_of(dataset_dir: &Path, encoding: Encoding) -> Option<PathBuf> {
-    let places = [dataset_dir.join(encoding.as_str()), aside(dataset_dir, encoding)];
+    let dir = dataset_dir.join(encoding.as_str());
+    // The second is there for a moment while the first is replaced.
+    let places = [dir.clone(), tinygpt_fs::old_of(&dir)];
     places.into_iter().find(|dir| dir.is_dir())
 }
 
-/// Where a preparation waits that is being replaced.
-pub(crate) fn aside(dataset_dir: &Path, encoding: Encoding) -> PathBuf {
-    dataset_dir.join(format!(".{encoding}.old"))
-}
-
-/// The place of a preparation and the time of its `meta.json`, which tell it from one that replaces it.
+/// The place of a preparation and the time of its `meta.json`, which distinguish it from a replacement.
 fn made_at(dir: &Path) -> (PathBuf, Option<std::time::SystemTime>) {
     let meta = fs::metadata(dir.join(META_FILE_NAME));
     (dir.to_path_buf(), meta.and_then(|meta| meta.modified()).ok())

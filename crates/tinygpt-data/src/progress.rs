@@ -1,4 +1,4 @@
-//! How `prepare` speaks to whoever shows its progress. This crate prints nothing.
+//! The progress reports of `prepare`. This crate prints nothing.
 
 /// A part of the work of `prepare` that takes time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,9 +8,9 @@ pub enum Stage {
     Download,
     /// Standard input is copied.
     ReadInput,
-    /// Files are read once, to know them again.
+    /// Files are hashed.
     Identify,
-    /// The text is measured, to find where its end that validates begins.
+    /// The text is measured, to find where the validation text starts.
     Scan,
     /// The text is read for its characters or words, and the tokenizer made from them.
     TrainTokenizer,
@@ -21,7 +21,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// What to show beside a progress bar.
+    /// The label of a progress bar.
     pub fn label(self) -> &'static str {
         match self {
             Self::Download => "download",
@@ -37,7 +37,7 @@ impl Stage {
 
 /// Receives the progress of `prepare`.
 ///
-/// Stages follow one another and never overlap; each `begin` is answered by a `finish`, except
+/// Stages follow one another and never overlap; each `begin` is followed by a `finish`, except
 /// when `prepare` fails.
 pub trait PrepareProgress: Sync {
     /// A stage begins; its bytes are bytes of files, which may be compressed text.
@@ -48,14 +48,14 @@ pub trait PrepareProgress: Sync {
     fn finish(&self);
     /// Something worth a line, such as what was left out and why.
     fn notice(&self, message: &str);
-    /// Whether to stop: asked every few milliseconds, and when it is so `prepare` fails with
+    /// Whether to stop: called every few milliseconds; if it returns true, `prepare` fails with
     /// [`DataError::Stopped`](crate::DataError::Stopped).
     fn is_stopped(&self) -> bool {
         false
     }
 }
 
-/// Progress that nobody watches.
+/// Progress reports that are ignored.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 

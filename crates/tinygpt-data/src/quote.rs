@@ -1,6 +1,6 @@
-//! How messages quote what came from outside: never more than a line of it.
+//! How messages quote input: never more than one line.
 //!
-//! A line, a key or a name may have megabytes, and may hold characters that move a terminal's
+//! A line, a key or a name may be megabytes long and hold characters that move a terminal's
 //! cursor. Every message of this crate quotes input through these functions.
 
 use std::borrow::Cow;
@@ -46,7 +46,7 @@ fn clip_to(text: &str, max_chars: usize) -> String {
     clipped
 }
 
-/// A path as messages show it: whole, so that it can be used; one that is longer than any that people
+/// A path in a message: complete, so that it can be copied; a path longer than people
 /// type loses its middle.
 #[derive(Debug)]
 pub struct Shown<'a>(pub &'a Path);

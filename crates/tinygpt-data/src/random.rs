@@ -1,4 +1,4 @@
-//! The one door to randomness in this crate: a counter-based generator that is a pure function
+//! All randomness of this crate: a counter-based generator that is a pure function
 //! of a seed and a purpose. There is no ambient state, so nothing has to be stored for resume.
 
 use rand_chacha::ChaCha8Rng;

@@ -1,8 +1,8 @@
 //! Datasets as recipes: `data/<name>/dataset.json` says where a text comes from, how it is split
 //! and which encoding it has by default. A dataset is added by adding such a file.
 //!
-//! The recipes of this repository are compiled in, so that the binaries know them anywhere; a
-//! file in the data directory wins over them. This file reads recipes and opens no text.
+//! The recipes of this repository are compiled in, so that they work in any directory; a
+//! file in the data directory overrides them. This file reads recipes, not texts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,16 +54,16 @@ pub struct Recipe {
     /// The column that holds the text, for parquet and JSON lines.
     #[serde(default = "default_text_column")]
     pub text_column: String,
-    /// The part of the text that validates, where the source has no split of its own.
+    /// The fraction of the text to validate on, if the source has no validation split.
     #[serde(default = "default_val_fraction")]
     pub val_fraction: f64,
     /// Which part that is.
     #[serde(default)]
     pub val_split: ValSplit,
-    /// Whether `--source` may name another copy of the text than the recipe's source.
+    /// Whether a request may name another copy of the text as its `source`.
     #[serde(default)]
     pub accepts_source: bool,
-    /// The encoding if none is asked for.
+    /// The default encoding.
     #[serde(default = "default_encoding", rename = "encoding_type")]
     pub encoding: Encoding,
 }
@@ -74,11 +74,11 @@ pub struct Recipe {
 pub enum SourceSpec {
     /// The parquet files of a dataset repository on the Hugging Face hub.
     Hub(HubSource),
-    /// Files beside the recipe.
+    /// Files next to the recipe.
     Files(FilesSource),
     /// A generator inside this crate.
     BuiltIn(BuiltInSource),
-    /// Whatever `--source` names; without it there is no text.
+    /// The `source` of the request.
     Given,
 }
 
@@ -94,8 +94,8 @@ pub struct HubSource {
     /// The split to train on.
     #[serde(default = "default_train_split")]
     pub train: String,
-    /// The split to validate on, or several, one after the other; without any, a part of the
-    /// training text validates.
+    /// The split to validate on, or several in order; without any, a part of the
+    /// training text is used.
     #[serde(default, deserialize_with = "one_or_many")]
     pub validation: Vec<String>,
     /// Whether the rows of a split are one document, so that no `<|endoftext|>` separates them.
@@ -103,13 +103,13 @@ pub struct HubSource {
     pub one_document: bool,
 }
 
-/// Files of text, of any format that `--source` takes, or folders of them.
+/// Files of text in any format that `source` accepts, or folders of them.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilesSource {
     /// The files to train on; a relative path starts at the recipe's directory.
     pub train: Vec<PathBuf>,
-    /// The files to validate on; without any, the end of the training text validates.
+    /// The files to validate on; without any, the end of the training text is used.
     #[serde(default)]
     pub validation: Vec<PathBuf>,
 }
@@ -129,7 +129,7 @@ pub struct BuiltInSource {
     pub seed: u64,
 }
 
-/// The generators there are.
+/// The built-in generators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Generator {
@@ -184,8 +184,8 @@ impl Recipe {
     /// The recipe `name`: the file in `data_dir` if there is one, else the one compiled in.
     ///
     /// # Errors
-    /// [`DataError::Usage`] for a name that is none or that nobody knows (with the list of those
-    /// there are), [`DataError::Json`] for a mistake in the file, [`DataError::Io`].
+    /// [`DataError::Usage`] for an invalid or unknown name (with the list of those
+    /// available), [`DataError::Json`] for a mistake in the file, [`DataError::Io`].
     pub fn find(name: &str, data_dir: &Path) -> Result<Self, DataError> {
         name::check(name)?;
         let path = data_dir.join(name).join(FILE_NAME);
@@ -212,7 +212,7 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The recipe of a text given by `--source`, under a name that has no recipe.
+    /// The recipe for a request with a `source` whose dataset has no recipe.
     ///
     /// # Errors
     /// [`DataError::Usage`] if `name` cannot name a directory.
@@ -245,7 +245,7 @@ impl Recipe {
         names
     }
 
-    /// Whether `--source` may give the text.
+    /// Whether a request may name the text as its `source`.
     pub fn takes_source(&self) -> bool {
         self.accepts_source || self.source == SourceSpec::Given
     }
@@ -285,7 +285,7 @@ fn unknown_dataset(name: &str, data_dir: &Path) -> DataError {
     DataError::usage(
         format!("unknown dataset `{}`{suggestion}", clip(name)),
         format!(
-            "there are {}; add one by writing {}, or give a text with --source",
+            "available datasets: {}; add one by writing {}, or name a text with `source`",
             quoted_list(&names),
             data_dir.join(name).join(FILE_NAME).display()
         ),

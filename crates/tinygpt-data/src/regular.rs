@@ -1,6 +1,6 @@
-//! Files that are read whole: never more of them than such a file can have, and where one of our
-//! programs wrote it, regular ones only. A link to `/dev/zero` has no end, and opening a FIFO waits
-//! for ever.
+//! Files that are read completely, up to a size limit, and if one of our
+//! programs wrote them, regular files only. A link to `/dev/zero` has no end, and opening a FIFO waits
+//! forever.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,10 +11,10 @@ use crate::error::DataError;
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system refuses.
+    /// The system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is not such a file; the text says what it is instead.
+    /// It is not a file of this kind; the text says what it is.
     #[error("{0}")]
     Refused(String),
 }

@@ -1,13 +1,13 @@
 //! What is in a prepared dataset: counts, lengths, duplicates and tokens, from its shards alone.
 //!
-//! Nothing is prepared again, and the text is not needed. This file counts; what a report looks
-//! like is for the binaries.
+//! Nothing is prepared again, and the text is not needed. This file counts; the binaries
+//! format the report.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::error::DataError;
 use crate::prepared::Prepared;
-use crate::shard::TokenStream;
+use crate::shard::TokenDataset;
 
 /// How many tokens are read from the shards at once.
 const CHUNK_TOKENS: usize = 1 << 16;
@@ -17,12 +17,12 @@ const N_FREQUENT: usize = 20;
 
 /// What is in a prepared dataset.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
+pub struct DatasetReport {
     /// The training split.
     pub train: SplitReport,
     /// The validation split.
     pub val: SplitReport,
-    /// The share of the validation stories that are also training stories, token for token.
+    /// The fraction of validation documents that are also training documents, token for token.
     pub val_in_train: f64,
     /// How many tokens of the vocabulary the training split uses.
     pub n_used_tokens: usize,
@@ -33,29 +33,29 @@ pub struct Report {
 /// What is in one split.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SplitReport {
-    /// The number of stories.
-    pub n_stories: u64,
+    /// The number of documents.
+    pub n_documents: u64,
     /// The number of tokens, `<|endoftext|>` included.
     pub n_tokens: u64,
-    /// Bytes of text to a token.
+    /// Bytes of text per token.
     pub bytes_per_token: f64,
     /// The share of the tokens that are only a part of a character.
     pub fallback_rate: f64,
-    /// The share of the stories that an earlier one is equal to, token for token.
+    /// The fraction of documents that equal an earlier one, token for token.
     pub duplicate_share: f64,
-    /// How long the stories are.
+    /// The lengths of the documents.
     pub lengths: Lengths,
 }
 
-/// How long stories are, in tokens without `<|endoftext|>`.
+/// The lengths of documents, in tokens without `<|endoftext|>`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Lengths {
-    /// How many stories have each length, in buckets: `counts[i]` of lengths from
+    /// How many documents have each length, in buckets: `counts[i]` counts lengths from
     /// `Lengths::start(i)` up to the next start.
     pub counts: Vec<u64>,
     /// The shortest.
     pub min: u64,
-    /// The length that half of the stories do not exceed.
+    /// The median.
     pub median: u64,
     /// The longest.
     pub max: u64,
@@ -108,11 +108,11 @@ pub struct FrequentToken {
     pub share: f64,
 }
 
-impl Report {
+impl DatasetReport {
     /// Reads the shards of a preparation once.
     ///
     /// # Errors
-    /// [`DataError`] as reading a [`TokenStream`] gives it.
+    /// [`DataError`] as reading a [`TokenDataset`] gives it.
     pub fn of(prepared: &Prepared) -> Result<Self, DataError> {
         let train = Counted::of(prepared, &prepared.train)?;
         let val = Counted::of(prepared, &prepared.val)?;
@@ -141,13 +141,13 @@ struct Counted {
     /// How often each token occurs.
     token_counts: Vec<u64>,
     lengths: Vec<u64>,
-    /// A 64-bit hash of each story, sorted: of ten million stories two different ones are taken
+    /// A 64-bit hash of each document, sorted: among ten million documents, two different ones are taken
     /// for equal with a chance of 3 in a million.
     stories: Vec<u64>,
 }
 
 impl Counted {
-    fn of(prepared: &Prepared, stream: &TokenStream) -> Result<Self, DataError> {
+    fn of(prepared: &Prepared, stream: &TokenDataset) -> Result<Self, DataError> {
         let eot_id = prepared.tokenizer.eot_id();
         let mut token_counts = vec![0; prepared.tokenizer.vocab_size()];
         let (mut lengths, mut stories) = (Vec::new(), Vec::new());
@@ -190,7 +190,7 @@ impl Counted {
             .filter(|&(id, &count)| count > 0 && is_fallback(id));
         let n_repeated = self.stories.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64;
         SplitReport {
-            n_stories: self.lengths.len() as u64,
+            n_documents: self.lengths.len() as u64,
             n_tokens,
             bytes_per_token,
             fallback_rate: share(n_fallback.map(|(_, &count)| count).sum(), n_tokens),

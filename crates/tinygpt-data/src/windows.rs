@@ -67,7 +67,11 @@ impl Windows {
 ///
 /// # Errors
 /// [`DataError::Usage`] if the stream is shorter than one window and the token after it.
-pub fn eval_windows(n_tokens: usize, block_size: usize, n: usize) -> Result<Vec<usize>, DataError> {
+pub(crate) fn eval_windows(
+    n_tokens: usize,
+    block_size: usize,
+    n: usize,
+) -> Result<Vec<usize>, DataError> {
     let n_inputs = check_block_size(n_tokens, block_size)?;
     let n = n.min(n_inputs / block_size);
     let free = n_inputs - n * block_size;

@@ -11,15 +11,15 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::ApiError;
 use crate::limits::Limits;
 
-/// How many bytes of a body that is refused are read and thrown away, so that the client has
-/// written all of it, and reads the answer, before the connection is closed.
+/// How many bytes of a rejected body are read and discarded, so that the client can finish writing and
+/// read the response before the connection is closed.
 const DISCARDED_BYTES: usize = 8 << 20;
 
-/// The body of a request that says that it is JSON.
+/// The body of a request whose `Content-Type` is JSON.
 ///
 /// # Errors
 /// 415 for another type, 413 for a body that is too long, 408 for one that takes too long, 400 for
-/// one that ends before it should.
+/// one that ends early.
 pub(crate) async fn read_json(
     request: Request<Body>,
     limits: &Limits,
@@ -30,36 +30,35 @@ pub(crate) async fn read_json(
         let message = format!("the body is longer than {} bytes", limits.body_bytes);
         ApiError::refused(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
-    let asks_first = parts.headers.contains_key(header::EXPECT);
-    if asks_first && body.size_hint().lower() > limits.body_bytes as u64 {
+    let expects_continue = parts.headers.contains_key(header::EXPECT);
+    if expects_continue && body.size_hint().lower() > limits.body_bytes as u64 {
         return Err(too_long());
     }
-    let deadline = Instant::now() + limits.body_time;
+    let deadline = Instant::now() + limits.body_timeout;
     let most = if is_json { limits.body_bytes } else { 0 };
     let read = timeout_at(deadline, read(&mut body, most)).await;
     if !is_json {
         return Err(ApiError::refused(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "the body is not said to be JSON, expected the header `Content-Type: application/json`",
+            "Content-Type must be application/json",
         ));
     }
     match read {
         Ok(result) => result?.ok_or_else(too_long),
         Err(_) => Err(ApiError::refused(
             StatusCode::REQUEST_TIMEOUT,
-            format!("the body did not come within {} s", limits.body_time.as_secs_f32()),
+            format!("the body did not arrive within {} s", limits.body_timeout.as_secs_f32()),
         )),
     }
 }
 
-/// Reads to the end; nothing if there are more than `most` bytes.
+/// Reads to the end. `None` if there are more than `most` bytes.
 async fn read(body: &mut Body, most: usize) -> Result<Option<Vec<u8>>, ApiError> {
     let mut bytes = Vec::new();
     let mut n_discarded = 0;
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-        let frame = frame.map_err(|_| {
-            ApiError::refused(StatusCode::BAD_REQUEST, "the body ended before it should")
-        })?;
+        let frame = frame
+            .map_err(|_| ApiError::refused(StatusCode::BAD_REQUEST, "the body ended early"))?;
         let Ok(data) = frame.into_data() else { continue };
         if n_discarded == 0 && bytes.len() + data.len() <= most {
             bytes.extend_from_slice(&data);
@@ -74,8 +73,8 @@ async fn read(body: &mut Body, most: usize) -> Result<Option<Vec<u8>>, ApiError>
     Ok((n_discarded == 0).then_some(bytes))
 }
 
-/// Whether `Content-Type` is JSON, with any parameters. Browsers let foreign pages send only other
-/// types without asking first.
+/// Whether `Content-Type` is JSON, with any parameters. Without a preflight request, browsers let
+/// pages of other origins send other types only.
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default();

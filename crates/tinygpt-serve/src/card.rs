@@ -1,51 +1,51 @@
-//! What the page tells of the model: who it is, what it was raised on, and how that went.
+//! What the page shows about the model: its name, training data and loss curve.
 //!
-//! Plain data, gathered by whoever starts the server.
+//! Plain data, collected by the caller.
 
 use serde::Serialize;
 
 /// The model card.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Card {
-    /// The model's name, under which the API knows it.
+    /// The model's name, also in the API.
     pub name: String,
-    /// The dataset that it was trained on, where that is known.
+    /// The dataset it was trained on, if known.
     pub dataset: Option<String>,
-    /// What a token is, in words.
+    /// The kind of tokens, such as `byte pairs`.
     pub tokens: String,
-    /// Number of weights; the tied head counts once.
+    /// Number of parameters; the tied head counts once.
     pub n_params: usize,
     /// Layers.
     pub n_layer: usize,
-    /// Heads of attention in each.
+    /// Attention heads per layer.
     pub n_head: usize,
     /// Width.
     pub n_embd: usize,
-    /// How many tokens it sees.
+    /// Context length in tokens.
     pub block_size: usize,
-    /// How many tokens it knows.
+    /// Vocabulary size.
     pub vocab_size: usize,
-    /// Updates that these weights have seen.
+    /// Training steps.
     pub n_iters: Option<u64>,
-    /// How the loss fell, if that was recorded.
+    /// The loss curve, if it was recorded.
     pub curve: Curve,
-    /// Where the page's controls stand at first.
+    /// Initial values of the page's controls.
     pub defaults: Defaults,
 }
 
-/// Losses in nats a token, by the number of updates.
+/// Losses in nats per token, by step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Curve {
-    /// Of the training batches, smoothed.
+    /// On the training batches, smoothed.
     pub train: Vec<(u64, f32)>,
-    /// Of the validation split.
+    /// On the validation split.
     pub val: Vec<(u64, f32)>,
 }
 
-/// The controls.
+/// Initial values of the controls.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Defaults {
-    /// The text to go on from.
+    /// The prompt.
     pub prompt: String,
     /// 0 is greedy.
     pub temperature: f32,
@@ -63,8 +63,8 @@ pub struct Defaults {
     pub frequency_penalty: f32,
     /// 0 to allow repetition.
     pub no_repeat_ngram_size: usize,
-    /// The longest text.
+    /// Maximum number of tokens.
     pub max_tokens: usize,
-    /// How many texts side by side.
+    /// Number of samples.
     pub n: u64,
 }

@@ -1,8 +1,8 @@
-//! `POST /v1/completions`: hands a request to the writer, and what it writes to the client, at once
-//! or as it comes.
+//! `POST /v1/completions`: queues a request for the worker and sends its text to the client, whole or
+//! as a stream.
 //!
-//! When the client leaves, the connection drops what is here, and with it the receiver of a job's
-//! updates: that is how the writer knows.
+//! When a client disconnects, its connection is dropped, and with it the receiver of the job's
+//! updates. That is how the worker notices.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,39 +17,41 @@ use http_body::Frame;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::answer::{Choice, ChoiceLogprobs, Head, Usage, finish_reason, respond, respond_json};
 use crate::body::read_json;
+use crate::delta::Delta;
 use crate::error::ApiError;
-use crate::piece::Piece;
 use crate::queue::{Job, Queue, Update};
 use crate::request::CompletionRequest;
+use crate::response::{
+    Choice, ChoiceLogprobs, ResponseHead, Usage, finish_reason, respond, respond_json,
+};
 use crate::router::Shared;
 
-/// Answers a request.
+/// Handles a request.
 pub(crate) async fn complete(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let body = match read_json(request, &shared.limits).await {
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
     match begin(&shared, &body) {
-        Ok(answer) if answer.stream => answer.streamed().await,
-        Ok(answer) => answer.whole().await,
+        Ok(response) if response.stream => response.streamed().await,
+        Ok(response) => response.whole().await,
         Err(error) => error.into_response(),
     }
 }
 
 /// Puts a request into the queue.
-fn begin(shared: &Shared, body: &[u8]) -> Result<Answer, ApiError> {
+fn begin(shared: &Shared, body: &[u8]) -> Result<PendingResponse, ApiError> {
     let CompletionRequest { prompts, n, params, stop, stream, include_usage } =
-        CompletionRequest::parse(body, &shared.possible)?;
+        CompletionRequest::parse(body, &shared.model_limits)?;
     let n_choices = prompts.len() * n;
     let logprobs = params.logprobs.is_some();
     let (updates, receiver) = unbounded_channel();
     let queue = Arc::clone(&shared.queue);
     queue.push(Job { prompts, n, params, stop, updates })?;
-    Ok(Answer {
+    Ok(PendingResponse {
         queue,
-        head: Head::new(&shared.possible.model),
+        head: ResponseHead::new(&shared.model_limits.model),
         receiver,
         n_choices,
         open: n_choices,
@@ -61,28 +63,28 @@ fn begin(shared: &Shared, body: &[u8]) -> Result<Answer, ApiError> {
     })
 }
 
-/// A request that is being answered.
-struct Answer {
+/// The response to a request that the worker has not finished.
+struct PendingResponse {
     queue: Arc<Queue>,
-    head: Head,
+    head: ResponseHead,
     receiver: UnboundedReceiver<Update>,
     n_choices: usize,
-    /// Choices that have not ended.
+    /// Choices that are not complete.
     open: usize,
     logprobs: bool,
     usage: Usage,
-    /// Notes on the prompts that were not sent yet.
+    /// Warnings about the prompts that have not been sent yet.
     warnings: Vec<String>,
     stream: bool,
     include_usage: bool,
 }
 
-fn gone() -> ApiError {
+fn shutting_down() -> ApiError {
     ApiError::busy("the server is shutting down")
 }
 
-impl Answer {
-    /// Waits for all choices and answers with one object.
+impl PendingResponse {
+    /// Waits for all choices and responds with one object.
     async fn whole(mut self) -> Response<Body> {
         let new = |index| {
             let logprobs = self.logprobs.then(ChoiceLogprobs::default);
@@ -97,10 +99,10 @@ impl Answer {
             };
             let Some(next) = next else { continue };
             let Some(choice) = choices.get_mut(next.index) else { continue };
-            choice.text.push_str(&next.piece.text);
+            choice.text.push_str(&next.delta.text);
             choice.finish_reason = next.finish_reason;
             if let Some(logprobs) = &mut choice.logprobs {
-                logprobs.extend(next.piece.tokens);
+                logprobs.extend(next.delta.tokens);
             }
         }
         let mut object = self.head.object(choices, Some(self.usage.json()));
@@ -108,31 +110,33 @@ impl Answer {
         respond_json(&object)
     }
 
-    /// Answers with events as they come. What goes wrong before the first has a status of its own.
+    /// Responds with server-sent events. An error before the first event becomes the HTTP status.
     async fn streamed(mut self) -> Response<Body> {
         let mut first = VecDeque::new();
         match self.receiver.recv().await {
             Some(Update::Failed(error)) => return error.into_response(),
-            None => return gone().into_response(),
+            None => return shutting_down().into_response(),
             update => first.extend(update),
         }
-        respond("text/event-stream", Body::new(Events { answer: self, first, over: false }))
+        respond(
+            "text/event-stream",
+            Body::new(EventStream { response: self, first, is_over: false }),
+        )
     }
 
-    /// Adds the notes on the prompts, once: a field that OpenAI's API does not have, and that its clients
-    /// pass over.
+    /// Adds the warnings about the prompts, once. OpenAI's API has no such field; its clients ignore it.
     fn add_warnings(&mut self, object: &mut Value) {
         if !self.warnings.is_empty() {
             object["warnings"] = std::mem::take(&mut self.warnings).into();
         }
     }
 
-    /// What an update means for the text; an error if there will be no more.
-    fn take(&mut self, update: Option<Update>) -> Result<Option<Next>, ApiError> {
+    /// The next part of a choice, if the update holds one. An error if there will be no more updates.
+    fn take(&mut self, update: Option<Update>) -> Result<Option<ChoiceUpdate>, ApiError> {
         match update {
-            None => Err(gone()),
+            None => Err(shutting_down()),
             Some(Update::Failed(error)) => Err(error),
-            Some(Update::Read { n_tokens, notes }) => {
+            Some(Update::Prefilled { n_tokens, notes }) => {
                 self.usage.prompt_tokens += n_tokens;
                 for note in notes {
                     if !self.warnings.contains(&note) {
@@ -141,63 +145,63 @@ impl Answer {
                 }
                 Ok(None)
             }
-            Some(Update::Piece { choice, piece }) => {
-                Ok(Some(Next { index: choice, piece, finish_reason: None }))
+            Some(Update::Delta { choice, delta }) => {
+                Ok(Some(ChoiceUpdate { index: choice, delta, finish_reason: None }))
             }
-            Some(Update::End { choice, piece, finish, n_tokens }) => {
+            Some(Update::End { choice, delta, finish, n_tokens }) => {
                 self.open -= 1;
                 self.usage.completion_tokens += n_tokens;
                 let finish_reason = Some(finish_reason(finish));
-                Ok(Some(Next { index: choice, piece, finish_reason }))
+                Ok(Some(ChoiceUpdate { index: choice, delta, finish_reason }))
             }
         }
     }
 }
 
-/// More of a choice.
-struct Next {
+/// The next part of a choice.
+struct ChoiceUpdate {
     index: usize,
-    piece: Piece,
+    delta: Delta,
     finish_reason: Option<&'static str>,
 }
 
 /// The body of a stream: server-sent events.
-struct Events {
-    answer: Answer,
-    /// Updates that were taken before the stream began.
+struct EventStream {
+    response: PendingResponse,
+    /// Updates that were received before the stream began.
     first: VecDeque<Update>,
-    over: bool,
+    is_over: bool,
 }
 
-impl Events {
-    /// The event of an update, empty if there is nothing to say.
+impl EventStream {
+    /// The event of an update. Empty if there is nothing to send.
     fn event(&mut self, update: Option<Update>) -> String {
-        let next = match self.answer.take(update) {
+        let next = match self.response.take(update) {
             Ok(next) => next,
             Err(error) => {
-                self.over = true;
+                self.is_over = true;
                 return data(&error.json());
             }
         };
-        let Some(Next { index, piece, finish_reason }) = next else { return String::new() };
-        if piece.text.is_empty() && piece.tokens.is_empty() && finish_reason.is_none() {
+        let Some(ChoiceUpdate { index, delta, finish_reason }) = next else { return String::new() };
+        if delta.text.is_empty() && delta.tokens.is_empty() && finish_reason.is_none() {
             return String::new();
         }
-        let logprobs = self.answer.logprobs.then(|| {
+        let logprobs = self.response.logprobs.then(|| {
             let mut logprobs = ChoiceLogprobs::default();
-            logprobs.extend(piece.tokens);
+            logprobs.extend(delta.tokens);
             logprobs
         });
-        let choice = Choice { index, text: piece.text, logprobs, finish_reason };
-        let usage = self.answer.include_usage;
-        let mut object = self.answer.head.object(vec![choice], usage.then_some(Value::Null));
-        self.answer.add_warnings(&mut object);
+        let choice = Choice { index, text: delta.text, logprobs, finish_reason };
+        let usage = self.response.include_usage;
+        let mut object = self.response.head.object(vec![choice], usage.then_some(Value::Null));
+        self.response.add_warnings(&mut object);
         let mut text = data(&object);
-        if self.answer.open == 0 {
-            self.over = true;
+        if self.response.open == 0 {
+            self.is_over = true;
             if usage {
-                let counts = Some(self.answer.usage.json());
-                text.push_str(&data(&self.answer.head.object(Vec::new(), counts)));
+                let counts = Some(self.response.usage.json());
+                text.push_str(&data(&self.response.head.object(Vec::new(), counts)));
             }
             text.push_str("data: [DONE]\n\n");
         }
@@ -209,25 +213,25 @@ fn data(value: &Value) -> String {
     format!("data: {value}\n\n")
 }
 
-impl http_body::Body for Events {
+impl http_body::Body for EventStream {
     type Data = Bytes;
     type Error = Infallible;
 
-    /// All events that are there, in one frame.
+    /// All events that are available, in one frame.
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let events = self.get_mut();
         let mut text = String::new();
-        if !events.over && events.answer.queue.is_abandoned() {
-            // Not after all that the model was ahead of the client.
+        if !events.is_over && events.response.queue.is_abandoned() {
+            // Updates that the client has not received yet are dropped.
             text.push_str(&events.event(None));
         }
-        while !events.over {
+        while !events.is_over {
             let update = match events.first.pop_front() {
                 Some(update) => Some(update),
-                None => match events.answer.receiver.poll_recv(cx) {
+                None => match events.response.receiver.poll_recv(cx) {
                     Poll::Ready(update) => update,
                     Poll::Pending if text.is_empty() => return Poll::Pending,
                     Poll::Pending => break,

@@ -1,7 +1,7 @@
-//! Two kinds of errors: what a client is told, in OpenAI's shape, and why a server cannot run.
+//! Two kinds of errors: those sent to a client, in OpenAI's format, and those that stop a server.
 //!
 //! `{"error": {"message", "type", "param", "code"}}` is what every client library of OpenAI's API
-//! expects, whatever went wrong, so nothing here answers in another form.
+//! expects for every failure, so all error responses have this form.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -13,9 +13,9 @@ use axum::response::IntoResponse;
 use serde_json::json;
 use tinygpt_model::ModelError;
 
-use crate::answer::respond_json;
+use crate::response::respond_json;
 
-/// What a client is told instead of an answer.
+/// An error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
@@ -30,33 +30,33 @@ impl ApiError {
         Self { status, kind, code: None, param: None, message: message.into() }
     }
 
-    /// The client can do something about it.
+    /// An error that the client can fix.
     pub(crate) fn refused(status: StatusCode, message: impl Into<String>) -> Self {
         Self::new(status, "invalid_request_error", message)
     }
 
-    /// Field `param` of the request cannot be as it is.
+    /// Field `param` of the request has an invalid value.
     pub(crate) fn field(param: &'static str, message: impl Into<String>) -> Self {
         Self { param: Some(param.into()), ..Self::refused(StatusCode::BAD_REQUEST, message) }
     }
 
-    /// There is no field `param`.
+    /// The field `param` does not exist.
     pub(crate) fn unknown_field(param: String, message: String) -> Self {
         let param = Some(Cow::Owned(param));
         Self { param, ..Self::refused(StatusCode::BAD_REQUEST, message) }.code("unknown_field")
     }
 
-    /// The client can do nothing about it.
+    /// An error that the client cannot fix.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
     }
 
-    /// Not now; the client is told when to come again.
+    /// The server is busy; the response says when to try again.
     pub(crate) fn busy(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message).code("overloaded")
     }
 
-    /// Adds a word that a program can look for.
+    /// Adds a code for programs.
     pub(crate) fn code(self, code: &'static str) -> Self {
         Self { code: Some(code), ..self }
     }
@@ -84,48 +84,44 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The beginning of what a client sent, for a message.
+/// The first characters of what a client sent, for a message.
 pub(crate) fn cut(sent: &str) -> &str {
     sent.char_indices().nth(80).map_or(sent, |(at, _)| &sent[..at])
 }
 
-/// When to come again, in seconds: by then most texts are a good deal shorter.
+/// When to try again, in seconds.
 pub(crate) const RETRY_AFTER: &str = "2";
 
-/// Why a server cannot start or go on.
+/// Why a server cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Others could reach the model, and nothing would hold them back.
-    #[error(
-        "{address} can be reached from other machines, and there is no API key: anyone could use \
-         this one"
-    )]
+    /// Anyone on the network could use the model.
+    #[error("{address} can be reached from other machines, so an API key is required")]
     KeyNeeded {
-        /// Where it was to listen.
+        /// The requested address.
         address: SocketAddr,
     },
     /// The key cannot be sent in a header.
     #[error(
-        "the API key is empty or has other characters than visible ASCII, expected letters, \
-         digits and signs without spaces"
+        "the API key must not be empty and must consist of visible ASCII characters without spaces"
     )]
     BadKey,
-    /// The address is taken or not this machine's.
+    /// The address is in use or does not belong to this machine.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Where it was to listen.
+        /// The requested address.
         address: SocketAddr,
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The system refused a thread or the means to wait for many connections.
+    /// The system refused a thread or the event queue for connections.
     #[error("cannot start the server")]
     Start(#[source] std::io::Error),
-    /// The model cannot write any more.
-    #[error("the model stopped writing")]
+    /// The model failed.
+    #[error("the model failed")]
     Model(#[from] ModelError),
-    /// A bug: the thread that writes panicked.
-    #[error("the thread that writes ended by a bug in TinyGPT")]
+    /// A bug: the worker thread panicked.
+    #[error("the worker thread panicked; this is a bug in TinyGPT")]
     Panicked,
 }

@@ -1,7 +1,7 @@
 //! Reading the fields of a JSON object, one by one, with errors that name the field.
 //!
-//! A field that is absent and one that is `null` are the same, as in OpenAI's API. What the fields
-//! mean is `request.rs`'s business.
+//! An absent field and `null` are the same, as in OpenAI's API. `request.rs` decides what the fields
+//! mean.
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ impl Fields {
     /// The fields of `body`.
     ///
     /// # Errors
-    /// 400 if it is no JSON object.
+    /// 400 if it is not a JSON object.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let bad = |what: String| {
             ApiError::refused(
@@ -26,8 +26,8 @@ impl Fields {
         };
         match serde_json::from_slice(body) {
             Ok(Value::Object(map)) => Ok(Self(map)),
-            Ok(other) => Err(bad(format!("JSON, but {}", kind(&other)))),
-            Err(error) => Err(bad(format!("no JSON ({error})"))),
+            Ok(other) => Err(bad(kind(&other))),
+            Err(error) => Err(bad(format!("not valid JSON ({error})"))),
         }
     }
 
@@ -41,7 +41,7 @@ impl Fields {
         self.0.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
     }
 
-    /// A number within `range`, which `expected` puts into words.
+    /// A number within `range`; `expected` describes it.
     pub(crate) fn number(
         &self,
         name: &'static str,
@@ -55,7 +55,7 @@ impl Fields {
         }
     }
 
-    /// A whole number within `range`, which `expected` puts into words.
+    /// A whole number within `range`; `expected` describes it.
     pub(crate) fn whole(
         &self,
         name: &'static str,
@@ -69,7 +69,7 @@ impl Fields {
         }
     }
 
-    /// `true` or `false`, which is also what an absent field means.
+    /// `true` or `false`; an absent field is false.
     pub(crate) fn flag(&self, name: &'static str) -> Result<bool, ApiError> {
         match self.get(name) {
             None => Ok(false),
@@ -88,12 +88,12 @@ impl Fields {
     }
 }
 
-/// That a field is not what was expected.
+/// The error of a field that is not what was expected.
 pub(crate) fn wrong(name: &'static str, got: &Value, expected: &str) -> ApiError {
     ApiError::field(name, format!("`{name}` is {}, expected {expected}", kind(got)))
 }
 
-/// A value in few words: itself if it is short.
+/// A short description of a value: the value itself if it is short.
 fn kind(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("a list of {}", items.len()),

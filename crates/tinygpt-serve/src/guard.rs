@@ -1,10 +1,8 @@
-//! What every request has to pass, and every answer carries: who may ask, and what a browser may do
-//! with the answer.
+//! Checks on every request and security headers on every response.
 //!
-//! A server on this machine's own address can be reached by any web page that its user opens. Such
-//! a page is kept out by the name it reaches the server under (`Host`: a foreign name that was
-//! rebound to this address), by where it comes from (`Origin`), and by the type of a body (see
-//! `body.rs`). A server that other machines can reach has a key.
+//! A server on a loopback address can be reached by any web page that its user opens. Such a page is
+//! rejected by `Host` (a foreign name that resolves to this address: DNS rebinding), by `Origin`, and by
+//! the type of the body (see `body.rs`). A server that other machines can reach has a key.
 
 use std::net::IpAddr;
 
@@ -16,15 +14,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{ApiError, cut};
 
-/// Paths below this need the key.
+/// Paths that start with this need the key.
 const API: &str = "/v1/";
-/// This one, too.
+/// This path needs the key, too.
 const CARD: &str = "/card";
 
-/// Who may ask.
+/// Which requests are accepted.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    /// Whether only this machine can reach the server, so that `Host` must be a name of it.
+    /// Whether only this machine can reach the server, so that `Host` must name it.
     loopback: bool,
     /// SHA-256 of the key.
     key: Option<[u8; 32]>,
@@ -37,7 +35,7 @@ impl Guard {
         Self { loopback: address.is_loopback(), key }
     }
 
-    /// Lets a request pass.
+    /// Checks a request.
     ///
     /// # Errors
     /// 400 without a single `Host`, 403 for a foreign one or a foreign `Origin`, 401 without the
@@ -46,8 +44,8 @@ impl Guard {
         let host = host(request)?;
         if self.loopback && !is_this_machine(host.host()) {
             let message = format!(
-                "`Host` is {}, expected localhost or a loopback address: this server only \
-                 answers its own machine",
+                "`Host` is {}, expected localhost or a loopback address: this server listens on \
+                 localhost only",
                 cut(host.host())
             );
             return Err(ApiError::refused(StatusCode::FORBIDDEN, message).code("foreign_host"));
@@ -67,16 +65,14 @@ impl Guard {
         };
         let value = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let Some(value) = value else {
-            return refused(
-                "this server wants a key, expected the header `Authorization: Bearer …`",
-            );
+            return refused("this server needs an API key in the header `Authorization: Bearer …`");
         };
         let given =
             value.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
         let given: [u8; 32] = Sha256::digest(given.map_or(&[][..], |(_, given)| given)).into();
-        // Of two digests the whole is looked at, wherever they differ: the time tells nothing.
+        // Constant time: all bytes of the digests are compared, wherever they differ.
         let difference = given.iter().zip(key).fold(0, |sum, (a, b)| sum | (a ^ b));
-        if std::hint::black_box(difference) == 0 { Ok(()) } else { refused("the key is wrong") }
+        if std::hint::black_box(difference) == 0 { Ok(()) } else { refused("wrong API key") }
     }
 }
 
@@ -84,18 +80,20 @@ impl Guard {
 fn host(request: &Request<Body>) -> Result<Authority, ApiError> {
     let bad = |message: &str| ApiError::refused(StatusCode::BAD_REQUEST, message).code("bad_host");
     let mut values = request.headers().get_all(header::HOST).iter();
-    let value = values.next().ok_or_else(|| bad("the header `Host` is missing"))?;
+    let value = values.next().ok_or_else(|| bad("the `Host` header is missing"))?;
     if values.next().is_some() {
-        return Err(bad("there is more than one header `Host`"));
+        return Err(bad("there is more than one `Host` header"));
     }
     let host: Authority = value
         .to_str()
         .ok()
         .and_then(|value| value.parse().ok())
         .filter(|host: &Authority| !host.as_str().contains('@'))
-        .ok_or_else(|| bad("the header `Host` is no name with an optional port"))?;
+        .ok_or_else(|| bad("the `Host` header is not a host name with an optional port"))?;
     match request.uri().authority() {
-        Some(authority) if *authority != host => Err(bad("`Host` and the URL name two servers")),
+        Some(authority) if *authority != host => {
+            Err(bad("`Host` and the URL name different servers"))
+        }
         _ => Ok(host),
     }
 }
@@ -106,21 +104,21 @@ fn is_this_machine(host: &str) -> bool {
         || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Lets pages pass that came from this very server, and programs, which send no `Origin`.
+/// Accepts pages of this server, and programs, which send no `Origin`.
 fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), ApiError> {
     for origin in headers.get_all(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or_default();
         let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         if !authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str())) {
-            let message = format!("pages of `{}` may not use this server", cut(origin));
+            let message = format!("requests from pages of `{}` are not allowed", cut(origin));
             return Err(ApiError::refused(StatusCode::FORBIDDEN, message).code("foreign_origin"));
         }
     }
     Ok(())
 }
 
-/// Headers of every answer: a browser runs and shows nothing but this server's own files, and no
-/// other page can frame, embed or read them. The page sets no style in its HTML.
+/// Headers of every response: a browser loads nothing but this server's own files, and no other page
+/// can frame, embed or read them. The page has no inline styles.
 const HEADERS: [(HeaderName, &str); 8] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -136,7 +134,7 @@ const HEADERS: [(HeaderName, &str); 8] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// Puts them on an answer.
+/// Adds the security headers to a response.
 pub(crate) fn harden(response: &mut Response<Body>) {
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -175,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_servers_stay_out() {
+    fn pages_of_other_servers_are_rejected() {
         let guard = Guard::new("::1".parse().unwrap(), None);
         let with = |origin| status(&guard, "/", &[("host", "localhost:80"), ("origin", origin)]);
         assert_eq!([with("http://localhost:80"), with("https://LOCALHOST:80")], [200, 200]);
@@ -185,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_asked_for_where_it_matters() {
+    fn the_api_and_the_card_need_the_key() {
         let guard = Guard::new("0.0.0.0".parse().unwrap(), Some("secret"));
         let with = |path, key| status(&guard, path, &[("host", "box"), ("authorization", key)]);
         assert_eq!([with("/v1/models", "Bearer secret"), with("/card", "bearer secret")], [200; 2]);

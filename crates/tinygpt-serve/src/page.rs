@@ -1,4 +1,4 @@
-//! The page: the place where people meet their model. Its files are part of the program.
+//! The web page. Its files are part of the program.
 
 use std::sync::Arc;
 

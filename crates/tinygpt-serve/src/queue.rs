@@ -1,7 +1,7 @@
-//! Requests that wait for the model: a bounded line, first come, first served.
+//! Requests that wait for the model: a bounded queue, first in, first out.
 //!
-//! Connections put jobs in and never wait; the thread that writes takes them out. Who has left the
-//! line gives up the place at once. What is done with a job is `writer.rs`'s business.
+//! Connections add jobs and never block; the worker thread removes them. Jobs of disconnected clients
+//! are dropped.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tinygpt_model::SamplingParams;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::delta::Delta;
 use crate::error::ApiError;
-use crate::piece::Piece;
 
-/// What a text goes on from.
+/// What a text continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Prompt {
     Text(String),
@@ -27,41 +27,41 @@ pub(crate) struct Job {
     pub(crate) n: usize,
     pub(crate) params: SamplingParams,
     pub(crate) stop: Vec<String>,
-    /// Where to tell how it goes; closed when the client has left.
+    /// Receives the updates; closed when the client has disconnected.
     ///
-    /// Unbounded, so that the model never waits for a client. What a request can put in is bounded
-    /// by its `max_tokens`, and a connection that takes nothing out is closed after a while.
+    /// Unbounded, so that the model never waits for a client. `max_tokens` bounds what a request can
+    /// add, and a connection that reads nothing is closed after the write timeout.
     pub(crate) updates: UnboundedSender<Update>,
 }
 
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// The model ended the document, or a stop text came.
+    /// The model ended the document, or a stop text was found.
     Stop,
-    /// As long as was asked for.
+    /// The requested length was reached.
     Length,
 }
 
-/// How a job goes. Choice `i` is sample `i % n` of prompt `i / n`.
+/// Progress of a job. Choice `i` is sample `i % n` of prompt `i / n`.
 #[derive(Debug)]
 pub(crate) enum Update {
-    /// The model has read a prompt of this many tokens; what there is to know of it.
-    Read { n_tokens: usize, notes: Vec<String> },
+    /// A prompt was tokenized; `notes` are warnings about it.
+    Prefilled { n_tokens: usize, notes: Vec<String> },
     /// More text of a choice.
-    Piece { choice: usize, piece: Piece },
-    /// The last text of a choice, which took so many tokens.
-    End { choice: usize, piece: Piece, finish: Finish, n_tokens: usize },
-    /// There will be no more of any choice.
+    Delta { choice: usize, delta: Delta },
+    /// The last text of a choice, which has `n_tokens` tokens.
+    End { choice: usize, delta: Delta, finish: Finish, n_tokens: usize },
+    /// The whole job failed.
     Failed(ApiError),
 }
 
-/// The line.
+/// The queue.
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    n_places: usize,
+    capacity: usize,
 }
 
 #[derive(Debug, Default)]
@@ -72,24 +72,24 @@ struct State {
 }
 
 impl Queue {
-    /// A line with so many places.
-    pub(crate) fn new(n_places: usize) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), n_places }
+    /// A queue for at most `capacity` jobs.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), capacity }
     }
 
-    /// Puts a job at the end.
+    /// Adds a job at the end.
     ///
     /// # Errors
-    /// 503 if the line is full or closed.
+    /// 503 if the queue is full or closed.
     pub(crate) fn push(&self, job: Job) -> Result<(), ApiError> {
         let mut state = self.lock();
         if state.closed {
             return Err(ApiError::busy("the server is shutting down"));
         }
         state.jobs.retain(|job| !job.updates.is_closed());
-        if state.jobs.len() >= self.n_places {
+        if state.jobs.len() >= self.capacity {
             return Err(ApiError::busy(format!(
-                "{} requests are waiting already, try again in a few seconds",
+                "{} requests are already waiting, try again in a few seconds",
                 state.jobs.len()
             )));
         }
@@ -98,12 +98,12 @@ impl Queue {
         Ok(())
     }
 
-    /// The first job whose client is still there, if there is one.
+    /// Removes the first job whose client is still connected.
     pub(crate) fn take(&self) -> Option<Job> {
         self.lock().first()
     }
 
-    /// As [`Queue::take`], but waits for one; `None` when the line is closed.
+    /// As [`Queue::take`], but waits for one; `None` when the queue is closed.
     pub(crate) fn wait(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
@@ -118,13 +118,13 @@ impl Queue {
         }
     }
 
-    /// Lets no one in any more; who is in the line is still served.
+    /// Accepts no more jobs; those in the queue are still served.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Sends everyone away, and asks the writer to drop what it is writing.
+    /// Drops all jobs, and asks the worker to drop those it is working on.
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -139,7 +139,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A line is whole after each of the calls above, whoever panicked.
+        // The state is consistent after each call above, even if a thread panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_bounded_and_in_order() {
+    fn the_queue_is_bounded_and_in_order() {
         let queue = Queue::new(2);
         let (jobs, _receivers): (Vec<_>, Vec<_>) = (0..3).map(job).unzip();
         let pushed: Vec<bool> = jobs.into_iter().map(|job| queue.push(job).is_ok()).collect();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_gives_up_the_place() {
+    fn a_job_without_a_client_is_dropped() {
         let queue = Queue::new(1);
         let (first, receiver) = job(0);
         queue.push(first).unwrap();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_line_is_emptied_and_lets_no_one_in() {
+    fn a_closed_queue_is_emptied_and_accepts_no_more() {
         let queue = Queue::new(9);
         let (jobs, _receivers): (Vec<_>, Vec<_>) = (0..2).map(job).unzip();
         let mut jobs = jobs.into_iter();

@@ -1,8 +1,8 @@
-//! What a body of `POST /v1/completions` asks for: OpenAI's fields, and a few that small models
-//! like (`top_k`, `min_p`, `repetition_penalty`, `no_repeat_ngram_size`).
+//! The body of `POST /v1/completions`: OpenAI's fields, and a few more (`top_k`, `min_p`,
+//! `repetition_penalty`, `no_repeat_ngram_size`).
 //!
-//! A field with a value that cannot be is refused, and so is what the server would otherwise silently leave
-//! out (`known.rs`).
+//! Invalid values are rejected, and so are fields that the server would otherwise silently ignore
+//! (`known_fields.rs`).
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
@@ -12,13 +12,13 @@ use tinygpt_model::SamplingParams;
 
 use crate::error::{ApiError, cut};
 use crate::fields::{Fields, wrong};
-use crate::known;
+use crate::known_fields;
 use crate::queue::Prompt;
 
-/// As OpenAI's API has it.
+/// As in OpenAI's API.
 const DEFAULT_MAX_TOKENS: i64 = 16;
 
-/// What newer clients call `max_tokens`.
+/// The newer name of `max_tokens`.
 const NEW_NAME: &str = "max_completion_tokens";
 
 /// The most tokens with a bias, as in OpenAI's API.
@@ -27,19 +27,19 @@ const MAX_BIASES: usize = 1024;
 /// The longest text, in tokens.
 pub(crate) const MAX_TOKENS: i64 = 4096;
 
-/// The most alternatives of a token that are told.
+/// The most alternatives per token.
 const MAX_LOGPROBS: i64 = 5;
 
-/// The most stop texts, and the longest, in bytes.
+/// The most stop texts, and their maximum length in bytes.
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
 
-/// What the model of this server can be asked for.
+/// What this server's model supports.
 #[derive(Clone, Debug)]
-pub(crate) struct Possible {
+pub(crate) struct ModelLimits {
     /// The model's name.
     pub(crate) model: String,
-    /// Tokens that the tokenizer knows.
+    /// Number of tokens of the tokenizer.
     pub(crate) vocab_used: usize,
     /// The token that ends a document.
     pub(crate) eos: Option<u32>,
@@ -62,15 +62,15 @@ impl CompletionRequest {
     /// Reads a body.
     ///
     /// # Errors
-    /// 400 with the field that is wrong, 404 for another model.
-    pub(crate) fn parse(body: &[u8], possible: &Possible) -> Result<Self, ApiError> {
+    /// 400 with the invalid field, 404 for another model.
+    pub(crate) fn parse(body: &[u8], limits: &ModelLimits) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
         if let Some(model) = fields.text("model")? {
-            check_model(model, possible)?;
+            check_model(model, limits)?;
         }
-        known::check(&fields)?;
-        let prompts = prompts(&fields, possible)?;
-        let most = possible.choices as i64;
+        known_fields::check(&fields)?;
+        let prompts = prompts(&fields, limits)?;
+        let most = limits.choices as i64;
         let n = fields.whole("n", 1..=most, &format!("a whole number from 1 to {most}"))?;
         let n = n.unwrap_or(1) as usize;
         if let Some(best_of) =
@@ -78,7 +78,7 @@ impl CompletionRequest {
         {
             return Err(wrong("best_of", best_of, "nothing, or the same as `n`"));
         }
-        if prompts.len() * n > possible.choices {
+        if prompts.len() * n > limits.choices {
             let asked = format!("{} prompts with {n} texts each", prompts.len());
             return Err(ApiError::field("n", format!("{asked}, expected at most {most} in all")));
         }
@@ -86,7 +86,7 @@ impl CompletionRequest {
         Ok(Self {
             prompts,
             n,
-            params: params(&fields, possible)?,
+            params: params(&fields, limits)?,
             stop: stop(&fields)?,
             stream,
             include_usage: include_usage(&fields, stream)?,
@@ -94,24 +94,21 @@ impl CompletionRequest {
     }
 }
 
-/// Refuses the name of another model.
+/// Rejects the name of another model.
 ///
 /// # Errors
 /// 404.
-pub(crate) fn check_model(name: &str, possible: &Possible) -> Result<(), ApiError> {
-    if name == possible.model {
+pub(crate) fn check_model(name: &str, limits: &ModelLimits) -> Result<(), ApiError> {
+    if name == limits.model {
         return Ok(());
     }
-    let message = format!(
-        "the model `{}` is not here, expected `{}` or no `model`",
-        cut(name),
-        possible.model
-    );
+    let message =
+        format!("unknown model `{}`, expected `{}` or no `model`", cut(name), limits.model);
     Err(ApiError::refused(StatusCode::NOT_FOUND, message).code("model_not_found"))
 }
 
-/// One prompt or several, each a text or token ids; without one, the beginning of a document.
-fn prompts(fields: &Fields, possible: &Possible) -> Result<Vec<Prompt>, ApiError> {
+/// One or more prompts, each a text or token ids; without one, the start of a document.
+fn prompts(fields: &Fields, limits: &ModelLimits) -> Result<Vec<Prompt>, ApiError> {
     let Some(value) = fields.get("prompt") else { return Ok(vec![Prompt::Ids(Vec::new())]) };
     let expected = "a string, a list of strings, a list of token ids, or a list of such lists";
     let bad = || wrong("prompt", value, expected);
@@ -123,15 +120,15 @@ fn prompts(fields: &Fields, possible: &Possible) -> Result<Vec<Prompt>, ApiError
                 items.iter().map(text).collect::<Option<_>>().ok_or_else(bad)?
             }
             Some(Value::Array(_)) => {
-                let of = |item: &Value| ids(item.as_array().ok_or_else(bad)?, possible);
+                let of = |item: &Value| ids(item.as_array().ok_or_else(bad)?, limits);
                 items.iter().map(of).collect::<Result<_, _>>()?
             }
-            Some(Value::Number(_)) => vec![ids(items, possible)?],
+            Some(Value::Number(_)) => vec![ids(items, limits)?],
             _ => return Err(bad()),
         },
         _ => return Err(bad()),
     };
-    let most = possible.choices;
+    let most = limits.choices;
     if prompts.len() > most {
         let message = format!("`prompt` is a list of {}, expected at most {most}", prompts.len());
         return Err(ApiError::field("prompt", message));
@@ -140,8 +137,8 @@ fn prompts(fields: &Fields, possible: &Possible) -> Result<Vec<Prompt>, ApiError
 }
 
 /// A list of token ids.
-fn ids(items: &[Value], possible: &Possible) -> Result<Prompt, ApiError> {
-    let most = possible.vocab_used - 1;
+fn ids(items: &[Value], limits: &ModelLimits) -> Result<Prompt, ApiError> {
+    let most = limits.vocab_used - 1;
     let id = |item: &Value| {
         let id = item.as_u64().filter(|id| *id <= most as u64);
         id.and_then(|id| u32::try_from(id).ok())
@@ -150,26 +147,22 @@ fn ids(items: &[Value], possible: &Possible) -> Result<Prompt, ApiError> {
     items.iter().map(id).collect::<Result<_, _>>().map(Prompt::Ids)
 }
 
-fn params(fields: &Fields, possible: &Possible) -> Result<SamplingParams, ApiError> {
+fn params(fields: &Fields, limits: &ModelLimits) -> Result<SamplingParams, ApiError> {
     let max_tokens = max_tokens(fields)?;
     let temperature = fields.number("temperature", 0.0..=2.0, "a number from 0 to 2")?;
-    // -1 is what other servers take for no limit.
-    let top_k =
-        fields.whole("top_k", -1..=i64::MAX, "a whole number; 0 and -1 stand for no limit")?;
+    // Other servers use -1 for no limit.
+    let top_k = fields.whole("top_k", -1..=i64::MAX, "a whole number; 0 and -1 mean no limit")?;
     let top_p = fields.number("top_p", 0.0..=1.0, "a number from 0 to 1")?;
     let min_p = fields.number("min_p", 0.0..=1.0, "a number from 0 to 1")?;
-    let penalty = fields.number(
-        "repetition_penalty",
-        0.1..=10.0,
-        "a number from 0.1 to 10; 1 does nothing",
-    )?;
-    let of_openai = |name| fields.number(name, -2.0..=2.0, "a number from -2 to 2; 0 does nothing");
+    let penalty =
+        fields.number("repetition_penalty", 0.1..=10.0, "a number from 0.1 to 10; 1 = off")?;
+    let of_openai = |name| fields.number(name, -2.0..=2.0, "a number from -2 to 2; 0 = off");
     let presence_penalty = of_openai("presence_penalty")?;
     let frequency_penalty = of_openai("frequency_penalty")?;
     let no_repeat = fields.whole(
         "no_repeat_ngram_size",
         0..=MAX_TOKENS,
-        &format!("a whole number from 0 to {MAX_TOKENS}; 0 does nothing"),
+        &format!("a whole number from 0 to {MAX_TOKENS}; 0 = off"),
     )?;
     let seed = fields.whole("seed", i64::MIN..=i64::MAX, "a whole number")?;
     let logprobs = fields.whole(
@@ -186,11 +179,11 @@ fn params(fields: &Fields, possible: &Possible) -> Result<SamplingParams, ApiErr
         presence_penalty: presence_penalty.unwrap_or(0.0) as f32,
         frequency_penalty: frequency_penalty.unwrap_or(0.0) as f32,
         no_repeat_ngram_size: no_repeat.unwrap_or(0) as usize,
-        logit_bias: logit_bias(fields, possible)?,
+        logit_bias: logit_bias(fields, limits)?,
         seed: seed.map_or_else(any_seed, i64::cast_unsigned),
-        eos: possible.eos,
+        eos: limits.eos,
         logprobs: logprobs.map(|n| n as usize),
-        ..SamplingParams::new(max_tokens, possible.vocab_used)
+        ..SamplingParams::new(max_tokens, limits.vocab_used)
     })
 }
 
@@ -208,11 +201,11 @@ fn max_tokens(fields: &Fields) -> Result<usize, ApiError> {
     Ok(new.or(old).unwrap_or(DEFAULT_MAX_TOKENS) as usize)
 }
 
-/// What is added to the logits of tokens, by their ids.
-fn logit_bias(fields: &Fields, possible: &Possible) -> Result<Vec<(u32, f32)>, ApiError> {
+/// Values added to the logits of tokens, by id.
+fn logit_bias(fields: &Fields, limits: &ModelLimits) -> Result<Vec<(u32, f32)>, ApiError> {
     const NAME: &str = "logit_bias";
     let Some(value) = fields.get(NAME) else { return Ok(Vec::new()) };
-    let most = possible.vocab_used - 1;
+    let most = limits.vocab_used - 1;
     let expected = format!(
         "an object of at most {MAX_BIASES} token ids from 0 to {most}, each with a number from -100 \
          to 100"
@@ -249,8 +242,8 @@ fn stop(fields: &Fields) -> Result<Vec<String>, ApiError> {
         }
         _ => return Err(bad()),
     };
-    let possible = |text: &String| (1..=MAX_STOP_BYTES).contains(&text.len());
-    if texts.len() > MAX_STOPS || !texts.iter().all(possible) {
+    let is_valid = |text: &String| (1..=MAX_STOP_BYTES).contains(&text.len());
+    if texts.len() > MAX_STOPS || !texts.iter().all(is_valid) {
         return Err(bad());
     }
     Ok(texts)
@@ -277,13 +270,13 @@ mod tests {
     use super::*;
 
     fn parse(body: &str) -> Result<CompletionRequest, ApiError> {
-        let possible =
-            Possible { model: "tiny".to_owned(), vocab_used: 10, eos: Some(0), choices: 8 };
-        CompletionRequest::parse(body.as_bytes(), &possible)
+        let limits =
+            ModelLimits { model: "tiny".to_owned(), vocab_used: 10, eos: Some(0), choices: 8 };
+        CompletionRequest::parse(body.as_bytes(), &limits)
     }
 
     #[test]
-    fn what_is_not_said_is_as_openai_has_it() {
+    fn absent_fields_have_the_defaults_of_openai() {
         let request = parse("{}").unwrap();
         assert_eq!(request.prompts, [Prompt::Ids(Vec::new())]);
         assert_eq!((request.n, request.stream, request.stop.len()), (1, false, 0));

@@ -1,4 +1,4 @@
-//! Which path leads where.
+//! The routes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,6 @@ use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use crate::answer::{respond_json, unix_time};
 use crate::card::Card;
 use crate::completions::complete;
 use crate::error::{ApiError, cut};
@@ -21,21 +20,22 @@ use crate::guard::{Guard, harden};
 use crate::limits::Limits;
 use crate::page;
 use crate::queue::Queue;
-use crate::request::{Possible, check_model};
+use crate::request::{ModelLimits, check_model};
+use crate::response::{respond_json, unix_time};
 
 /// What all requests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) guard: Guard,
     pub(crate) limits: Limits,
-    pub(crate) possible: Possible,
+    pub(crate) model_limits: ModelLimits,
     pub(crate) queue: Arc<Queue>,
     pub(crate) card: Card,
     /// When the server started, in seconds since 1970.
     pub(crate) since: u64,
 }
 
-/// The whole server but its connections.
+/// All routes of the server.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/health", get(async || respond_json(&json!({"status": "ok"}))))
@@ -44,13 +44,13 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/models/{name}", get(model))
         .route("/v1/completions", post(completions))
         .merge(page::router())
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(not_so)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guarded))
         .with_state(shared)
 }
 
-/// Holds every request to the guard, also those that lead nowhere.
+/// Checks every request, also those to unknown paths.
 async fn guarded(
     State(shared): State<Arc<Shared>>,
     request: Request<Body>,
@@ -81,7 +81,7 @@ async fn model(
     name: Result<Path<String>, PathRejection>,
 ) -> Response<Body> {
     let checked = match name {
-        Ok(Path(name)) => check_model(&name, &shared.possible),
+        Ok(Path(name)) => check_model(&name, &shared.model_limits),
         Err(error) => Err(ApiError::refused(StatusCode::BAD_REQUEST, error.to_string())),
     };
     match checked {
@@ -92,44 +92,45 @@ async fn model(
 
 fn model_object(shared: &Shared) -> Value {
     json!({
-        "id": shared.possible.model,
+        "id": shared.model_limits.model,
         "object": "model",
         "created": shared.since,
         "owned_by": "tinygpt",
     })
 }
 
-async fn nothing_here(request: Request<Body>) -> Response<Body> {
+async fn not_found(request: Request<Body>) -> Response<Body> {
     let message = format!(
-        "there is nothing at {}, expected /v1/completions, /v1/models, /health or /",
+        "unknown path {}, expected /v1/completions, /v1/models, /health or /",
         cut(request.uri().path())
     );
     ApiError::refused(StatusCode::NOT_FOUND, message).code("not_found").into_response()
 }
 
-async fn not_so(request: Request<Body>) -> Response<Body> {
+async fn method_not_allowed(request: Request<Body>) -> Response<Body> {
     let allowed = if request.uri().path() == "/v1/completions" { "POST" } else { "GET, HEAD" };
-    let message = format!("{} is not for {}, expected {allowed}", name(request.method()), {
-        cut(request.uri().path())
-    });
+    let message =
+        format!("{} is not allowed for {}, expected {allowed}", name(request.method()), {
+            cut(request.uri().path())
+        });
     let error = ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message);
     let mut response = error.code("method_not_allowed").into_response();
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
-/// A method's name if it is a usual one: others are the client's invention.
+/// A method's name if it is short: clients can send any name.
 fn name(method: &Method) -> &str {
     if method.as_str().len() <= 10 { method.as_str() } else { "this method" }
 }
 
-/// The server's state at its start.
+/// The state of a server that starts now.
 pub(crate) fn shared(
     guard: Guard,
     limits: Limits,
-    possible: Possible,
+    model_limits: ModelLimits,
     queue: Arc<Queue>,
     card: Card,
 ) -> Shared {
-    Shared { guard, limits, possible, queue, card, since: unix_time() }
+    Shared { guard, limits, model_limits, queue, card, since: unix_time() }
 }

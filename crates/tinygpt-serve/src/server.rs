@@ -1,4 +1,4 @@
-//! The server as a whole: its address, its two threads, and how it ends.
+//! The server: its address, its two threads, and its shutdown.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,30 +15,30 @@ use crate::error::ServeError;
 use crate::guard::Guard;
 use crate::limits::Limits;
 use crate::queue::Queue;
-use crate::request::Possible;
+use crate::request::ModelLimits;
 use crate::router::{router, shared};
-use crate::writer;
+use crate::worker;
 
-/// How many connections the system holds ready for the server to take in. Of a burst of more, some
-/// would only come through when they try again after a second.
+/// How many connections the system queues until they are accepted. In a larger burst, some clients
+/// would connect only when they retry after a second.
 const BACKLOG: u32 = 1024;
 
-/// A model and what belongs to it.
+/// A model with its tokenizer and its description.
 #[derive(Debug)]
-pub struct Served {
+pub struct ServedModel {
     /// The model.
     pub model: Box<dyn Model>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
-    /// The token that begins a document.
+    /// The token that starts a document.
     pub bos: u32,
     /// The token that ends one.
     pub eos: Option<u32>,
-    /// What the page tells of it; its name is the model's name in the API.
+    /// The description on the page; its name is the model's name in the API.
     pub card: Card,
 }
 
-/// A server that listens but does not answer yet.
+/// A server that listens but does not accept connections yet.
 #[derive(Debug)]
 pub struct Server {
     runtime: Runtime,
@@ -54,7 +54,7 @@ impl Server {
     /// # Errors
     /// [`ServeError::KeyNeeded`] if other machines can reach it and there is no key,
     /// [`ServeError::BadKey`] for one that cannot be sent, [`ServeError::Listen`] if the address
-    /// cannot be had, [`ServeError::Start`] if the system refuses the means to wait.
+    /// cannot be used, [`ServeError::Start`] if the system refuses the event queue.
     pub fn listen(
         address: SocketAddr,
         key: Option<String>,
@@ -79,51 +79,56 @@ impl Server {
         Ok(Self { runtime, listener, address, key, limits })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `should_stop`, which is asked many times a second. Texts that are being written
-    /// then may go on for [`Limits::grace`]; nothing new is begun.
+    /// Serves until `should_stop`, which is called many times a second, returns true. Texts in progress
+    /// may then continue for [`Limits::grace`]; no new ones are started.
     ///
     /// # Errors
-    /// [`ServeError::Model`] if the model cannot write any more, [`ServeError::Start`] if the
+    /// [`ServeError::Model`] if the model fails, [`ServeError::Start`] if the
     /// system refuses a thread.
-    pub fn run(self, served: Served, should_stop: &dyn Fn() -> bool) -> Result<(), ServeError> {
-        let Served { model, tokenizer, bos, eos, card } = served;
-        let possible = Possible {
+    pub fn run(
+        self,
+        served: ServedModel,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<(), ServeError> {
+        let ServedModel { model, tokenizer, bos, eos, card } = served;
+        let model_limits = ModelLimits {
             model: card.name.clone(),
             vocab_used: tokenizer.vocab_size(),
             eos,
-            choices: writer::slots(model.config()),
+            choices: worker::slots(model.config()),
         };
         let queue = Arc::new(Queue::new(self.limits.waiting));
         let guard = Guard::new(self.address.ip(), self.key.as_deref());
-        let shared = shared(guard, self.limits.clone(), possible, Arc::clone(&queue), card);
+        let shared = shared(guard, self.limits.clone(), model_limits, Arc::clone(&queue), card);
         let router = router(Arc::new(shared));
-        let lines = Arc::clone(&queue);
-        let writer = thread::Builder::new()
-            .name("writer".to_owned())
-            .spawn(move || writer::write(&*model, &tokenizer, bos, &lines))
+        let jobs = Arc::clone(&queue);
+        let worker_thread = thread::Builder::new()
+            .name("worker".to_owned())
+            .spawn(move || worker::run(&*model, &tokenizer, bos, &jobs))
             .map_err(ServeError::Start)?;
-        let is_done = || writer.is_finished();
+        let is_done = || worker_thread.is_finished();
         let stopped = || should_stop() || is_done();
         let Self { runtime, listener, limits, .. } = self;
         runtime
             .block_on(connections::serve(&listener, router, &limits, &queue, &stopped, &is_done));
-        queue.abandon(); // Also where nothing was served.
-        // Connections that are left end with the runtime.
+        queue.abandon(); // Also if nothing was served.
+        // Remaining connections are closed with the runtime.
         drop(runtime);
-        let written: Result<(), ModelError> = writer.join().map_err(|_| ServeError::Panicked)?;
-        Ok(written?)
+        let result: Result<(), ModelError> =
+            worker_thread.join().map_err(|_| ServeError::Panicked)?;
+        Ok(result?)
     }
 }
 
-/// Listens on an address that a server may have left a moment ago.
+/// Listens on an address that another server may have just closed.
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // On Windows this would let others take the address, too.
+    // On Windows this would let another process use the address at the same time.
     if cfg!(unix) {
         socket.set_reuseaddr(true)?;
     }

@@ -6,7 +6,7 @@
 use std::f64::consts::LN_2;
 use std::ops::ControlFlow;
 
-use tinygpt_data::{TokenStream, Tokenizer, eval_windows, fill_batch, target_bytes};
+use tinygpt_data::{Batch, Loader, TokenDataset, Tokenizer};
 use tinygpt_model::{Gpt, TokenBatch};
 
 use crate::error::TrainError;
@@ -22,36 +22,30 @@ pub struct SplitLoss {
 
 /// What one evaluation reads.
 #[derive(Debug)]
-pub struct EvalSet<'a> {
-    stream: &'a TokenStream,
-    starts: Vec<usize>,
-    batch_size: usize,
-    seq_len: usize,
-}
+pub struct EvalSet(Loader);
 
-impl<'a> EvalSet<'a> {
+impl EvalSet {
     /// `n_batches · batch_size` windows of `seq_len` tokens over `stream`, or as many as it holds.
     ///
     /// # Errors
     /// [`TrainError::Data`] if it does not hold one.
     pub fn new(
-        stream: &'a TokenStream,
+        stream: &TokenDataset,
         n_batches: usize,
         batch_size: usize,
         seq_len: usize,
     ) -> Result<Self, TrainError> {
-        let starts = eval_windows(stream.len(), seq_len, n_batches.saturating_mul(batch_size))?;
-        Ok(Self { stream, starts, batch_size, seq_len })
+        Ok(Self(Loader::evaluation(stream, batch_size, seq_len, n_batches)?))
     }
 
     /// Windows in one evaluation.
     pub fn n_windows(&self) -> usize {
-        self.starts.len()
+        self.0.n_windows()
     }
 
     /// Batches in one evaluation.
     pub fn n_batches(&self) -> usize {
-        self.starts.len().div_ceil(self.batch_size)
+        self.0.n_batches()
     }
 
     /// The loss of `gpt` on these windows, each token counted once. `None` if `on_batch`, which is
@@ -67,26 +61,29 @@ impl<'a> EvalSet<'a> {
     ) -> Result<Option<SplitLoss>, TrainError> {
         let byte_lengths = tokenizer.byte_lengths();
         let (mut nats, mut n_tokens, mut n_bytes) = (0.0, 0_usize, 0_u64);
-        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-        for starts in self.starts.chunks(self.batch_size) {
+        for batch_idx in 0..self.n_batches() as u64 {
             if on_batch().is_break() {
                 return Ok(None);
             }
-            let windows = starts.iter().copied();
-            fill_batch(self.stream, windows, self.seq_len, &mut inputs, &mut targets)?;
-            let loss = gpt.loss(&TokenBatch {
-                inputs: &inputs,
-                targets: &targets,
-                batch_size: starts.len(),
-                seq_len: self.seq_len,
-            })?;
-            nats += f64::from(loss) * targets.len() as f64;
-            n_tokens += targets.len();
-            n_bytes += target_bytes(&targets, &byte_lengths);
+            let batch = self.0.batch(batch_idx)?;
+            let loss = gpt.loss(&token_batch(&batch))?;
+            nats += f64::from(loss) * batch.targets.len() as f64;
+            n_tokens += batch.targets.len();
+            n_bytes += batch.target_bytes(&byte_lengths);
         }
         Ok(Some(SplitLoss {
             nats_per_token: nats / n_tokens as f64,
             bits_per_byte: nats / LN_2 / n_bytes.max(1) as f64,
         }))
+    }
+}
+
+/// A batch of the loader as the model takes it.
+pub(crate) fn token_batch(batch: &Batch) -> TokenBatch<'_> {
+    TokenBatch {
+        inputs: &batch.inputs,
+        targets: &batch.targets,
+        batch_size: batch.batch_size,
+        seq_len: batch.block_size,
     }
 }

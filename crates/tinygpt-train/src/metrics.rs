@@ -16,10 +16,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tinygpt_data::Shown;
+use tinygpt_fs::write_file;
 
 use self::gap::Gap;
 pub(crate) use self::gap::is_own;
-use crate::checkpoint::{is_at, write_whole};
+use crate::checkpoint::is_at;
 use crate::error::{TrainError, chain};
 use crate::report::{EvalRecord, Report, ResumeRecord, SkipRecord, StepRecord};
 
@@ -152,7 +153,7 @@ impl Metrics {
                 _ => {}
             }
         }
-        write_whole(&path, kept.as_bytes())?;
+        write_file(&path, kept.as_bytes())?;
         let file = File::options().write(true).open(&path);
         let file = file.map_err(TrainError::io("open for writing", &path))?;
         let told = gap.told(&path, seen);

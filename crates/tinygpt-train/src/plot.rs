@@ -10,8 +10,8 @@ use std::path::Path;
 
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use tinygpt_fs::write_file;
 
-use crate::checkpoint::write_whole;
 use crate::error::TrainError;
 use crate::metrics::{self, Line};
 
@@ -46,7 +46,7 @@ pub fn draw(out_dir: &Path) -> Result<(), TrainError> {
     let path = out_dir.join(FILE_NAME);
     let mut svg = String::new();
     curves.draw(&mut svg).map_err(|reason| TrainError::Plot { path: path.clone(), reason })?;
-    write_whole(&path, svg.as_bytes())
+    Ok(write_file(&path, svg.as_bytes())?)
 }
 
 impl Curves {

@@ -4,15 +4,15 @@ use std::io::{self, IsTerminal as _};
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::{
-    DataError, Meta, PrepareRequest, PrepareSummary, Prepared, Recipe, Report, Source, Sources,
-    SplitMeta, ValSplit,
+    DataError, DatasetReport, Meta, PrepareRequest, PrepareSummary, Prepared, Recipe, Source,
+    Sources, SplitMeta, ValSplit,
 };
 use tinygpt_train::StopFlag;
 
 use super::inside::check_outside;
 use super::next_step;
 use super::prepare_report::{dry_run_text, report_text};
-use super::source_report::{files_text, tally_text};
+use super::source_report::{files_text, stats_text};
 use crate::exit::Ended;
 use crate::hub_environment;
 use crate::layer::{Layered, Origin};
@@ -125,7 +125,7 @@ fn carry_out(
     };
     let heading = format!("{}, encoding {}\n", prepared.meta.dataset, prepared.meta.encoding);
     let heading = if summary.is_empty() { heading } else { summary };
-    Ok((heading + &report_text(&Report::of(&prepared)?), Some(prepared.meta)))
+    Ok((heading + &report_text(&DatasetReport::of(&prepared)?), Some(prepared.meta)))
 }
 
 /// What to do where a text of many documents was taken for one.
@@ -147,9 +147,9 @@ pub(super) fn closing_summary(summary: &PrepareSummary) -> String {
         text.push_str(&format!("  held out    {line}\n"));
     }
     text.push_str(&files_text(&summary.files));
-    text.push_str(&tally_text(&meta.tally));
+    text.push_str(&stats_text(&meta.stats));
     text.push_str(&format!("  time        {}\n", spoken(summary.elapsed.as_secs_f64())));
-    if summary.files.is_plain_text && meta.tally.n_documents == 1 {
+    if summary.files.is_plain_text && meta.stats.n_documents == 1 {
         text.push_str(ONE_DOCUMENT);
     }
     text

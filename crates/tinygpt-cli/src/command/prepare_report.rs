@@ -1,7 +1,7 @@
 //! What `prepare --report` and `prepare --dry-run` print.
 
 use indicatif::HumanBytes;
-use tinygpt_data::{DryRun, Estimate, Existing, Lengths, Report, SplitReport};
+use tinygpt_data::{DatasetReport, DryRun, Estimate, Existing, Lengths, SplitReport};
 
 use super::source_report::left_out_text;
 use crate::terminal::{grouped, spoken};
@@ -10,7 +10,7 @@ use crate::terminal::{grouped, spoken};
 const BAR_WIDTH: u64 = 40;
 
 /// Counts, lengths, duplicates and tokens of a prepared dataset.
-pub(super) fn report_text(report: &Report) -> String {
+pub(super) fn report_text(report: &DatasetReport) -> String {
     let mut text = String::new();
     for (name, split) in [("train", &report.train), ("validation", &report.val)] {
         text.push_str(&split_text(name, split));
@@ -35,7 +35,7 @@ fn split_text(name: &str, split: &SplitReport) -> String {
     let Lengths { min, median, max, mean, .. } = &split.lengths;
     let percent = |share: f64| format!("{:.2}%", share * 100.0);
     let rows = [
-        ("documents", grouped(split.n_stories)),
+        ("documents", grouped(split.n_documents)),
         ("tokens", grouped(split.n_tokens)),
         ("bytes per token", format!("{:.2}", split.bytes_per_token)),
         ("byte fallback", format!("{} of the tokens", percent(split.fallback_rate))),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 
 use anyhow::{Context as _, Result};
-use tinygpt_data::{DataError, Encoding, FileError, Meta, TokenStream, Tokenizer, read_limited};
+use tinygpt_data::{DataError, Encoding, FileError, Meta, TokenDataset, Tokenizer, read_limited};
 use tinygpt_model::Model;
 use tinygpt_train::checkpoint;
 
@@ -195,7 +195,7 @@ impl Seen {
 }
 
 /// Whether each id of a vocabulary is in the stream.
-fn seen(stream: &TokenStream, vocab_size: usize) -> Result<Vec<bool>, DataError> {
+fn seen(stream: &TokenDataset, vocab_size: usize) -> Result<Vec<bool>, DataError> {
     let mut seen = vec![false; vocab_size];
     let mut ids = vec![0; CHUNK];
     for start in (0..stream.len()).step_by(CHUNK) {
@@ -218,8 +218,8 @@ mod tests {
     #[test]
     fn characters_that_training_never_had_are_found() {
         let text = "the owl and the fox ";
-        let tokenizer = Tokenizer::learn(Encoding::Bpe, &[&text.repeat(9)], 300).unwrap();
-        let stream = TokenStream::from_ids(tokenizer.encode(&text.repeat(9)).unwrap());
+        let tokenizer = Tokenizer::train(Encoding::Bpe, &[&text.repeat(9)], 300).unwrap();
+        let stream = TokenDataset::from_ids(tokenizer.encode(&text.repeat(9)).unwrap());
         let known = Seen(Some(seen(&stream, tokenizer.vocab_size()).unwrap()));
         let unseen = |text: &str| -> String {
             let ids = tokenizer.encode(text).unwrap();

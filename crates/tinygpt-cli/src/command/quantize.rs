@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 use candle_core::Device;
-use tinygpt_data::{Meta, TokenStream};
+use tinygpt_data::{Meta, TokenDataset};
 use tinygpt_model::{Gpt, Model as _, QuantizedGpt, hf};
 use tinygpt_train::checkpoint::{self, State};
 use tinygpt_train::{EvalSet, TrainConfig};
@@ -48,7 +48,7 @@ pub(super) fn report_loss(loaded: &LoadedModel<QuantizedGpt>, threads: usize) ->
 }
 
 /// The validation tokens of the model's run, if they still exist, and its state.
-fn validation(loaded: &LoadedModel<QuantizedGpt>) -> Result<Option<(TokenStream, State)>> {
+fn validation(loaded: &LoadedModel<QuantizedGpt>) -> Result<Option<(TokenDataset, State)>> {
     let Some(state) = checkpoint::state_of(&loaded.dir)? else { return Ok(None) };
     let config = &state.config;
     let meta = Meta::find(&config.data_dir, &config.dataset_name, &state.data_fingerprint);
@@ -70,7 +70,7 @@ struct Losses {
 /// Computes the losses; `None` if the text is shorter than a window.
 fn losses(
     loaded: &LoadedModel<QuantizedGpt>,
-    tokens: &TokenStream,
+    tokens: &TokenDataset,
     run: &TrainConfig,
     threads: usize,
 ) -> Result<Option<Losses>> {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tinygpt_data::{DataError, END_OF_TEXT, Piece, StopStream, Tokenizer};
+use tinygpt_data::{DataError, END_OF_TEXT, StopStream, StreamedText, Tokenizer};
 use tinygpt_model::{Logprobs, StopReason};
 
 /// How samples are printed.
@@ -107,7 +107,7 @@ impl<'a> Rendering<'a> {
         prompt: &str,
         reason: StopReason,
     ) -> Result<String, DataError> {
-        let rest = if self.is_stopped { Piece::default() } else { self.stream.finish() };
+        let rest = if self.is_stopped { StreamedText::default() } else { self.stream.finish() };
         let mut text = self.print(rest)?;
         match self.format {
             OutputFormat::Text => text.push('\n'),
@@ -121,7 +121,7 @@ impl<'a> Rendering<'a> {
         Ok(text)
     }
 
-    fn print(&mut self, piece: Piece) -> Result<String, DataError> {
+    fn print(&mut self, piece: StreamedText) -> Result<String, DataError> {
         let first = self.printed.len();
         self.printed.extend(self.waiting.drain(..piece.n_tokens));
         match self.format {
@@ -230,7 +230,7 @@ mod tests {
 
     /// The output for "ab\u{9b}\n" with stop text "c", and for the end.
     fn printed(format: OutputFormat) -> (Vec<String>, String) {
-        let tokenizer = Tokenizer::learn(Encoding::Simple, &["abc\u{9b}\n"], 0).unwrap();
+        let tokenizer = Tokenizer::train(Encoding::Simple, &["abc\u{9b}\n"], 0).unwrap();
         let ids = tokenizer.encode("ab\u{9b}\nc").unwrap();
         let mut rendering = Rendering::new(format, &tokenizer, &["c".to_owned()]);
         let mut texts = vec![rendering.start("Oh \"")];

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use tinygpt_model::Model;
-use tinygpt_serve::{Limits, ServeError, Served, Server};
+use tinygpt_serve::{Limits, ServeError, ServedModel, Server};
 use tinygpt_train::StopFlag;
 
 use super::model_card::model_card;
@@ -54,7 +54,7 @@ pub(super) fn serve(
     let address = server.address();
     say(&format!("serving {} at http://{address}/, with OpenAI's API below /v1", card.name));
     say("press Ctrl-C to stop");
-    let served = Served { model, tokenizer, bos: special.bos, eos: special.eos, card };
+    let served = ServedModel { model, tokenizer, bos: special.bos, eos: special.eos, card };
     server.run(served, &|| stop.signal().is_some())?;
     Ok(stop.signal().map_or(Ended::Done, Ended::Stopped))
 }

@@ -1,7 +1,8 @@
 //! What `prepare` prints about the files it read and the records it skipped.
 
-use tinygpt_data::{LeftOut, SourceFiles, Tally};
+use tinygpt_data::{LeftOut, SourceFiles, SourceStats};
 
+use crate::hints::in_flags;
 use crate::terminal::{escape_controls, grouped};
 
 /// The most names of a list that are printed.
@@ -31,7 +32,7 @@ pub(super) fn left_out_text(left_out: &[LeftOut]) -> String {
     }
     let shown = left_out.iter().take(MAX_NAMES);
     let shown: Vec<String> =
-        shown.map(|file| format!("{} ({})", short(&file.name), file.why)).collect();
+        shown.map(|file| format!("{} ({})", short(&file.name), in_flags(file.why))).collect();
     let (count, more) = (counted(left_out.len()), and_more(left_out.len()));
     format!("  skipped     {count}: {}{more}\n", shown.join(", "))
 }
@@ -67,40 +68,40 @@ fn short(name: &str) -> String {
 }
 
 /// Records that were skipped, and bytes that were replaced.
-pub(super) fn tally_text(tally: &Tally) -> String {
+pub(super) fn stats_text(stats: &SourceStats) -> String {
     let mut text = String::new();
-    let (nulls, empty) = (tally.n_nulls, tally.n_empty);
+    let (nulls, empty) = (stats.n_nulls, stats.n_empty);
     if nulls + empty > 0 {
         let (nulls, empty) = (grouped(nulls), grouped(empty));
         text.push_str(&format!(
             "  skipped     {nulls} records without a value, {empty} without text\n"
         ));
     }
-    if tally.n_bad > 0 {
-        let records = if tally.n_bad == 1 { "record" } else { "records" };
-        let n_bad = grouped(tally.n_bad);
+    if stats.n_bad > 0 {
+        let records = if stats.n_bad == 1 { "record" } else { "records" };
+        let n_bad = grouped(stats.n_bad);
         text.push_str(&format!("  skipped     {n_bad} {records} that cannot be used:\n"));
-        for example in &tally.examples {
+        for example in &stats.examples {
             text.push_str(&format!("                {example}\n"));
         }
-        let more = tally.n_bad.saturating_sub(tally.examples.len() as u64);
+        let more = stats.n_bad.saturating_sub(stats.examples.len() as u64);
         if more > 0 {
             text.push_str(&format!("                and {} more\n", grouped(more)));
         }
     }
     for (count, what) in
-        [(tally.n_replaced, "of invalid UTF-8"), (tally.n_half_pairs, "with half a surrogate pair")]
+        [(stats.n_replaced, "of invalid UTF-8"), (stats.n_half_pairs, "with half a surrogate pair")]
     {
         if count > 0 {
             let places = if count == 1 { "place" } else { "places" };
             text.push_str(&format!("  replaced    {} {places} {what}\n", grouped(count)));
         }
     }
-    if tally.n_nul > 0 {
-        let characters = if tally.n_nul == 1 { "character" } else { "characters" };
+    if stats.n_nul > 0 {
+        let characters = if stats.n_nul == 1 { "character" } else { "characters" };
         text.push_str(&format!(
             "  note        {} NUL {characters}, which are rare in text: check the source\n",
-            grouped(tally.n_nul)
+            grouped(stats.n_nul)
         ));
     }
     text

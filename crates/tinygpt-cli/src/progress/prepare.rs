@@ -9,6 +9,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tinygpt_data::{PrepareProgress, Stage};
 use tinygpt_train::StopFlag;
 
+use crate::hints::in_flags;
 use crate::terminal::{say, spoken};
 
 const SIZED: &str = "{prefix:>18} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
@@ -107,6 +108,7 @@ impl PrepareProgress for PrepareBars {
     }
 
     fn notice(&self, message: &str) {
+        let message = in_flags(message);
         self.with_running(|running| match running {
             Some(running) => running.bar.suspend(|| say(&format!("note: {message}"))),
             None => say(&format!("note: {message}")),

@@ -234,7 +234,7 @@ fn broken_lines_and_texts_are_refused_by_place() {
         ("--source separators.txt", 2, &["0 characters", "give more"]),
         ("--source blank.txt", 2, &["0 characters", "give more"]),
         ("--source packed.txt.gz", 3, &["gzip data is cut off", "fetch it again"]),
-        ("--source noextension", 2, &["noextension", ".jsonl", "--format text"]),
+        ("--source noextension", 2, &["noextension", ".jsonl", "--format"]),
         ("--source folder", 2, &["folder", ".parquet"]),
         ("--source nowhere.parquet", 4, &["nowhere.parquet", "its spelling"]),
         ("--source hub:../up", 2, &["repository", "owner/name"]),

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_told_by_address_and_not_by_look() {
+    fn loopback_is_decided_by_address_and_not_by_name() {
         let loopback = |text: &str| Address::parse(text).unwrap().is_loopback();
         assert!(loopback("http://127.0.0.1:99/") && loopback("http://[::1]:99/"));
         assert!(loopback("http://localhost/"));

@@ -1,4 +1,4 @@
-//! Places in the standard cache, shared with Python's `huggingface_hub` and `datasets`.
+//! Paths in the standard cache, shared with Python's `huggingface_hub` and `datasets`.
 //!
 //! ```text
 //! <cache_dir>/datasets--owner--name/blobs/<etag>            the bytes, named by their hash
@@ -7,14 +7,15 @@
 //! <cache_dir>/.locks/datasets--owner--name/<etag>.lock
 //! ```
 //!
-//! `hf-hub` says where things are; this file puts them there, whole or not at all. It never
-//! speaks to the network.
+//! `hf-hub` knows the paths; this file writes the files, whole or not at all. It never
+//! uses the network.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, CacheRepo, Repo};
+use tinygpt_fs::{create_dir_all, parent_of, rename, replace_file, replace_link, sync_dir};
 
 use super::error::HubError;
 use super::names::{is_commit, unsafe_reason};
@@ -62,23 +63,23 @@ impl RepoCache {
         (is_commit(&commit) && self.places.pointer_path(&commit).is_dir()).then_some(commit)
     }
 
-    /// Remembers which commit the revision names, for runs without a network.
+    /// Records the commit of the revision, for runs without a network.
     pub(super) fn remember(&self, commit: &str) -> Result<(), HubError> {
         if self.repo.revision() == commit {
             return Ok(());
         }
         let refs = self.root.join(self.repo.folder_name()).join("refs");
         let reference = refs.join(self.repo.revision());
-        let folder = reference.parent().unwrap_or(&refs);
-        create_dir(folder)?;
-        // A link in its place is replaced, and what it leads to stays.
-        tempfile::NamedTempFile::new_in(folder)
+        let folder = parent_of(&reference);
+        create_dir_all(folder)?;
+        // No lock is held here, so the temporary name must be unique.
+        let part = tempfile::NamedTempFile::new_in(folder)
             .and_then(|mut file| {
                 file.write_all(commit.as_bytes())?;
-                Ok(file.persist(&reference)?)
+                Ok(file.into_temp_path())
             })
-            .map_err(|source| HubError::io("write into", &refs, source))?;
-        Ok(())
+            .map_err(|source| HubError::io("write into", folder, source))?;
+        Ok(replace_file(&part, &reference)?)
     }
 
     /// Where the file `name` of a commit is, or will be.
@@ -101,16 +102,16 @@ impl RepoCache {
         names
     }
 
-    /// Takes the lock on one file's bytes; waits, and says so, while another program has it.
+    /// Locks one file's bytes; waits, and reports it, while another program has the lock.
     ///
-    /// The lock is the one Python's client takes. On a file system without locks there is none.
+    /// Python's client uses the same lock. On a file system without locks there is none.
     pub(super) fn lock(
         &self,
         etag: &str,
         progress: &dyn PrepareProgress,
     ) -> Result<File, HubError> {
         let folder = self.lock_folder();
-        create_dir(&folder)?;
+        create_dir_all(&folder)?;
         let path = folder.join(format!("{etag}.lock"));
         let file = File::options().create(true).append(true).open(&path);
         let file = file.map_err(|source| HubError::io("create", &path, source))?;
@@ -138,25 +139,14 @@ impl RepoCache {
         name: &str,
     ) -> Result<PathBuf, HubError> {
         let blob = self.blob(etag);
-        File::options()
-            .write(true)
-            .open(part)
-            .and_then(|file| file.sync_all())
-            .map_err(|source| HubError::io("write", part, source))?;
-        fs::rename(part, &blob).map_err(|source| HubError::io("rename to", &blob, source))?;
-        sync_parent(&blob)?;
+        replace_file(part, &blob)?;
         self.link(&blob, commit, name)
     }
 
     /// Makes the place of `name` point to its blob.
     pub(super) fn link(&self, blob: &Path, commit: &str, name: &str) -> Result<PathBuf, HubError> {
         let place = self.place(commit, name);
-        if let Some(folder) = place.parent() {
-            create_dir(folder)?;
-        }
-        if fs::symlink_metadata(&place).is_ok() {
-            fs::remove_file(&place).map_err(|source| HubError::io("replace", &place, source))?;
-        }
+        create_dir_all(parent_of(&place))?;
         // One step up for each folder of the name, and two for `snapshots/<commit>`.
         let mut target = PathBuf::new();
         for _ in 0..name.split('/').count() + 1 {
@@ -164,42 +154,13 @@ impl RepoCache {
         }
         target.push("blobs");
         target.extend(blob.file_name());
-        point_to(blob, &target, &place).map_err(|source| HubError::io("create", &place, source))?;
-        sync_parent(&place)?;
+        // As Python's client does it: a relative link, or the file itself if links are not available.
+        if !replace_link(&target, &place)? {
+            rename(blob, &place)?;
+            sync_dir(parent_of(&place))?;
+        }
         Ok(place)
     }
-}
-
-/// A relative symlink, as Python's client makes it.
-#[cfg(unix)]
-fn point_to(_blob: &Path, target: &Path, place: &Path) -> std::io::Result<()> {
-    std::os::unix::fs::symlink(target, place)
-}
-
-/// A relative symlink where the user may make one; otherwise the file itself moves to its place.
-#[cfg(windows)]
-fn point_to(blob: &Path, target: &Path, place: &Path) -> std::io::Result<()> {
-    std::os::windows::fs::symlink_file(target, place).or_else(|_| fs::rename(blob, place))
-}
-
-/// Makes a folder and its parents.
-pub(super) fn create_dir(folder: &Path) -> Result<(), HubError> {
-    fs::create_dir_all(folder).map_err(|source| HubError::io("create folder", folder, source))
-}
-
-/// Makes a rename survive a power cut: on Unix a folder's entries are data of the folder.
-#[cfg(unix)]
-fn sync_parent(path: &Path) -> Result<(), HubError> {
-    let Some(folder) = path.parent() else { return Ok(()) };
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|source| HubError::io("write", folder, source))
-}
-
-/// Windows keeps folder entries by itself and cannot open a folder to ask for it.
-#[cfg(not(unix))]
-fn sync_parent(_path: &Path) -> Result<(), HubError> {
-    Ok(())
 }
 
 fn collect_parquet(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {

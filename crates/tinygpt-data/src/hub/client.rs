@@ -1,9 +1,9 @@
-//! One HTTP client for every byte that comes from the hub.
+//! The HTTP client for the hub.
 //!
 //! Redirects are followed here and not by the HTTP library, because two rules depend on each
 //! hop: the token is sent to the endpoint's own origin and nowhere else, and the hub describes a
 //! file (`ETag`, size) in the headers of its *own* last answer, before it points to a storage
-//! host. What a body means is decided by the callers.
+//! host. Callers parse the bodies.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl Client {
     /// Makes a client; no connection is opened yet.
     pub(super) fn new(options: &HubOptions) -> Result<Self, HubError> {
         let invalid = |reason: &str| HubError::Invalid {
-            what: "HF_ENDPOINT",
+            what: "endpoint",
             value: options.endpoint.clone(),
             reason: reason.to_owned(),
         };
@@ -56,17 +56,17 @@ impl Client {
             .ok_or_else(|| invalid("an address such as `https://huggingface.co` is expected"))?;
         if endpoint.uri().authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(HubError::Invalid {
-                what: "HF_ENDPOINT",
+                what: "endpoint",
                 value: endpoint.shown(),
-                reason: "a login does not belong into the address; use HF_TOKEN".to_owned(),
+                reason: "the address must not contain a login; set `token` instead".to_owned(),
             });
         }
         if options.token.is_some() && !endpoint.is_secure() && !endpoint.is_loopback() {
             return Err(invalid(
-                "HF_TOKEN would travel unencrypted; use an https address or unset HF_TOKEN",
+                "the token would be sent unencrypted; use an https address, or unset `token`",
             ));
         }
-        let patience = &options.patience;
+        let retry = &options.retry;
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -74,10 +74,10 @@ impl Client {
             .user_agent(concat!("tinygpt/", env!("CARGO_PKG_VERSION")))
             // Lengths and ranges are those of the file, not of a packed copy of it.
             .accept_encoding("identity")
-            .timeout_resolve(Some(patience.answer_timeout))
-            .timeout_connect(Some(patience.answer_timeout))
-            .timeout_recv_response(Some(patience.answer_timeout))
-            .timeout_per_read(Some(patience.stall_timeout));
+            .timeout_resolve(Some(retry.answer_timeout))
+            .timeout_connect(Some(retry.answer_timeout))
+            .timeout_recv_response(Some(retry.answer_timeout))
+            .timeout_per_read(Some(retry.stall_timeout));
         if endpoint.is_loopback() {
             config = config.proxy(None);
         }
@@ -91,7 +91,7 @@ impl Client {
         Address::parse(&text).ok_or_else(|| HubError::Invalid {
             what: "address",
             value: text,
-            reason: "it is no valid address".to_owned(),
+            reason: "it is not a valid address".to_owned(),
         })
     }
 
@@ -146,7 +146,7 @@ impl Client {
                 &reply.address,
                 got,
                 "the hub's JSON description of the dataset",
-                "check HF_ENDPOINT, and whether a proxy or a login page stands in between",
+                "check `endpoint`, and whether a proxy or a login page is in between",
             )
         })
     }
@@ -187,8 +187,8 @@ fn reply(
     Ok(Reply { address, status: status.as_u16(), hub_headers, headers: parts.headers, body })
 }
 
-/// How long the host asks us to stay away: in seconds, or until a date, by its own clock
-/// if it tells the time.
+/// The pause that the host asks for: in seconds, or until a date, by its own clock
+/// if it sends the time.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = text(headers, "retry-after")?.trim();
     if let Ok(seconds) = value.parse() {

@@ -1,11 +1,13 @@
-//! What can go wrong between a dataset on the hub and verified files on this disk.
+//! Errors of hub downloads.
 //!
-//! Every message names the address it tried (never the token, never the signed part of an
-//! address), what came back and what was expected. What else would do in place of the hub is for
-//! each program to say.
+//! Every message names the address (never the token, never the signed part of an
+//! address), what was received and what was expected. Alternatives to the hub depend on the
+//! program, which adds them.
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use tinygpt_fs::FsError;
 
 use super::address::Address;
 use crate::error::ErrorKind;
@@ -15,7 +17,7 @@ use crate::quote::{Shown, clip, clip_message};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// An option or the recipe holds a value that no hub could serve.
+    /// An option or the recipe holds an invalid value.
     #[error("{what} `{}` cannot be used: {reason}", clip(value))]
     Invalid {
         /// What the value was given as, such as `HF_ENDPOINT` or `repository`.
@@ -31,7 +33,7 @@ pub enum HubError {
     Unreachable {
         /// Scheme and host that were tried.
         host: String,
-        /// The whole address, fit to be shown.
+        /// The address, without secrets.
         url: String,
         /// Whether the host had answered before, so that trying again may help.
         answered_before: bool,
@@ -40,10 +42,10 @@ pub enum HubError {
         source: Box<ureq::Error>,
     },
 
-    /// The host answered with a status that is no success.
+    /// The host responded with an error status.
     #[error("{url} answered {status}{}", .wait.map(|w| format!(" (asks to wait {} s)", w.as_secs())).unwrap_or_default())]
     Status {
-        /// The address, fit to be shown.
+        /// The address, without secrets.
         url: String,
         /// The HTTP status code.
         status: u16,
@@ -51,38 +53,38 @@ pub enum HubError {
         wait: Option<Duration>,
     },
 
-    /// A transfer broke off or stalled; what came is kept and goes on with the next try.
+    /// A transfer was interrupted or stalled; what was received is kept for the next attempt.
     #[error("the transfer of {url} broke off after {received} of {expected} bytes: {reason}")]
     Broken {
-        /// The address, fit to be shown.
+        /// The address, without secrets.
         url: String,
         /// How the transfer ended.
         reason: String,
-        /// Bytes that are safely in the partial file.
+        /// Bytes in the partial file.
         received: u64,
         /// The size of the whole file.
         expected: u64,
     },
 
-    /// The answer is not what the hub's protocol promises.
+    /// The response does not follow the hub's protocol.
     #[error("{url} sent {}, expected {expected}", clip_message(got))]
     Answer {
-        /// The address, fit to be shown.
+        /// The address, without secrets.
         url: String,
-        /// What came.
+        /// What was received.
         got: String,
-        /// What the protocol promises.
+        /// What the protocol requires.
         expected: String,
         /// What to do next.
         advice: &'static str,
     },
 
-    /// A redirect that must not be followed.
+    /// A redirect that is not followed.
     #[error("{url} redirects to {}, which is not followed: {reason}", clip_message(target))]
     Redirect {
-        /// The address, fit to be shown.
+        /// The address, without secrets.
         url: String,
-        /// Where it points, fit to be shown.
+        /// The target, without secrets.
         target: String,
         /// Why that is refused.
         reason: &'static str,
@@ -103,7 +105,7 @@ pub enum HubError {
     },
 
     /// The repository holds no parquet file for the split, or more than one set of them.
-    #[error("repository {repository} does not tell which files are split `{split}`: {reason}")]
+    #[error("repository {repository}: cannot find the files of split `{split}`: {reason}")]
     NoSplit {
         /// The repository's id.
         repository: String,
@@ -113,7 +115,7 @@ pub enum HubError {
         reason: String,
     },
 
-    /// The repository does not hold the files that were looked for.
+    /// The repository does not have the requested files.
     #[error("repository {repository} has no {wanted}")]
     NoFile {
         /// The repository's id.
@@ -122,9 +124,9 @@ pub enum HubError {
         wanted: String,
     },
 
-    /// Offline was asked for and the cache does not hold the whole dataset.
+    /// Offline mode, and the cache does not hold all files.
     #[error(
-        "offline (HF_HUB_OFFLINE), and {} does not hold the {} {repository} at revision \
+        "offline, and {} does not hold the {} {repository} at revision \
          {revision}: {reason}",
         Shown(.cache_dir),
         if *.is_model { "model" } else { "dataset" }
@@ -142,11 +144,11 @@ pub enum HubError {
         reason: String,
     },
 
-    /// Asked to stop; what has come is kept.
-    #[error("stopped; what was downloaded is kept, and the same command goes on from there")]
+    /// Stopped on request; what was received is kept.
+    #[error("stopped; what was downloaded is kept and used by the next attempt")]
     Stopped,
 
-    /// The local disk failed.
+    /// The operating system refused.
     #[error("could not {action} {}: {source}", Shown(.path))]
     Io {
         /// What was being done, such as `write`.
@@ -170,25 +172,24 @@ impl HubError {
         }
     }
 
-    /// What to do about it, as far as that does not depend on the program that asked.
+    /// What to do about it, if that is known. Names in backticks are keys: `source` and those of
+    /// [`HubOptions`](super::HubOptions); `proxy` is the environment's.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Status { status, .. } => Some(advice(*status)),
-            Self::Broken { .. } => Some("run the same command again: the download resumes"),
+            Self::Broken { .. } => Some("try again: the download resumes"),
             Self::Answer { advice, .. } => Some(advice),
-            Self::FileName { .. } => Some("use another repository or `--source PATH`"),
+            Self::FileName { .. } => Some("use another repository, or a local text as `source`"),
             Self::NoFile { .. } => Some("choose another repository, or give a file"),
-            Self::Invalid { .. }
-            | Self::Unreachable { .. }
-            | Self::Redirect { .. }
-            | Self::NoSplit { .. }
-            | Self::NotCached { .. }
-            | Self::Stopped
-            | Self::Io { .. } => None,
+            Self::Unreachable { .. } | Self::Redirect { .. } => {
+                Some("check the connection (`endpoint` names a mirror, `proxy` a proxy)")
+            }
+            Self::NotCached { .. } => Some("unset `offline` to download it once"),
+            Self::Invalid { .. } | Self::NoSplit { .. } | Self::Stopped | Self::Io { .. } => None,
         }
     }
 
-    /// Whether a model's files were asked for, and not a dataset's, where that can be told.
+    /// Whether a model's files were requested, and not a dataset's, if known.
     pub fn is_about_model(&self) -> bool {
         match self {
             Self::NotCached { is_model, .. } => *is_model,
@@ -200,7 +201,7 @@ impl HubError {
         }
     }
 
-    /// Whether the same request may well succeed a little later.
+    /// Whether the same request may succeed a little later.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Status { status, .. } => {
@@ -212,7 +213,7 @@ impl HubError {
         }
     }
 
-    /// How long the host asked us to stay away.
+    /// The pause that the host asked for.
     pub(super) fn wait(&self) -> Option<Duration> {
         match self {
             Self::Status { wait, .. } => *wait,
@@ -234,24 +235,30 @@ impl HubError {
     }
 }
 
-/// What to do about a status, in the words of someone who cannot see the code.
+impl From<FsError> for HubError {
+    fn from(FsError { action, path, source }: FsError) -> Self {
+        Self::Io { action, path, source }
+    }
+}
+
+/// What to do about a status.
 fn advice(status: u16) -> &'static str {
     match status {
         401 => {
-            "the repository does not exist, or is private or gated: check its name, or set HF_TOKEN \
-             to a token that may read it"
+            "the repository does not exist, or is private or gated: check its name, or set `token` \
+             to one that may read it"
         }
         403 => {
-            "access refused: accept the repository's terms on its page, or set HF_TOKEN to a token \
-             that may read it"
+            "access refused: accept the repository's terms on its page, or set `token` to one that \
+             may read it"
         }
         404 => "no such repository, revision or file: check repository and revision",
-        407 => "the proxy asks for a login: put it into HTTPS_PROXY",
-        429 => "too many requests: wait a little and run the same command again, or set HF_TOKEN",
+        407 => "the proxy asks for a login: add it to `proxy`",
+        429 => "too many requests: wait a little and try again, or set `token`",
         500..=599 => {
-            "the host has trouble of its own: run the same command again later (what was \
-             downloaded is kept), or set HF_ENDPOINT to a mirror"
+            "the host has a problem: try again later (what was downloaded is kept), or set \
+             `endpoint` to a mirror"
         }
-        _ => "this is not a success: check HF_ENDPOINT, or use `prepare --source PATH`",
+        _ => "check `endpoint`, or use a local text as `source`",
     }
 }

@@ -1,9 +1,9 @@
-//! Datasets and models of the Hugging Face hub: list, download with checks, find again in the cache.
+//! Datasets and models of the Hugging Face hub: listing, verified download, cache.
 //!
 //! `hf-hub` names the addresses and the places of the standard cache, so that a dataset which
-//! Python downloaded is found here and the other way round. The transfer is ours (`transfer.rs`
-//! says why). This module reads no environment variable: the binaries pass [`HubOptions`] in.
-//! It does not read parquet, and it never picks a file by a name written down in advance.
+//! Python downloaded is found here and vice versa. The transfer is our own (`transfer.rs`
+//! explains why). This module reads no environment variables: the caller passes [`HubOptions`].
+//! It does not read parquet, and it never chooses a file by a hard-coded name.
 //!
 //! Requests, as `hf-hub` makes them: `GET /api/datasets/O/N/revision/REV` for the commit and the
 //! listed names, then for each file `GET /datasets/O/N/resolve/COMMIT/PATH`, once with `Range:
@@ -14,12 +14,12 @@ mod cache;
 mod client;
 mod error;
 mod names;
-mod patience;
 mod remote;
+mod retry;
 mod splits;
 mod token;
 mod transfer;
-mod whole;
+mod verify;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -28,20 +28,20 @@ use hf_hub::api::RepoInfo;
 use hf_hub::{Repo, RepoType};
 
 pub use self::error::HubError;
-pub use self::patience::Patience;
+pub use self::retry::RetryPolicy;
 pub use self::token::Token;
 
 use self::address::encode_path;
 use self::cache::RepoCache;
 use self::client::Client;
-use self::patience::Backoff;
 use self::remote::RemoteFile;
+use self::retry::Backoff;
 use self::splits::Selected;
 pub(crate) use self::splits::VALIDATION_NAMES;
 use self::transfer::fetch_file;
 use crate::progress::{PrepareProgress, Stage};
 
-/// The largest file of a model that does not hold its weights, in bytes. Such files are read whole.
+/// The largest file of a model that does not hold its weights, in bytes. Such files are read completely.
 const MAX_SMALL_BYTES: u64 = 64 << 20;
 
 /// A dataset repository and the splits wanted from it.
@@ -51,7 +51,7 @@ pub struct HubRequest<'a> {
     pub repository: &'a str,
     /// A branch, a tag or a commit.
     pub revision: &'a str,
-    /// The folder whose files alone are meant, if one is.
+    /// Only files in this folder are used, if it is set.
     pub folder: Option<&'a str>,
     /// The split to train on.
     pub train: &'a str,
@@ -74,20 +74,20 @@ pub struct HubFiles {
     pub validation: Vec<PathBuf>,
 }
 
-/// Where and how to reach the hub. The binaries fill it from `HF_ENDPOINT`, `HF_TOKEN`,
+/// Where and how to reach the hub. Programs usually fill it from `HF_ENDPOINT`, `HF_TOKEN`,
 /// `HF_HOME` and `HF_HUB_OFFLINE`.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
     /// The hub's address or a mirror's; [`HubOptions::DEFAULT_ENDPOINT`] unless chosen.
     pub endpoint: String,
-    /// Sent to the endpoint, and to nobody else.
+    /// Sent to the endpoint only.
     pub token: Option<Token>,
     /// The cache's `hub` folder: `$HF_HOME/hub`, by default `~/.cache/huggingface/hub`.
     pub cache_dir: PathBuf,
     /// Use the cache only.
     pub offline: bool,
     /// Limits on waiting and trying again.
-    pub patience: Patience,
+    pub retry: RetryPolicy,
 }
 
 impl HubOptions {
@@ -101,26 +101,26 @@ impl HubOptions {
             token: None,
             cache_dir,
             offline: false,
-            patience: Patience::default(),
+            retry: RetryPolicy::default(),
         }
     }
 }
 
-/// The public hub, with its cache below the working directory: a library asks nobody for a home.
+/// The public hub, with its cache below the working directory: a library does not read `HOME`.
 impl Default for HubOptions {
     fn default() -> Self {
         Self::new([".cache", "huggingface", "hub"].iter().collect())
     }
 }
 
-/// Brings the splits of a dataset onto this disk and returns their files.
+/// Downloads the splits of a dataset and returns their files.
 ///
 /// Files that the cache holds are not fetched again. Offline, and when the host cannot be
 /// reached, a complete copy in the cache is used as it is.
 ///
 /// # Errors
-/// [`HubError`]: a bad name, no connection, a refusal, an answer that is not what the hub
-/// promises, a split that is not there, or a disk that fails. Whatever happens, no file has its
+/// [`HubError`]: a bad name, no connection, an error status, a response that violates the
+/// protocol, a missing split, or a disk error. In any case no file gets its
 /// final name before size and hash were compared.
 pub fn fetch(
     request: &HubRequest<'_>,
@@ -149,7 +149,7 @@ pub(crate) struct Missing {
 }
 
 /// Finds out which files the splits of a dataset are, and which of them the cache lacks.
-pub(crate) fn look(
+pub(crate) fn locate(
     request: &HubRequest<'_>,
     options: &HubOptions,
     progress: &dyn PrepareProgress,
@@ -170,7 +170,7 @@ pub(crate) fn look(
     })
 }
 
-/// Brings some files of a model repository onto this disk, such as its `tokenizer.json`: the
+/// Downloads some files of a model repository, such as its `tokenizer.json`: the
 /// first of the `alternatives` of which the repository has every file.
 ///
 /// # Errors
@@ -232,7 +232,7 @@ impl RepoPlace {
         Ok(Self { kind, repo, cache })
     }
 
-    /// Asks what the repository holds and goes on with that; offline, or when the host cannot be
+    /// Lists the repository and continues with that; offline, or if the host cannot be
     /// reached, takes what the cache has.
     fn listed_or_cached<T>(
         &self,
@@ -253,12 +253,12 @@ impl RepoPlace {
         let client = Client::new(options)?;
         let info_address = client.at(&format!("api/{}", self.repo.api_url()))?;
         let listing: Result<RepoInfo, HubError> =
-            Backoff::new(&options.patience, progress).run(|| client.get_json(&info_address));
+            Backoff::new(&options.retry, progress).run(|| client.get_json(&info_address));
         match listing {
             Ok(info) if !names::is_commit(&info.sha) => Err(HubError::Invalid {
                 what: "the listed commit",
                 value: info.sha.escape_debug().to_string(),
-                reason: "40 hexadecimal digits are expected: check HF_ENDPOINT".to_owned(),
+                reason: "40 hexadecimal digits are expected: check `endpoint`".to_owned(),
             }),
             Ok(info) => from_listing(info, &client),
             Err(error @ HubError::Unreachable { .. }) => match from_cache() {
@@ -276,7 +276,7 @@ impl RepoPlace {
         }
     }
 
-    /// Asks for size and hash of the files, and returns those that the cache lacks or has spoilt.
+    /// Requests size and hash of the files, and returns those that are missing or damaged in the cache.
     fn missing(
         &self,
         commit: &str,
@@ -290,7 +290,7 @@ impl RepoPlace {
         for name in names {
             let path = format!("{}/resolve/{commit}/{}", self.repo.url(), encode_path(name));
             let address = client.at(path.trim_start_matches('/'))?;
-            let file = Backoff::new(&options.patience, progress)
+            let file = Backoff::new(&options.retry, progress)
                 .run(|| RemoteFile::describe(client, name, address.clone()))?;
             if *sizes.entry(file.etag.clone()).or_insert(file.size) != file.size {
                 let got = format!("the hash {} for files of different sizes", file.etag);
@@ -323,11 +323,11 @@ impl RepoPlace {
     ) -> Result<(), HubError> {
         let missing = self.missing(commit, names, client, options, progress)?;
         if !missing.is_empty() {
-            // What an earlier run left counts as done already, or speed and ETA would be wrong.
+            // Bytes of an earlier run count as done, or speed and ETA would be wrong.
             let to_come = |file: &RemoteFile| file.size - file.received(&self.cache);
             progress.begin(Stage::Download, Some(missing.iter().map(to_come).sum()));
             for file in &missing {
-                fetch_file(client, &self.cache, commit, file, &options.patience, progress)?;
+                fetch_file(client, &self.cache, commit, file, &options.retry, progress)?;
             }
             progress.finish();
         }
@@ -361,7 +361,7 @@ fn cached(
     Ok(places(&selected, cache, &commit))
 }
 
-/// Says what is wrong with a file of the cache whose bytes have changed.
+/// The notice about a file of the cache whose bytes have changed.
 fn check_whole(
     cache: &RepoCache,
     place: &Path,

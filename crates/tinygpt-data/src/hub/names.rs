@@ -1,4 +1,4 @@
-//! Names that come from outside: repository ids, revisions, listed files and their splits.
+//! Checks of external names: repository ids, revisions, listed files and their splits.
 //!
 //! A listed name ends up in an address and in a path below the cache folder, so it is held to
 //! plain components here, once, before either is built. Nothing in this file touches disk or
@@ -66,7 +66,7 @@ pub(super) fn unsafe_reason(name: &str) -> Option<&'static str> {
         return Some("the name is longer than 1,024 bytes");
     }
     if name.chars().any(|c| c.is_control() || "\\:*?\"<>|".contains(c)) {
-        return Some("it holds a character that is no part of a file name");
+        return Some("it contains a character that is not allowed in file names");
     }
     for part in name.split('/') {
         match part {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_told_by_file_or_folder() {
+    fn splits_are_named_by_file_or_folder() {
         for name in
             ["data/train-00000-of-00004-2d5a.parquet", "train.parquet", "default/train/0.parquet"]
         {

@@ -1,4 +1,4 @@
-//! A file of a repository, as the hub describes it before its bytes are asked for.
+//! A file of a repository, as the hub describes it before the download.
 
 use std::fs;
 use std::path::Path;
@@ -11,14 +11,14 @@ use super::client::{Client, Reply, length, text};
 use super::error::HubError;
 use super::names::is_blob_name;
 use super::transfer::{ALTERED, part_of};
-use super::whole::is_sha256;
+use super::verify::is_sha256;
 
 /// A file as the hub describes it.
 #[derive(Debug, Clone)]
 pub(super) struct RemoteFile {
     /// Its path in the repository.
     pub(super) name: String,
-    /// Where its bytes are asked for.
+    /// The address of its bytes.
     pub(super) address: Address,
     /// The name of its blob; for large-file storage its SHA-256.
     pub(super) etag: String,
@@ -48,9 +48,9 @@ impl RemoteFile {
                 _ => length(&reply.headers),
             });
         let missing = |what: &str| {
-            let advice = "HF_ENDPOINT does not speak the hub's protocol; use the hub or a mirror \
-                          of it, or `prepare --source PATH`";
-            HubError::answer(&address, format!("an answer without {what}"), what, advice)
+            let advice = "`endpoint` does not speak the hub's protocol: set it to the hub or a \
+                          mirror, or use a local text as `source`";
+            HubError::answer(&address, format!("a response without {what}"), what, advice)
         };
         let etag = etag.ok_or_else(|| missing("a usable ETag"))?;
         let size = size.ok_or_else(|| missing("the file's length"))?;
@@ -68,7 +68,7 @@ impl RemoteFile {
         self.name.ends_with(".parquet")
     }
 
-    /// The SHA-256 of the file in hexadecimal, where the hub tells it.
+    /// The SHA-256 of the file in hexadecimal, if the hub sends it.
     pub(super) fn sha256(&self) -> Option<&str> {
         is_sha256(&self.etag).then_some(self.etag.as_str())
     }
@@ -102,13 +102,13 @@ fn n_names(metadata: &fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::nlink(metadata)
 }
 
-/// Elsewhere the standard library does not tell.
+/// Other systems do not show it in the standard library.
 #[cfg(not(unix))]
 fn n_names(_metadata: &fs::Metadata) -> u64 {
     1
 }
 
-/// What a `Content-Range: bytes 5-9/10` says.
+/// A parsed `Content-Range: bytes 5-9/10`.
 pub(super) struct ContentRange {
     pub(super) start: u64,
     pub(super) total: Option<u64>,

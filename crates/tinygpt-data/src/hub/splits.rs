@@ -1,7 +1,7 @@
-//! Which of a repository's parquet files make up the splits, by their names.
+//! Which of a repository's parquet files belong to which split, by their names.
 //!
 //! Names come from the listing, or from the cache when there is no network; a file is never
-//! picked by a name written down in advance.
+//! chosen by a hard-coded name.
 
 use super::HubRequest;
 use super::error::HubError;
@@ -9,7 +9,7 @@ use super::names::{folder, in_split, unsafe_reason};
 use crate::quote::clip;
 use crate::source::by_split;
 
-/// The names under which the split to validate on is looked for, the best first.
+/// The candidate names of the validation split, the best first.
 pub(crate) const VALIDATION_NAMES: [&str; 5] = ["validation", "val", "valid", "dev", "test"];
 
 /// The names of the files that make up the splits, sorted.
@@ -70,7 +70,7 @@ impl Selected {
         Ok(Self { train, validation })
     }
 
-    /// The splits that words in the names tell, as in a folder on this machine, if no file is
+    /// The splits by words in the names, as in a folder on this machine, if no file is
     /// named after the training split as the hub names them.
     fn by_words(request: &HubRequest<'_>, parquet: &[&str]) -> Result<Option<Self>, HubError> {
         if !request.finds_splits || has_split(parquet, request.train) {
@@ -101,7 +101,7 @@ fn in_folder<'a>(
     folders.sort_unstable();
     folders.dedup();
     let reason = format!(
-        "no parquet file lies below its folder `{}`; there are {}",
+        "there is no parquet file in its folder `{}`; there are {}",
         clip(folder),
         if folders.is_empty() { "none at all".to_owned() } else { first_few(&folders) }
     );
@@ -122,7 +122,7 @@ fn select(
     checked(request, split, names, parquet)
 }
 
-/// Refuses a split without files, and one that several subsets have.
+/// Rejects a split without files, and one that several subsets have.
 fn checked<'a>(
     request: &HubRequest<'_>,
     split: &str,
@@ -135,9 +135,8 @@ fn checked<'a>(
     let mut folders: Vec<&str> = names.iter().map(|name| folder(name)).collect();
     folders.dedup();
     let reason = match (names.is_empty(), parquet, folders.as_slice()) {
-        (true, [], _) => "it has no parquet files at all: try the hub's own conversion, \
-             `--source hub:OWNER/NAME@refs/convert/parquet`, choose another dataset, or use \
-             `--source PATH`"
+        (true, [], _) => "it has no parquet files: set `source` to the hub's own conversion, \
+             `hub:OWNER/NAME@refs/convert/parquet`, to another dataset, or to a local text"
             .to_owned(),
         (true, some, _) => format!(
             "its {} parquet files are named like {}: name the split in a recipe's `train` and \
@@ -146,8 +145,8 @@ fn checked<'a>(
             first_few(some)
         ),
         (false, _, [first, _, ..]) => format!(
-            "several subsets have it, in the folders {}: choose one with `--source \
-             hub:{}/FOLDER`, or in a recipe with `{}/{split}`",
+            "several subsets have it, in the folders {}: set `source` to \
+             `hub:{}/FOLDER`, or name one in a recipe as `{}/{split}`",
             first_few(&folders),
             request.repository,
             clip(first)

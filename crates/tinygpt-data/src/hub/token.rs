@@ -1,4 +1,4 @@
-//! The token that the hub knows a user by.
+//! The user's access token of the hub.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use std::fmt;
 pub struct Token(String);
 
 impl Token {
-    /// Takes a token as it stands in `HF_TOKEN`; `None` if it is blank or could not be sent.
+    /// Parses a token; `None` if it is blank or cannot be sent in a header.
     pub fn new(token: &str) -> Option<Self> {
         let token = token.trim();
         let sendable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());

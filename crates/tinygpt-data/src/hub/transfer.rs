@@ -1,21 +1,23 @@
 //! One file from the hub to its final name: described, resumed, checked, published.
 //!
-//! `hf-hub`'s own download looks at neither status nor length nor hash. This one gives a file its
+//! `hf-hub`'s own download checks neither status nor length nor hash. This one gives a file its
 //! final name only after size, parquet frame and, for files in large-file storage (all parquet
-//! files of the hub), SHA-256 have been compared. What has come stays in `<blob>.part`, and the
-//! next try or the next run goes on from there with a `Range` request.
+//! files of the hub), SHA-256 have been compared. Received bytes stay in `<blob>.part`, and the
+//! next attempt or the next run continues from there with a `Range` request.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::cache::{RepoCache, create_dir};
+use tinygpt_fs::{create_dir_all, parent_of};
+
+use super::cache::RepoCache;
 use super::client::{Client, Reply, length, text};
 use super::error::HubError;
-use super::patience::{Backoff, Patience};
 use super::remote::{RemoteFile, content_range, length_of_own};
-use super::whole::sha256_of;
+use super::retry::{Backoff, RetryPolicy};
+use super::verify::sha256_of;
 use crate::progress::PrepareProgress;
 
 /// Every parquet file begins and ends with these bytes.
@@ -24,17 +26,17 @@ const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
 /// Read and written at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// A connection that brought less than this has not moved the transfer on.
-const FORGIVING_BYTES: u64 = 1 << 20;
+/// A connection that transferred less than this made no progress.
+const PROGRESS_BYTES: u64 = 1 << 20;
 
-/// The slowest transfer that is not yet a stall.
+/// A slower transfer has stalled.
 const SLOWEST_BYTES_PER_SECOND: f64 = 1024.0;
 
-/// Said where a file on the way here is not what the hub announced.
-pub(super) const ALTERED: &str = "a proxy may be altering downloads: check HTTPS_PROXY and HF_ENDPOINT, or \
-     use `prepare --source PATH`";
+/// The hint if a received file is not what the hub announced.
+pub(super) const ALTERED: &str = "a proxy may be altering downloads: check `proxy` and `endpoint`, or use a \
+     local text as `source`";
 
-/// Where the bytes of a blob are until they are all there.
+/// The file of an incomplete blob.
 pub(super) fn part_of(blob: &Path) -> PathBuf {
     blob.with_extension("part")
 }
@@ -54,28 +56,26 @@ impl Counter<'_> {
     }
 }
 
-/// Brings one file into the cache and returns its place there.
+/// Downloads one file into the cache and returns its path there.
 pub(super) fn fetch_file(
     client: &Client,
     cache: &RepoCache,
     commit: &str,
     file: &RemoteFile,
-    patience: &Patience,
+    retry: &RetryPolicy,
     progress: &dyn PrepareProgress,
 ) -> Result<PathBuf, HubError> {
     let mut counter = Counter { progress, counted: file.received(cache) };
     let blob = cache.blob(&file.etag);
-    if let Some(folder) = blob.parent() {
-        create_dir(folder)?;
-    }
+    create_dir_all(parent_of(&blob))?;
     let lock = cache.lock(&file.etag, progress)?;
-    // Another program may have finished it meanwhile, or another revision holds the same bytes.
+    // Another program may have completed it meanwhile, or another revision has the same bytes.
     let is_there = fs::metadata(&blob).is_ok_and(|blob| blob.len() == file.size);
     let place = if is_there && cache.is_whole(&blob, Some(&file.etag), progress)? {
         cache.link(&blob, commit, &file.name)?
     } else {
         let part = part_of(&blob);
-        Transfer { client, file, part: &part, patience }.run(&mut counter)?;
+        Transfer { client, file, part: &part, retry }.run(&mut counter)?;
         let place = cache.publish(&part, &file.etag, commit, &file.name)?;
         cache.record_whole(&place, &file.etag);
         place
@@ -85,19 +85,19 @@ pub(super) fn fetch_file(
     Ok(place)
 }
 
-/// The way of one file into its `.part`.
+/// The transfer of one file into its `.part`.
 struct Transfer<'a> {
     client: &'a Client,
     file: &'a RemoteFile,
     part: &'a Path,
-    patience: &'a Patience,
+    retry: &'a RetryPolicy,
 }
 
 impl Transfer<'_> {
     /// Fills the `.part` until it is the file that the hub announced.
     fn run(&self, counter: &mut Counter<'_>) -> Result<(), HubError> {
-        let mut backoff = Backoff::new(self.patience, counter.progress);
-        // Bytes left by an earlier run may be spoilt: they get one second chance, from zero.
+        let mut backoff = Backoff::new(self.retry, counter.progress);
+        // Bytes of an earlier run may be damaged: the download is repeated once from zero.
         let mut may_start_again = true;
         loop {
             let mut have = self.received();
@@ -114,27 +114,27 @@ impl Transfer<'_> {
                         if !std::mem::take(&mut may_start_again) {
                             return Err(error);
                         }
-                        counter.progress.notice(&format!("{error}; downloading it once more"));
+                        counter.progress.notice(&format!("{error}; downloading it again"));
                         continue;
                     }
                 }
             }
             if let Err(error) = self.append(have, counter) {
-                if self.received().saturating_sub(have) >= FORGIVING_BYTES {
-                    backoff.forgive();
+                if self.received().saturating_sub(have) >= PROGRESS_BYTES {
+                    backoff.reset();
                 }
-                backoff.pause_or_give_up(error)?;
+                backoff.retry_after(error)?;
             }
         }
     }
 
-    /// Asks for the bytes from `have` on and appends what comes.
+    /// Requests the bytes from `have` on and appends them.
     fn append(&self, have: u64, counter: &mut Counter<'_>) -> Result<(), HubError> {
         let range = (have > 0).then(|| format!("bytes={have}-"));
         let mut reply = match self.client.get(&self.file.address, range.as_deref()) {
             Err(HubError::Status { status: 416, .. }) if have > 0 => {
                 self.discard()?;
-                return Err(self.broken("the host refused to go on (416)"));
+                return Err(self.broken("the host refused to continue (416)"));
             }
             reply => reply?,
         };
@@ -145,7 +145,7 @@ impl Transfer<'_> {
         received
     }
 
-    /// Checks an answer's headers before a byte of it is written; returns where its body starts.
+    /// Checks a response's headers before writing any of it; returns the position of its body.
     fn check_reply(&self, reply: &Reply, have: u64) -> Result<u64, HubError> {
         let size = self.file.size;
         let start = match (reply.status, content_range(reply)) {
@@ -154,7 +154,7 @@ impl Transfer<'_> {
             }
             (206, _) => {
                 self.discard()?;
-                return Err(self.broken("the host sent another range than the one asked for"));
+                return Err(self.broken("the host sent another range than requested"));
             }
             // The range was ignored: the body is the whole file.
             _ => 0,
@@ -182,7 +182,7 @@ impl Transfer<'_> {
         let size = self.file.size;
         let mut at = start;
         let mut buffer = vec![0; CHUNK_BYTES];
-        let mut stall = StallWatch::new(self.patience);
+        let mut stall = StallWatch::new(self.retry);
         let mut body = reply.body.as_reader();
         loop {
             let n = match body.read(&mut buffer) {
@@ -243,7 +243,7 @@ impl Transfer<'_> {
         Ok(&first == PARQUET_MAGIC && &last == PARQUET_MAGIC)
     }
 
-    /// How much of the file is there already.
+    /// How many bytes have been received.
     fn received(&self) -> u64 {
         length_of_own(self.part)
     }
@@ -252,7 +252,7 @@ impl Transfer<'_> {
     fn open_at(&self, start: u64) -> Result<File, HubError> {
         let io = |source| HubError::io("write", self.part, source);
         if start == 0 {
-            // It may be a link of somebody else's making: what it leads to is not written.
+            // If it is a link, its target must not be written.
             self.discard()?;
         }
         let mut options = File::options();
@@ -263,7 +263,7 @@ impl Transfer<'_> {
         Ok(part)
     }
 
-    /// Throws the part away, so that the next try starts from zero.
+    /// Removes the part, so that the next attempt starts from zero.
     fn discard(&self) -> Result<(), HubError> {
         match fs::remove_file(self.part) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -288,7 +288,7 @@ impl Transfer<'_> {
     }
 }
 
-/// Tells a transfer that has become too slow from one that moves on.
+/// Detects a transfer that has become too slow.
 struct StallWatch {
     window_seconds: f64,
     since: Instant,
@@ -296,8 +296,8 @@ struct StallWatch {
 }
 
 impl StallWatch {
-    fn new(patience: &Patience) -> Self {
-        let window_seconds = patience.stall_timeout.as_secs_f64();
+    fn new(retry: &RetryPolicy) -> Self {
+        let window_seconds = retry.stall_timeout.as_secs_f64();
         Self { window_seconds, since: Instant::now(), bytes: 0 }
     }
 
@@ -314,7 +314,7 @@ impl StallWatch {
     }
 }
 
-/// The beginning of an unexpected body, short and free of control characters.
+/// The first bytes of an unexpected body, without control characters.
 fn preview(body: &[u8]) -> String {
     let head = body.get(..body.len().min(40)).unwrap_or_default();
     String::from_utf8_lossy(head).chars().filter(|c| !c.is_control()).collect()

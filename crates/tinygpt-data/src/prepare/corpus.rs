@@ -1,37 +1,37 @@
 //! A dataset's text as two streams of documents, one to train on and one to validate on.
 //!
-//! Either the source has two splits of its own, or a part of its text validates: its end, or
-//! documents drawn at random. Tokens and files of ours are unknown here.
+//! Either the source has two splits, or a part of its text becomes the validation text: its end, or
+//! documents chosen at random. This file knows no tokens and no shards.
 
 use crate::error::DataError;
 use crate::prepared::ValSplit;
 use crate::progress::{PrepareProgress, Stage};
 use crate::source::{Piece, Text};
-use crate::subset::Subset;
 
 use super::divide::{Groups, Lengths};
 use super::reading::{BATCH_BYTES, Reading};
 use super::split::{Boundary, Split, SplitDocuments};
+use super::subset::Subset;
 
 /// A dataset's text, ready to be streamed as often as needed.
 pub(super) struct Corpus {
     pub(super) train: Text,
-    /// `None` if a part of `train` validates.
+    /// `None` if a part of `train` becomes the validation text.
     pub(super) validation: Option<Text>,
-    /// Whether each split of the source is one document, in however many records it comes.
+    /// Whether each split of the source is one document, even if it has many records.
     pub(super) is_one_document: bool,
-    /// The part of `train` that validates if there is no `validation`.
+    /// The fraction of `train` to validate on if there is no `validation`.
     pub(super) val_fraction: f64,
     /// Which part that is.
     pub(super) val_split: ValSplit,
-    /// How much of the training documents is taken, in percent.
+    /// The percentage of the training documents to use.
     pub(super) data_percentage: f64,
     /// The seed that chooses documents.
     pub(super) seed: u64,
 }
 
 impl Corpus {
-    /// Finds where the validation text begins; reads the whole text if the source does not say.
+    /// Finds where the validation text starts; reads the whole text if the source has no validation split.
     pub(super) fn boundary(&self, progress: &dyn PrepareProgress) -> Result<Boundary, DataError> {
         if self.validation.is_some() {
             if self.is_one_document {
@@ -51,8 +51,8 @@ impl Corpus {
         match (groups, lengths.n_documents()) {
             (Some(groups), 2..) => return Ok(groups.boundary(self.val_fraction)),
             (Some(_), 1) => progress.notice(
-                "--val-split random chooses documents, but this text is one document: its end \
-                 is the validation text",
+                "`val_split` is `random`, but this text is one document: its end becomes the \
+                 validation text",
             ),
             _ => {}
         }
@@ -71,7 +71,7 @@ impl Corpus {
         Ok(boundary)
     }
 
-    /// Refuses to take a part of the documents if there is only one.
+    /// Rejects a percentage of the documents if there is only one.
     fn check_takes_all(&self) -> Result<(), DataError> {
         if self.data_percentage >= 100.0 {
             return Ok(());
@@ -83,7 +83,7 @@ impl Corpus {
         ))
     }
 
-    /// Hands over the length of each document of the training text, in characters and in order.
+    /// Passes on the length of each training document, in characters and in order.
     fn measure(
         &self,
         progress: &dyn PrepareProgress,
@@ -121,7 +121,7 @@ impl Corpus {
         self.text_of(split).n_bytes()
     }
 
-    /// Streams a split: of the training documents the chosen subset, of the others all, so that
+    /// Streams a split: the chosen subset of the training documents, but all validation documents, so that
     /// losses of models trained on different percentages can be compared.
     pub(super) fn open(
         &self,

@@ -1,8 +1,8 @@
 //! Decides where a text is divided into training and validation, from its documents' lengths.
 //!
-//! The lengths come by once, in order. Memory is bounded whatever the text: for the end of the
+//! The lengths are read once, in order. Memory is bounded: for the end of the
 //! text only the documents long enough to matter are kept, for a random choice one sum for each
-//! of 65,536 groups of documents. `split.rs` then takes the text apart.
+//! of 65,536 groups of documents. `split.rs` then divides the text.
 
 use rand::RngCore;
 use rand_chacha::ChaCha8Rng;
@@ -10,11 +10,11 @@ use rand_chacha::ChaCha8Rng;
 use super::split::Boundary;
 use crate::random;
 
-/// How far the validation share may be from the one asked for, as a part of that, before a
-/// document is cut to meet it.
+/// How far the validation fraction may be from the requested one, relative to it, before a
+/// document is cut to match it.
 const TOLERANCE: f64 = 0.1;
 
-/// Whether `share` is as close to `asked` as whole documents need to come.
+/// Whether `share` is close enough to `asked` that no document needs to be cut.
 pub(crate) fn is_close(share: f64, asked: f64) -> bool {
     ((1.0 - TOLERANCE) * asked..=(1.0 + TOLERANCE) * asked).contains(&share)
 }
@@ -45,7 +45,7 @@ impl Lengths {
         let shortest = self.shortest_long();
         if length as f64 >= shortest {
             self.long.push((self.last_start, self.n_characters));
-            // No more than this many such documents fit into the text.
+            // At most this many documents of this length fit into the text.
             let most = (1.0 / (TOLERANCE * self.val_fraction)).ceil();
             if self.long.len() as f64 > 2.0 * most {
                 self.long.retain(|(start, end)| (end - start) as f64 >= shortest);
@@ -73,9 +73,9 @@ impl Lengths {
         self.long.len()
     }
 
-    /// The boundary after which the end of the text validates.
+    /// The boundary between the training text and the validation text at its end.
     ///
-    /// Whole documents validate if that comes close to the share asked for, without the document
+    /// Only whole documents are used if that is close to the requested fraction, without the document
     /// that spans the boundary or with it; otherwise that document is cut.
     pub(super) fn end(&self) -> Boundary {
         // nanoGPT: `int(len(data) * 0.9)`.
@@ -116,7 +116,7 @@ const N_GROUPS: usize = 1 << 16;
 pub(super) struct Draw(ChaCha8Rng);
 
 impl Draw {
-    /// The draw of this seed.
+    /// The groups for this seed.
     pub(super) fn new(seed: u64) -> Self {
         Self(random::generator(seed, "validation"))
     }

@@ -1,9 +1,8 @@
 //! What `prepare` would do, found out without writing or downloading anything.
 //!
-//! The beginning of the text, if it is on this machine, is read, tokenized and timed; the rest
-//! is taken to be like it.
+//! The start of the text, if it is on this machine, is read, tokenized and timed; the rest
+//! is assumed to be similar.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,14 +10,15 @@ use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::prepared::Prepared;
 use crate::progress::PrepareProgress;
-use crate::source::{LeftOut, Piece, Text, TextFile};
-use crate::tokenizer::{CharSet, Tokenizer, WordCounts};
+use crate::source::{LeftOut, Piece, Text};
+use crate::tokenizer::{Tokenizer, TokenizerTrainer};
 
 use super::PrepareRequest;
-use super::origin::Place;
+use super::files::SourceFile;
+use super::origin::Located;
 use super::plan::{self, Plan};
 
-/// How much text is tried, in bytes.
+/// How much text is sampled, in bytes.
 const SAMPLE_BYTES: usize = 8 << 20;
 
 /// What `prepare` would do.
@@ -30,7 +30,7 @@ pub struct DryRun {
     pub encoding: Encoding,
     /// The directory that would be written.
     pub dir: PathBuf,
-    /// What stands there now.
+    /// What is there now.
     pub existing: Existing,
     /// The files that would be read; none for a built-in dataset.
     pub files: Vec<SourceFile>,
@@ -38,42 +38,29 @@ pub struct DryRun {
     pub left_out: Vec<LeftOut>,
     /// How many bytes of them would have to be downloaded.
     pub n_download_bytes: u64,
-    /// What would come of it, as far as the beginning of the text tells; `None` where that has
+    /// The estimated result, from the start of the text; `None` if that has
     /// yet to be downloaded.
     pub estimate: Option<Estimate>,
 }
 
-/// What stands where `prepare` would write.
+/// What is where `prepare` would write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Existing {
     /// Nothing.
     Nothing,
-    /// The same preparation, which would be kept.
+    /// The same preparation; it would be kept.
     Same,
-    /// One that differs in these settings, each as `key: there → asked`; it would be refused or,
+    /// One with other settings, each as `key: there → asked`; it would be an error or,
     /// with `force`, replaced.
     Other(Vec<String>),
     /// One that cannot be used, and why.
     Damaged(String),
 }
 
-/// A file that would be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceFile {
-    /// Its path, or its name in the hub's repository.
-    pub name: String,
-    /// Its length in bytes.
-    pub n_bytes: u64,
-    /// Whether it has yet to be downloaded.
-    pub is_remote: bool,
-    /// Whether it is to validate on, and not to train on.
-    pub validates: bool,
-}
-
-/// What would come of a text, from its beginning.
+/// An estimate from the start of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
-    /// How many bytes of text were tried.
+    /// How many bytes of text were sampled.
     pub n_sample_bytes: u64,
     /// The documents there will be.
     pub n_documents: u64,
@@ -98,8 +85,8 @@ pub fn dry_run(
     let plan = Plan::of(request, progress)?;
     let dir = request.data_dir.join(&plan.dataset).join(plan.encoding.as_str());
     let existing = existing(request, &plan, &dir, progress)?;
-    let Place { files, left_out, texts } =
-        plan.origin.look(&plan.read_as, &request.hub, progress)?;
+    let Located { files, left_out, texts } =
+        plan.origin.locate(&plan.read_as, &request.hub, progress)?;
     let remote = files.iter().filter(|file| file.is_remote);
     let n_download_bytes = remote.map(|file| file.n_bytes).sum();
     let estimate = match &texts {
@@ -129,7 +116,7 @@ fn existing(
     Ok(if differences.is_empty() { Existing::Same } else { Existing::Other(differences) })
 }
 
-/// Tries the beginning of the training text and takes all text to be like it.
+/// Samples the start of the training text and assumes that all text is similar.
 fn estimate(
     request: &PrepareRequest,
     plan: &Plan,
@@ -185,15 +172,12 @@ fn make_tokenizer(
     pieces: &[Piece],
 ) -> Result<(Tokenizer, Duration), DataError> {
     let started = Instant::now();
-    if plan.encoding == Encoding::Bpe && plan.reused.is_none() {
-        let mut words = WordCounts::new()?.parsing_special(request.parse_special);
-        pieces.iter().for_each(|piece| words.count(&piece.text));
-        let counting = started.elapsed();
-        return Ok((Tokenizer::train_bpe(words, request.vocab_size)?, counting));
-    }
-    let mut chars = CharSet::new();
-    pieces.iter().for_each(|piece| chars.add(&piece.text));
-    Ok((Tokenizer::char_level(&chars)?, started.elapsed()))
+    // If one is reused, only the time of counting is of interest.
+    let encoding = if plan.reused.is_none() { plan.encoding } else { Encoding::Simple };
+    let mut trainer = TokenizerTrainer::new(encoding, request.parse_special)?;
+    pieces.iter().for_each(|piece| trainer.count(&piece.text));
+    let counting = started.elapsed();
+    Ok((trainer.train(request.vocab_size)?, counting))
 }
 
 fn count_tokens(
@@ -209,16 +193,4 @@ fn count_tokens(
         n_tokens += ids.len() as u64 + u64::from(piece.ends_document);
     }
     Ok(n_tokens)
-}
-
-/// Some files with their sizes.
-pub(super) fn local_files<'a>(
-    files: impl IntoIterator<Item = &'a TextFile>,
-    validates: bool,
-) -> Result<Vec<SourceFile>, DataError> {
-    let describe = |file: &TextFile| {
-        let n_bytes = fs::metadata(&file.path).map_err(DataError::io("read", &file.path))?.len();
-        Ok(SourceFile { name: file.name.clone(), n_bytes, is_remote: false, validates })
-    };
-    files.into_iter().map(describe).collect()
 }

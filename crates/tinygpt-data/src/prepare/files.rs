@@ -1,5 +1,5 @@
-//! The files on this machine that a request or a recipe names: which of them train, which
-//! validate, which are left out and why.
+//! The files on this machine that a request or a recipe names: which are for training, which for
+//! validation, which are skipped and why.
 
 use std::collections::HashSet;
 use std::fs;
@@ -15,14 +15,29 @@ use crate::source::{
 };
 
 use super::PrepareRequest;
-use super::origin::Texts;
 
-/// The files of a source by what they are for, for people to see.
+/// The texts to train on and, if there is one, to validate on.
+pub(super) type Texts = (Text, Option<Text>);
+
+/// A file that would be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Its path, or its name in the hub's repository.
+    pub name: String,
+    /// Its length in bytes.
+    pub n_bytes: u64,
+    /// Whether it has yet to be downloaded.
+    pub is_remote: bool,
+    /// Whether it is used for validation and not for training.
+    pub validates: bool,
+}
+
+/// The files of a source by their use, for display.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceFiles {
     /// The files to train on.
     pub train: Vec<String>,
-    /// The files to validate on; none if a part of the training text validates.
+    /// The files to validate on; none if a part of the training text is used.
     pub validation: Vec<String>,
     /// The files that are not read.
     pub left_out: Vec<LeftOut>,
@@ -36,7 +51,7 @@ pub(super) struct LocalFiles {
     pub(super) train: Vec<TextFile>,
     pub(super) validation: Vec<TextFile>,
     left_out: Vec<LeftOut>,
-    /// Whether what the text is known by says which files validate; recipes never did.
+    /// Whether the description of the source names the validation files; recipes never did.
     describes_splits: bool,
     /// The copy of standard input, if it is one of the files.
     spooled: Option<Spooled>,
@@ -55,7 +70,7 @@ impl LocalFiles {
             let mut more = match source {
                 Source::Path(path) => expand(std::slice::from_ref(path), request.format)?,
                 Source::Stdin => files.standard_input(request.format, progress)?,
-                Source::Hub { .. } => return Err(hub_beside_others(source)),
+                Source::Hub { .. } => return Err(hub_and_others(source)),
             };
             found.has_folder |= more.has_folder;
             found.files.append(&mut more.files);
@@ -97,8 +112,8 @@ impl LocalFiles {
     ) -> Result<Found, DataError> {
         if self.spooled.is_some() {
             return Err(DataError::usage(
-                "standard input is given twice",
-                "give `--source -` once: it can be read only once",
+                "standard input is specified twice",
+                "set `source` to `-` once: standard input can be read only once",
             ));
         }
         let spooled = Spooled::read(progress)?;
@@ -109,7 +124,7 @@ impl LocalFiles {
         Ok(Found { files: vec![file], ..Found::default() })
     }
 
-    /// Lets the names of a folder's files say which of them validate.
+    /// Assigns a folder's files to splits by their names.
     fn split_by_name(
         &mut self,
         files: Vec<TextFile>,
@@ -126,8 +141,8 @@ impl LocalFiles {
         if let Ok(split) = by_split(&files, |file| &file.name) {
             let names: Vec<&str> = split.validation.iter().map(|it| it.name.as_str()).collect();
             progress.notice(&format!(
-                "the names of the files tell splits, but several sources are one text; to \
-                 validate on {}, give it with --val-source",
+                "the file names name splits, but several sources are read as one text; to \
+                 validate on {}, set `val_source`",
                 quoted_list(&names)
             ));
         }
@@ -139,7 +154,7 @@ impl LocalFiles {
         self.train = split.train;
         self.validation = split.validation;
         self.left_out.extend(split.test.into_iter().map(leave_out("the test split")));
-        let unnamed = "names no split, where others do";
+        let unnamed = "names no split, but others do";
         self.left_out.extend(split.unnamed.into_iter().map(leave_out(unnamed)));
     }
 
@@ -153,7 +168,7 @@ impl LocalFiles {
             .partition(|file| validating.contains(&real(&file.path)));
         if train.is_empty() {
             return Err(DataError::usage(
-                "every file of --source is also one of --val-source",
+                "every file of `source` is also in `val_source`",
                 "give text to train on and other text to validate on",
             ));
         }
@@ -165,19 +180,19 @@ impl LocalFiles {
         Ok(())
     }
 
-    /// Refuses options that no file has a use for.
+    /// Rejects options that apply to none of the files.
     fn check(&self, request: &PrepareRequest) -> Result<(), DataError> {
         let has = |is_text: bool| self.all().any(|file| (file.format == Format::Text) == is_text);
         if request.separator != Default::default() && !has(true) {
             return Err(DataError::usage(
-                "separator is for plain text, and none of the files is that",
-                "leave --separator out: in other formats every record is a document",
+                "`separator` is for plain text, but none of the files is plain text",
+                "leave `separator` out: in other formats every record is a document",
             ));
         }
         if request.text_template.is_some() && !has(false) {
             return Err(DataError::usage(
-                "text_template is for records, and all of the files are plain text",
-                "leave --text-template out, or specify the format with --format",
+                "`text_template` is for records, but all files are plain text",
+                "leave `text_template` out, or set `format`",
             ));
         }
         Ok(())
@@ -188,7 +203,7 @@ impl LocalFiles {
         self.train.iter().chain(&self.validation)
     }
 
-    /// Joins what the files of each split are known by.
+    /// Joins the descriptions of the files of each split.
     pub(super) fn describe(
         &self,
         identify: impl Fn(&[&TextFile]) -> Result<String, DataError>,
@@ -222,9 +237,21 @@ pub(super) fn texts_of(train: &[TextFile], validation: &[TextFile], read_as: &Re
     (text(train), (!validation.is_empty()).then(|| text(validation)))
 }
 
-fn hub_beside_others(source: &Source) -> DataError {
+/// Describes files on this machine.
+pub(super) fn local_files<'a>(
+    files: impl IntoIterator<Item = &'a TextFile>,
+    validates: bool,
+) -> Result<Vec<SourceFile>, DataError> {
+    let describe = |file: &TextFile| {
+        let n_bytes = fs::metadata(&file.path).map_err(DataError::io("read", &file.path))?.len();
+        Ok(SourceFile { name: file.name.clone(), n_bytes, is_remote: false, validates })
+    };
+    files.into_iter().map(describe).collect()
+}
+
+fn hub_and_others(source: &Source) -> DataError {
     DataError::usage(
-        format!("{source} is given beside other sources"),
-        "a dataset of the hub can only be the only source",
+        format!("{source} is specified together with other sources"),
+        "a dataset of the hub must be the only source",
     )
 }

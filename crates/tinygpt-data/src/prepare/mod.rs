@@ -21,13 +21,14 @@ mod request;
 mod split;
 #[cfg(test)]
 mod split_tests;
+mod subset;
 mod unseen;
 
 use std::path::Path;
 use std::time::Instant;
 
-pub use dry_run::{DryRun, Estimate, Existing, SourceFile, dry_run};
-pub use files::SourceFiles;
+pub use dry_run::{DryRun, Estimate, Existing, dry_run};
+pub use files::{SourceFile, SourceFiles};
 pub use request::{PrepareRequest, PrepareSummary};
 
 use crate::clock;
@@ -57,7 +58,7 @@ pub fn prepare(
     let plan = Plan::of(request, progress)?;
     let staging = Staging::begin(&request.data_dir, &plan.dataset, plan.encoding, progress)?;
     let settings = plan.settings_with(plan.origin.describe(progress)?);
-    let dir = staging.target();
+    let dir = staging.target().to_path_buf();
     if dir.exists() && !request.force {
         let meta = same_preparation(request, &dir, &plan.dataset, plan.encoding, &settings)?;
         staging.mark_prepared_last()?;
@@ -65,10 +66,10 @@ pub fn prepare(
         return Ok(PrepareSummary { dir, meta, kept: true, files, elapsed: started.elapsed() });
     }
 
-    let brought = plan.origin.bring(&plan.read_as, &request.hub, progress)?;
+    let fetched = plan.origin.fetch(&plan.read_as, &request.hub, progress)?;
     let corpus = Corpus {
-        train: brought.texts.0,
-        validation: brought.texts.1,
+        train: fetched.texts.0,
+        validation: fetched.texts.1,
         is_one_document: plan.is_one_document,
         val_fraction: plan.val_fraction,
         val_split: plan.val_split,
@@ -77,7 +78,7 @@ pub fn prepare(
     };
     if corpus.validation.is_some() && (request.val_fraction, request.val_split) != (None, None) {
         progress.notice(
-            "the source has a validation split: --val-fraction and --val-split are not used",
+            "the source has a validation split: `val_fraction` and `val_split` are not used",
         );
     }
     let boundary = corpus.boundary(progress)?;
@@ -91,9 +92,9 @@ pub fn prepare(
     tokenizer.save(staging.dir())?;
     let (train, seen) = passes.encode_train(&tokenizer, is_new, staging.dir())?;
     let val = passes.encode_validation(&tokenizer, staging.dir(), &seen)?;
-    let (mut tally, mut held_out) = (train.tally, None);
+    let (mut stats, mut held_out) = (train.stats, None);
     match boundary {
-        Boundary::Separate { .. } => tally += &val.tally,
+        Boundary::Separate { .. } => stats += &val.stats,
         // One text was read, and its gaps counted, for both splits.
         Boundary::Drawn { .. } => held_out = Some(ValSplit::Random),
         Boundary::Character { .. } | Boundary::Document { .. } => held_out = Some(ValSplit::End),
@@ -106,8 +107,8 @@ pub fn prepare(
         vocab_size: tokenizer.vocab_size(),
         tokenizer_sha256: tokenizer.sha256().to_owned(),
         settings,
-        source_commit: brought.commit,
-        tally,
+        source_commit: fetched.commit,
+        stats,
         held_out: held_out.map(|split| HeldOut { split, cut_document }),
         made_at: clock::now(),
         seconds: started.elapsed().as_secs_f64(),
@@ -115,7 +116,7 @@ pub fn prepare(
         val: val.meta,
     };
     staging.publish(&meta)?;
-    let files = brought.files;
+    let files = fetched.files;
     Ok(PrepareSummary { dir, meta, kept: false, files, elapsed: started.elapsed() })
 }
 

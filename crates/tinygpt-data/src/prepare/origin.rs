@@ -1,6 +1,6 @@
-//! Where the text of a request comes from: what the command line names, else the recipe.
+//! Where the text of a request comes from: its own source, or else the recipe's.
 //!
-//! An origin can be described without touching the network, so that `prepare` can tell whether
+//! An origin can be described without the network, so that `prepare` can check whether
 //! the same preparation is already there before anything is downloaded.
 
 use std::fs;
@@ -14,8 +14,7 @@ use crate::source::{self, Format, LeftOut, ReadAs, Separator, Source, Sources, T
 use crate::tales::Tales;
 
 use super::PrepareRequest;
-use super::dry_run::{SourceFile, local_files};
-use super::files::{LocalFiles, SourceFiles, texts_of};
+use super::files::{LocalFiles, SourceFile, SourceFiles, Texts, local_files, texts_of};
 
 /// A source of text that was found, but not yet read.
 pub(super) enum Origin {
@@ -45,8 +44,8 @@ impl Origin {
             (None, SourceSpec::BuiltIn(built_in)) => Self::BuiltIn(built_in.clone()),
             (None, SourceSpec::Given) => {
                 return Err(DataError::usage(
-                    format!("dataset `{}` has no text of its own", recipe.name),
-                    "give one with --source PATH (a .txt, .jsonl or .parquet file or a folder)",
+                    format!("dataset `{}` comes without text", recipe.name),
+                    "set `source` to a .txt, .jsonl or .parquet file or a folder",
                 ));
             }
         };
@@ -74,7 +73,7 @@ impl Origin {
         }
     }
 
-    /// Refuses options that this origin has no use for.
+    /// Rejects options that do not apply to this origin.
     fn check(&self, request: &PrepareRequest) -> Result<(), DataError> {
         let is_given = request.source.is_some();
         let is_local = matches!(self, Self::Files(_));
@@ -85,14 +84,14 @@ impl Origin {
         ];
         match unused.into_iter().find(|(_, is_set, has_use)| *is_set && !has_use) {
             Some((key, ..)) => Err(DataError::usage(
-                format!("{key} is given, but the text is not in files named by --source"),
-                format!("leave --{} out", key.replace('_', "-")),
+                format!("`{key}` is set, but the text does not come from files"),
+                format!("leave `{key}` out, or set `source` to files"),
             )),
             None => Ok(()),
         }
     }
 
-    /// Whether there surely is a validation split, so that no training text validates.
+    /// Whether the source certainly has a validation split.
     pub(super) fn has_validation(&self) -> bool {
         match self {
             Self::Files(it) => !it.validation.is_empty(),
@@ -109,7 +108,7 @@ impl Origin {
         }
     }
 
-    /// What `meta.json` remembers, enough to notice that another text is meant: of files their
+    /// What `meta.json` records to recognize the text: of files their
     /// names, sizes and hashes, of a repository its revision.
     pub(super) fn describe(&self, progress: &dyn PrepareProgress) -> Result<String, DataError> {
         match self {
@@ -128,45 +127,45 @@ impl Origin {
         }
     }
 
-    /// Brings the text to this machine; only that of the hub has to come from elsewhere.
-    pub(super) fn bring(
+    /// Fetches the text; only that of the hub has to be downloaded.
+    pub(super) fn fetch(
         &self,
         read_as: &ReadAs,
         hub: &HubOptions,
         progress: &dyn PrepareProgress,
-    ) -> Result<Brought, DataError> {
+    ) -> Result<Fetched, DataError> {
         let (texts, files, commit) = match self {
             Self::Files(it) => (it.texts(read_as), it.source_files(), None),
-            Self::BuiltIn(it) => (told_texts(it), SourceFiles::default(), None),
+            Self::BuiltIn(it) => (built_in_texts(it), SourceFiles::default(), None),
             Self::Hub(it) => {
                 let fetched = it.ask(|request| hub::fetch(request, hub, progress))?;
                 let files = HubTexts::of(&fetched.train, &fetched.validation);
                 (files.texts(read_as), files.source_files(), Some(fetched.commit))
             }
         };
-        Ok(Brought { texts, files, commit })
+        Ok(Fetched { texts, files, commit })
     }
 
-    /// Looks where the text is, and brings nothing.
-    pub(super) fn look(
+    /// Finds the text without downloading anything.
+    pub(super) fn locate(
         &self,
         read_as: &ReadAs,
         hub: &HubOptions,
         progress: &dyn PrepareProgress,
-    ) -> Result<Place, DataError> {
+    ) -> Result<Located, DataError> {
         match self {
             Self::Files(it) => {
                 let mut files = local_files(&it.train, false)?;
                 files.extend(local_files(&it.validation, true)?);
                 let left_out = it.source_files().left_out;
-                Ok(Place { files, left_out, texts: Some(it.texts(read_as)) })
+                Ok(Located { files, left_out, texts: Some(it.texts(read_as)) })
             }
             Self::BuiltIn(it) => {
-                let texts = Some(told_texts(it));
-                Ok(Place { files: Vec::new(), left_out: Vec::new(), texts })
+                let texts = Some(built_in_texts(it));
+                Ok(Located { files: Vec::new(), left_out: Vec::new(), texts })
             }
             Self::Hub(it) => {
-                let (found, missing) = it.ask(|request| hub::look(request, hub, progress))?;
+                let (found, missing) = it.ask(|request| hub::locate(request, hub, progress))?;
                 let all = HubTexts::of(&found.train, &found.validation);
                 let mut files = Vec::new();
                 for (list, validates) in [(&all.train, false), (&all.validation, true)] {
@@ -183,7 +182,7 @@ impl Origin {
                     }));
                 }
                 let texts = missing.is_empty().then(|| all.texts(read_as));
-                Ok(Place { files, left_out: Vec::new(), texts })
+                Ok(Located { files, left_out: Vec::new(), texts })
             }
         }
     }
@@ -225,13 +224,13 @@ pub(super) struct Repository {
     revision: String,
     folder: Option<String>,
     train: String,
-    /// The splits to validate on, or the names under which one is looked for.
+    /// The splits to validate on, or the candidate names for one.
     validation: Vec<String>,
     finds_splits: bool,
 }
 
 impl Repository {
-    /// Asks the hub for this.
+    /// Sends the request for this repository.
     fn ask<T>(
         &self,
         ask: impl FnOnce(&HubRequest<'_>) -> Result<T, HubError>,
@@ -260,33 +259,30 @@ impl Repository {
     }
 }
 
-/// The texts to train on and, if there is one, to validate on.
-pub(super) type Texts = (Text, Option<Text>);
-
 /// A text that is on this machine.
-pub(super) struct Brought {
+pub(super) struct Fetched {
     pub(super) texts: Texts,
     pub(super) files: SourceFiles,
     /// The commit of the hub's repository that it came from.
     pub(super) commit: Option<String>,
 }
 
-/// Where a text is.
-pub(super) struct Place {
+/// A text that may have to be downloaded.
+pub(super) struct Located {
     pub(super) files: Vec<SourceFile>,
     pub(super) left_out: Vec<LeftOut>,
-    /// The texts, if all of them is on this machine.
+    /// The texts, if all files are on this machine.
     pub(super) texts: Option<Texts>,
 }
 
-fn told_texts(told: &BuiltInSource) -> Texts {
-    let tales = || Tales::new(told.seed);
-    let train = Text::TrainingTales { tales: tales(), n: told.train_documents };
-    let validation = Text::ValidationTales { tales: tales(), n: told.validation_documents };
+fn built_in_texts(source: &BuiltInSource) -> Texts {
+    let tales = || Tales::new(source.seed);
+    let train = Text::TrainingTales { tales: tales(), n: source.train_documents };
+    let validation = Text::ValidationTales { tales: tales(), n: source.validation_documents };
     (train, Some(validation))
 }
 
-/// Reads the files once, to know them again.
+/// Hashes the files.
 fn identify(files: &[&TextFile], progress: &dyn PrepareProgress) -> Result<String, DataError> {
     source::identify(files, &|n_bytes| {
         progress.advance(n_bytes);

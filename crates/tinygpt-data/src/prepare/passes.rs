@@ -7,8 +7,8 @@ use crate::error::DataError;
 use crate::prepared::SplitMeta;
 use crate::progress::{PrepareProgress, Stage};
 use crate::shard::{Packed, ShardWriter};
-use crate::source::{Documents as _, Piece, Tally};
-use crate::tokenizer::{CharSet, Dropped, Encoder, Tokenizer, WordCounts};
+use crate::source::{Documents as _, Piece, SourceStats};
+use crate::tokenizer::{Dropped, Encoder, Tokenizer, TokenizerTrainer};
 
 use super::corpus::Corpus;
 use super::reading::{BATCH_BYTES, Reading};
@@ -39,8 +39,8 @@ struct Encoded<X> {
 /// A split that was written.
 pub(super) struct EncodedSplit {
     pub(super) meta: SplitMeta,
-    /// What the text had beside documents.
-    pub(super) tally: Tally,
+    /// Counts of what was skipped or replaced in the text.
+    pub(super) stats: SourceStats,
     /// The document that was cut between the splits, counted from 0, if one was.
     pub(super) cut_document: Option<u64>,
 }
@@ -52,55 +52,32 @@ impl Passes<'_> {
         encoding: Encoding,
         vocab_size: usize,
     ) -> Result<Tokenizer, DataError> {
-        match encoding {
-            Encoding::Simple => {
-                let mut chars = CharSet::new();
-                let chars_of = |batch: &[Piece]| {
-                    let mut chars = CharSet::new();
-                    batch.iter().for_each(|piece| chars.add(&piece.text));
-                    Ok(chars)
-                };
-                self.run(
-                    Stage::TrainTokenizer,
-                    Split::Train,
-                    || chars_of,
-                    |found| {
-                        chars.merge(&found);
-                        Ok(())
-                    },
-                )?;
-                Tokenizer::char_level(&chars)
-            }
-            Encoding::Bpe => {
-                let mut words = WordCounts::new()?;
-                let parses_special = self.parses_special;
-                let words_of = move |batch: &[Piece]| {
-                    let mut words = WordCounts::new()?.parsing_special(parses_special);
-                    batch.iter().for_each(|piece| words.count(&piece.text));
-                    Ok(words)
-                };
-                // Merged and trimmed in the order of the text, whoever counted.
-                self.run(
-                    Stage::TrainTokenizer,
-                    Split::Train,
-                    || words_of,
-                    |found| {
-                        words.merge(&found);
-                        words.trim();
-                        Ok(())
-                    },
-                )?;
-                self.tell_dropped(words.dropped());
-                Tokenizer::train_bpe(words, vocab_size)
-            }
-        }
+        let parses_special = self.parses_special;
+        let count = move |batch: &[Piece]| {
+            let mut part = TokenizerTrainer::new(encoding, parses_special)?;
+            batch.iter().for_each(|piece| part.count(&piece.text));
+            Ok(part)
+        };
+        let mut trainer = TokenizerTrainer::new(encoding, parses_special)?;
+        // Merged in the order of the text, whichever thread counted.
+        self.run(
+            Stage::TrainTokenizer,
+            Split::Train,
+            || count,
+            |part| {
+                trainer.merge(&part);
+                Ok(())
+            },
+        )?;
+        self.report_dropped(trainer.dropped());
+        trainer.train(vocab_size)
     }
 
-    fn tell_dropped(&self, dropped: Dropped) {
+    fn report_dropped(&self, dropped: Dropped) {
         if dropped != Dropped::default() {
             self.progress.notice(&format!(
-                "more different words than fit: the rarest were dropped {} times, {} occurrences \
-                 in all; merges were learned from the others",
+                "too many different words: the rarest were dropped {} times, {} occurrences in \
+                 all; merges were trained on the others",
                 dropped.n_words, dropped.n_occurrences
             ));
         }
@@ -117,7 +94,7 @@ impl Passes<'_> {
     ) -> Result<(EncodedSplit, Seen), DataError> {
         if let Some(reason) = tokenizer.slow_because() {
             self.progress.notice(&format!(
-                "the `tokenizers` library encodes, many times slower than we would: {reason}"
+                "the `tokenizers` library encodes, which is many times slower: {reason}"
             ));
         }
         let is_known = is_new && tokenizer.encoding() == Encoding::Simple;
@@ -133,7 +110,7 @@ impl Passes<'_> {
         Ok((split, seen))
     }
 
-    /// Writes the shards of the validation split; notes if much of it is not among the tokens
+    /// Writes the shards of the validation split; reports if many of its tokens were not
     /// `seen` in training.
     pub(super) fn encode_validation(
         &self,
@@ -152,7 +129,7 @@ impl Passes<'_> {
             Boundary::Document { .. } | Boundary::Character { is_only_document: false, .. }
         );
         let advice = if is_end_of_many {
-            "; --val-split random would choose validation documents from all of the text"
+            "; set `val_split` to `random` to choose validation documents from all of the text"
         } else {
             ""
         };
@@ -196,13 +173,13 @@ impl Passes<'_> {
         if meta.n_tokens == 0 {
             return Err(DataError::usage(
                 format!("the {} split has no text", split.file_prefix()),
-                "give more text, or take a larger --data-percentage of it",
+                "give more text, or set `data_percentage` higher",
             ));
         }
         meta.n_documents = documents.n_documents();
         meta.bytes_per_token = meta.bytes_per_token();
-        let (tally, cut_document) = (documents.tally(), documents.cut_document());
-        Ok(EncodedSplit { meta, tally, cut_document })
+        let (stats, cut_document) = (documents.stats(), documents.cut_document());
+        Ok(EncodedSplit { meta, stats, cut_document })
     }
 
     /// Works on all documents of a split; returns them, read to their end.

@@ -1,8 +1,8 @@
 //! Work in parallel, results in order, in bounded memory.
 //!
-//! One thread reads batches, as many as there are processors work on them, and the calling
-//! thread takes the results in the order of the text. All queues are short: whoever is too fast
-//! waits. What a batch is, and what is done with it, is unknown here.
+//! One thread reads batches, one worker per core processes them, and the calling
+//! thread takes the results in the order of the text. All queues are short: a thread that is too fast
+//! waits. This file does not know what a batch is.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -10,10 +10,10 @@ use std::thread::{self, Builder};
 
 use crate::error::DataError;
 
-/// A batch on its way to a worker, and where its result goes.
+/// A batch for a worker, and the channel for its result.
 type Job<T, R> = (T, SyncSender<Result<R, DataError>>);
 
-/// The place where the result of one batch will be.
+/// Receives the result of one batch.
 type Pending<R> = Receiver<Result<R, DataError>>;
 
 /// Reads until `None`, works on each batch, takes the results in order.
@@ -22,7 +22,7 @@ type Pending<R> = Receiver<Result<R, DataError>>;
 /// that thread's own.
 ///
 /// # Errors
-/// The first error in the order of the text, whoever made it.
+/// The first error in the order of the text.
 pub(super) fn in_order<T, R, W>(
     read: impl FnMut() -> Result<Option<T>, DataError> + Send,
     worker: impl Fn() -> W + Sync,
@@ -55,7 +55,7 @@ where
     })
 }
 
-/// Sends each batch to the workers and its place to whoever takes the results.
+/// Sends each batch to the workers, and the receiver of its result to the caller.
 fn read_all<T, R>(
     mut read: impl FnMut() -> Result<Option<T>, DataError>,
     jobs: &SyncSender<Job<T, R>>,
@@ -85,12 +85,12 @@ fn work_on<T, R>(
     mut work: impl FnMut(T) -> Result<R, DataError>,
 ) {
     loop {
-        // Nobody panics while holding it; without it there is nothing to do.
+        // Only poisoned by a panic, which ends the work.
         let Ok((batch, reply)) = jobs.lock().map_or(Err(()), |jobs| jobs.recv().map_err(|_| ()))
         else {
             return;
         };
-        // After an error nobody may be waiting any more.
+        // After an error the receiver may be gone.
         _ = reply.send(work(batch));
     }
 }
@@ -103,7 +103,7 @@ fn take_all<R>(
     for pending in order {
         match pending.recv() {
             Ok(result) => take(result?)?,
-            // The panic goes on where the threads are joined.
+            // The panic continues when the threads are joined.
             Err(_) => return Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! Everything that can be decided, and refused, before any text is read.
+//! Everything that can be decided and checked before any text is read.
 
 use crate::encoding::Encoding;
 use crate::error::DataError;
@@ -8,11 +8,11 @@ use crate::progress::PrepareProgress;
 use crate::quote::clip;
 use crate::recipe::{Recipe, check_val_fraction};
 use crate::source::{Fields, ReadAs, Separator, Source};
-use crate::subset::Subset;
 use crate::tokenizer::{self, Tokenizer};
 
 use super::PrepareRequest;
 use super::origin::Origin;
+use super::subset::Subset;
 
 /// What will be prepared.
 pub(super) struct Plan {
@@ -21,12 +21,12 @@ pub(super) struct Plan {
     pub(super) encoding: Encoding,
     /// A tokenizer to use in place of a new one.
     pub(super) reused: Option<Tokenizer>,
-    /// The part that validates, if the origin has no split for that.
+    /// The fraction to validate on, if the origin has no validation split.
     pub(super) val_fraction: f64,
     pub(super) val_split: ValSplit,
-    /// Whether each split of the source is one document, in however many records it comes.
+    /// Whether each split of the source is one document, even if it has many records.
     pub(super) is_one_document: bool,
-    /// All but what the source is known by, which `Origin::describe` finds out.
+    /// All settings but the description of the source, which `Origin::describe` computes.
     pub(super) settings: Settings,
     /// How the text is taken out of the files.
     pub(super) read_as: ReadAs,
@@ -35,7 +35,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Puts the request and the recipe together, and checks them.
     ///
-    /// Nothing of the text is fetched for that; of the network only a tokenizer there is asked.
+    /// No text is downloaded for that, only a tokenizer on the hub.
     pub(super) fn of(
         request: &PrepareRequest,
         progress: &dyn PrepareProgress,
@@ -57,7 +57,7 @@ impl Plan {
         let has_validation = origin.has_validation();
         let is_drawn = val_split == ValSplit::Random && !has_validation;
         let settings = Settings {
-            // What the text is known by takes time to find out.
+            // Computed later, since it takes time.
             source: String::new(),
             lossy: request.lossy,
             format: request.format.map(|format| format.to_string()),
@@ -90,7 +90,7 @@ impl Plan {
 }
 
 impl Plan {
-    /// The settings with what the source is known by.
+    /// The settings with the description of the source.
     pub(super) fn settings_with(&self, source: String) -> Settings {
         Settings { source, ..self.settings.clone() }
     }
@@ -108,7 +108,7 @@ fn read_as(request: &PrepareRequest, text_column: &str) -> Result<ReadAs, DataEr
     let fields = match (&request.text_template, &request.text_column) {
         (Some(_), Some(_)) => {
             return Err(DataError::usage(
-                "text_column and text_template are both given",
+                "`text_column` cannot be combined with `text_template`",
                 "give one of them: a template names the columns itself",
             ));
         }
@@ -149,7 +149,7 @@ fn reused_tokenizer(
     Tokenizer::from_path(path).map(Some)
 }
 
-/// The recipe of the request's name; with a source of one's own it need not exist.
+/// The recipe of the request's dataset; it need not exist if the request names a source.
 fn find_recipe(request: &PrepareRequest) -> Result<Recipe, DataError> {
     let known = Recipe::names(&request.data_dir).contains(&request.dataset_name);
     if request.source.is_some() && !known {
@@ -158,14 +158,14 @@ fn find_recipe(request: &PrepareRequest) -> Result<Recipe, DataError> {
     let recipe = Recipe::find(&request.dataset_name, &request.data_dir)?;
     if request.source.is_some() && !recipe.takes_source() {
         return Err(DataError::usage(
-            format!("dataset `{}` has a text of its own, and --source names another", recipe.name),
-            "leave --source out, or choose another name with --dataset-name",
+            format!("dataset `{}` has its own text, but `source` names another", recipe.name),
+            "leave `source` out, or set `dataset_name` to another name",
         ));
     }
     Ok(recipe)
 }
 
-/// The encoding: that of the tokenizer to be reused, else what is asked for, else the recipe's.
+/// The encoding: that of the reused tokenizer, or else the requested one, or else the recipe's.
 fn encoding_of(
     request: &PrepareRequest,
     recipe: &Recipe,

@@ -9,9 +9,13 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tinygpt_fs::{
+    create_dir_all, old_of, part_of, remove, replace_dir, restore_dir, sync_contents, write_file,
+};
+
 use crate::encoding::Encoding;
 use crate::error::DataError;
-use crate::prepared::{MARKER_FILE_NAME, META_FILE_NAME, Meta, aside};
+use crate::prepared::{MARKER_FILE_NAME, META_FILE_NAME, Meta};
 use crate::progress::PrepareProgress;
 use crate::quote::Shown;
 use crate::tokenizer::{CONFIG_FILE_NAME, FILE_NAME};
@@ -23,7 +27,10 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct Staging {
     dataset_dir: PathBuf,
     encoding: Encoding,
+    /// The directory to write into.
     dir: PathBuf,
+    /// The directory that it becomes.
+    target: PathBuf,
     /// Holds the lock until dropped.
     _lock: File,
 }
@@ -38,15 +45,19 @@ impl Staging {
     ) -> Result<Self, DataError> {
         let dataset_dir = data_dir.join(dataset);
         refuse_files_of_others(&dataset_dir.join(encoding.as_str()))?;
-        create_dir(&dataset_dir)?;
+        create_dir_all(&dataset_dir)?;
         let lock_path = dataset_dir.join(".prepare.lock");
         let lock = File::create(&lock_path).map_err(DataError::io("create", &lock_path))?;
         wait_for(&lock, &lock_path, progress)?;
-        let dir = dataset_dir.join(format!(".{encoding}.part"));
-        let staging = Self { dataset_dir, encoding, dir, _lock: lock };
-        staging.recover()?;
-        create_dir(&staging.dir)?;
-        Ok(staging)
+        let target = dataset_dir.join(encoding.as_str());
+        let dir = part_of(&target);
+        // What a killed run left.
+        remove(&dir)?;
+        // Removes only an empty directory, which is not a preparation.
+        _ = fs::remove_dir(&target);
+        restore_dir(&target, &old_of(&target))?;
+        create_dir_all(&dir)?;
+        Ok(Self { dataset_dir, encoding, dir, target, _lock: lock })
     }
 
     /// The directory to write into.
@@ -55,8 +66,8 @@ impl Staging {
     }
 
     /// The directory that it becomes.
-    pub(super) fn target(&self) -> PathBuf {
-        self.dataset_dir.join(self.encoding.as_str())
+    pub(super) fn target(&self) -> &Path {
+        &self.target
     }
 
     /// Makes everything written so far, and `meta`, the preparation of this encoding.
@@ -66,53 +77,23 @@ impl Staging {
         })?;
         let meta_path = self.dir.join(META_FILE_NAME);
         fs::write(&meta_path, text + "\n").map_err(DataError::io("write", &meta_path))?;
-        sync_dir(&self.dir)?;
-        let (target, aside) = (self.target(), self.aside());
-        let is_exchanged = target.exists() && exchange(&self.dir, &target).is_ok();
-        if !is_exchanged {
-            if target.exists() {
-                fs::rename(&target, &aside).map_err(DataError::io("move aside", &target))?;
-            }
-            fs::rename(&self.dir, &target)
-                .map_err(DataError::io("rename to its final name", &self.dir))?;
-        }
-        sync_dir(&self.dataset_dir)?;
-        remove_dir(&aside)?;
+        sync_contents(&self.dir)?;
+        replace_dir(&self.dir, &self.target, &old_of(&self.target))?;
         self.mark_prepared_last()?;
-        Ok(target)
+        Ok(self.target.clone())
     }
 
     /// Makes this encoding the one that `train` takes by default.
     pub(super) fn mark_prepared_last(&self) -> Result<(), DataError> {
         let marker = self.dataset_dir.join(MARKER_FILE_NAME);
-        let unfinished = self.dataset_dir.join(format!(".{MARKER_FILE_NAME}.part"));
-        fs::write(&unfinished, format!("{}\n", self.encoding))
-            .map_err(DataError::io("write", &unfinished))?;
-        fs::rename(&unfinished, &marker).map_err(DataError::io("write", &marker))
-    }
-
-    /// Where the preparation that is replaced waits if the names cannot be exchanged.
-    fn aside(&self) -> PathBuf {
-        aside(&self.dataset_dir, self.encoding)
-    }
-
-    /// Puts right what a killed run left behind.
-    fn recover(&self) -> Result<(), DataError> {
-        remove_dir(&self.dir)?;
-        let (target, aside) = (self.target(), self.aside());
-        // Removed only if it is empty, and then it is not a preparation.
-        _ = fs::remove_dir(&target);
-        if aside.exists() && !target.exists() {
-            return fs::rename(&aside, &target).map_err(DataError::io("put back", &aside));
-        }
-        remove_dir(&aside)
+        Ok(write_file(&marker, format!("{}\n", self.encoding).as_bytes())?)
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // After `publish` it is gone or what was replaced. What stays is removed by the next run.
-        _ = fs::remove_dir_all(&self.dir);
+        // What cannot be removed now is removed by the next run.
+        _ = remove(&self.dir);
     }
 }
 
@@ -168,51 +149,4 @@ fn wait_for(lock: &File, path: &Path, progress: &dyn PrepareProgress) -> Result<
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-/// Exchanges the names of two directories in one step: no reader finds one of the names missing.
-#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-fn exchange(one: &Path, other: &Path) -> std::io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
-}
-
-/// Other systems have no such call.
-#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-fn exchange(_one: &Path, _other: &Path) -> std::io::Result<()> {
-    Err(std::io::ErrorKind::Unsupported.into())
-}
-
-fn create_dir(dir: &Path) -> Result<(), DataError> {
-    fs::create_dir_all(dir).map_err(DataError::io("create", dir))
-}
-
-fn remove_dir(dir: &Path) -> Result<(), DataError> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(DataError::io("remove", dir)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Makes the names in a directory survive a power cut.
-#[cfg(unix)]
-fn sync_dir(dir: &Path) -> Result<(), DataError> {
-    let sync = |dir: &Path| {
-        for entry in fs::read_dir(dir)? {
-            let path = entry?.path();
-            if path.is_file() {
-                File::open(path)?.sync_all()?;
-            }
-        }
-        File::open(dir)?.sync_all()
-    };
-    sync(dir).map_err(DataError::io("sync", dir))
-}
-
-/// Windows has no way to sync a directory; its file systems journal renames.
-#[cfg(not(unix))]
-fn sync_dir(_dir: &Path) -> Result<(), DataError> {
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! One stage of `prepare`: a stream of documents in batches, with progress and an end on request.
+//! One stage of `prepare`: processes documents in batches, reports progress and can be stopped.
 
 use crate::error::DataError;
 use crate::progress::{PrepareProgress, Stage};
@@ -6,7 +6,7 @@ use crate::source::{Documents, Piece};
 
 use super::pipeline::in_order;
 
-/// How much text is a batch, in bytes, where nothing asks for more.
+/// The default size of a batch, in bytes of text.
 pub(super) const BATCH_BYTES: usize = 1 << 20;
 
 /// A stage in which a text is read.
@@ -14,7 +14,7 @@ pub(super) struct Reading<'a> {
     pub(super) stage: Stage,
     /// The size of the files that are read, in bytes.
     pub(super) n_bytes: Option<u64>,
-    /// How much text is worked on at once by one thread, in bytes.
+    /// The size of a batch, in bytes of text.
     pub(super) batch_bytes: usize,
     pub(super) progress: &'a dyn PrepareProgress,
 }
@@ -22,7 +22,7 @@ pub(super) struct Reading<'a> {
 impl Reading<'_> {
     /// Works on all `documents` in parallel, and `take`s the results in the order of the text.
     ///
-    /// `worker` is called once on each thread that works; what it gives is called with batches of
+    /// `worker` is called once on each worker thread; the closure it returns is called with batches of
     /// about `batch_bytes`, whole pieces.
     pub(super) fn run<R: Send, W: FnMut(&[Piece]) -> Result<R, DataError>>(
         &self,

@@ -1,4 +1,4 @@
-//! What `prepare` is asked to do, and what it says it did.
+//! The request to `prepare` and its summary.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use crate::source::{Format, Separator, Source, Sources};
 
 use super::files::SourceFiles;
 
-/// What `prepare` is asked to do. The defaults are those of the command line.
+/// What to prepare, and how.
 #[derive(Debug, Clone)]
 pub struct PrepareRequest {
     /// The dataset: the name of a recipe, or any name if `source` is given.
     pub dataset_name: String,
-    /// Where datasets lie.
+    /// The directory of all datasets.
     pub data_dir: PathBuf,
-    /// A text of one's own, in place of the recipe's.
+    /// A source of text, in place of the recipe's.
     pub source: Option<Sources>,
-    /// Files or folders whose text validates; all of `source` is then trained on.
+    /// Files or folders to validate on; all of `source` is then trained on.
     pub val_source: Vec<PathBuf>,
-    /// The format of the files of `source`, where their names do not tell it.
+    /// The format of the files of `source`, if their names do not show it.
     pub format: Option<Format>,
     /// What separates the documents of plain text.
     pub separator: Separator,
@@ -32,22 +32,22 @@ pub struct PrepareRequest {
     pub text_template: Option<String>,
     /// Encode special tokens that a text spells out as these tokens; otherwise as text.
     pub parse_special: bool,
-    /// Replace bytes that are not UTF-8 by U+FFFD; otherwise such a text is refused.
+    /// Replace bytes that are not UTF-8 by U+FFFD; otherwise they are an error.
     pub lossy: bool,
-    /// The largest part of the records that may be left out because they cannot be used.
+    /// The largest fraction of records that may be skipped because they cannot be used.
     pub max_bad_fraction: f64,
-    /// The part of the text that validates, in place of the recipe's.
+    /// The fraction of the text to validate on, in place of the recipe's.
     pub val_fraction: Option<f64>,
     /// Which part that is, in place of the recipe's.
     pub val_split: Option<ValSplit>,
     /// The encoding, in place of the recipe's.
     pub encoding_type: Option<Encoding>,
-    /// How many tokens byte-pair encoding has at most.
+    /// The largest vocabulary of byte-pair encoding.
     pub vocab_size: usize,
     /// A tokenizer to reuse: a path as [`Tokenizer::from_path`](crate::Tokenizer::from_path) takes
     /// it, or a model's repository on the hub.
     pub tokenizer: Option<Source>,
-    /// How much of the training documents to take, in per cent.
+    /// The percentage of the training documents to use.
     pub data_percentage: f64,
     /// The seed that chooses documents, for `data_percentage` and for a random `val_split`.
     pub seed: u64,
@@ -87,14 +87,14 @@ impl Default for PrepareRequest {
 /// What `prepare` did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrepareSummary {
-    /// Where the preparation lies.
+    /// The directory of the preparation.
     pub dir: PathBuf,
-    /// What it consists of.
+    /// Its description.
     pub meta: Meta,
-    /// Whether the same preparation was there already and was kept.
+    /// Whether the same preparation already existed and was kept.
     pub kept: bool,
-    /// The files that were read, as far as they are known.
+    /// The files that were read, if known.
     pub files: SourceFiles,
-    /// How long it took.
+    /// The elapsed time.
     pub elapsed: Duration,
 }

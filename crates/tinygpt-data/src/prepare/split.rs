@@ -1,10 +1,10 @@
-//! The two splits of a text, and the documents of one of them out of a stream that holds both.
+//! The two splits of a text, and the documents of one of them from a stream that holds both.
 
 use crate::error::DataError;
-use crate::source::{Documents, Piece, Tally};
-use crate::subset::Subset;
+use crate::source::{Documents, Piece, SourceStats};
 
 use super::divide::Draw;
+use super::subset::Subset;
 
 /// One of the two splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +23,12 @@ impl Split {
     }
 }
 
-/// Which part of the text trains and which validates.
+/// Which part of the text is for training and which for validation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Boundary {
     /// They are two texts, each of them one document or many.
     Separate { is_one_document: bool },
-    /// The text validates from this character on, wherever that is.
+    /// The validation text starts at this character.
     Character { character: u64, is_only_document: bool },
     /// The text validates from the first document that begins at or after this character; the
     /// last one validates wherever it begins.
@@ -40,7 +40,7 @@ pub(super) enum Boundary {
 
 /// Where a document belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Located {
     /// All of it to this split.
     Whole(Split),
     /// To training up to this character of it, to validation from there; it may end before that.
@@ -62,10 +62,10 @@ pub(super) struct SplitDocuments<'a> {
     /// The characters of the current document before the next piece.
     n_in_document: u64,
     at_document_start: bool,
-    place: Place,
+    place: Located,
     /// Whether the current document is in the subset.
     is_kept: bool,
-    /// Whether a piece of the current document was given.
+    /// Whether a piece of the current document was returned.
     is_given: bool,
     n_given: u64,
     cut_document: Option<u64>,
@@ -91,7 +91,7 @@ impl<'a> SplitDocuments<'a> {
             n_before_in_group: 0,
             n_in_document: 0,
             at_document_start: true,
-            place: Place::Whole(split),
+            place: Located::Whole(split),
             is_kept: true,
             is_given: false,
             n_given: 0,
@@ -111,22 +111,22 @@ impl<'a> SplitDocuments<'a> {
 
     fn begin_document(&mut self) {
         self.place = match self.boundary {
-            Boundary::Separate { .. } => Place::Whole(self.split),
+            Boundary::Separate { .. } => Located::Whole(self.split),
             Boundary::Character { character, .. } if self.n_before >= character => {
-                Place::Whole(Split::Val)
+                Located::Whole(Split::Val)
             }
-            Boundary::Character { character, .. } => Place::Cut(character - self.n_before),
+            Boundary::Character { character, .. } => Located::Cut(character - self.n_before),
             Boundary::Document { character, last_document_idx } => {
                 let validates =
                     self.n_before >= character || self.document_idx == last_document_idx;
-                Place::Whole(if validates { Split::Val } else { Split::Train })
+                Located::Whole(if validates { Split::Val } else { Split::Train })
             }
             Boundary::Drawn { below, cut, .. } => {
                 let group = self.draw.group(self.document_idx);
                 match cut.filter(|_| group == below) {
-                    Some(at) => Place::Cut(at.saturating_sub(self.n_before_in_group)),
-                    None if group < below => Place::Whole(Split::Val),
-                    None => Place::Whole(Split::Train),
+                    Some(at) => Located::Cut(at.saturating_sub(self.n_before_in_group)),
+                    None if group < below => Located::Whole(Split::Val),
+                    None => Located::Whole(Split::Train),
                 }
             }
         };
@@ -138,15 +138,15 @@ impl<'a> SplitDocuments<'a> {
         let length = std::mem::take(&mut self.n_in_document);
         self.n_before += length;
         let is_in_cut_group =
-            matches!((self.boundary, self.place), (Boundary::Drawn { .. }, Place::Cut(_)));
+            matches!((self.boundary, self.place), (Boundary::Drawn { .. }, Located::Cut(_)));
         self.n_before_in_group += if is_in_cut_group { length } else { 0 };
         self.document_idx += 1;
     }
 
     /// The part of a piece of the current document that lies in the split.
     fn part_of(&mut self, piece: Piece, n_characters: u64) -> Option<Piece> {
-        let Place::Cut(at) = self.place else {
-            return (self.place == Place::Whole(self.split)).then_some(piece);
+        let Located::Cut(at) = self.place else {
+            return (self.place == Located::Whole(self.split)).then_some(piece);
         };
         let (start, end) = (self.n_in_document, self.n_in_document + n_characters);
         if end <= at {
@@ -205,8 +205,8 @@ impl Documents for SplitDocuments<'_> {
         Ok(None)
     }
 
-    fn tally(&self) -> Tally {
-        self.inner.tally()
+    fn stats(&self) -> SourceStats {
+        self.inner.stats()
     }
 
     fn n_bytes_read(&self) -> u64 {

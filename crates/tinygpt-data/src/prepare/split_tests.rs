@@ -8,9 +8,9 @@ use proptest::prelude::*;
 
 use super::divide::{Groups, Lengths, is_close};
 use super::split::{Boundary, Split, SplitDocuments};
+use super::subset::Subset;
 use crate::error::DataError;
-use crate::source::{Documents, Piece, Tally};
-use crate::subset::Subset;
+use crate::source::{Documents, Piece, SourceStats};
 
 /// Documents of these lengths in pieces of at most `piece` characters; no two characters are
 /// equal, so that each can be found again.
@@ -43,8 +43,8 @@ impl Documents for Numbered {
         Ok(self.0.pop_front())
     }
 
-    fn tally(&self) -> Tally {
-        Tally::default()
+    fn stats(&self) -> SourceStats {
+        SourceStats::default()
     }
 
     fn n_bytes_read(&self) -> u64 {

@@ -1,5 +1,5 @@
-//! Counts what validation holds that training never has: tokens whose loss says nothing of the
-//! model, because it was never shown them.
+//! Counts validation tokens that never occur in training: their loss says nothing about the
+//! model, which has never seen them.
 //!
 //! At the character level characters are counted, since one that is not a token is several bytes.
 
@@ -10,7 +10,7 @@ use crate::error::DataError;
 use crate::source::Piece;
 use crate::tokenizer::Tokenizer;
 
-/// The share of unseen characters or tokens from which it is worth a note.
+/// The fraction of unseen characters or tokens that is worth a note.
 ///
 /// English texts of 3 KB to 1 MB, split at their end, had no unseen characters and at most 2.9% of
 /// such tokens, with vocabularies of up to 12,000; an English text with a German end had 7% of the
@@ -22,10 +22,10 @@ fn noteworthy(encoding: Encoding) -> f64 {
     }
 }
 
-/// Of fewer than this a note says nothing: so short a text has something new in every line.
+/// Shorter texts get no note: every line of them has something new.
 const FEWEST: u64 = 50;
 
-/// How many of them a note names.
+/// How many examples a note names.
 const N_EXAMPLES: usize = 5;
 
 /// The tokens that training has, by id.
@@ -115,7 +115,7 @@ impl Unseen {
 
     fn add(&mut self, tokenizer: &Tokenizer, id: u32) {
         self.n += 1;
-        // Bytes that are not whole characters would be no example to anyone.
+        // Bytes that are not whole characters are not a readable example.
         if !tokenizer.is_fallback(id) {
             *self.counts.entry(tokenizer.token_text(id)).or_default() += 1;
         }
@@ -130,7 +130,7 @@ impl Unseen {
         }
     }
 
-    /// A note, if there is enough of it. `advice` ends it.
+    /// A note, if there are enough of them. `advice` is appended.
     pub(super) fn note(&self, encoding: Encoding, advice: &str) -> Option<String> {
         let share = self.n as f64 / self.n_all.max(1) as f64;
         if share < noteworthy(encoding) || self.n < FEWEST {

@@ -8,11 +8,11 @@
 //! | 16 | 8 | number of tokens |
 //! | 24 | 8 | vocabulary size; every id is below it |
 //! | 32 | 32 | SHA-256 of the `tokenizer.json` that made the ids |
-//! | 64 | 32 | SHA-256 of the ids as they lie in the file |
+//! | 64 | 32 | SHA-256 of the ids as stored in the file |
 //! | 96 | 32 | SHA-256 of the 96 bytes before |
 //!
 //! The ids follow, and nothing after them: the file's length is known from the header, and a
-//! header that asks for more than the file holds is refused before anything is allocated.
+//! header that claims more than the file holds is rejected before anything is allocated.
 
 use sha2::{Digest, Sha256};
 
@@ -43,7 +43,7 @@ impl Width {
     }
 }
 
-/// What a shard says about itself.
+/// The contents of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) width: Width,
@@ -54,7 +54,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The header as it stands at the start of a file.
+    /// The header as stored at the start of a file.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES);
         bytes.extend(MAGIC);

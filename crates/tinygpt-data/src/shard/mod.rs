@@ -1,7 +1,7 @@
-//! Token shards: files of ids behind a header that says what they are.
+//! Token shards: files of ids with a header.
 //!
 //! A split of a dataset is one or more shards, `train-00000.bin`, `train-00001.bin` and so on.
-//! [`writer`] makes them, [`reader`] checks them, [`TokenStream`] reads several as one.
+//! [`writer`] makes them, [`reader`] checks them, [`TokenDataset`] reads several as one.
 
 mod file;
 mod header;
@@ -10,6 +10,6 @@ mod reader;
 mod tests;
 mod writer;
 
-pub use reader::TokenStream;
+pub use reader::TokenDataset;
 pub use writer::ShardInfo;
 pub(crate) use writer::{Packed, ShardWriter};

@@ -1,6 +1,7 @@
 //! Opens shards and reads several as one stream.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -8,16 +9,17 @@ use super::file::ShardFile;
 use super::writer::ShardInfo;
 use crate::error::DataError;
 
-/// The tokens of a split, in order, however many files they lie in.
+/// The tokens of a split, in order, however many files they are in. A clone shares the files.
 ///
 /// ```
-/// let stream = tinygpt_data::TokenStream::from_ids(vec![5, 6, 7, 8]);
+/// let stream = tinygpt_data::TokenDataset::from_ids(vec![5, 6, 7, 8]);
 /// let mut ids = [0; 2];
 /// stream.read(1, &mut ids).unwrap();
 /// assert_eq!(ids, [6, 7]);
 /// ```
-pub struct TokenStream {
-    parts: Vec<Part>,
+#[derive(Clone)]
+pub struct TokenDataset {
+    parts: Arc<[Part]>,
     len: usize,
 }
 
@@ -35,11 +37,12 @@ enum Ids {
     Shard(ShardFile),
 }
 
-impl TokenStream {
+impl TokenDataset {
     /// A stream of ids in memory, for tests and small texts.
     pub fn from_ids(ids: Vec<u32>) -> Self {
         let len = ids.len();
-        Self { parts: vec![Part { start: 0, n_tokens: len, ids: Ids::Memory(ids) }], len }
+        let parts = Arc::new([Part { start: 0, n_tokens: len, ids: Ids::Memory(ids) }]);
+        Self { parts, len }
     }
 
     /// Opens the shards of a split and checks each of them completely.
@@ -52,20 +55,19 @@ impl TokenStream {
         shards: &[ShardInfo],
         vocab_size: usize,
         tokenizer_sha256: &str,
-        fix: &str,
     ) -> Result<Self, DataError> {
         let open = |info: &ShardInfo| {
-            ShardFile::open(dir.join(&info.file), info, vocab_size, tokenizer_sha256, fix)
+            ShardFile::open(dir.join(&info.file), info, vocab_size, tokenizer_sha256)
         };
         let files: Vec<ShardFile> =
             shards.par_iter().map(open).collect::<Result<_, DataError>>()?;
-        let mut stream = Self { parts: Vec::with_capacity(files.len()), len: 0 };
+        let (mut parts, mut len) = (Vec::with_capacity(files.len()), 0);
         for file in files {
             let n_tokens = file.n_tokens();
-            stream.parts.push(Part { start: stream.len, n_tokens, ids: Ids::Shard(file) });
-            stream.len += n_tokens;
+            parts.push(Part { start: len, n_tokens, ids: Ids::Shard(file) });
+            len += n_tokens;
         }
-        Ok(stream)
+        Ok(Self { parts: parts.into(), len })
     }
 
     /// The number of tokens.
@@ -106,9 +108,9 @@ impl TokenStream {
     }
 }
 
-impl std::fmt::Debug for TokenStream {
+impl std::fmt::Debug for TokenDataset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenStream")
+        f.debug_struct("TokenDataset")
             .field("n_shards", &self.parts.len())
             .field("len", &self.len)
             .finish()

@@ -23,8 +23,8 @@ fn write(dir: &Path, ids: &[u32], vocab_size: usize, max_tokens: u64) -> Vec<Sha
     writer.finish().unwrap()
 }
 
-fn open(dir: &Path, shards: &[ShardInfo], vocab_size: usize) -> Result<TokenStream, DataError> {
-    TokenStream::open(dir, shards, vocab_size, &hex(&TOKENIZER), "prepare again")
+fn open(dir: &Path, shards: &[ShardInfo], vocab_size: usize) -> Result<TokenDataset, DataError> {
+    TokenDataset::open(dir, shards, vocab_size, &hex(&TOKENIZER))
 }
 
 proptest! {
@@ -122,7 +122,9 @@ fn damaged_and_forged_shards_are_refused_by_name() {
         let error = open(dir.path(), &shards, 300).unwrap_err();
         let message = error.explained();
         assert!(message.contains(expected), "{expected}: {message}");
-        assert!(message.contains("train-00000.bin") && message.ends_with("prepare again"));
+        assert!(
+            message.contains("train-00000.bin") && message.ends_with("prepare the dataset again")
+        );
         assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
     fs::remove_file(&path).unwrap();
@@ -164,7 +166,7 @@ fn a_shard_that_changes_while_it_is_open_is_an_error_by_name() {
     {
         file.set_len(n_bytes as u64).unwrap();
         let message = message(start, n);
-        for words in ["train-00000.bin", "has become shorter", "prepare again"] {
+        for words in ["train-00000.bin", "has become shorter", "prepare the dataset again"] {
             assert!(message.contains(words), "{words}: {message}");
         }
     }

@@ -1,7 +1,7 @@
 //! Writes a stream of ids as shards of bounded size.
 //!
-//! The writer knows no final directory: it writes into one that nobody reads yet, and
-//! `prepare` renames that directory when all is done.
+//! The writer does not know the final directory. It writes into one that nobody reads yet; `prepare`
+//! syncs and renames that directory when it is complete.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -27,7 +27,7 @@ pub struct ShardInfo {
     pub sha256: String,
 }
 
-/// Ids as a shard holds them. Making them is work for many threads, writing them for one.
+/// Ids as stored in a shard. Many threads pack them, one writes them.
 pub(crate) struct Packed(Vec<u8>);
 
 impl Packed {
@@ -103,7 +103,7 @@ impl ShardWriter {
         Self { max_tokens, ..self }
     }
 
-    /// Appends ids, going on to a new shard wherever one is full.
+    /// Appends ids; starts a new shard when one is full.
     pub(crate) fn write(&mut self, ids: &Packed) -> Result<(), DataError> {
         let width = Width::for_vocab(self.vocab_size).n_bytes();
         let mut bytes = ids.0.as_slice();
@@ -141,7 +141,7 @@ impl ShardWriter {
         let path = self.dir.join(&name);
         let file = File::create(&path).map_err(DataError::io("create", &path))?;
         let mut file = BufWriter::with_capacity(1 << 20, file);
-        // The place of the header, which is written when the counts are known.
+        // Space for the header, which is written when the counts are known.
         let placeholder = [0; super::header::HEADER_BYTES];
         file.write_all(&placeholder).map_err(DataError::io("write", &path))?;
         Ok(OpenShard { path, name, file, hash: Sha256::new(), n_tokens: 0 })
@@ -160,8 +160,7 @@ impl ShardWriter {
         let mut complete = || {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(&header.to_bytes())?;
-            file.flush()?;
-            file.get_ref().sync_all()
+            file.flush()
         };
         complete().map_err(DataError::io("write", &path))?;
         let sha256 = crate::tokenizer::hex(&ids_sha256);

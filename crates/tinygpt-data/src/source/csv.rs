@@ -10,10 +10,10 @@ use super::format::Format;
 use super::input::Input;
 use super::records::{Fault, Records};
 use super::utf8::to_text;
-use super::{Documents, Piece, ReadAs, Tally};
+use super::{Documents, Piece, ReadAs, SourceStats};
 use crate::error::DataError;
 
-/// The longest record that is taken for one and not for a quote that is never closed, in bytes.
+/// The longest record, in bytes; a longer one is an unclosed quote.
 const MAX_RECORD_BYTES: u64 = 256 << 20;
 
 /// A reader of one table.
@@ -53,7 +53,7 @@ impl Table {
                 available: header.clone(),
             })
         };
-        // A file without anything in it is an empty text, as in other formats.
+        // An empty file is an empty text, as in other formats.
         let columns = match header.is_empty() {
             true => Vec::new(),
             false => read_as.fields.names().iter().map(column_of).collect::<Result<_, _>>()?,
@@ -69,15 +69,15 @@ impl Table {
         for &column in &self.columns {
             let Some(field) = self.record.get(column) else {
                 let what = format!(
-                    "{} values where the header has {}",
+                    "{} values, but the header has {}",
                     self.record.len(),
                     self.header.len()
                 );
                 return self.records.bad(line, what, "check the separators and the quotes", None);
             };
-            let n_replaced = &mut self.records.tally.n_replaced;
+            let n_replaced = &mut self.records.stats.n_replaced;
             let text = to_text(field.to_vec(), self.records.read_as.lossy, n_replaced);
-            // Where in the file the byte is, the record's place tells; its quotes may add to it.
+            // The record's position is that of the byte; its quotes may add to it.
             let start = self.record.position().map_or(0, csv::Position::byte);
             let text =
                 text.map_err(|at| self.reader.get_ref().input.not_utf8(start + at as u64))?;
@@ -102,7 +102,7 @@ fn delimiter(head: &[u8]) -> u8 {
     best
 }
 
-/// The error of a table that cannot be read on.
+/// The error of a table that cannot be read further.
 fn broken(reader: &Reader<Budget>, error: csv::Error) -> DataError {
     let Budget { input, left } = reader.get_ref();
     let line = reader.position().line();
@@ -151,10 +151,10 @@ impl Documents for Table {
         }
     }
 
-    fn tally(&self) -> Tally {
-        let mut tally = self.records.tally.clone();
-        tally.n_replaced += self.reader.get_ref().input.n_replaced();
-        tally
+    fn stats(&self) -> SourceStats {
+        let mut stats = self.records.stats.clone();
+        stats.n_replaced += self.reader.get_ref().input.n_replaced();
+        stats
     }
 
     fn n_bytes_read(&self) -> u64 {
@@ -200,7 +200,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (content, said) in [
             (&b"id,story\n1,a"[..], "line 1: no text column `text`; it has `id` and `story`"),
-            (b"id,text\n1,a\n2\n", "line 3: 1 values where the header has 2"),
+            (b"id,text\n1,a\n2\n", "line 3: 1 values, but the header has 2"),
             (b"text\nfine\ncaf\xe9 au lait", "invalid UTF-8 at byte 13"),
         ] {
             let error = read(&file(&dir, "a.csv", content)).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Text in other encodings than UTF-8: UTF-16 is decoded, of others the name is guessed so that
+//! Text in other encodings than UTF-8: UTF-16 is decoded; others are guessed so that
 //! a message can say how to convert it.
 
 use std::io::{self, Read};
@@ -19,7 +19,7 @@ const GUESSED_BYTES: usize = 64 << 10;
 /// How many bytes before the first wrong one a guess is made from, too.
 const BEFORE_BYTES: u64 = 4 << 10;
 
-/// The byte order that a byte order mark of UTF-16 tells.
+/// The byte order of a UTF-16 byte order mark.
 pub(super) fn marked_utf16(head: &[u8]) -> Option<&'static Encoding> {
     match head {
         [0xff, 0xfe, ..] => Some(UTF_16LE),
@@ -121,9 +121,9 @@ pub(super) enum Guess {
     Encoding(&'static str),
     /// UTF-8 that ends inside a character.
     CutOff,
-    /// No text.
+    /// Not text.
     Binary,
-    /// No idea.
+    /// Unknown.
     Unknown,
 }
 

@@ -35,7 +35,7 @@ pub(super) enum Value<'a> {
     Other(&'static str),
 }
 
-/// What becomes of a record.
+/// The result of reading a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Joined {
     /// Its text, which may be empty.
@@ -57,7 +57,7 @@ impl Fields {
     /// A template such as `{instruction}\n{output}`; `{{` and `}}` are braces.
     ///
     /// # Errors
-    /// [`DataError::Usage`] for a brace without its other, and a template without any field.
+    /// [`DataError::Usage`] for an unmatched brace and a template without any field.
     pub(crate) fn template(typed: &str) -> Result<Self, DataError> {
         let wrong = |what: &str| {
             DataError::usage(

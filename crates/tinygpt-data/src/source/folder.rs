@@ -1,6 +1,6 @@
-//! Which files a path means: itself, or the texts in a folder and the folders in it.
+//! The text files of a path: the file itself, or the texts in a folder and its subfolders.
 //!
-//! What is left out of a folder is listed with the reason, so that nobody has to guess what a
+//! Skipped files are listed with the reason, so that it is clear what a
 //! model was trained on.
 
 use std::collections::{BTreeMap, HashSet};
@@ -30,7 +30,7 @@ pub struct LeftOut {
     pub why: &'static str,
 }
 
-/// The files that some paths mean.
+/// The files found at some paths.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) files: Vec<TextFile>,
@@ -39,12 +39,12 @@ pub(crate) struct Found {
     pub(crate) has_folder: bool,
 }
 
-/// Checks that each path is there and replaces a folder by the texts in it, sorted by path.
+/// Checks that each path exists and replaces a folder by the texts in it, sorted by path.
 ///
-/// A `format` that is specified holds for every file whose name does not stand for another one.
+/// A specified `format` applies to every file whose extension is not that of another format.
 ///
 /// # Errors
-/// [`DataError::Io`] for a path that is not there, [`DataError::Usage`] for a file of unknown
+/// [`DataError::Io`] for a path that does not exist, [`DataError::Usage`] for a file of unknown
 /// format and for a folder without text.
 pub(crate) fn expand(paths: &[PathBuf], format: Option<Format>) -> Result<Found, DataError> {
     let mut found = Found::default();
@@ -57,8 +57,8 @@ pub(crate) fn expand(paths: &[PathBuf], format: Option<Format>) -> Result<Found,
         }
         if !metadata.is_file() {
             return Err(DataError::usage(
-                format!("{}: not a file, and so to be read only once", Shown(path)),
-                "pipe it into `prepare --source -`",
+                format!("{}: not a regular file, so it can be read only once", Shown(path)),
+                "pipe it in and set `source` to `-`",
             ));
         }
         let format = format.or_else(|| Format::of(path)).ok_or_else(|| refuse_unknown(path))?;
@@ -114,7 +114,7 @@ impl Folder {
         self.left_out.push(LeftOut { name, why });
     }
 
-    /// Chooses the files that are the folder's text, and says why the others are not.
+    /// Chooses the files that are the folder's text, and records why the others are not.
     fn choose(mut self, format: Option<Format>, found: &mut Found) -> Result<(), DataError> {
         let best =
             self.files.keys().filter_map(|path| format::in_folder(path)).map(|it| it.1).min();
@@ -149,18 +149,18 @@ impl Folder {
         };
         DataError::usage(
             format!("{}: the folder holds no text{has}", Shown(&self.root)),
-            format!("put files into it: {USUAL}; or specify `--format text` for other names"),
+            format!("put files into it: {USUAL}; or set `format` to `text` for other names"),
         )
     }
 }
 
-/// The format of a file where none is specified: only files of the best rank are read.
+/// The format of a file if none is specified: only files of the best rank are read.
 fn by_rank(path: &Path, best: Option<Rank>) -> Result<Format, &'static str> {
     match format::in_folder(path) {
         Some((format, rank)) if Some(rank) == best => Ok(format),
         Some((_, Rank::About)) => Err("about the data"),
-        Some((_, Rank::Table)) => Err("a table beside texts; specify --format to read it"),
-        Some(_) => Err("a document beside data; specify --format to read it"),
+        Some((_, Rank::Table)) => Err("a table among texts; set `format` to read it"),
+        Some(_) => Err("a document among data files; set `format` to read it"),
         None => Err("unknown format"),
     }
 }
@@ -243,10 +243,10 @@ mod tests {
             "__MACOSX: a leftover",
             "a.txt~: a leftover",
             "b.txt.bak: a leftover",
-            "meta.json: a table beside texts; specify --format to read it",
-            "notes.md: a document beside data; specify --format to read it",
+            "meta.json: a table among texts; set `format` to read it",
+            "notes.md: a document among data files; set `format` to read it",
             "photo.jpg: unknown format",
-            "prog.py: a document beside data; specify --format to read it",
+            "prog.py: a document among data files; set `format` to read it",
         ];
         assert_eq!(left_out, expected);
     }
@@ -275,11 +275,11 @@ mod tests {
     }
 
     #[test]
-    fn one_file_needs_a_format_that_its_name_or_the_user_tells() {
+    fn one_file_needs_a_format_from_its_name_or_the_user() {
         let dir = tempfile::tempdir().unwrap();
         let path = file(&dir, "noext", "text");
         let message = expand(std::slice::from_ref(&path), None).unwrap_err().explained();
-        assert!(message.contains("noext") && message.contains("--format text"), "{message}");
+        assert!(message.contains("noext") && message.contains("set `format`"), "{message}");
         let found = expand(&[path], Some(Format::JsonLines)).unwrap();
         assert_eq!(found.files[0].format, Format::JsonLines);
         for (name, content, what) in [

@@ -1,4 +1,4 @@
-//! The formats that text is read from, and the file name extensions that stand for them: the one
+//! The formats of text files and their file name extensions: the one
 //! place that lists them.
 
 use std::fmt;
@@ -8,14 +8,14 @@ use std::str::FromStr;
 use crate::error::DataError;
 use crate::quote::{Shown, clip};
 
-/// How text lies in a file.
+/// The format of a text file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Plain text, whose documents are separated by a line or a text.
     Text,
     /// An object or a string on each line.
     JsonLines,
-    /// An array of objects or strings, or such values one after the other.
+    /// An array of objects or strings, or a sequence of such values.
     Json,
     /// A table with a header, separated by commas.
     Csv,
@@ -28,13 +28,13 @@ pub enum Format {
 /// Which files of a folder are its text: those of the first rank that any file has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
-    /// What data sets are made of.
+    /// Usual formats of datasets.
     Data,
-    /// Tables and JSON, which beside texts are often only their description.
+    /// Tables and JSON, which often only describe the texts next to them.
     Table,
     /// Documents and source code: a corpus if nothing else is there.
     Prose,
-    /// About the data and not part of it: README, LICENSE and their like.
+    /// About the data and not part of it: README, LICENSE and similar.
     About,
 }
 
@@ -60,7 +60,7 @@ const EXTENSIONS: [(Format, Rank, &[&str]); 7] = [
     ),
 ];
 
-/// The extensions of compressed files; what they are compressed with, their first bytes tell.
+/// The extensions of compressed files; the first bytes show the compression.
 const COMPRESSED: [&str; 4] = ["gz", "zst", "zstd", "xz"];
 
 /// The names of files about the data: README, README.md, requirements-dev.txt.
@@ -82,7 +82,7 @@ impl Format {
     pub const ALL: [Self; 6] =
         [Self::Text, Self::JsonLines, Self::Json, Self::Csv, Self::Tsv, Self::Parquet];
 
-    /// The name in flags and JSON.
+    /// The name in settings and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -94,7 +94,7 @@ impl Format {
         }
     }
 
-    /// The format that the name of a file stands for, `x.jsonl.gz` as `x.jsonl`.
+    /// The format of a file by its extension; `x.jsonl.gz` is the same as `x.jsonl`.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         known(path).map(|(format, _)| format)
     }
@@ -129,7 +129,7 @@ fn known(path: &Path) -> Option<(Format, Rank)> {
         .map(|(format, rank, _)| (format, rank))
 }
 
-/// The same for a file in a folder, where README.md is no text like others.
+/// The same for a file in a folder, where README.md is not part of the text.
 pub(super) fn in_folder(path: &Path) -> Option<(Format, Rank)> {
     let (format, rank) = known(path)?;
     Some((format, if is_about(path) { Rank::About } else { rank }))
@@ -153,15 +153,15 @@ pub(super) fn stem_and_extension(name: &str) -> Option<(&str, String)> {
     Some((stem, extension))
 }
 
-/// The extensions of the formats that people have most, for messages.
+/// The most common extensions, for messages.
 pub(super) const USUAL: &str =
     ".txt, .jsonl, .json, .csv, .tsv or .parquet (all but .parquet also as .gz, .zst or .xz)";
 
-/// The error of a file whose name stands for no format.
+/// The error of a file with an unknown extension.
 pub(super) fn unknown(path: &Path) -> DataError {
     DataError::usage(
-        format!("{}: the name of the file does not tell its format", Shown(path)),
-        format!("give {USUAL}, or specify what it is: `--format text` for any plain text"),
+        format!("{}: unknown file name extension", Shown(path)),
+        format!("give {USUAL}, or set `format` (`text` for any plain text)"),
     )
 }
 

@@ -1,6 +1,6 @@
-//! Documents that are generated and not read: those of a built-in dataset.
+//! The generated documents of a built-in dataset.
 
-use super::{Documents, Piece, Tally};
+use super::{Documents, Piece, SourceStats};
 use crate::error::DataError;
 
 /// The documents of an iterator, each short enough for one piece.
@@ -22,8 +22,8 @@ impl<I: Iterator<Item = String> + Send> Documents for Generated<I> {
         Ok(Some(Piece { text, ends_document: true }))
     }
 
-    fn tally(&self) -> Tally {
-        Tally::default()
+    fn stats(&self) -> SourceStats {
+        SourceStats::default()
     }
 
     fn n_bytes_read(&self) -> u64 {

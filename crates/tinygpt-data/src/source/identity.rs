@@ -1,4 +1,4 @@
-//! What a file's text is known by: its name, size and content, so that a changed text is noticed.
+//! The identity of a file: name, size and hash, so that a changed text is noticed.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,7 +14,7 @@ use crate::tokenizer::hex;
 /// Read at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Names each file with its size and the beginning of its SHA-256; `read` hears of every chunk.
+/// Describes each file by its size and the first digits of its SHA-256; `read` is called for every chunk.
 ///
 /// All of the content counts and not a sample or a date, so that the same text has the same
 /// identity on every machine, and no change is missed.

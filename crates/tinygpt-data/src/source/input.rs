@@ -1,8 +1,8 @@
-//! A file as a stream of UTF-8: unpacked, decoded, without a byte order mark.
+//! A file as a stream of UTF-8: decompressed, decoded, without a byte order mark.
 //!
-//! What a file is compressed with and whether it is UTF-16, its first bytes tell. Memory is
-//! bounded whatever the file says: a compressed file that asks for a larger window than
-//! [`MAX_WINDOW_LOG`] is refused.
+//! The first bytes of a file show its compression and whether it is UTF-16. Memory is
+//! bounded: a compressed file that needs a larger window than
+//! [`MAX_WINDOW_LOG`] is rejected.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -21,7 +21,7 @@ use crate::quote::{Shown, clip_message};
 /// How much is read at once, in bytes.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// How many bytes tell what a file is.
+/// How many bytes are read to detect the kind of a file.
 const HEAD_BYTES: usize = 4 << 10;
 
 /// The largest window of a compressed file, as a power of two: what `zstd -22` and `xz -9` need.
@@ -36,7 +36,7 @@ pub(super) struct Input {
     compression: Option<Compression>,
     /// Whether bytes of text are bytes of the file.
     is_plain: bool,
-    /// Where the text begins: behind the byte order mark.
+    /// Where the text starts: after the byte order mark.
     text_offset: u64,
     n_file_bytes: Arc<AtomicU64>,
     n_replaced: Arc<AtomicU64>,
@@ -165,11 +165,11 @@ fn read_head(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// The error of a file that cannot be read on: of the system's, or of what lies in the file.
+/// The error of a failed read: from the system, or from the contents of the file.
 fn unreadable(path: &Path, compression: Option<Compression>, error: io::Error) -> DataError {
     let Some(compression) = compression.filter(|_| error.raw_os_error().is_none()) else {
         if error.kind() == io::ErrorKind::InvalidData {
-            let fix = "repair the file, or replace such places with --lossy";
+            let fix = "repair the file, or use `lossy` to replace such places";
             return DataError::corrupt(path, error.to_string(), fix);
         }
         return DataError::io("read", path)(error);
@@ -184,7 +184,7 @@ fn unreadable(path: &Path, compression: Option<Compression>, error: io::Error) -
         return DataError::corrupt(
             path,
             what,
-            "unpack it first, or compress it again without `--long`",
+            "unpack it first, or compress it again with a smaller window",
         );
     }
     if error.kind() == io::ErrorKind::UnexpectedEof || message.contains("incomplete") {
@@ -198,14 +198,14 @@ fn unreadable(path: &Path, compression: Option<Compression>, error: io::Error) -
 fn not_utf8(path: &Path, offset: u64) -> DataError {
     let guessed = unpack(path, &Arc::default())
         .map_or(Guess::Unknown, |(_, head, rest)| guess(io::Cursor::new(head).chain(rest), offset));
-    let lossy = "or replace such bytes with --lossy";
+    let lossy = "or use `lossy` to replace such bytes";
     let (what, fix) = match guessed {
         Guess::Encoding(name) => {
             (format!("; it looks like {name}"), format!("{}, {lossy}", convert(name)))
         }
         Guess::CutOff => (
             ", where the file ends inside a character".to_owned(),
-            "the file seems to be cut off: fetch it again, or replace the rest with --lossy"
+            "the file seems to be cut off: fetch it again, or use `lossy` to replace the rest"
                 .to_owned(),
         ),
         Guess::Binary => ("; it does not look like text".to_owned(), "give text".to_owned()),
@@ -214,7 +214,7 @@ fn not_utf8(path: &Path, offset: u64) -> DataError {
     DataError::InvalidUtf8 { path: path.to_path_buf(), offset, what, fix }
 }
 
-/// The error of text of which too much is not UTF-8 to replace it.
+/// The error of text with too much invalid UTF-8 to be replaced.
 pub(super) fn hardly_utf8(path: &Path, n_replaced: u64, n_bytes: u64) -> DataError {
     let guessed = unpack(path, &Arc::default())
         .map_or(Guess::Unknown, |(_, head, rest)| guess(io::Cursor::new(head).chain(rest), 0));
@@ -254,7 +254,7 @@ pub(super) fn looks_like_text(path: &Path) -> bool {
     })
 }
 
-/// What a file that stands for no format is by its first bytes, for a message that helps.
+/// The kind of a file with an unknown extension by its first bytes, for a helpful message.
 pub(super) fn refuse_unknown(path: &Path) -> DataError {
     match unpack(path, &Arc::default()) {
         Ok((_, head, _)) => match wrong_kind(&head) {
@@ -349,7 +349,10 @@ mod tests {
         encoder.write_all(&[b'a'; 1 << 20]).unwrap();
         let path = file(&dir, "a.txt.zst", encoder.finish().unwrap());
         let error = read(&path).unwrap_err().explained();
-        assert!(error.contains("more than 128 MiB") && error.contains("--long"), "{error}");
+        assert!(
+            error.contains("more than 128 MiB") && error.contains("a smaller window"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the first bytes of a file say that it is, whatever its name.
+//! The kind of a file by its first bytes, whatever its name.
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +31,12 @@ impl Compression {
     }
 }
 
-/// A kind of file that holds no plain text: what it is, and what to do with it.
+/// A kind of file that is not plain text: what it is, and what to do with it.
 pub(super) type WrongKind = (&'static str, &'static str);
 
 const UNPACK: &str = "unpack it and give the files in it, or the folder";
 
-/// Beginnings of files that are taken for text by mistake.
+/// First bytes of files that are often mistaken for text.
 const WRONG: [(&[u8], WrongKind); 17] = [
     (b"PK\x03\x04", ("a zip archive (or a .docx, .xlsx or .epub, which are such)", UNPACK)),
     (b"BZh", ("compressed with bzip2", "unpack it with `bunzip2`")),
@@ -45,7 +45,7 @@ const WRONG: [(&[u8], WrongKind); 17] = [
     (b"%PDF-", ("a PDF", "extract its text, for example with `pdftotext`")),
     (b"{\\rtf", ("a document in rich text format", "save it as plain text")),
     (b"\xd0\xcf\x11\xe0", ("an old Office document", "save it as plain text")),
-    (b"PAR1", ("a parquet file", "name it .parquet, or add --format parquet")),
+    (b"PAR1", ("a parquet file", "name it .parquet, or set `format` to `parquet`")),
     (b"ARROW1", ("an Arrow file", "write it as parquet or JSON lines")),
     (b"SQLite format 3\0", ("an SQLite database", "export its text as CSV or JSON lines")),
     (b"\x93NUMPY", ("a NumPy array", "give the text that it was made from")),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_told_by_their_beginnings() {
+    fn kinds_are_detected_by_their_first_bytes() {
         assert_eq!(Compression::of(b"\x1f\x8b\x08"), Some(Compression::Gzip));
         assert_eq!(Compression::of(b"P*M\x18"), Some(Compression::Zstd));
         assert_eq!(Compression::of(b"PK"), None);

@@ -1,7 +1,7 @@
-//! Where documents come from, as one stream of bounded pieces, whatever the file format.
+//! Sources of documents, as one stream of bounded pieces in any file format.
 //!
-//! Nothing here knows tokens or splits. A text is never held whole: a reader gives pieces of
-//! about [`PIECE_BYTES`], and says which piece ends a document.
+//! Nothing here knows tokens or splits. A text is never in memory as a whole: a reader returns pieces of
+//! about [`PIECE_BYTES`] and marks the piece that ends a document.
 
 mod csv;
 mod encodings;
@@ -9,7 +9,6 @@ mod fields;
 mod folder;
 mod format;
 mod generated;
-mod given;
 mod identity;
 mod input;
 mod json;
@@ -17,9 +16,10 @@ mod magic;
 mod parquet;
 mod records;
 mod separator;
+mod spec;
 mod splits;
+mod stats;
 mod stdin;
-mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -32,12 +32,12 @@ pub(crate) use fields::Fields;
 pub use folder::LeftOut;
 pub(crate) use folder::{Found, TextFile, expand};
 pub use format::Format;
-pub use given::{Source, Sources};
 pub(crate) use identity::identify;
 pub use separator::Separator;
+pub use spec::{Source, Sources};
 pub(crate) use splits::{BySplit, by_split};
+pub use stats::SourceStats;
 pub(crate) use stdin::Spooled;
-pub use tally::Tally;
 
 use crate::error::DataError;
 use crate::tales::Tales;
@@ -49,7 +49,7 @@ use text::PlainText;
 /// The size from which a document is cut into pieces, in bytes.
 pub(crate) const PIECE_BYTES: usize = 1 << 20;
 
-/// A document, or a part of one that is too long to be handed over whole.
+/// A document, or a part of one that is too long for one piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
     /// The text. Pieces of one document, joined, are the document.
@@ -63,8 +63,8 @@ pub(crate) trait Documents: Send {
     /// The next piece, or `None` at the end. Documents without any text do not appear.
     fn next_piece(&mut self) -> Result<Option<Piece>, DataError>;
 
-    /// What was left out or mended so far.
-    fn tally(&self) -> Tally;
+    /// What was skipped or replaced so far.
+    fn stats(&self) -> SourceStats;
 
     /// How many bytes of files have been read so far, for a progress bar.
     fn n_bytes_read(&self) -> u64;
@@ -82,9 +82,9 @@ pub(crate) struct ReadAs {
     pub(crate) fields: Fields,
     /// What separates the documents of plain text.
     pub(crate) separator: Separator,
-    /// Whether bytes that are not UTF-8 are replaced; otherwise they are refused.
+    /// Whether bytes that are not UTF-8 are replaced; otherwise they are an error.
     pub(crate) lossy: bool,
-    /// The largest part of the records that may be left out because they cannot be used.
+    /// The largest fraction of records that may be skipped because they cannot be used.
     pub(crate) max_bad_fraction: f64,
 }
 
@@ -121,7 +121,7 @@ impl Text {
                 n_threads: rayon::current_num_threads(),
                 current: None,
                 n_text_bytes: 0,
-                tally: Tally::default(),
+                stats: SourceStats::default(),
                 first_fault: None,
                 n_bytes_read: 0,
             }),
@@ -130,7 +130,7 @@ impl Text {
         }
     }
 
-    /// How often a part of it, so many bytes of its files and so many documents, fits into it.
+    /// How many times larger it is than a part with this many bytes of files and this many documents.
     pub(crate) fn in_units_of(&self, n_file_bytes: u64, n_documents: u64) -> f64 {
         match self {
             Self::TrainingTales { n, .. } | Self::ValidationTales { n, .. } => {
@@ -140,7 +140,7 @@ impl Text {
         }
     }
 
-    /// How many bytes of files it has, if it lies in files.
+    /// The size of its files in bytes, if it is read from files.
     pub(crate) fn n_bytes(&self) -> Option<u64> {
         let Self::Files { files, .. } = self else { return None };
         let n_bytes = |file: &TextFile| fs::metadata(&file.path).ok().map(|it| it.len());
@@ -151,10 +151,10 @@ impl Text {
 /// The part of a file's text that may be replaced, as a percentage: more is another encoding.
 const MAX_REPLACED_PERCENT: u64 = 1;
 
-/// So few places are replaced however short the text is.
+/// This many places are replaced in any text, however short.
 const FEW_REPLACED: u64 = 10;
 
-/// Several files, one after the other; each is opened when its turn comes.
+/// Several files in order; each is opened when it is needed.
 struct Files {
     remaining: VecDeque<TextFile>,
     read_as: ReadAs,
@@ -164,20 +164,20 @@ struct Files {
     /// The bytes of text of the current file.
     n_text_bytes: u64,
     /// Of the files before the current one, but its documents and NUL characters too.
-    tally: Tally,
+    stats: SourceStats,
     first_fault: Option<Fault>,
     n_bytes_read: u64,
 }
 
 impl Files {
-    /// Takes what the current file, which has ended, leaves.
+    /// Adds the counts of the current file, which has ended.
     fn close(&mut self, file: &TextFile, documents: &dyn Documents) -> Result<(), DataError> {
-        let tally = documents.tally();
-        let (n_replaced, n_bytes) = (tally.n_replaced, self.n_text_bytes);
+        let stats = documents.stats();
+        let (n_replaced, n_bytes) = (stats.n_replaced, self.n_text_bytes);
         if n_replaced > FEW_REPLACED && n_replaced * 100 > n_bytes * MAX_REPLACED_PERCENT {
             return Err(input::hardly_utf8(&file.path, n_replaced, n_bytes));
         }
-        self.tally += &tally;
+        self.stats += &stats;
         self.n_bytes_read += documents.n_bytes_read();
         if self.first_fault.is_none() {
             self.first_fault = documents.first_fault().cloned();
@@ -188,11 +188,11 @@ impl Files {
 
     /// Checks, at the end of the text, how many records could not be used.
     fn check_records(&self) -> Result<(), DataError> {
-        let (n_bad, n_records) = (self.tally.n_bad, self.tally.n_records());
+        let (n_bad, n_records) = (self.stats.n_bad, self.stats.n_records());
         match &self.first_fault {
             Some(fault) if n_bad == n_records => Err(fault.clone().into_error()),
             Some(fault) if n_bad as f64 > self.read_as.max_bad_fraction * n_records as f64 => {
-                Err(fault.clone().too_many(&self.tally))
+                Err(fault.clone().too_many(&self.stats))
             }
             _ => Ok(()),
         }
@@ -204,9 +204,9 @@ impl Documents for Files {
         loop {
             if let Some((_, current)) = &mut self.current {
                 if let Some(piece) = current.next_piece()? {
-                    self.tally.n_documents += u64::from(piece.ends_document);
+                    self.stats.n_documents += u64::from(piece.ends_document);
                     let n_nul = memchr::memchr_iter(0, piece.text.as_bytes()).count();
-                    self.tally.n_nul += n_nul as u64;
+                    self.stats.n_nul += n_nul as u64;
                     self.n_text_bytes += piece.text.len() as u64;
                     return Ok(Some(piece));
                 }
@@ -223,12 +223,12 @@ impl Documents for Files {
         }
     }
 
-    fn tally(&self) -> Tally {
-        let mut tally = self.tally.clone();
+    fn stats(&self) -> SourceStats {
+        let mut stats = self.stats.clone();
         if let Some((_, current)) = &self.current {
-            tally += &current.tally();
+            stats += &current.stats();
         }
-        tally
+        stats
     }
 
     fn n_bytes_read(&self) -> u64 {
@@ -236,7 +236,7 @@ impl Documents for Files {
     }
 }
 
-/// Where to cut `text`, which goes on, so that its tokens are those of the uncut text.
+/// Where to cut `text`, which continues, so that its tokens are those of the uncut text.
 ///
 /// GPT-2's pre-tokeniser never joins a non-space with the white space after it, so the last such
 /// boundary is a safe place. A text without one is cut before its last character.

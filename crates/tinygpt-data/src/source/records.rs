@@ -1,15 +1,15 @@
-//! Records of a file, whatever its format: those with text become documents, the others are
-//! counted, and too many that cannot be used are an error.
+//! Records of a file in any format: those with text become documents, the others are
+//! counted, and too many unusable ones are an error.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::fields::Joined;
-use super::{Piece, ReadAs, Tally, cut_document};
+use super::{Piece, ReadAs, SourceStats, cut_document};
 use crate::error::DataError;
 use crate::quote::{clip, quoted_list};
 
-/// If none of so many records can be used, the rest is not looked at.
+/// If none of this many records can be used, the rest is not read.
 const HOPELESS: u64 = 1_000;
 
 /// Why a record cannot be used.
@@ -41,8 +41,8 @@ impl Fault {
     }
 
     /// The error of a text of which too many records cannot be used.
-    pub(super) fn too_many(self, tally: &Tally) -> DataError {
-        let (n_bad, n_records) = (tally.n_bad, tally.n_records());
+    pub(super) fn too_many(self, stats: &SourceStats) -> DataError {
+        let (n_bad, n_records) = (stats.n_bad, stats.n_records());
         let share = n_bad as f64 / n_records.max(1) as f64;
         // Rounded up, so that the option lets them pass.
         let allowed = (share * 100.0).ceil() / 100.0;
@@ -52,7 +52,7 @@ impl Fault {
             self.what,
             share * 100.0
         );
-        let fix = format!("{}, or leave them out with --max-bad-fraction {allowed}", self.fix);
+        let fix = format!("{}, or set `max_bad_fraction` to {allowed} to leave them out", self.fix);
         DataError::corrupt(&self.path, what, fix)
     }
 }
@@ -62,7 +62,7 @@ pub(super) struct Records {
     path: PathBuf,
     pub(super) read_as: ReadAs,
     pub(super) ready: VecDeque<Piece>,
-    pub(super) tally: Tally,
+    pub(super) stats: SourceStats,
     first_fault: Option<Fault>,
     n_good: u64,
 }
@@ -73,25 +73,25 @@ impl Records {
             path: path.to_path_buf(),
             read_as: read_as.clone(),
             ready: VecDeque::new(),
-            tally: Tally::default(),
+            stats: SourceStats::default(),
             first_fault: None,
             n_good: 0,
         }
     }
 
-    /// Takes what a record on `line` has; `available` lists its fields.
+    /// Adds the record on `line`; `available` lists its fields.
     pub(super) fn take(
         &mut self,
         joined: Joined,
         line: u64,
         available: impl FnOnce() -> Vec<String>,
     ) -> Result<(), DataError> {
-        let select = "choose the column that holds the text with --text-column";
+        let select = "set `text_column` to the column that holds the text";
         match joined {
             Joined::Text(text) => {
                 self.n_good += 1;
                 if text.is_empty() {
-                    self.tally.n_empty += 1;
+                    self.stats.n_empty += 1;
                 } else {
                     cut_document(text, &mut self.ready);
                 }
@@ -99,7 +99,7 @@ impl Records {
             }
             Joined::Null => {
                 self.n_good += 1;
-                self.tally.n_nulls += 1;
+                self.stats.n_nulls += 1;
                 Ok(())
             }
             Joined::NotText(what) => self.bad(line, what, select, None),
@@ -120,11 +120,11 @@ impl Records {
         missing: Option<(String, Vec<String>)>,
     ) -> Result<(), DataError> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        self.tally.add_bad(|| format!("{} line {line}: {what}", clip(&name)));
+        self.stats.add_bad(|| format!("{} line {line}: {what}", clip(&name)));
         let path = self.path.clone();
         let fault = Fault { path, line, what, fix: fix.to_owned(), missing };
         let fault = self.first_fault.get_or_insert(fault);
-        if self.n_good == 0 && self.tally.n_bad >= HOPELESS {
+        if self.n_good == 0 && self.stats.n_bad >= HOPELESS {
             return Err(fault.clone().into_error());
         }
         Ok(())

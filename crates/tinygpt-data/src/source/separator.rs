@@ -1,4 +1,4 @@
-//! What separates the documents of a plain text: `<|endoftext|>` unless something else is chosen.
+//! The separator between the documents of a plain text: `<|endoftext|>` by default.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,7 +25,7 @@ pub enum Separator {
     Line,
     /// Blank lines.
     BlankLine,
-    /// This text, wherever it stands.
+    /// This text, wherever it occurs.
     Text(String),
 }
 
@@ -78,7 +78,7 @@ pub(super) enum Pattern {
 pub(super) enum Found {
     /// One from `start` to `end`.
     At { start: usize, end: usize },
-    /// None up to here; one may begin there with what follows.
+    /// None up to here; one may start there.
     NoneBefore(usize),
 }
 

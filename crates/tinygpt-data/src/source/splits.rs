@@ -4,7 +4,7 @@
 
 use super::format::{Format, stem_and_extension};
 
-/// The splits that names tell apart.
+/// The splits that file names can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NamedSplit {
     Train,
@@ -12,7 +12,7 @@ pub(crate) enum NamedSplit {
     Test,
 }
 
-/// The split that `name` tells, a path with `/` between its parts below the source.
+/// The split that `name` names, a path with `/` between its parts below the source.
 ///
 /// A word of the file's name decides or, if none does, one of its folders' names, the nearest
 /// folder first. Words are runs of letters: `TinyStories-train.txt`, `val/0.jsonl`.
@@ -34,7 +34,7 @@ fn without_extensions(file: &str) -> &str {
     }
 }
 
-/// The split that the first of the words tells which tells any.
+/// The split named by the first of the words that names one.
 fn split_of_words(text: &str) -> Option<NamedSplit> {
     text.split(|c: char| !c.is_alphabetic()).find_map(|word| match word.to_lowercase().as_str() {
         "train" | "training" => Some(NamedSplit::Train),
@@ -55,7 +55,7 @@ pub(crate) struct BySplit<T> {
     pub(crate) unnamed: Vec<T>,
 }
 
-/// Sorts files by the splits that their names tell, or gives them back unless there is one to
+/// Sorts files by the splits in their names, or returns them unless there is one to
 /// train on and one to validate on. Without a validation split the test split validates.
 pub(crate) fn by_split<T>(
     files: impl IntoIterator<Item = T>,
@@ -88,7 +88,7 @@ mod tests {
     use NamedSplit::{Test, Train, Validation};
 
     #[test]
-    fn names_tell_splits() {
+    fn names_determine_splits() {
         for (name, split) in [
             ("train-00000-of-00004.jsonl", Some(Train)),
             ("train.txt", Some(Train)),

@@ -33,7 +33,7 @@ impl Spooled {
         let spooled = Self { folder };
         let path = spooled.path();
         let mut file = File::create(&path).map_err(DataError::io("create", &path))?;
-        // On a thread of its own: a read from a terminal or a pipe may wait for ever.
+        // On a thread of its own: a read from a terminal or a pipe may wait forever.
         let (sender, chunks) = sync_channel::<io::Result<Vec<u8>>>(2);
         let reading = move || {
             let mut stdin = io::stdin().lock();

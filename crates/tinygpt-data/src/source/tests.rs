@@ -11,7 +11,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use super::{Fields, PIECE_BYTES, ReadAs, Separator, Tally, Text, expand};
+use super::{Fields, PIECE_BYTES, ReadAs, Separator, SourceStats, Text, expand};
 use crate::error::{DataError, ErrorKind};
 
 /// How text is read unless something is chosen, but without any bad record.
@@ -31,23 +31,26 @@ fn text(path: &Path, text_column: &str) -> Text {
 }
 
 /// What a text of so many documents leaves that had nothing else.
-pub(super) fn only_documents(n_documents: u64) -> Tally {
-    Tally { n_documents, ..Tally::default() }
+pub(super) fn only_documents(n_documents: u64) -> SourceStats {
+    SourceStats { n_documents, ..SourceStats::default() }
 }
 
 /// The documents of a file with the pieces of each joined, and what else there was.
-pub(super) fn read(path: &Path) -> Result<(Vec<String>, Tally), DataError> {
+pub(super) fn read(path: &Path) -> Result<(Vec<String>, SourceStats), DataError> {
     read_as(path, as_usual())
 }
 
 /// The same, read in another way.
-pub(super) fn read_as(path: &Path, read_as: ReadAs) -> Result<(Vec<String>, Tally), DataError> {
+pub(super) fn read_as(
+    path: &Path,
+    read_as: ReadAs,
+) -> Result<(Vec<String>, SourceStats), DataError> {
     let files = expand(&[path.to_path_buf()], None)?.files;
     read_text(&Text::Files { files, read_as })
 }
 
 /// The same for any text.
-fn read_text(text: &Text) -> Result<(Vec<String>, Tally), DataError> {
+fn read_text(text: &Text) -> Result<(Vec<String>, SourceStats), DataError> {
     let mut stream = text.open();
     let (mut documents, mut current) = (Vec::new(), String::new());
     while let Some(piece) = stream.next_piece()? {
@@ -60,7 +63,7 @@ fn read_text(text: &Text) -> Result<(Vec<String>, Tally), DataError> {
     }
     assert!(current.is_empty());
     assert_eq!(Some(stream.n_bytes_read()), text.n_bytes());
-    Ok((documents, stream.tally()))
+    Ok((documents, stream.stats()))
 }
 
 /// A file in `dir`, and its folders.
@@ -123,7 +126,7 @@ fn json_lines_skip_nulls_and_empty_texts_and_count_them() {
         read(&file(&dir, "a.jsonl", lines)).unwrap(),
         (
             vec!["a\né".to_owned(), "b".to_owned()],
-            Tally { n_nulls: 1, n_empty: 1, ..only_documents(2) }
+            SourceStats { n_nulls: 1, n_empty: 1, ..only_documents(2) }
         )
     );
 }
@@ -171,9 +174,9 @@ fn parquet_is_read_in_every_codec_and_page_form() {
                 .set_dictionary_enabled(dictionary)
                 .build();
             parquet_file(&path, &texts, 3, properties);
-            let (documents, tally) = read(&path).unwrap();
+            let (documents, stats) = read(&path).unwrap();
             assert_eq!(documents, ["é", "same", "same"].repeat(3));
-            assert_eq!(tally, Tally { n_nulls: 6, n_empty: 3, ..only_documents(9) });
+            assert_eq!(stats, SourceStats { n_nulls: 6, n_empty: 3, ..only_documents(9) });
         }
     }
 }
@@ -216,7 +219,7 @@ fn bad_files_are_refused_with_the_place_of_the_fault() {
     {
         let text = text(&good, column);
         let message = text.open().next_piece().unwrap_err().explained();
-        assert!(message.contains(expected) && message.contains("--text-column"), "{message}");
+        assert!(message.contains(expected) && message.contains("`text_column`"), "{message}");
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use super::input::Input;
 use super::separator::{Found, Pattern, Separator};
 use super::utf8::{len_without_unfinished, to_text};
-use super::{Documents, PIECE_BYTES, Piece, Tally, cut_point};
+use super::{Documents, PIECE_BYTES, Piece, SourceStats, cut_point};
 use crate::error::DataError;
 
 /// The longest part of a line that is read at once, in bytes.
@@ -34,7 +34,7 @@ pub(super) struct PlainText {
     input: Input,
     lossy: bool,
     separator: Separator,
-    /// Known when the first line has been read, which tells how lines end.
+    /// Known after the first line, which shows how lines end.
     pattern: Option<Pattern>,
     /// Text that has not been handed over.
     pending: Vec<u8>,
@@ -47,7 +47,7 @@ pub(super) struct PlainText {
     in_document: bool,
     is_at_end: bool,
     ready: VecDeque<Piece>,
-    tally: Tally,
+    stats: SourceStats,
 }
 
 impl PlainText {
@@ -65,7 +65,7 @@ impl PlainText {
             in_document: false,
             is_at_end: false,
             ready: VecDeque::new(),
-            tally: Tally::default(),
+            stats: SourceStats::default(),
         })
     }
 
@@ -165,7 +165,7 @@ impl PlainText {
         // Lines without text are no documents that were left out.
         let counts_empty = matches!(self.separator, Separator::Text(_));
         if !self.push_last_piece(start, end)? {
-            self.tally.n_empty += u64::from(counts_empty);
+            self.stats.n_empty += u64::from(counts_empty);
         }
         Ok(())
     }
@@ -189,7 +189,7 @@ impl PlainText {
         Ok(is_document)
     }
 
-    /// Takes pending text up to a safe cut as a piece of a document that goes on.
+    /// Takes pending text up to a safe cut as a piece of a document that continues.
     fn cut(&mut self) -> Result<(), DataError> {
         // The text may end inside a character or a separator: its rest comes with what follows.
         let end = len_without_unfinished(&self.pending[..self.n_searched]);
@@ -209,7 +209,7 @@ impl PlainText {
     /// The text of some pending bytes.
     fn text(&mut self, start: usize, end: usize) -> Result<String, DataError> {
         let bytes = self.pending[start..end].to_vec();
-        to_text(bytes, self.lossy, &mut self.tally.n_replaced)
+        to_text(bytes, self.lossy, &mut self.stats.n_replaced)
             .map_err(|offset| self.input.not_utf8(self.pending_offset + (start + offset) as u64))
     }
 
@@ -234,10 +234,10 @@ impl Documents for PlainText {
         }
     }
 
-    fn tally(&self) -> Tally {
-        let mut tally = self.tally.clone();
-        tally.n_replaced += self.input.n_replaced();
-        tally
+    fn stats(&self) -> SourceStats {
+        let mut stats = self.stats.clone();
+        stats.n_replaced += self.input.n_replaced();
+        stats
     }
 
     fn n_bytes_read(&self) -> u64 {

@@ -1,8 +1,8 @@
-//! Bytes to text: refused if they are not UTF-8, or replaced and counted if that was asked for.
+//! Bytes to text: invalid UTF-8 is an error, or is replaced and counted on request.
 
 /// Turns bytes into text.
 ///
-/// With `lossy`, each run of bytes that is no UTF-8 becomes U+FFFD and counts once in
+/// With `lossy`, each run of bytes that is not UTF-8 becomes U+FFFD and counts once in
 /// `n_replaced`. Without, the error is the offset of the first bad byte.
 pub(super) fn to_text(bytes: Vec<u8>, lossy: bool, n_replaced: &mut u64) -> Result<String, usize> {
     let error = match String::from_utf8(bytes) {

@@ -2,7 +2,7 @@
 //!
 //! It is what a first run trains on without any download, so it is made to be learnt in minutes
 //! by a model of a few million parameters and still to read like stories: some fifty plots with a
-//! problem, a turn and an ending, each told in many ways, in short sentences of plain words.
+//! problem, a turn and an ending, each in many variants, in short sentences of plain words.
 //! What is lost is what is found, who is introduced is who helps, and "he" is never a girl.
 //!
 //! The stories are text, in files beside this module (`words.txt`, `plots/*.txt`), compiled in:
@@ -20,20 +20,20 @@
 //! pronoun, `{table}` a fresh row of a table, `(this|that)` a choice; a capital in the marker makes
 //! a capital in the text. "a" becomes "an" by itself.
 //!
-//! The module knows nothing of files, tokens or datasets: it hands out strings.
+//! The module knows no files, tokens or datasets: it returns strings.
 
-mod book;
-mod dice;
+mod generator;
+mod rng;
 mod spelling;
-mod teller;
+mod templates;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
 
-use book::Book;
-use dice::Dice;
+use rng::StoryRng;
+use templates::Templates;
 
 /// Stories in the training split unless asked otherwise.
 pub const DEFAULT_TRAIN_STORIES: usize = 20_000;
@@ -59,14 +59,14 @@ const VALIDATION_SHARE: u64 = 21;
 /// ```
 pub struct Tales {
     seed: u64,
-    book: Book,
+    templates: Templates,
 }
 
 impl Tales {
     /// A generator for `seed`. Cheap: it reads about a hundred kilobytes of compiled-in text.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, book: Book::open() }
+        Self { seed, templates: Templates::open() }
     }
 
     /// The first `n` stories of the training split.
@@ -74,31 +74,33 @@ impl Tales {
         self.split(|hash| hash % VALIDATION_SHARE != 0).take(n)
     }
 
-    /// The first `n` stories of the validation split. Each costs the telling of
+    /// The first `n` stories of the validation split. Each costs generating
     /// 21 stories, because a story's split is known from its text only.
     pub fn validation(&self, n: usize) -> impl Iterator<Item = String> {
         self.split(|hash| hash % VALIDATION_SHARE == 0).take(n)
     }
 
-    /// The stories whose hash `belongs` to a split, in order, each the first time it is told.
+    /// The stories whose hash `belongs` to a split, in order, without repetition.
     ///
     /// The hash is of the text, so equal stories fall into the same split and are seen there as
-    /// equal; a collision of two different ones only means that the second is passed over.
+    /// equal; if two different ones collide, the second is skipped.
     fn split(&self, belongs: fn(u64) -> bool) -> impl Iterator<Item = String> {
         let mut seen = HashSet::new();
-        self.told().filter(move |story| {
+        self.stories().filter(move |story| {
             let hash = fnv1a(story.as_bytes());
             belongs(hash) && seen.insert(hash)
         })
     }
 
     /// Story after story, equal ones included.
-    fn told(&self) -> impl Iterator<Item = String> {
-        (0..).map_while(|index| Some(teller::tell(&self.book, Dice::new(self.seed, index))?.text))
+    fn stories(&self) -> impl Iterator<Item = String> {
+        (0..).map_while(|index| {
+            Some(generator::generate(&self.templates, StoryRng::new(self.seed, index))?.text)
+        })
     }
 }
 
-/// FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923): small, and fixed for ever, unlike the standard
+/// FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923): small and fixed, unlike the standard
 /// library's hasher, whose algorithm may change between releases and with it the splits.
 fn fnv1a(bytes: &[u8]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;

@@ -1,4 +1,4 @@
-//! The last pass over a tale: "a" or "an" by the word that follows.
+//! The last pass over a story: "a" or "an" by the word that follows.
 //!
 //! Plots always write "a", because the next word is often drawn at random. Nothing else is
 //! corrected here: capitals, spaces and full stops are the plots' own, and tests hold them to it.
@@ -19,7 +19,7 @@ pub(super) fn fix_articles(text: &str) -> String {
     out
 }
 
-/// Whether `word` takes "an". By first letter, but for the few words spoken otherwise than spelled.
+/// Whether `word` takes "an": by its first letter, with a few exceptions.
 pub(super) fn starts_with_vowel_sound(word: &str) -> bool {
     const SILENT_H: [&str; 2] = ["hour", "honest"];
     const SPOKEN_YU_OR_WU: [&str; 4] = ["use", "uni", "one", "once"];

@@ -7,18 +7,18 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 
-use super::book::Binding;
+use super::generator::{Pronoun, Story, generate};
 use super::spelling::starts_with_vowel_sound;
-use super::teller::{Pronoun, Told, tell};
+use super::templates::Binding;
 use super::*;
 
 const SEED: u64 = 1337;
 
-/// The default dataset's stories with what the teller knows about them, told once.
-static TOLD: LazyLock<Vec<Told>> = LazyLock::new(|| {
-    let book = Book::open();
+/// The default dataset's stories with what the generator knows about them, generated once.
+static STORIES: LazyLock<Vec<Story>> = LazyLock::new(|| {
+    let templates = Templates::open();
     let n = (DEFAULT_TRAIN_STORIES + DEFAULT_VALIDATION_STORIES) as u64;
-    (0..n).filter_map(|index| tell(&book, Dice::new(SEED, index))).collect()
+    (0..n).filter_map(|index| generate(&templates, StoryRng::new(SEED, index))).collect()
 });
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -27,9 +27,11 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// Fails with the first few stories of the dataset in which `fault` finds something.
 fn check(fault: impl Fn(&str) -> Option<String>) {
-    let found: Vec<String> = TOLD
+    let found: Vec<String> = STORIES
         .iter()
-        .filter_map(|told| Some(format!("{}: {}\n{}", told.title, fault(&told.text)?, told.text)))
+        .filter_map(|story| {
+            Some(format!("{}: {}\n{}", story.title, fault(&story.text)?, story.text))
+        })
         .collect();
     assert!(
         found.is_empty(),
@@ -56,10 +58,10 @@ fn no_two_stories_are_equal_and_none_is_in_both_splits() {
     let tales = Tales::new(SEED);
     let mut seen = HashSet::new();
     for story in tales.train(DEFAULT_TRAIN_STORIES) {
-        assert!(seen.insert(story), "told twice in the training split");
+        assert!(seen.insert(story), "generated twice in the training split");
     }
     for story in tales.validation(DEFAULT_VALIDATION_STORIES) {
-        assert!(seen.insert(story.clone()), "told twice: {story}");
+        assert!(seen.insert(story.clone()), "generated twice: {story}");
     }
     assert_eq!(seen.len(), DEFAULT_TRAIN_STORIES + DEFAULT_VALIDATION_STORIES);
 }
@@ -109,11 +111,11 @@ fn sentences_start_with_a_capital_and_nothing_else_does() {
     let mut names: HashSet<&str> =
         ["I", "Mom", "Dad", "Grandma", "Grandpa", "Meow"].into_iter().collect();
     names.extend(["Monday", "Tuesday", "Wednesday", "Friday", "Saturday", "Sunday"]);
-    let book = Book::open();
+    let templates = Templates::open();
     for table in ["child-she", "child-he", "animal-she", "animal-he"] {
-        names.extend(book.table(table).unwrap().rows.iter().map(|row| row[0]));
+        names.extend(templates.table(table).unwrap().rows.iter().map(|row| row[0]));
     }
-    for binding in book.plots.iter().flat_map(|plot| &plot.bindings) {
+    for binding in templates.plots.iter().flat_map(|plot| &plot.bindings) {
         if let Binding::Choice { names: roles, options } = binding
             && roles.iter().any(|role| ["hero", "name"].contains(role))
         {
@@ -162,7 +164,7 @@ fn a_and_an_follow_the_next_word() {
 }
 
 #[test]
-fn no_word_is_said_twice_in_a_row() {
+fn no_word_occurs_twice_in_a_row() {
     check(|story| {
         let all: Vec<&str> = story.split_whitespace().collect();
         let twice = all
@@ -178,7 +180,7 @@ fn stories_are_short_and_in_paragraphs() {
         let n = story.split_whitespace().count();
         (!(60..=180).contains(&n)).then(|| format!("{n} words"))
     });
-    let one = TOLD.iter().filter(|told| !told.text.contains('\n')).count();
+    let one = STORIES.iter().filter(|story| !story.text.contains('\n')).count();
     assert!((2_000..6_000).contains(&one), "{one} stories of one paragraph");
     check(|story| (story.lines().count() > 5).then(|| "too many paragraphs".into()));
 }
@@ -187,12 +189,12 @@ fn stories_are_short_and_in_paragraphs() {
 fn pronouns_fit_the_cast() {
     const HE: [&str; 4] = ["he", "him", "his", "himself"];
     const SHE: [&str; 4] = ["she", "her", "hers", "herself"];
-    for told in TOLD.iter() {
-        let said: HashSet<String> = words(&told.text).map(str::to_ascii_lowercase).collect();
+    for story in STORIES.iter() {
+        let said: HashSet<String> = words(&story.text).map(str::to_ascii_lowercase).collect();
         for (pronoun, forms) in [(Pronoun::He, HE), (Pronoun::She, SHE)] {
             let stray = forms.iter().find(|form| said.contains(**form));
-            let known = told.pronouns.contains(&pronoun);
-            assert!(known || stray.is_none(), "{}: who is {stray:?}?\n{}", told.title, told.text);
+            let known = story.pronouns.contains(&pronoun);
+            assert!(known || stray.is_none(), "{}: who is {stray:?}?\n{}", story.title, story.text);
         }
     }
 }
@@ -200,7 +202,7 @@ fn pronouns_fit_the_cast() {
 #[test]
 fn the_language_is_rich_and_no_word_is_a_stranger() {
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
-    for word in TOLD.iter().flat_map(|told| words(&told.text)) {
+    for word in STORIES.iter().flat_map(|story| words(&story.text)) {
         *count.entry(word.to_ascii_lowercase()).or_default() += 1;
     }
     assert!((1_000..1_700).contains(&count.len()), "{} different words", count.len());
@@ -209,14 +211,18 @@ fn the_language_is_rich_and_no_word_is_a_stranger() {
 }
 
 #[test]
-fn every_plot_is_told_about_equally_often() {
+fn every_plot_is_used_about_equally_often() {
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
-    for told in TOLD.iter() {
-        *count.entry(told.title).or_default() += 1;
+    for story in STORIES.iter() {
+        *count.entry(story.title).or_default() += 1;
     }
     assert!(count.len() >= 40, "{} plots", count.len());
-    assert_eq!(count.len(), Book::open().plots.len(), "two plots of one title, or one never told");
-    let fair = TOLD.len() / count.len();
+    assert_eq!(
+        count.len(),
+        Templates::open().plots.len(),
+        "two plots of one title, or one never used"
+    );
+    let fair = STORIES.len() / count.len();
     assert!(count.values().all(|n| (fair / 2..fair * 2).contains(n)), "{count:?}");
 }
 
@@ -224,20 +230,20 @@ fn every_plot_is_told_about_equally_often() {
 fn the_readme_says_how_many_templates_there_are() {
     let readme = include_str!("../../../../data/tiny_tales/README.md");
     let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
-    let expected = format!("{} story templates", Book::open().plots.len());
+    let expected = format!("{} story templates", Templates::open().plots.len());
     assert!(readme.contains(&expected), "expected `{expected}`");
 }
 
 #[test]
 fn plots_are_complete_and_leave_he_and_she_to_the_cast() {
-    let book = Book::open();
-    let titles: BTreeSet<&str> = book.plots.iter().map(|plot| plot.title).collect();
-    assert_eq!(titles.len(), book.plots.len());
-    for plot in &book.plots {
+    let templates = Templates::open();
+    let titles: BTreeSet<&str> = templates.plots.iter().map(|plot| plot.title).collect();
+    assert_eq!(titles.len(), templates.plots.len());
+    for plot in &templates.plots {
         assert!(plot.beats.len() >= 4, "{} has too few beats", plot.title);
         assert!(plot.beats.iter().any(|beat| beat.starts_paragraph), "{}", plot.title);
         for beat in &plot.beats {
-            assert!(beat.variants.len() >= 2, "{} has a beat told in one way", plot.title);
+            assert!(beat.variants.len() >= 2, "{} has a beat with one variant", plot.title);
             let outside = beat.variants.join(" ").replace(['{', '}'], "\u{1}");
             let plain: String = outside.split('\u{1}').step_by(2).collect::<Vec<_>>().join(" ");
             let fixed = ["he", "him", "his", "she", "her"];
@@ -249,10 +255,10 @@ fn plots_are_complete_and_leave_he_and_she_to_the_cast() {
 
 #[test]
 fn every_word_table_is_used_and_lists_no_row_twice() {
-    let book = Book::open();
+    let templates = Templates::open();
     let everything =
-        format!("{}{}", super::book::WORDS, super::book::PLOTS.concat()).to_lowercase();
-    for table in &book.tables {
+        format!("{}{}", super::templates::WORDS, super::templates::PLOTS.concat()).to_lowercase();
+    for table in &templates.tables {
         let distinct: BTreeSet<&str> = table.rows.iter().map(|row| row[0]).collect();
         assert_eq!(distinct.len(), table.rows.len(), "a row twice in [{}]", table.name);
         let asked = [format!("{{{}}}", table.name), format!(": named {}", table.name)];

@@ -1,7 +1,7 @@
-//! Byte-level BPE of our own: from counted words to a `tokenizer.json`, GPT-2 style.
+//! Byte-level BPE training: from counted words to a `tokenizer.json` as in GPT-2.
 //!
 //! Only counts are kept of a text, so memory grows with the number of different words and not
-//! with the text. Words are counted in `counts.rs` and merges learned in `trainer.rs`; here they
+//! with the text. Words are counted in `counts.rs`, merges are trained in `trainer.rs`; here they
 //! become the library's file. Source: Sennrich et al. 2016, arXiv:1508.07909 §3.2; bytes as
 //! alphabet: Radford et al. 2019 (GPT-2) §2.2.
 
@@ -37,7 +37,7 @@ pub(crate) fn check_vocab_size(vocab_size: usize) -> Result<(), DataError> {
 /// Merges up to `vocab_size` tokens and returns the `tokenizer.json`.
 ///
 /// Ids: 0 is `<|endoftext|>`, then the 256 bytes, then the merges in the order they were found.
-/// A short text has fewer merges to offer than asked for; the vocabulary is then smaller.
+/// A short text may have too few pairs; the vocabulary is then smaller.
 pub(super) fn train(words: WordCounts, vocab_size: usize) -> Result<String, DataError> {
     check_vocab_size(vocab_size)?;
     let mut tokens: Vec<Box<[u8]>> = vec![END_OF_TEXT.as_bytes().into()];

@@ -1,7 +1,7 @@
-//! Words whose ids are known: what makes encoding fast, since most words come again and again.
+//! A cache from words to ids: it makes encoding fast, since most words occur again and again.
 //!
-//! Each thread has a cache of its own. Its memory is bounded: a short word has two places, where
-//! it drives out the one that came before the last; the table of the others is emptied when it
+//! Each thread has its own cache. Its memory is bounded: a short word has two slots, where
+//! it replaces the older one; the table of the others is emptied when it
 //! is full. Forgetting a word costs time and changes no id.
 
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ impl WordCache {
     ) {
         if let Some(word) = ShortWord::at(bytes, start, end) {
             let [first, second] = &self.places[(word.hash() >> (64 - LOG_PLACES)) as usize].0;
-            // Which of the two is no matter of habit, so it is no branch that could be foreseen.
+            // Which of the two matches is unpredictable, so a branch would be slow.
             let slot = if second.word == word { second } else { first };
             if slot.word == word {
                 ids.push_few(slot.ids, slot.n_ids);

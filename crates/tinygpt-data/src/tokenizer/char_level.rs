@@ -1,8 +1,8 @@
 //! The character level: one token for each character seen in training, and one for each byte.
 //!
-//! A character never seen becomes its UTF-8 bytes, so any text survives. In `tokenizer.json` it
-//! is BPE without merges and with byte fallback; here a table does the same, much faster. The
-//! tests hold the two equal.
+//! An unseen character becomes its UTF-8 bytes, so no text is lost. In `tokenizer.json` it
+//! is BPE without merges and with byte fallback; here a table does the same, much faster. Tests
+//! compare the two.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The four classes of characters that GPT-2's pre-tokeniser tells apart, by table.
+//! The four classes of characters of GPT-2's pre-tokenizer, as a table.
 //!
 //! The classes are those of the regex engine behind `tokenizers`, read from the same tables, so
 //! that both follow the same version of Unicode. Splitting is `splitter.rs`.
@@ -14,7 +14,7 @@ use crate::error::DataError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum CharClass {
-    /// Anything that is none of the others, `[^\s\p{L}\p{N}]`.
+    /// Any other character, `[^\s\p{L}\p{N}]`.
     Other = 0,
     /// `\p{L}`.
     Letter = 1,

@@ -59,7 +59,7 @@ impl WordCounts {
     }
 
     /// The same counts, with `<|endoftext|>` in a text being a token between words, as it is unless
-    /// told otherwise, or text.
+    /// disabled, or text.
     pub(crate) fn parsing_special(mut self, parses_special: bool) -> Self {
         self.parses_special = parses_special;
         self

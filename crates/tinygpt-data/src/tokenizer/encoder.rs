@@ -1,8 +1,8 @@
 //! Byte-level BPE without the library: splitter, word cache, merges.
 //!
 //! The ids are those of `tokenizers`, many times faster. Only the pipeline of GPT-2 is known
-//! here, which is also the one that `prepare` writes: split at `<|endoftext|>`, then into words,
-//! then merge bytes. [`BpeEncoder::of`] says of any other what stands in the way, and the library
+//! here, which is also the one of trained tokenizers: split at `<|endoftext|>`, then into words,
+//! then merge bytes. For any other, [`BpeEncoder::of`] reports what differs, and the library
 //! encodes.
 
 use std::sync::Mutex;

@@ -15,7 +15,7 @@ use crate::error::DataError;
 pub(super) const PAIRS: [[&str; 2]; 2] =
     [["vocab.json", "merges.txt"], ["encoder.json", "vocab.bpe"]];
 
-/// The two files that `path` means: a folder with both, or one of them beside the other.
+/// The two files that `path` means: a folder with both, or one of them next to the other.
 pub(super) fn find(path: &Path) -> Option<[PathBuf; 2]> {
     let dir = if path.is_dir() { path } else { path.parent()? };
     let name = path.file_name().filter(|_| !path.is_dir());

@@ -1,4 +1,4 @@
-//! Limits on what a `tokenizer.json` may ask for. The largest tokenizers in use stay far below them;
+//! Limits on a `tokenizer.json`. The largest tokenizers in use are far below them;
 //! a file beyond them would take minutes or gigabytes to encode a line with.
 
 use serde_json::Value;

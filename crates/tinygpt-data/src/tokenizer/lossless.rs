@@ -1,5 +1,5 @@
-//! Proves that a tokenizer gives every text back, by trying it: all characters of the BMP, samples of those
-//! beyond, and the combinations that pipelines are known to lose or change.
+//! Checks that a tokenizer restores every text, by trying it: all characters of the BMP, samples of those
+//! beyond, and combinations that pipelines are known to lose or change.
 //!
 //! What a tokenizer is made of says little: a byte-level one may lack bytes, a normalizer may change case or
 //! accents, an added token may swallow the spaces around it. So texts are encoded and decoded when a
@@ -8,7 +8,7 @@
 use super::{END_OF_TEXT, Tokenizer};
 use crate::error::DataError;
 
-/// A text that does not come back as it was.
+/// A text that is not restored exactly.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     text: String,
@@ -91,7 +91,7 @@ const SPACES: [&str; 23] = [
     "\u{3000}", "\u{feff}", "\u{2581}", "\0",
 ];
 
-/// What pipelines stumble over, one kind a line.
+/// Texts that pipelines often change, one kind per line.
 const TRICKY: &[&str] = &[
     // Case, and letters whose case is special.
     "Hello hELLO WORLD",

@@ -1,8 +1,8 @@
 //! Merging the bytes of one word into tokens: the rule of byte-pair encoding, without caches.
 //!
-//! Of all neighbouring pairs the one whose merge was learned first is merged, the leftmost if it
-//! stands there twice, until no pair has a merge (Sennrich et al. 2016, arXiv:1508.07909 §3.2).
-//! Short words look through their pairs each time; long ones keep them in a queue, so that no
+//! Of all adjacent pairs, the one with the lowest merge rank is merged, the leftmost if it
+//! occurs twice, until no pair has a merge (Sennrich et al. 2016, arXiv:1508.07909 §3.2).
+//! Short words search their pairs each time; long ones keep them in a queue, so that no
 //! word takes quadratic time.
 
 use std::cmp::Reverse;
@@ -16,7 +16,7 @@ const MAX_SCANNED: usize = 64;
 /// The rank of a pair that is not merged.
 const NEVER: u32 = u32::MAX;
 
-/// What becomes of a pair: the order of its merge among all, and the token it gives.
+/// The merge of a pair: its rank and the resulting token.
 #[derive(Debug, Clone, Copy)]
 struct Merge {
     rank: u32,

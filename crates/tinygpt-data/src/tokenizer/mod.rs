@@ -2,9 +2,9 @@
 //!
 //! The file is what Python's `tokenizers` and `transformers` read too, and gives the same ids
 //! there. A [`Tokenizer`] accepts two kinds of file: the character level one that [`char_level`]
-//! makes, and byte-level BPE (GPT-2 and its like). Other kinds cannot say how many bytes a token stands
-//! for. That one of these two kinds gives every text back unchanged is tried when it is loaded
-//! ([`lossless`]); one that does not is refused.
+//! makes, and byte-level BPE as in GPT-2. For other kinds it is unknown how many bytes a token stands
+//! for. Loading one of these two kinds checks that it restores every text unchanged
+//! ([`lossless`]); one that does not is rejected.
 
 mod bpe;
 mod bytes;
@@ -14,7 +14,6 @@ mod classes;
 mod counts;
 mod encoder;
 mod gpt2_files;
-mod learn;
 mod limits;
 mod lossless;
 mod merges;
@@ -26,6 +25,7 @@ mod stop;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod train;
 mod trainer;
 mod vocabulary;
 mod word;
@@ -40,16 +40,17 @@ pub(crate) use bpe::check_vocab_size as check_bpe_vocab_size;
 pub(crate) use char_level::{CharSet, CharTable};
 pub(crate) use counts::{Dropped, WordCounts};
 pub use prompt::PromptNote;
-pub use stop::{Piece, StopStream};
+pub use stop::{StopStream, StreamedText};
 pub use stream::StreamDecoder;
+pub(crate) use train::TokenizerTrainer;
 pub use vocabulary::{TokenKind, Vocabulary};
 
 use cache::WordCache;
 use encoder::BpeEncoder;
 
+use crate::catch_panic;
 use crate::encoding::Encoding;
 use crate::error::DataError;
-use crate::foreign;
 use crate::regular::{FileError, read_regular_text};
 
 /// The token between documents. In any text it is one token, as in GPT-2.
@@ -61,7 +62,7 @@ pub const FILE_NAME: &str = "tokenizer.json";
 /// The sets of files that are a tokenizer, the first of a repository to be taken first.
 pub const FILE_SETS: [&[&str]; 3] = [&[FILE_NAME], &gpt2_files::PAIRS[0], &gpt2_files::PAIRS[1]];
 
-/// The file that tells `transformers` how to load [`FILE_NAME`].
+/// The file from which `transformers` knows how to load [`FILE_NAME`].
 pub const CONFIG_FILE_NAME: &str = "tokenizer_config.json";
 
 /// The largest `tokenizer.json` that is read, in bytes. GPT-2's has 2 MiB, Llama 3's 9.
@@ -76,9 +77,9 @@ pub struct Tokenizer {
     sha256: [u8; 32],
     sha256_hex: String,
     encoding: Encoding,
-    /// The way past the library for the character level.
+    /// The fast encoder of the character level.
     char_table: Option<CharTable>,
-    /// The way past the library for byte pairs, or what stands in it.
+    /// The fast encoder of byte pairs, or why there is none.
     bpe: Result<BpeEncoder, String>,
     /// The bytes of each token, by id.
     token_bytes: Vec<Box<[u8]>>,
@@ -95,7 +96,7 @@ impl Tokenizer {
     }
 
     /// Reads what `path` names: a `tokenizer.json`, GPT-2's `vocab.json` or `merges.txt` with the
-    /// other beside it, or a folder with either.
+    /// other next to it, or a folder with either.
     ///
     /// # Errors
     /// As [`Self::from_file`]; [`DataError::Usage`] if a folder has no tokenizer.
@@ -128,10 +129,10 @@ impl Tokenizer {
         let value: Value = serde_json::from_str(&json)
             .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
         limits::check_counts(&value).map_err(&corrupt)?;
-        let mut inner = foreign::guard(|| tokenizers::Tokenizer::from_bytes(&json))
+        let mut inner = catch_panic::guard(|| tokenizers::Tokenizer::from_bytes(&json))
             .ok_or_else(|| corrupt("not a tokenizer.json (its reader gave up)".to_owned()))?
             .map_err(|error| corrupt(format!("not a tokenizer.json ({error})")))?;
-        // They are for batches of other programs: here a text is encoded whole, and nothing else.
+        // They are for batches in other programs: here each text is encoded completely, without padding.
         inner.with_padding(None);
         inner
             .with_truncation(None)
@@ -186,13 +187,13 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// An encoder of many texts, for one thread: it remembers words that it has seen.
+    /// An encoder of many texts, for one thread: it caches words.
     pub fn encoder(&self) -> Encoder<'_> {
         let cache = self.bpe.as_ref().ok().map(BpeEncoder::take_cache);
         Encoder { tokenizer: self, cache, parses_special: true }
     }
 
-    /// The library's tokenizer that takes special tokens in a text for text.
+    /// The library's tokenizer that encodes special tokens in a text as text.
     fn literal(&self) -> &tokenizers::Tokenizer {
         self.literal.get_or_init(|| {
             let mut literal = self.inner.clone();
@@ -201,7 +202,7 @@ impl Tokenizer {
         })
     }
 
-    /// Why the library has to encode, much slower than [`Encoder`] would by itself.
+    /// Why the library has to encode, which is much slower than [`Encoder`].
     pub fn slow_because(&self) -> Option<&str> {
         match (&self.char_table, &self.bpe) {
             (None, Err(reason)) => Some(reason),
@@ -209,7 +210,7 @@ impl Tokenizer {
         }
     }
 
-    /// The text of `ids`; bytes that are no UTF-8 become U+FFFD.
+    /// The text of `ids`; bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
     /// [`DataError::Usage`] for an id outside the vocabulary.
@@ -291,7 +292,7 @@ pub struct Encoder<'a> {
 
 impl Encoder<'_> {
     /// The same encoder that takes special tokens in a text for these tokens, as it does unless
-    /// told otherwise, or for the text that they are written with.
+    /// disabled, or for ordinary text.
     #[must_use]
     pub fn parsing_special(mut self, parses_special: bool) -> Self {
         self.parses_special = parses_special;
@@ -299,7 +300,7 @@ impl Encoder<'_> {
     }
 
     /// Appends the token ids of `text`. `<|endoftext|>` in it is one token, unless
-    /// [`Self::parsing_special`] says otherwise.
+    /// [`Self::parsing_special`] is disabled.
     ///
     /// # Errors
     /// [`DataError::Corrupt`] if the tokenizer cannot encode this text.
@@ -327,7 +328,7 @@ fn encode_with(
         let what = format!("cannot encode the text {}: {why}", lossless::quoted(text));
         DataError::corrupt(Path::new(FILE_NAME), what, "use another tokenizer, or change the text")
     };
-    foreign::guard(|| library.encode_fast(text, false))
+    catch_panic::guard(|| library.encode_fast(text, false))
         .ok_or_else(|| failed("the `tokenizers` library panics"))?
         .map_err(|error| failed(&error.to_string()))
 }
@@ -356,9 +357,9 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// What a refused tokenizer should have been.
+/// The hint for a tokenizer that is rejected.
 const KINDS: &str = "give a byte-level BPE tokenizer (GPT-2 and its like) with an `<|endoftext|>` \
-                     token, or one that `prepare` made";
+                     token, or one of a prepared dataset";
 
 /// Reads a file that no tokenizer makes larger than [`MAX_FILE_BYTES`].
 fn read_file(path: &Path) -> Result<String, DataError> {

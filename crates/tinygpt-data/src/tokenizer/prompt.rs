@@ -1,4 +1,4 @@
-//! Prompts: the text of a prompt file as training text would be, and what a person should know of a prompt
+//! Prompts: reads a prompt file as training text is read, and finds problems of a prompt
 //! before a model continues it.
 
 use std::fmt;
@@ -6,18 +6,18 @@ use std::fmt;
 use super::{END_OF_TEXT, Tokenizer};
 use crate::encoding::Encoding;
 
-/// The most characters that a note quotes.
+/// The most characters quoted in a note.
 const MAX_QUOTED: usize = 5;
 
-/// Something about a prompt that makes the text after it worse than it could be.
+/// A property of a prompt that makes the generated text worse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PromptNote {
-    /// It is longer than what the model sees.
+    /// It is longer than the context.
     Cut {
         /// Tokens of the prompt.
         n_tokens: usize,
-        /// Tokens that the model sees.
+        /// The context length in tokens.
         context: usize,
     },
     /// It has characters that the vocabulary does not have.
@@ -27,7 +27,7 @@ pub enum PromptNote {
         /// The first few, each once.
         examples: Vec<char>,
     },
-    /// It ends in the space that usually is the beginning of the next token.
+    /// It ends in a space, which is usually the start of the next token.
     EndsInSpace,
 }
 
@@ -51,15 +51,14 @@ impl fmt::Display for PromptNote {
                 )
             }
             Self::EndsInSpace => f.write_str(
-                "the prompt ends in a space, which most tokens begin with: the text is better if \
-                 you leave it off",
+                "the prompt ends in a space, but most tokens start with one: leave it off",
             ),
         }
     }
 }
 
 impl Tokenizer {
-    /// What to know of the prompt `text`, whose tokens are `ids`, for a model that sees `context` tokens.
+    /// Notes on the prompt `text`, whose tokens are `ids`, for a model with a context of `context` tokens.
     pub fn prompt_notes(&self, text: &str, ids: &[u32], context: usize) -> Vec<PromptNote> {
         let mut notes = Vec::new();
         if ids.len() > context {
@@ -110,7 +109,7 @@ mod tests {
     use super::*;
 
     fn tokenizer(encoding: Encoding, text: &str) -> Tokenizer {
-        Tokenizer::learn(encoding, &[text], 300).unwrap()
+        Tokenizer::train(encoding, &[text], 300).unwrap()
     }
 
     fn notes(tokenizer: &Tokenizer, text: &str, context: usize) -> Vec<String> {

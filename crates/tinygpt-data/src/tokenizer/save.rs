@@ -1,4 +1,6 @@
 //! A tokenizer as files that `transformers` loads, alone or next to a model.
+//!
+//! The directory is one that nobody reads yet; the caller that publishes it syncs it.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! GPT-2's pre-tokeniser: text into words, without a regex engine.
+//! GPT-2's pre-tokenizer: text into words, without a regex engine.
 //!
 //! The pattern is `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 //! (GPT-2 `encoder.py`). Whether a word starts at a byte depends on little more than the classes
@@ -112,7 +112,7 @@ struct Carry {
 }
 
 impl Carry {
-    /// The bytes of a block at which a word starts; goes on to the end of the block.
+    /// The bytes of a block at which a word starts; advances to the end of the block.
     #[inline]
     fn starts(&mut self, classes: &CharClasses, text: &str, at: usize, block: &Block) -> u64 {
         let Block { n_bytes, letters, numbers, spaces, blanks, .. } = *block;
@@ -144,7 +144,7 @@ impl Carry {
     }
 }
 
-/// Whether white space goes on at `at`, or the text ends there.
+/// Whether white space continues at `at`, or the text ends there.
 fn space_or_end(classes: &CharClasses, text: &str, at: usize) -> bool {
     text[at..].chars().next().is_none_or(|c| classes.of(c) == CharClass::Space)
 }

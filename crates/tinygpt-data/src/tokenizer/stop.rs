@@ -1,23 +1,23 @@
-//! Decoding a token at a time up to a stop text, with nothing shown that may turn out to begin one.
+//! Decoding a token at a time up to a stop text; text that may be the start of one is held back.
 //!
-//! A stop text may be spread over several tokens. Text that it may begin in waits here, in whole
-//! tokens, so that a caller who reports tokens says the same as the text does.
+//! A stop text may be spread over several tokens. Text that may be its start is held back in whole
+//! tokens, so that reported tokens match the text.
 
 use super::{StreamDecoder, Tokenizer};
 use crate::error::DataError;
 
-/// What is certain after a token.
+/// The text that is final after a token.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Piece {
+pub struct StreamedText {
     /// The next text, always whole UTF-8.
     pub text: String,
-    /// Of the tokens that have waited, how many are told with it.
+    /// How many of the held tokens belong to it.
     pub n_tokens: usize,
-    /// Whether a stop text has come; it and what follows is no part of the text.
+    /// Whether a stop text was found; it and what follows is not part of the text.
     pub is_stopped: bool,
 }
 
-/// Turns tokens, as they come, into text that ends before any of some stop texts.
+/// Decodes tokens one by one into text that ends before any of the stop texts.
 ///
 /// ```no_run
 /// # let tokenizer = tinygpt_data::Tokenizer::from_dir("out/best").unwrap();
@@ -41,7 +41,7 @@ pub struct StopStream<'a> {
 }
 
 impl<'a> StopStream<'a> {
-    /// A text that ends before the first of `stops`; empty ones count for nothing.
+    /// A stream that ends before the first of `stops`; empty ones are ignored.
     pub fn new(tokenizer: &'a Tokenizer, stops: &[String]) -> Self {
         Self {
             tokenizer,
@@ -52,23 +52,23 @@ impl<'a> StopStream<'a> {
         }
     }
 
-    /// Takes the next token and returns what is certain with it, often nothing.
+    /// Adds a token and returns the text that is final, often none.
     ///
     /// # Errors
     /// [`DataError::Usage`] for an id outside the vocabulary.
-    pub fn push(&mut self, id: u32) -> Result<Piece, DataError> {
-        // Whoever goes on after the end of a document wants it unwritten.
+    pub fn push(&mut self, id: u32) -> Result<StreamedText, DataError> {
+        // A caller that continues after the end of a document gets no text for it.
         if id != self.tokenizer.eot_id() {
             self.held.push_str(&self.stream.push(id)?);
         }
         self.ends.push(self.held.len());
         let found = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str()));
         if let Some(begin) = found.min() {
-            // The token in which the stop text begins is told if it begins with other text.
+            // The token in which the stop text starts is included if it starts with other text.
             let n_before = self.ends.partition_point(|end| *end <= begin);
             let last_begin = n_before.checked_sub(1).map_or(0, |last| self.ends[last]);
             let piece = self.release(begin, n_before + usize::from(last_begin < begin));
-            return Ok(Piece { is_stopped: true, ..piece });
+            return Ok(StreamedText { is_stopped: true, ..piece });
         }
         let certain = self.held.len() - self.uncertain();
         let n_tokens = self.ends.partition_point(|end| *end <= certain);
@@ -76,15 +76,15 @@ impl<'a> StopStream<'a> {
         Ok(self.release(end, n_tokens))
     }
 
-    /// Ends the text: what waited was no stop text, and what is left of an incomplete character
+    /// Ends the text: what was held back is not a stop text, and an incomplete character
     /// becomes U+FFFD.
-    pub fn finish(&mut self) -> Piece {
+    pub fn finish(&mut self) -> StreamedText {
         let rest = self.stream.finish();
         self.held.push_str(&rest);
         self.release(self.held.len(), self.ends.len())
     }
 
-    /// How many bytes at the end a stop text may begin with.
+    /// How many bytes at the end may be the start of a stop text.
     fn uncertain(&self) -> usize {
         let overlap = |stop: &String| {
             let begins = stop.char_indices().map(|(at, _)| at).skip(1);
@@ -93,10 +93,10 @@ impl<'a> StopStream<'a> {
         self.stops.iter().filter_map(overlap).max().unwrap_or(0)
     }
 
-    fn release(&mut self, end: usize, n_tokens: usize) -> Piece {
+    fn release(&mut self, end: usize, n_tokens: usize) -> StreamedText {
         self.ends.drain(..n_tokens);
         self.ends.iter_mut().for_each(|other| *other = other.saturating_sub(end));
-        Piece { text: self.held.drain(..end).collect(), n_tokens, is_stopped: false }
+        StreamedText { text: self.held.drain(..end).collect(), n_tokens, is_stopped: false }
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     /// before it where a stop text came.
     fn pieces(text: &str, stops: &[&str]) -> Vec<(String, usize)> {
         // Each of these is a token; of others each byte is.
-        let tokenizer = Tokenizer::learn(Encoding::Simple, &["abc"], 0).unwrap();
+        let tokenizer = Tokenizer::train(Encoding::Simple, &["abc"], 0).unwrap();
         let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
         let mut stream = StopStream::new(&tokenizer, &stops);
         let mut pieces = Vec::new();
@@ -155,13 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_which_a_stop_text_begins_is_told_with_what_is_before_it() {
+    fn a_token_in_which_a_stop_text_starts_belongs_to_the_text_before_it() {
         let text = "the cat sat. the cat sat. the cat sat.".repeat(20);
-        let tokenizer = Tokenizer::learn(Encoding::Bpe, &[&text], 300).unwrap();
+        let tokenizer = Tokenizer::train(Encoding::Bpe, &[&text], 300).unwrap();
         let ids = tokenizer.encode(" cat").unwrap();
         assert_eq!(ids.len(), 1, "{ids:?}");
         let mut stream = StopStream::new(&tokenizer, &["at".to_owned()]);
         let piece = stream.push(ids[0]).unwrap();
-        assert_eq!(piece, Piece { text: " c".to_owned(), n_tokens: 1, is_stopped: true });
+        assert_eq!(piece, StreamedText { text: " c".to_owned(), n_tokens: 1, is_stopped: true });
     }
 }

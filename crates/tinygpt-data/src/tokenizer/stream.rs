@@ -1,11 +1,11 @@
 //! Decoding a token at a time, for text that appears while it is generated.
 //!
-//! A character may be spread over several tokens, so bytes wait here until they are whole.
+//! A character may be spread over several tokens, so bytes are held until it is complete.
 
 use super::Tokenizer;
 use crate::error::DataError;
 
-/// Turns tokens, as they come, into text that is always whole UTF-8.
+/// Decodes tokens one by one into text that is always complete UTF-8.
 ///
 /// ```no_run
 /// # let tokenizer = tinygpt_data::Tokenizer::from_dir("out/best").unwrap();
@@ -27,7 +27,7 @@ impl<'a> StreamDecoder<'a> {
         Self { tokenizer, pending: Vec::new() }
     }
 
-    /// Takes the next token and returns the text that is complete with it, often empty.
+    /// Adds a token and returns the text that is complete, often empty.
     ///
     /// # Errors
     /// [`DataError::Usage`] for an id outside the vocabulary.

@@ -74,7 +74,7 @@ fn any_text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_comes_back_unchanged_and_the_ids_are_the_librarys(text in any_text()) {
+    fn any_text_is_restored_and_the_ids_are_the_librarys(text in any_text()) {
         for tokenizer in [&*CHARS, &*BPE] {
             let ids = tokenizer.encode(&text).unwrap();
             prop_assert_eq!(&ids, &library_ids(tokenizer, &text));

@@ -83,7 +83,7 @@ impl Words {
         }
     }
 
-    /// Merges a pair wherever it stands in a word, from left to right, and tells the pairs.
+    /// Merges a pair wherever it occurs in a word, from left to right, and reports the pairs.
     fn merge(&mut self, word: u32, (left, right): Pair, id: u32, pairs: &mut Pairs) {
         let Word { start, ref mut length, count } = self.words[word as usize];
         let symbols = &mut self.symbols[start..start + *length as usize];

@@ -42,7 +42,7 @@ impl Tokenizer {
         if let Some(reason) = self.slow_because() {
             return Err(DataError::usage(
                 format!("this tokenizer cannot be written as tokens and merges: {reason}"),
-                "only tokenizers that `prepare` made and GPT-2's own can",
+                "use a tokenizer of a prepared dataset, or GPT-2's own",
             ));
         }
         let tokens = (0..self.vocab_size() as u32).map(|id| match self.inner.id_to_token(id) {
@@ -65,7 +65,7 @@ impl Tokenizer {
             pair => Some(format!("{} {}", pair[0].as_str()?, pair[1].as_str()?)),
         });
         joined.collect::<Option<_>>().ok_or_else(|| {
-            DataError::usage("a merge of this tokenizer is no pair of tokens", "prepare it anew")
+            DataError::usage("a merge of this tokenizer is not a pair of tokens", "prepare it anew")
         })
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_bytes_and_the_end_are_told_apart() {
+    fn characters_bytes_and_the_end_are_distinguished() {
         let mut chars = CharSet::new();
         chars.add("é a");
         let vocabulary = Tokenizer::char_level(&chars).unwrap().vocabulary().unwrap();

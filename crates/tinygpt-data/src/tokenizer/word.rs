@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_word_is_its_bytes_wherever_it_stands() {
+    fn a_short_word_is_its_bytes_at_any_position() {
         let text = b"a word, and more text after it\0\0";
         for start in 0..text.len() {
             for end in start..=text.len() {

@@ -1,5 +1,5 @@
-//! Requests, recipes and preparations that cannot work: the right class of error, a message that
-//! names the place and the cure, and nothing left behind.
+//! Invalid requests, recipes and preparations: the right class of error, a message that
+//! names the place and a fix, and no files left behind.
 
 use std::fs;
 use std::path::Path;
@@ -55,9 +55,9 @@ fn requests_that_cannot_work() {
             Usage,
             &["`tiny_storys`", "did you mean `tiny_stories`", "dataset.json"],
         ),
-        (no_source("zzz"), Usage, &["`zzz`", "`shakespeare_char`", "--source"]),
-        (no_source("given"), Usage, &["`given`", "--source"]),
-        (named("tiny_tales"), Usage, &["`tiny_tales`", "leave --source out", "--dataset-name"]),
+        (no_source("zzz"), Usage, &["`zzz`", "`shakespeare_char`", "`source`"]),
+        (no_source("given"), Usage, &["`given`", "`source`"]),
+        (named("tiny_tales"), Usage, &["`tiny_tales`", "leave `source` out", "`dataset_name`"]),
         (named(""), Usage, &["dataset_name"]),
         (named("../up"), Usage, &["dataset_name", "../up"]),
         (named("a/b"), Usage, &["dataset_name", "a/b"]),
@@ -65,7 +65,7 @@ fn requests_that_cannot_work() {
         (named("two words"), Usage, &["dataset_name", "two words"]),
         (named(&"x".repeat(97)), Usage, &["dataset_name", "96"]),
         (missing, Io, &["cannot read", "none.txt"]),
-        (source("b.pdf", "x"), Usage, &["b.pdf", ".jsonl", "--format text"]),
+        (source("b.pdf", "x"), Usage, &["b.pdf", ".jsonl", "`format`"]),
         (source("empty.txt", ""), Usage, &["0 characters", "give more"]),
         (source("one.txt", "x"), Usage, &["1 characters", "give more"]),
         (source("e.jsonl", ""), Usage, &["give more"]),
@@ -73,9 +73,9 @@ fn requests_that_cannot_work() {
         (
             source("c.jsonl", "{\"txt\": \"a\"}"),
             Usage,
-            &["c.jsonl line 1", "`txt`", "--text-column"],
+            &["c.jsonl line 1", "`txt`", "`text_column`"],
         ),
-        (source("d.jsonl", "{\"text\": 1}"), Corrupt, &["d.jsonl", "line 1", "--text-column"]),
+        (source("d.jsonl", "{\"text\": 1}"), Corrupt, &["d.jsonl", "line 1", "`text_column`"]),
         (source("e.parquet", "x"), Corrupt, &["e.parquet", "parquet file"]),
         (fraction(0.0), Usage, &["val_fraction is 0"]),
         (fraction(1.0), Usage, &["val_fraction is 1"]),
@@ -161,11 +161,11 @@ fn preparations_that_are_not_whole() {
     let source = write(dir.path(), "a.txt", "Whole or not at all. ".repeat(40));
     let request = request(dir.path(), &source);
     let open = || Prepared::open(&request.data_dir, "mine", None);
-    check(&open().unwrap_err(), ErrorKind::Usage, &["`mine`", "prepare --dataset-name mine"]);
+    check(&open().unwrap_err(), ErrorKind::Usage, &["`mine`", "prepare the dataset first"]);
     prepare(&request, &NoProgress).unwrap();
     open().unwrap();
     let bpe = Prepared::open(&request.data_dir, "mine", Some(Encoding::Bpe)).unwrap_err();
-    check(&bpe, ErrorKind::Usage, &["`bpe`", "--encoding-type bpe"]);
+    check(&bpe, ErrorKind::Usage, &["`bpe`", "prepare the dataset first"]);
 
     let prepared = request.data_dir.join("mine/simple");
     let edit = |name: &str, from: &str, to: &str| {
@@ -210,7 +210,7 @@ fn preparations_that_are_not_whole() {
         // A preparation that is not whole is not kept either, and the cure works.
         assert!(prepare(&request, &NoProgress).is_err());
         if kind == ErrorKind::Corrupt {
-            check(&error, kind, &["prepare --dataset-name mine --encoding-type simple --force"]);
+            check(&error, kind, &["prepare the dataset again with `force`"]);
         }
         fs::write(&path, before).unwrap();
         open().unwrap();
@@ -227,7 +227,7 @@ fn two_runs_in_one_place_are_kept_apart() {
     let lock = fs::File::open(&lock_path).unwrap();
     lock.lock().unwrap();
     let error = prepare(&request, &NoProgress).unwrap_err();
-    check(&error, ErrorKind::Locked, &[".prepare.lock", "another `prepare`"]);
+    check(&error, ErrorKind::Locked, &[".prepare.lock", "another process"]);
     drop(lock);
     prepare(&request, &NoProgress).unwrap();
 }

@@ -2,7 +2,7 @@
 //!
 //! 50,000 texts from one seed: characters of every category of Unicode, contractions in all cases,
 //! runs of white space of every kind, control characters, special tokens whole and in parts, and
-//! all of that mixed. Each must have the library's ids, and come back from them unchanged.
+//! all of that mixed. Each must have the ids of the library and be restored unchanged.
 
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};

@@ -41,13 +41,13 @@ pub(crate) enum Fault {
     Status(u16, &'static [&'static str]),
     /// A redirect to this `Location`, with the hub's description of the file in its headers.
     Redirect(String),
-    /// The right headers, then the connection ends after so many bytes of the body.
+    /// The right headers, then the connection ends after this many bytes of the body.
     Cut(usize),
-    /// A body without a length, so many bytes longer than it should be.
+    /// A body without a length, this many bytes too long.
     LongUnsized(usize),
-    /// A body without a length that ends after so many bytes.
+    /// A body without a length that ends after this many bytes.
     ShortUnsized(usize),
-    /// A complete answer that is so many bytes shorter than the file.
+    /// A complete response that is this many bytes shorter than the file.
     Short(usize),
     /// The right length, one byte changed.
     Altered,

@@ -48,7 +48,7 @@ fn python_finds_the_same_ids_in_texts_and_shards() {
 fn python_learns_the_same_merges() {
     let text = std::fs::read_to_string(golden("merges/text.txt")).unwrap();
     let documents: Vec<&str> = text.split('\n').collect();
-    let tokenizer = Tokenizer::learn(Encoding::Bpe, &documents, 4_000).unwrap();
+    let tokenizer = Tokenizer::train(Encoding::Bpe, &documents, 4_000).unwrap();
     let json: Value = serde_json::from_str(tokenizer.json()).unwrap();
     let merges = json["model"]["merges"].as_array().unwrap().iter();
     let lines: String = merges

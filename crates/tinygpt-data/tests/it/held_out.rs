@@ -1,4 +1,4 @@
-//! Which part of a text validates: its share, whatever the documents' lengths, and what is said.
+//! Which part of a text becomes the validation split, for documents of all lengths, and what is reported.
 
 use std::fs;
 use std::path::Path;
@@ -130,7 +130,7 @@ fn a_random_choice_is_seeded_and_the_same_on_any_number_of_threads() {
 }
 
 #[test]
-fn a_random_choice_among_one_document_is_its_end_and_that_is_said() {
+fn a_random_choice_among_one_document_is_its_end_and_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let source = write(dir.path(), "one.txt", lines(100));
     let end = request(dir.path(), &source);
@@ -158,7 +158,7 @@ fn validation_text_that_training_never_has_is_noted() {
     let simple = PrepareRequest { force: true, ..request(dir.path(), &sorted) };
     let notes = noted(&simple);
     assert_eq!(notes.len(), 1, "{notes:?}");
-    for part in ["% of the characters", "\"a\"", "\"ł\"", "--val-split random"] {
+    for part in ["% of the characters", "\"a\"", "\"ł\"", "`val_split`"] {
         assert!(notes[0].contains(part), "{part}: {notes:?}");
     }
     let bpe =
@@ -201,7 +201,7 @@ fn a_preparation_of_an_earlier_version_is_the_same_if_its_share_is() {
 }
 
 #[test]
-fn options_without_meaning_are_said_to_have_none() {
+fn options_without_effect_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let recipe = r#"{"source": {"files": {"train": ["a.txt"], "validation": ["b.txt"]}}}"#;
     write(dir.path(), "two/dataset.json", recipe);
@@ -226,7 +226,7 @@ fn the_text_of_a_recipe_is_not_replaced_by_another() {
     for name in ["tiny_tales", "tiny_stories"] {
         let named = PrepareRequest { dataset_name: name.into(), ..request(dir.path(), &source) };
         let message = crate::explained(&prepare(&named, &NoProgress).unwrap_err());
-        assert!(message.contains(name) && message.contains("--dataset-name"), "{message}");
+        assert!(message.contains(name) && message.contains("`dataset_name`"), "{message}");
         assert!(!dir.path().join("data").join(name).exists());
     }
     // Shakespeare's text is also at hand as a file, and a recipe may be made for a given text.

@@ -14,7 +14,7 @@ mod sources;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tinygpt_data::{DataError, PrepareRequest, Prepared, TokenStream};
+use tinygpt_data::{DataError, PrepareRequest, Prepared, TokenDataset};
 
 /// A request to prepare the text at `source` as dataset `mine` in `dir/data`.
 fn request(dir: &Path, source: &Path) -> PrepareRequest {
@@ -40,13 +40,13 @@ fn write(dir: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
 }
 
 /// All tokens of a stream.
-fn ids_of(stream: &TokenStream) -> Vec<u32> {
+fn ids_of(stream: &TokenDataset) -> Vec<u32> {
     let mut ids = vec![0; stream.len()];
     stream.read(0, &mut ids).unwrap();
     ids
 }
 
 /// All tokens of a stream, as text.
-fn text_of(prepared: &Prepared, stream: &TokenStream) -> String {
+fn text_of(prepared: &Prepared, stream: &TokenDataset) -> String {
     prepared.tokenizer.decode(&ids_of(stream)).unwrap()
 }

@@ -100,7 +100,7 @@ fn another_preparation_is_replaced_only_with_force() {
     let error = prepare(&second, &NoProgress).unwrap_err();
     assert!(matches!(&error, DataError::AlreadyPrepared { .. }), "{error}");
     assert!(crate::explained(&error).contains("val_fraction: 0.1 → 0.5"), "{error}");
-    assert!(crate::explained(&error).contains("--force"), "{error}");
+    assert!(crate::explained(&error).contains("`force`"), "{error}");
     assert_eq!(Prepared::open(&first.data_dir, "mine", None).unwrap().meta, before.meta);
 
     let forced = PrepareRequest { force: true, ..second };
@@ -110,7 +110,7 @@ fn another_preparation_is_replaced_only_with_force() {
     assert_eq!(Prepared::open(&first.data_dir, "mine", None).unwrap().meta, after.meta);
 }
 
-/// The files of a preparation, `meta.json` without what tells the time.
+/// The files of a preparation, `meta.json` without times.
 fn files_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut files: BTreeMap<String, Vec<u8>> = files
@@ -211,11 +211,11 @@ fn invalid_utf_8_is_mended_and_counted_where_that_is_asked_for() {
         let strict = PrepareRequest { force: true, ..request(dir.path(), &source) };
         let error = prepare(&strict, &NoProgress).unwrap_err();
         assert!(
-            crate::explained(&error).contains("--lossy") && crate::explained(&error).contains(name)
+            crate::explained(&error).contains("`lossy`") && crate::explained(&error).contains(name)
         );
         let lossy = PrepareRequest { lossy: true, ..strict };
         let meta = prepare(&lossy, &NoProgress).unwrap().meta;
-        assert_eq!(meta.tally.n_replaced, n_replaced, "{name}");
+        assert_eq!(meta.stats.n_replaced, n_replaced, "{name}");
         let prepared = Prepared::open(&lossy.data_dir, "mine", None).unwrap();
         let text = text_of(&prepared, &prepared.train) + &text_of(&prepared, &prepared.val);
         assert_eq!(text.matches('\u{FFFD}').count() as u64, n_replaced, "{name}");

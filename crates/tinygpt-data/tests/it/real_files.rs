@@ -6,7 +6,7 @@ use tinygpt_data::{Encoding, NoProgress, PrepareRequest, Prepared, Tokenizer, pr
 
 use crate::request;
 
-/// A file of the folder; `None`, said aloud, if there is no such folder.
+/// A file of the folder; `None`, with a message, if there is no such folder.
 #[allow(clippy::print_stderr, reason = "a skipped test says so")]
 fn real_file(name: &str) -> Option<PathBuf> {
     let found = std::env::var_os("TINYGPT_TEST_DATA").map(|dir| PathBuf::from(dir).join(name));

@@ -1,4 +1,4 @@
-//! Which files of a source train, validate or are left out, and what a preparation remembers.
+//! Which files of a source are for training, for validation or skipped, and what `meta.json` records.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tinygpt_data::{
 
 use crate::{request, text_of, write};
 
-/// Stories whose first word tells the file that they come from.
+/// Stories whose first word names their file.
 fn stories(of: &str, n: usize) -> String {
     (0..n).map(|i| format!("{of} story {i}\n<|endoftext|>\n")).collect()
 }
@@ -32,13 +32,13 @@ fn files(summary: &PrepareSummary) -> (Vec<&str>, Vec<&str>, Vec<String>) {
 }
 
 #[test]
-fn names_of_files_in_a_folder_tell_the_splits() {
+fn names_of_files_in_a_folder_determine_the_splits() {
     for (names, train, validation, left_out) in [
         (
             &["train-0.txt", "train-1.txt", "validation-0.txt", "test-0.txt", "extra.txt"][..],
             &["train-0.txt", "train-1.txt"][..],
             &["validation-0.txt"][..],
-            &["test-0.txt (the test split)", "extra.txt (names no split, where others do)"][..],
+            &["test-0.txt (the test split)", "extra.txt (names no split, but others do)"][..],
         ),
         (&["a-train.txt", "a-valid.txt"], &["a-train.txt"], &["a-valid.txt"], &[]),
         (&["train/a.txt", "test/a.txt"], &["train/a.txt"], &["test/a.txt"], &[]),
@@ -115,7 +115,7 @@ fn validation_text_can_be_given() {
     let all = PrepareRequest { val_source: vec![folder.clone()], ..base.clone() };
     let error = prepare(&all, &NoProgress).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
-    assert!(crate::explained(&error).contains("--val-source"), "{error}");
+    assert!(crate::explained(&error).contains("`val_source`"), "{error}");
     let without = PrepareRequest { source: None, dataset_name: "tiny_tales".into(), ..all };
     let error = crate::explained(&prepare(&without, &NoProgress).unwrap_err());
     assert!(error.contains("val_source"), "{error}");
@@ -209,7 +209,7 @@ fn what_decides_the_text_is_remembered_and_compared() {
     let base = request(dir.path(), &source);
     let lines = PrepareRequest { separator: "line".parse().unwrap(), ..base.clone() };
     let meta = prepare(&lines, &NoProgress).unwrap().meta;
-    assert_eq!(meta.tally.n_documents, 20);
+    assert_eq!(meta.stats.n_documents, 20);
     assert_eq!(meta.settings.separator.as_deref(), Some("line"));
     let again = |request: &PrepareRequest| match prepare(request, &NoProgress) {
         Ok(summary) => summary.kept.to_string(),
@@ -234,8 +234,8 @@ fn options_that_have_no_use_are_refused() {
     let (text, lines) = (request(dir.path(), &text), request(dir.path(), &lines));
     let template = |template: &str| Some(template.to_owned());
     for (request, said) in [
-        (PrepareRequest { separator: "line".parse().unwrap(), ..lines.clone() }, "--separator"),
-        (PrepareRequest { text_template: template("{a}"), ..text.clone() }, "--text-template"),
+        (PrepareRequest { separator: "line".parse().unwrap(), ..lines.clone() }, "`separator`"),
+        (PrepareRequest { text_template: template("{a}"), ..text.clone() }, "`text_template`"),
         (PrepareRequest { text_template: template("a"), ..lines.clone() }, "no field is named"),
         (
             PrepareRequest {
@@ -243,7 +243,7 @@ fn options_that_have_no_use_are_refused() {
                 text_column: Some("b".into()),
                 ..lines.clone()
             },
-            "both given",
+            "cannot be combined",
         ),
         (PrepareRequest { max_bad_fraction: 1.5, ..lines.clone() }, "max_bad_fraction is 1.5"),
         (PrepareRequest { max_bad_fraction: f64::NAN, ..lines }, "max_bad_fraction is NaN"),

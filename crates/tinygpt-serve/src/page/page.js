@@ -1,5 +1,5 @@
-// The page: asks the server it came from to write, and shows what comes, token by token.
-// Text of the model only ever becomes text nodes.
+// The page: sends completion requests to its own server and shows the text token by token.
+// Text of the model is only ever added as text nodes, never as HTML.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
@@ -8,11 +8,11 @@ const SLIDERS = [
   "presence_penalty", "frequency_penalty", "no_repeat_ngram_size",
 ];
 const MAX_SEED = 2147483647;
-// The likeliest tokens are left plain, the least likely are the most coloured.
+// The probability of each colour level: likely tokens have no colour, unlikely ones the strongest.
 const LEVELS = [0.9, 0.5, 0.2, 0.05];
 
 let apiKey = sessionStorage.getItem("key") || "";
-let writing = null; // The AbortController of the request under way.
+let current = null; // The AbortController of the request in progress.
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -41,7 +41,7 @@ function setControls(values) {
   showValues();
 }
 
-/** What the address holds, so that it can be shared: all that decides the texts. */
+/** Stores everything that determines the texts in the address, so that it can be shared. */
 function toFragment() {
   const values = new URLSearchParams();
   for (const name of ["prompt", "seed", ...SLIDERS]) values.set(name, $(name).value);
@@ -49,19 +49,19 @@ function toFragment() {
   history.replaceState(null, "", `#${values}`);
 }
 
-/** Takes over what the address holds; a link with a seed is a text, which is written at once. */
+/** Restores the settings from the address. With a seed, the texts are generated at once. */
 function fromFragment() {
   const values = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   if (Object.keys(values).length === 0) return;
   setControls(values);
   $("keep").checked = values.seed !== undefined;
-  if (values.seed !== undefined) write();
+  if (values.seed !== undefined) generate();
 }
 
-/** The line break, tab or backslash that an escape stands for. */
+/** Replaces escapes by the line break, tab or backslash they stand for. */
 function unescape(text) {
-  const meant = { n: "\n", r: "\r", t: "\t", "\\": "\\" };
-  return text.replace(/\\([nrt\\])/g, (_, letter) => meant[letter]);
+  const characters = { n: "\n", r: "\r", t: "\t", "\\": "\\" };
+  return text.replace(/\\([nrt\\])/g, (_, letter) => characters[letter]);
 }
 
 function request() {
@@ -76,95 +76,95 @@ function request() {
 
 // ---- Texts ---------------------------------------------------------------------------------
 
-/** One of the texts side by side. */
-class Text {
+/** One of the generated texts. */
+class Sample {
   constructor(index, prompt) {
-    this.text = prompt; // Prompt and all that was written.
+    this.text = prompt; // The prompt and everything generated.
     this.tokens = 0;
-    this.begun = performance.now();
+    this.started = performance.now();
     this.offset = null; // Characters so far, counted as the server does.
     this.body = element("div", {
-      class: "body", role: "group", "aria-label": `Text ${index + 1}, token by token`,
+      class: "body", role: "group", "aria-label": `Sample ${index + 1}, token by token`,
     });
     if (prompt) this.body.append(element("span", { class: "given" }, prompt));
     const copy = element("button", { class: "plain small", type: "button" }, "Copy");
-    copy.setAttribute("aria-label", `Copy text ${index + 1}`);
+    copy.setAttribute("aria-label", `Copy sample ${index + 1}`);
     copy.addEventListener("click", () => this.copy(copy));
     this.note = element("p", { class: "quiet" });
     this.more = element("button", { class: "plain small", type: "button", hidden: "" }, "Continue");
-    this.more.setAttribute("aria-label", `Continue text ${index + 1}`);
-    this.more.addEventListener("click", () => continueText(this, this.text));
-    this.article = element("article", { class: "panel text writing" },
-      element("header", {}, element("h2", {}, `Text ${index + 1}`), copy), this.body,
+    this.more.setAttribute("aria-label", `Continue sample ${index + 1}`);
+    this.more.addEventListener("click", () => continueSample(this, this.text));
+    this.article = element("article", { class: "panel text generating" },
+      element("header", {}, element("h2", {}, `Sample ${index + 1}`), copy), this.body,
       element("footer", {}, this.note, this.more));
   }
 
-  /** Goes back to what was written before `span`, adds `text`, and is ready for what follows. */
+  /** Removes everything from `span` on, adds `text`, and gets ready for what follows. */
   resume(span, text) {
     if (span) {
-      // The space before the word stands outside of it.
+      // The space before the word is a text node of its own.
       while (this.body.lastChild !== span) this.body.lastChild.remove();
       span.remove();
       const last = this.body.lastChild;
-      if (last?.nodeType === Node.TEXT_NODE && span.told.space) {
-        last.data = last.data.slice(0, last.data.length - span.told.space.length);
+      if (last?.nodeType === Node.TEXT_NODE && span.info.space) {
+        last.data = last.data.slice(0, last.data.length - span.info.space.length);
       }
-      this.text = span.told.before;
+      this.text = span.info.before;
     }
     if (text) this.body.append(element("span", { class: "given" }, text));
     this.text += text;
     this.tokens = 0;
     this.offset = null;
-    this.begun = performance.now();
-    this.article.classList.add("writing");
+    this.started = performance.now();
+    this.article.classList.add("generating");
     this.note.textContent = "";
     this.more.hidden = true;
   }
 
-  /** Adds a piece: its text, cut at its tokens' offsets. */
+  /** Adds the text of a delta, split at the offsets of its tokens. */
   add(choice) {
     const { tokens, token_logprobs, top_logprobs, text_offset } = choice.logprobs;
     const characters = Array.from(choice.text);
     if (this.offset === null && tokens.length > 0) this.offset = text_offset[0];
-    const begin = this.offset || 0;
+    const start = this.offset || 0;
     tokens.forEach((_, i) => {
-      const end = i + 1 < tokens.length ? text_offset[i + 1] - begin : characters.length;
-      const text = characters.slice(text_offset[i] - begin, end).join("");
+      const end = i + 1 < tokens.length ? text_offset[i + 1] - start : characters.length;
+      const text = characters.slice(text_offset[i] - start, end).join("");
       if (!text) return;
-      // The space before a word stays plain: at the end of a line it would be a coloured rest.
+      // The space before a word has no colour: it would be visible at the end of a line.
       const space = /^ +(?=\S)/.exec(text)?.[0] || "";
       const word = text.slice(space.length);
-      const told = {
+      const info = {
         name: tokens[i], probability: Math.exp(token_logprobs[i]), top: top_logprobs[i], space,
         before: this.text,
       };
       if (space) this.body.append(space);
-      this.body.append(this.token(word, told));
+      this.body.append(this.token(word, info));
       this.text += text;
     });
     if (tokens.length === 0 && choice.text) {
       this.body.append(choice.text);
       this.text += choice.text;
     }
-    this.offset = begin + characters.length;
+    this.offset = start + characters.length;
     this.tokens += tokens.length;
     if (choice.finish_reason) this.end(choice.finish_reason);
   }
 
-  token(text, told) {
-    const level = LEVELS.findIndex((least) => told.probability >= least);
+  token(text, info) {
+    const level = LEVELS.findIndex((least) => info.probability >= least);
     const span = element("span", { class: `token l${level < 0 ? LEVELS.length : level}` }, text);
     span.tabIndex = this.body.querySelector(".token") ? -1 : 0;
-    span.told = told;
+    span.info = info;
     span.owner = this;
     return span;
   }
 
   end(reason) {
-    this.article.classList.remove("writing");
-    const seconds = (performance.now() - this.begun) / 1000;
+    this.article.classList.remove("generating");
+    const seconds = (performance.now() - this.started) / 1000;
     const speed = Math.round(this.tokens / Math.max(seconds, 0.001)).toLocaleString("en");
-    const why = { stop: "End of text", length: "Length reached" }[reason] || reason;
+    const why = { stop: "End of text", length: "Max tokens reached" }[reason] || reason;
     this.note.textContent = `${why} · ${this.tokens} tokens · ${speed} tokens/s`;
     this.more.hidden = false;
   }
@@ -181,9 +181,9 @@ class Text {
   }
 }
 
-// ---- What else might have come -------------------------------------------------------------
+// ---- Alternatives --------------------------------------------------------------------------
 
-/** A token as one can see it: spaces and line ends are visible. */
+/** A token with visible spaces and line breaks. */
 function visible(name) {
   return name.replaceAll(" ", "·").replaceAll("\n", "↵").replaceAll("\t", "⇥");
 }
@@ -193,27 +193,27 @@ function percent(probability) {
   return value >= 0.1 ? `${value.toFixed(value < 10 ? 1 : 0)}%` : "< 0.1%";
 }
 
-let pinned = null; // The token whose alternatives stay and can be chosen.
+let pinned = null; // The token whose alternatives stay open and can be chosen.
 
 /** An alternative: a button if the text can continue with it. */
 function alternative(span, name) {
   const shown = visible(name);
-  // The end of a document and parts of characters are no text.
+  // The end of a document and parts of characters are not text.
   const isText = name !== "<|endoftext|>" && !name.startsWith("bytes:\\x");
   if (span !== pinned || !isText) return shown;
   const button = element("button", { type: "button" }, shown);
   button.setAttribute("aria-label", `Continue with ${shown}`);
   button.addEventListener("click", () => {
-    const { owner, told } = span;
+    const { owner, info } = span;
     hideTip();
     owner.resume(span, name);
-    continueText(owner, told.before + name);
+    continueSample(owner, info.before + name);
   });
   return button;
 }
 
 function showTip(span) {
-  const { name, probability, top } = span.told;
+  const { name, probability, top } = span.info;
   const rows = Object.entries(top).map(([other, logprob]) => element(
     "tr", { class: other === name ? "chosen" : "" },
     element("td", {}, alternative(span, other)),
@@ -238,7 +238,7 @@ function hideTip() {
   $("tip").hidden = true;
 }
 
-/** Lets the alternatives of a token stay until another place is clicked. */
+/** Keeps the alternatives of a token open until something else is clicked. */
 function pinTip(span) {
   pinned = span;
   showTip(span);
@@ -248,8 +248,8 @@ function tokenOf(event) {
   return event.target instanceof Element ? event.target.closest(".token") : null;
 }
 
-/** One stop for Tab in each text; the arrow keys walk through its tokens. */
-function walk(event) {
+/** One Tab stop in each text; the arrow keys move between its tokens. */
+function moveFocus(event) {
   const token = tokenOf(event);
   if (!token) return;
   if (event.key === "Escape") return hideTip();
@@ -260,113 +260,113 @@ function walk(event) {
     return undefined;
   }
   const tokens = Array.from(token.parentElement.querySelectorAll(".token"));
-  const place = tokens.indexOf(token);
-  const goal = {
-    ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: tokens.length - 1,
+  const index = tokens.indexOf(token);
+  const target = {
+    ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: tokens.length - 1,
   }[event.key];
-  if (goal === undefined || !tokens[goal]) return;
+  if (target === undefined || !tokens[target]) return;
   event.preventDefault();
   token.tabIndex = -1;
-  tokens[goal].tabIndex = 0;
-  tokens[goal].focus();
+  tokens[target].tabIndex = 0;
+  tokens[target].focus();
 }
 
-// ---- Writing -------------------------------------------------------------------------------
+// ---- Generating ----------------------------------------------------------------------------
 
-/** The objects of a stream of events. */
+/** The objects of a stream of server-sent events. */
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
-    const whole = (rest + value).split("\n\n");
-    rest = whole.pop();
-    for (const event of whole) {
+    const complete = (rest + value).split("\n\n");
+    rest = complete.pop();
+    for (const event of complete) {
       const data = event.replace(/^data: /, "");
       if (data !== "[DONE]") yield JSON.parse(data);
     }
   }
 }
 
-async function faultOf(response) {
+async function errorMessage(response) {
   try {
     return (await response.json()).error.message;
   } catch {
-    return `the server answered ${response.status}`;
+    return `the server responded with status ${response.status}`;
   }
 }
 
-/** What there is to know of the prompt. */
+/** Shows warnings about the prompt. */
 function showWarnings(warnings) {
   const items = warnings.map((warning) => element("p", {}, `Note: ${warning}.`));
   $("warnings").append(...items);
   $("warnings").hidden = $("warnings").childElementCount === 0;
 }
 
-async function stream(texts, body, controller) {
+async function stream(samples, body, controller) {
   const response = await fetch("/v1/completions", {
     method: "POST", headers: headers(), body: JSON.stringify(body), signal: controller.signal,
   });
   if (response.status === 401) $("key-form").hidden = false;
-  if (!response.ok) throw new Error(await faultOf(response));
+  if (!response.ok) throw new Error(await errorMessage(response));
   for await (const object of events(response)) {
     if (object.error) throw new Error(object.error.message);
     if (object.warnings) showWarnings(object.warnings);
-    for (const choice of object.choices) texts[choice.index].add(choice);
+    for (const choice of object.choices) samples[choice.index].add(choice);
   }
 }
 
-/** Writes new texts from the prompt. */
-function write() {
-  const texts = Array.from({ length: Number($("n").value) }, (_, i) => new Text(i, $("prompt").value));
-  $("texts").replaceChildren(...texts.map((text) => text.article));
+/** Generates new texts from the prompt. */
+function generate() {
+  const samples = Array.from({ length: Number($("n").value) }, (_, i) => new Sample(i, $("prompt").value));
+  $("texts").replaceChildren(...samples.map((sample) => sample.article));
   const body = request();
   toFragment();
-  return writeInto(texts, body);
+  return generateInto(samples, body);
 }
 
-/** Continues one of the texts after `prompt`, which is what it shows. */
-function continueText(text, prompt) {
-  if (!text.article.classList.contains("writing")) text.resume(null, "");
-  return writeInto([text], { ...request(), prompt, n: 1 });
+/** Continues one of the texts after `prompt`, which is the text it shows. */
+function continueSample(sample, prompt) {
+  if (!sample.article.classList.contains("generating")) sample.resume(null, "");
+  return generateInto([sample], { ...request(), prompt, n: 1 });
 }
 
-async function writeInto(texts, body) {
-  if (writing) writing.abort();
+async function generateInto(samples, body) {
+  if (current) current.abort();
   const controller = new AbortController();
-  writing = controller;
-  for (const text of texts) text.controller = controller;
+  current = controller;
+  for (const sample of samples) sample.controller = controller;
   $("legend").hidden = false;
   $("fault").hidden = true;
   $("warnings").replaceChildren();
   $("warnings").hidden = true;
   $("stop").disabled = false;
-  $("status").textContent = "Writing …";
+  $("status").textContent = "Generating …";
   hideTip();
   let word = "Done.";
   try {
-    await stream(texts, body, controller);
+    await stream(samples, body, controller);
   } catch (error) {
     if (controller.signal.aborted) {
       word = "Stopped.";
     } else {
       word = "";
-      $("fault").textContent = `It did not work: ${error.message}`;
+      $("fault").textContent = `Error: ${error.message}`;
       $("fault").hidden = false;
     }
   }
-  for (const text of texts) {
-    const isOurs = text.controller === controller && text.article.classList.contains("writing");
-    if (isOurs) text.end(word ? "Stopped here" : "Broken off");
+  for (const sample of samples) {
+    const isOurs = sample.controller === controller && sample.article.classList.contains("generating");
+    if (isOurs) sample.end(word ? "Stopped" : "Failed");
   }
-  if (writing !== controller) return; // Another has begun.
-  writing = null;
+  if (current !== controller) return; // Another request has started.
+  current = null;
   $("stop").disabled = true;
   $("status").textContent = word;
 }
 
-// ---- Who it is -----------------------------------------------------------------------------
+// ---- About this model ----------------------------------------------------------------------
 
 function svg(tag, attributes, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -375,7 +375,7 @@ function svg(tag, attributes, ...children) {
   return made;
 }
 
-/** The curve of the loss, as far as it was recorded. */
+/** Draws the loss curve, if it was recorded. */
 function drawCurve({ train, val }, reached) {
   const points = [...train, ...val];
   if (points.length < 2) return;
@@ -394,16 +394,16 @@ function drawCurve({ train, val }, reached) {
     label(left - 6, y(high) + 8, high.toFixed(1), "end"),
     label(left - 6, y(low) + 2, low.toFixed(1), "end"),
     label(left, height - 5, "0", "start"),
-    label(width - 6, height - 5, `${last.toLocaleString("en")} updates`, "end"),
+    label(width - 6, height - 5, `${last.toLocaleString("en")} steps`, "end"),
     line("train", train), line("val", val),
   ];
   const here = val.filter(([iter]) => iter === reached).pop();
   if (here) parts.push(svg("circle", { class: "here", cx: x(here[0]), cy: y(here[1]), r: 4 }));
   const ends = val.length > 1 ? val : train;
-  const told = `The loss fell from ${ends[0][1].toFixed(2)} to ${ends[ends.length - 1][1].toFixed(2)} `
-    + `nats a token in ${last} updates.`;
+  const summary = `The loss fell from ${ends[0][1].toFixed(2)} to ${ends[ends.length - 1][1].toFixed(2)} `
+    + `nats per token in ${last} steps.`;
   $("curve").replaceChildren(svg("svg", {
-    viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": told,
+    viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": summary,
   }, ...parts));
 }
 
@@ -416,18 +416,18 @@ function count(number) {
 function showCard(card) {
   document.title = `${card.name} · TinyGPT`;
   $("name").textContent = card.name;
-  const heads = `${card.n_layer} layers, ${card.n_head} heads, ${card.n_embd} wide`;
+  const heads = `${card.n_layer} layers, ${card.n_head} heads, width ${card.n_embd}`;
   const last = card.curve.val.filter(([iter]) => iter === card.n_iters).pop();
-  $("summary").textContent = `A GPT-2 of ${count(card.n_params)} weights`
+  $("summary").textContent = `A GPT-2 with ${count(card.n_params)} parameters`
     + (card.dataset ? `, trained on ${card.dataset}` : "") + ".";
   const facts = {
-    Weights: count(card.n_params),
-    Shape: heads,
+    Parameters: count(card.n_params),
+    Architecture: heads,
     Context: `${card.block_size.toLocaleString("en")} tokens`,
     Vocabulary: `${card.vocab_size.toLocaleString("en")} ${card.tokens}`,
     Dataset: card.dataset,
-    Updates: card.n_iters?.toLocaleString("en"),
-    "Validation loss": last && `${last[1].toFixed(3)} nats a token`,
+    Steps: card.n_iters?.toLocaleString("en"),
+    "Validation loss": last && `${last[1].toFixed(3)} nats per token`,
   };
   const known = Object.entries(facts).filter(([, value]) => value);
   $("facts").replaceChildren(...known.flatMap(([name, value]) =>
@@ -444,7 +444,7 @@ async function open() {
   const response = await fetch("/card", { headers: headers() });
   $("key-form").hidden = response.status !== 401;
   if (!response.ok) {
-    if (response.status !== 401) throw new Error(await faultOf(response));
+    if (response.status !== 401) throw new Error(await errorMessage(response));
     return;
   }
   const card = await response.json();
@@ -456,11 +456,11 @@ async function open() {
 function start() {
   for (const name of SLIDERS) $(name).addEventListener("input", showValues);
   $("seed").addEventListener("input", () => { $("keep").checked = true; });
-  $("form").addEventListener("submit", (event) => { event.preventDefault(); write(); });
+  $("form").addEventListener("submit", (event) => { event.preventDefault(); generate(); });
   $("prompt").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) write();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate();
   });
-  $("stop").addEventListener("click", () => writing && writing.abort());
+  $("stop").addEventListener("click", () => current && current.abort());
   $("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     apiKey = $("key").value.trim();
@@ -483,7 +483,7 @@ function start() {
     if (token) pinTip(token);
     else if (!$("tip").contains(event.target)) hideTip();
   });
-  texts.addEventListener("keydown", walk);
+  texts.addEventListener("keydown", moveFocus);
   $("tip").addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     const token = pinned;
@@ -492,7 +492,7 @@ function start() {
   });
   addEventListener("hashchange", fromFragment);
   open().catch((error) => {
-    $("fault").textContent = `The server cannot be reached: ${error.message}`;
+    $("fault").textContent = `Cannot reach the server: ${error.message}`;
     $("fault").hidden = false;
   });
 }

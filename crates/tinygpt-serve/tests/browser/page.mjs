@@ -1,5 +1,5 @@
-// Uses the page as people do: types, reads along, stops, looks at the alternatives of a token, by mouse, by
-// keyboard and on a phone; continues with one of them; shares a link; and lets axe-core look for barriers.
+// Uses the page as people do, by mouse, by keyboard and on a phone: types a prompt, stops generation, opens the
+// alternatives of a token, continues with one of them, and shares a link. axe-core checks accessibility.
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -11,7 +11,7 @@ const executablePath = process.env.CHROMIUM
   || ["/usr/bin/chromium", "/usr/bin/google-chrome"].find((path) => existsSync(path));
 
 function check(holds, what) {
-  if (!holds) throw new Error(`not so: ${what}`);
+  if (!holds) throw new Error(`failed: ${what}`);
   console.log(`  ok: ${what}`);
 }
 
@@ -19,13 +19,13 @@ function check(holds, what) {
 function serve() {
   const server = spawn(sample, ["--out-dir", outDir, "--serve", "127.0.0.1:0"]);
   return new Promise((resolve, reject) => {
-    let said = "";
+    let output = "";
     server.stderr.on("data", (data) => {
-      said += data;
-      const found = /http:\/\/[\d.:]+/.exec(said);
+      output += data;
+      const found = /http:\/\/[\d.:]+/.exec(output);
       if (found) resolve({ server, origin: found[0] });
     });
-    server.on("exit", () => reject(new Error(said)));
+    server.on("exit", () => reject(new Error(output)));
   });
 }
 
@@ -40,40 +40,40 @@ async function set(page, id, value) {
   }, String(value));
 }
 
-async function writeAll(page, values) {
+async function generateAll(page, values) {
   for (const [id, value] of Object.entries(values)) await set(page, id, value);
-  await page.getByRole("button", { name: "Write" }).click();
+  await page.getByRole("button", { name: "Generate" }).click();
   await status(page, "Done.");
 }
 
-async function barriers(page, where) {
+async function checkAccessibility(page, where) {
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => axe.run());
   for (const { id, impact, nodes } of violations) console.log(`  axe: ${impact} ${id}`, nodes[0].html);
   const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
-  check(serious.length === 0, `axe-core finds no serious fault ${where} (${violations.length} lesser)`);
+  check(serious.length === 0, `axe-core finds no serious problem ${where} (${violations.length} lesser)`);
 }
 
-/** Opens a page that may not complain, nor ask anyone else. */
+/** Opens the page; records console errors and requests to other hosts. */
 async function open(browser, origin, options, path = "/") {
   const context = await browser.newContext(options);
   const page = await context.newPage();
-  page.faults = [];
-  page.on("console", (message) => message.type() === "error" && page.faults.push(message.text()));
-  page.on("pageerror", (error) => page.faults.push(String(error)));
+  page.problems = [];
+  page.on("console", (message) => message.type() === "error" && page.problems.push(message.text()));
+  page.on("pageerror", (error) => page.problems.push(String(error)));
   page.on("request", (request) => {
-    if (!request.url().startsWith(origin)) page.faults.push(`asked ${request.url()}`);
+    if (!request.url().startsWith(origin)) page.problems.push(`requested ${request.url()}`);
   });
   await page.goto(origin + path);
   await page.locator("#card").waitFor();
   return page;
 }
 
-/** Chooses an alternative of a token, then lets the finished text grow. */
+/** Chooses an alternative of a token, then continues the finished text. */
 async function continueWith(page, options, token) {
   const body = page.locator(".text .body").first();
   const target = page.locator(".text").first().locator(".token.l2, .token.l3, .token.l4").first();
-  const before = await target.evaluate((span) => span.told.before);
+  const before = await target.evaluate((span) => span.info.before);
   if (options.hasTouch) {
     await target.tap();
   } else {
@@ -90,31 +90,31 @@ async function continueWith(page, options, token) {
   const text = await body.textContent();
   check(text.startsWith(before + chosen) && text.length > (before + chosen).length,
     `a text continues with the alternative “${chosen}”`);
-  // The mouse may rest on another token now, whose alternatives are shown, but not pinned.
+  // The mouse may be over another token now, whose alternatives are shown but not pinned.
   check(await page.locator("#tip.pinned").isHidden(), "the alternatives are closed");
-  await page.getByRole("button", { name: "Continue text 1" }).click();
+  await page.getByRole("button", { name: "Continue sample 1" }).click();
   await status(page, "Done.");
   const longer = await body.textContent();
   check(longer.startsWith(text) && longer.length >= text.length, "a finished text is continued");
 }
 
-/** Writes after a prompt and expects a note on it. */
+/** Generates from a prompt and expects a warning about it. */
 async function noteOf(page, prompt, part) {
   await page.locator("#prompt").fill(prompt);
-  await writeAll(page, { max_tokens: 10, n: 1 });
+  await generateAll(page, { max_tokens: 10, n: 1 });
   const notes = await page.locator("#warnings").textContent();
-  check(notes.includes(part), `a note says: ${notes}`);
+  check(notes.includes(part), `a warning is shown: ${notes}`);
 }
 
 async function visit(browser, origin, name, options) {
   console.log(name);
   const page = await open(browser, origin, options);
-  await barriers(page, "at first");
+  await checkAccessibility(page, "at first");
 
   await page.locator("#prompt").fill("One day, a fox");
-  // So wild that no text ends by itself.
-  const wild = { max_tokens: 1000, n: 6, temperature: 2, top_k: 0 };
-  for (const [id, value] of Object.entries(wild)) await set(page, id, value);
+  // So hot that no text ends by itself.
+  const hot = { max_tokens: 1000, n: 6, temperature: 2, top_k: 0 };
+  for (const [id, value] of Object.entries(hot)) await set(page, id, value);
   await page.evaluate(() => {
     window.counts = new Set();
     const count = () => window.counts.add(document.querySelectorAll(".token").length);
@@ -130,10 +130,10 @@ async function visit(browser, origin, name, options) {
   const steps = await page.evaluate(() => window.counts.size);
   check(steps > 5, `text is streamed (it grew ${steps} times)`);
 
-  await writeAll(page, { max_tokens: 110, n: 2, seed: 7, temperature: 0.8 });
+  await generateAll(page, { max_tokens: 110, n: 2, seed: 7, temperature: 0.8 });
   const written = await texts(page);
   check(written.length === 2 && written.every((text) => text.startsWith("One day, a fox")),
-    "two texts stand side by side");
+    "two texts are shown");
 
   const token = page.locator(".token.l2, .token.l3, .token.l4").first();
   if (options.hasTouch) await token.tap(); else await token.hover();
@@ -143,12 +143,12 @@ async function visit(browser, origin, name, options) {
   const box = await page.locator("#tip").boundingBox();
   check(box.x >= 0 && box.x + box.width <= options.viewport.width, "the alternatives are in view");
   await page.screenshot({ path: `${shots}/${name}.png`, fullPage: options.viewport.width < 600 });
-  await barriers(page, "with texts and alternatives");
+  await checkAccessibility(page, "with texts and alternatives");
 
   await page.locator(".text .token").first().focus();
   const first = await page.locator("#tip p").textContent();
   await page.keyboard.press("ArrowRight");
-  check(await page.locator("#tip p").textContent() !== first, "the arrow keys walk through tokens");
+  check(await page.locator("#tip p").textContent() !== first, "the arrow keys move between tokens");
   await page.keyboard.press("Escape");
   check(await page.locator("#tip").isHidden(), "Escape closes the alternatives");
   const address = new URL(page.url()).hash;
@@ -158,14 +158,14 @@ async function visit(browser, origin, name, options) {
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   check(wide <= 0, "nothing is wider than the screen, with everything open");
   await page.screenshot({ path: `${shots}/${name}-open.png`, fullPage: true });
-  await barriers(page, "with everything open");
+  await checkAccessibility(page, "with everything open");
 
   const shared = await open(browser, origin, options, `/${address}`);
   await status(shared, "Done.");
   check(JSON.stringify(await texts(shared)) === JSON.stringify(written),
     "a link gives the same texts, at once");
   for (const visited of [page, shared]) {
-    check(visited.faults.length === 0, `nothing went wrong on the page ${visited.faults}`);
+    check(visited.problems.length === 0, `the page had no errors ${visited.problems}`);
     await visited.context().close();
   }
 }
@@ -187,4 +187,4 @@ try {
   await browser?.close();
   server.kill("SIGINT");
 }
-console.log("all as it should be");
+console.log("all checks passed");

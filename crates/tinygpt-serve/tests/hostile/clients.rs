@@ -1,4 +1,4 @@
-//! Clients that behave badly over time: many of them, slow ones, and ones that leave.
+//! Clients that misbehave over time: too many, too slow, or disconnecting.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,19 +8,19 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::assert_is_error;
-use crate::world::{Answer, World, get, post, post_with};
+use crate::common::{Answer, World, get, post, post_with};
 
-/// Lets them all come; how many kinds there are.
+/// Runs them all; returns the number of kinds.
 pub(crate) fn run(world: &World, other: &World) -> usize {
-    // Not where `/health` has to be answered all the time.
-    more_connections_than_places(other);
+    // Not while `/health` must be answered all the time.
+    more_connections_than_allowed(other);
     let slow: [fn(&World); 4] =
         [idle_connections, dripped_headers, a_dripped_body, clients_that_read_nothing];
     let quick: [fn(&World); 5] = [
         fifty_posts_at_once,
         clients_that_leave_in_mid_stream,
         clients_that_leave_before_the_answer,
-        a_connection_goes_on_after_an_error,
+        a_connection_continues_after_an_error,
         two_requests_in_one_breath,
     ];
     thread::scope(|scope| {
@@ -33,13 +33,13 @@ pub(crate) fn run(world: &World, other: &World) -> usize {
 fn idle_connections(world: &World) {
     let mut idle: Vec<TcpStream> = (0..200).map(|_| world.connect()).collect();
     assert_eq!(world.get("/health").status, 200);
-    // Closed by the server when their time is over.
+    // Closed by the server after the timeout.
     for stream in &mut idle {
         assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
     }
 }
 
-fn more_connections_than_places(world: &World) {
+fn more_connections_than_allowed(world: &World) {
     let held: Vec<TcpStream> = (0..320).map(|_| world.connect()).collect();
     let mut turned_away = 0;
     for mut stream in held {
@@ -59,7 +59,7 @@ fn more_connections_than_places(world: &World) {
 fn dripped_headers(world: &World) {
     let mut stream = world.connect();
     let request = format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}", "a".repeat(10_000));
-    // Closed before it is through: it would take minutes.
+    // Closed before it is complete: it would take minutes.
     let cut = request.bytes().find(|byte| {
         thread::sleep(Duration::from_millis(30));
         stream.write_all(&[*byte]).is_err()
@@ -130,12 +130,12 @@ fn clients_that_read_nothing(world: &World) {
     let mut stream = world.connect();
     stream.write_all(&post(&request.to_string())).unwrap();
     thread::sleep(Duration::from_millis(1500));
-    // Another is served, whatever became of that one.
+    // Another client is served, whatever happened to that one.
     let answer = world.complete(&json!({"max_tokens": 2}));
     assert!(matches!(answer.status, 200 | 503), "{answer:?}");
 }
 
-fn a_connection_goes_on_after_an_error(world: &World) {
+fn a_connection_continues_after_an_error(world: &World) {
     let mut stream = world.connect();
     for (request, status) in [
         (post("{\"max_tokens\": -1}"), 400),

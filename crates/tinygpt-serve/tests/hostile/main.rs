@@ -1,15 +1,15 @@
-//! Everything that a server may meet, over raw connections: each gets the right status in OpenAI's
-//! error shape, others are served meanwhile, and nothing is left behind.
+//! Malformed requests and misbehaving clients, over raw connections: each gets the right status and an
+//! OpenAI error object, other clients are served meanwhile, and no resources leak.
 //!
-//! In a program of its own, since it counts the threads and descriptors of the process.
+//! A separate program, since it counts the threads and descriptors of the process.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::print_stdout, reason = "figures to look at with --nocapture")]
 
 mod clients;
-mod table;
-#[path = "../it/world.rs"]
+#[path = "../it/common.rs"]
 #[allow(dead_code, reason = "some of it is for the other tests")]
-mod world;
+mod common;
+mod table;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,29 +18,29 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tinygpt_serve::Limits;
 
-use world::{Answer, World};
+use common::{Answer, World};
 
 /// Short times, so that the test is short.
 fn limits() -> Limits {
     Limits {
         connections: 280,
         waiting: 4,
-        header_time: Duration::from_millis(1500),
-        body_time: Duration::from_millis(700),
-        stall_time: Duration::from_millis(700),
+        header_timeout: Duration::from_millis(1500),
+        body_timeout: Duration::from_millis(700),
+        write_timeout: Duration::from_millis(700),
         ..Limits::default()
     }
 }
 
-/// `/health` answers within this time, whatever the others do.
+/// `/health` responds within this time, whatever other clients do.
 const HEALTHY: Duration = Duration::from_millis(100);
 
 #[test]
-fn hostile_clients_are_refused_and_others_served() {
+fn hostile_clients_are_rejected_and_others_served() {
     let world = World::new(limits(), None);
     let keyed = World::new(limits(), Some("open-sesame"));
-    // Once to reach the size of a server at work, then to see that it stays there. A leak grows in
-    // every round; what the allocator keeps for the threads of the clients grows in some.
+    // The first round reaches the size of a busy server, the others check that it stays there. A leak grows
+    // in every round; the allocator's memory for client threads grows in some.
     let (mut n_cases, mut slowest) = round(&world, &keyed);
     let mut grown = usize::MAX;
     for _ in 0..3 {
@@ -58,14 +58,14 @@ fn hostile_clients_are_refused_and_others_served() {
     }
     assert!(n_cases >= 2 * 40, "{n_cases} cases");
     assert!(grown < 4 << 10, "memory grows by {grown} KiB and more in every round");
-    // Of several rounds, since the machine may be busy with other things than this test.
+    // The minimum over several rounds, since the machine may be busy with something else.
     assert!(slowest < HEALTHY, "in every round some answer of /health took {slowest:?} and more");
     world.end().unwrap();
     keyed.end().unwrap();
 }
 
-/// Every case once, while texts are written and `/health` is asked: how many there were, and its
-/// slowest answer.
+/// Every case once, while texts are generated and `/health` is requested. Returns the number of cases
+/// and the slowest response of `/health`.
 fn round(world: &World, keyed: &World) -> (usize, Duration) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -76,7 +76,7 @@ fn round(world: &World, keyed: &World) -> (usize, Duration) {
             table::run(world, keyed) + clients::run(world, keyed)
         };
         let mut times: Vec<Duration> = health.join().unwrap();
-        assert!(writing.join().unwrap() > 0, "nothing was written meanwhile");
+        assert!(writing.join().unwrap() > 0, "nothing was generated meanwhile");
         times.sort_unstable();
         let (median, last) = (times[times.len() / 2], times[times.len() - 1]);
         println!("/health {} times: median {median:?}, slowest {last:?}", times.len());
@@ -85,7 +85,7 @@ fn round(world: &World, keyed: &World) -> (usize, Duration) {
     })
 }
 
-/// Raises the flag also where a case panics.
+/// Sets the flag even if a case panics.
 struct RaisedAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for RaisedAtEnd<'_> {
@@ -94,7 +94,7 @@ impl Drop for RaisedAtEnd<'_> {
     }
 }
 
-/// How long each answer took.
+/// How long each response took.
 fn ask_for_health(world: &World, over: &AtomicBool) -> Vec<Duration> {
     let mut times = Vec::new();
     while !over.load(Ordering::Relaxed) {
@@ -106,7 +106,7 @@ fn ask_for_health(world: &World, over: &AtomicBool) -> Vec<Duration> {
     times
 }
 
-/// Lets the model write all the time; how many texts came through.
+/// Keeps the model busy; returns the number of texts received.
 fn keep_writing(world: &World, over: &AtomicBool) -> usize {
     let mut n_texts = 0;
     while !over.load(Ordering::Relaxed) {
@@ -117,7 +117,7 @@ fn keep_writing(world: &World, over: &AtomicBool) -> usize {
     n_texts
 }
 
-/// What a server could leak. Zeros where the system does not tell.
+/// What a server could leak. Zeros if the system does not report it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Resources {
     threads: usize,
@@ -137,7 +137,7 @@ fn resources() -> Resources {
     }
 }
 
-/// The resources once they stay the same for a while, or after some patience.
+/// The resources once they stay the same for a while, or after a timeout.
 fn settled() -> Resources {
     let count = |resources: Resources| (resources.threads, resources.descriptors);
     let (mut last, mut n_same) = (resources(), 0);
@@ -153,7 +153,7 @@ fn settled() -> Resources {
     last
 }
 
-/// Holds an answer to OpenAI's error shape.
+/// Checks that a response is an OpenAI error object.
 #[track_caller]
 fn assert_is_error(name: &str, answer: &Answer) {
     let error = &answer.json()["error"];

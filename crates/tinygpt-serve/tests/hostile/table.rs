@@ -1,14 +1,14 @@
-//! Requests that are wrong from the first byte to the last, with the status that each deserves.
+//! Malformed requests and the status that each must get.
 
 use crate::assert_is_error;
-use crate::world::{World, post, post_with};
+use crate::common::{World, post, post_with};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
 /// A request and its status.
 type Case = (&'static str, u16, Vec<u8>);
 
-/// Sends them all; how many there were.
+/// Sends them all; returns their number.
 pub(crate) fn run(world: &World, keyed: &World) -> usize {
     let mut wrong = Vec::new();
     let mut n_cases = 0;
@@ -26,7 +26,7 @@ pub(crate) fn run(world: &World, keyed: &World) -> usize {
             }
         }
     }
-    for (name, statuses, request) in no_http() {
+    for (name, statuses, request) in not_http() {
         n_cases += 1;
         let answer = world.send(request);
         if !statuses.contains(&answer.status) || answer.status == 200 {
@@ -37,7 +37,7 @@ pub(crate) fn run(world: &World, keyed: &World) -> usize {
     n_cases
 }
 
-/// Who asks, and under which name.
+/// `Host` and `Origin` headers.
 fn hosts() -> Vec<Case> {
     let get = |headers: &str| format!("GET /health HTTP/1.1\r\n{headers}\r\n").into_bytes();
     let from =
@@ -49,7 +49,7 @@ fn hosts() -> Vec<Case> {
         ("no Host", 400, get("")),
         ("two Hosts", 400, get("Host: localhost\r\nHost: evil.example\r\n")),
         ("Host with a user", 400, get("Host: evil.example@localhost\r\n")),
-        ("Host that is none", 400, get("Host: local host\r\n")),
+        ("invalid Host", 400, get("Host: local host\r\n")),
         (
             "URL of another server",
             400,
@@ -62,7 +62,7 @@ fn hosts() -> Vec<Case> {
     ]
 }
 
-/// What is in the body.
+/// Bodies.
 fn bodies() -> Vec<Case> {
     let typed = |kind: &str| post_with(&format!("Content-Type: {kind}\r\n"), b"{}");
     let deep = |bracket: &str| post(&bracket.repeat(200_000));
@@ -73,8 +73,8 @@ fn bodies() -> Vec<Case> {
         ("a type that only begins like JSON", 415, typed("application/jsonp")),
         ("JSON with a charset", 200, typed("Application/JSON; charset=utf-8")),
         ("nothing", 400, post("")),
-        ("no JSON", 400, post("prompt=hello")),
-        ("half of it", 400, post("{\"prompt\": \"a")),
+        ("not JSON", 400, post("prompt=hello")),
+        ("cut off", 400, post("{\"prompt\": \"a")),
         ("two objects", 400, post("{} {}")),
         ("a list", 400, post("[]")),
         ("null", 400, post("null")),
@@ -83,17 +83,17 @@ fn bodies() -> Vec<Case> {
         ("bad UTF-8", 400, post_with(JSON, b"{\"prompt\": \"\xff\xfe\"}")),
         ("half a surrogate", 400, post("{\"prompt\": \"\\ud800\"}")),
         ("NUL", 400, post("{\"prompt\": \"\0\"}")),
-        ("a number beyond numbers", 400, post("{\"temperature\": 1e999}")),
+        ("a number out of range", 400, post("{\"temperature\": 1e999}")),
         ("a wrong type", 400, post("{\"max_tokens\": \"many\"}")),
         ("too many texts", 400, post("{\"n\": 1000000000}")),
         ("too many tokens", 400, post("{\"max_tokens\": 9007199254740993}")),
-        ("a token of no vocabulary", 400, post("{\"prompt\": [4294967295]}")),
+        ("a token outside the vocabulary", 400, post("{\"prompt\": [4294967295]}")),
         ("an unsupported field", 400, post("{\"echo\": true}")),
         ("another model", 404, post("{\"model\": \"../../etc/passwd\"}")),
     ]
 }
 
-/// How long the body is, and how long it is said to be.
+/// Lengths of bodies.
 fn lengths() -> Vec<Case> {
     let long = format!("{{\"prompt\": \"{}\"}}", "a".repeat(2 << 20));
     let head = |headers: &str| {
@@ -109,11 +109,7 @@ fn lengths() -> Vec<Case> {
             (head("Transfer-Encoding: chunked\r\n") + &chunk.repeat(400)).into(),
         ),
         ("a length beyond all, asked about first", 413, head(asks).into()),
-        (
-            "a chunk that is none",
-            400,
-            (head("Transfer-Encoding: chunked\r\n") + "zz\r\n\r\n").into(),
-        ),
+        ("an invalid chunk", 400, (head("Transfer-Encoding: chunked\r\n") + "zz\r\n\r\n").into()),
         ("a body that does not come", 408, (head("Content-Length: 100\r\n") + "{").into()),
         (
             "chunks that stop coming",
@@ -123,7 +119,7 @@ fn lengths() -> Vec<Case> {
     ]
 }
 
-/// Where it is sent, and how.
+/// Paths and methods.
 fn paths() -> Vec<Case> {
     let ask = |method: &str, path: &str| {
         format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").into()
@@ -137,7 +133,7 @@ fn paths() -> Vec<Case> {
         ("coded dots", 404, ask("GET", "/%2e%2e/%2e%2e/etc/passwd")),
         ("two slashes", 404, ask("GET", "//etc/passwd")),
         ("coded NUL", 404, ask("GET", "/health%00")),
-        ("bytes that are no text in a model's name", 400, ask("GET", "/v1/models/%ff%fe")),
+        ("invalid UTF-8 in a model's name", 400, ask("GET", "/v1/models/%ff%fe")),
         ("GET of a completion", 405, ask("GET", "/v1/completions")),
         ("PUT", 405, ask("PUT", "/health")),
         ("DELETE", 405, ask("DELETE", "/")),
@@ -147,7 +143,7 @@ fn paths() -> Vec<Case> {
     ]
 }
 
-/// With which key.
+/// API keys.
 fn keys() -> Vec<Case> {
     let get = |path: &str, headers: &str| {
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").into_bytes()
@@ -167,9 +163,9 @@ fn keys() -> Vec<Case> {
     ]
 }
 
-/// What is no request at all gets a bare status or none: the library that reads requests answers
-/// before any of our code could.
-fn no_http() -> Vec<(&'static str, &'static [u16], Vec<u8>)> {
+/// Input that is not HTTP gets a bare status or none: the HTTP library responds before any of our code
+/// runs.
+fn not_http() -> Vec<(&'static str, &'static [u16], Vec<u8>)> {
     let head = |headers: &str| {
         format!("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n{JSON}{headers}\r\n{{}}")
     };

@@ -1,11 +1,11 @@
-//! OpenAI's API: completions whole and streamed, models, and what the texts hold to.
+//! OpenAI's API: completions, streams, models and the page.
 
 use serde_json::{Value, json};
 use tinygpt_data::END_OF_TEXT;
 use tinygpt_model::{SamplingParams, generate};
 use tinygpt_serve::Limits;
 
-use crate::world::{Answer, MODEL, World, served};
+use crate::common::{Answer, MODEL, World, served};
 
 fn world() -> World {
     World::new(Limits::default(), None)
@@ -28,7 +28,7 @@ fn streamed(answer: &Answer, n: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_completion_is_what_the_model_writes() {
+fn a_completion_is_the_text_of_the_model() {
     let answer = world().complete(&json!({
         "model": MODEL, "prompt": "the owl", "max_tokens": 40, "seed": 5, "temperature": 0.7,
         "top_k": 20, "n": 3,
@@ -58,7 +58,7 @@ fn a_completion_is_what_the_model_writes() {
 }
 
 #[test]
-fn a_stream_is_the_completion_in_pieces() {
+fn a_stream_is_the_completion_in_deltas() {
     let world = world();
     let mut body = json!({
         "prompt": ["the", "an owl"], "max_tokens": 60, "seed": 3, "n": 2, "logprobs": 2,
@@ -108,14 +108,14 @@ fn probabilities_come_with_their_tokens() {
         let all: Vec<f64> = top.values().map(|value| value.as_f64().unwrap()).collect();
         assert!(all.is_sorted_by(|a, b| a >= b), "best first: {all:?}");
     }
-    // Sliced at the offsets, which count from the beginning of the prompt, the text is its tokens.
+    // Sliced at the offsets, which count from the start of the prompt, the text is its tokens.
     let all: Vec<char> = choice["text"].as_str().unwrap().chars().collect();
     let at = |place: usize| column("text_offset")[place].as_u64().unwrap() as usize - 5;
     assert_eq!(at(0), 0);
     for (place, token) in tokens.iter().enumerate().take(49) {
         let token = token.as_str().unwrap();
         let slice: String = all[at(place)..at(place + 1)].iter().collect();
-        // Bytes before it that stayed half a character are shown together with it.
+        // The bytes of an incomplete character before it are shown with it.
         let slice = slice.trim_start_matches('\u{fffd}');
         if !token.starts_with("bytes:") {
             assert_eq!(slice, if token == END_OF_TEXT { "" } else { token });
@@ -153,7 +153,7 @@ fn a_seed_gives_the_same_text_and_none_gives_another() {
 }
 
 #[test]
-fn what_there_is_to_know_of_a_prompt_is_sent_once_with_the_text() {
+fn warnings_about_a_prompt_are_sent_once_with_the_text() {
     let world = world();
     let long = "the owl ".repeat(40);
     let mut body = json!({"prompt": long, "max_tokens": 5, "seed": 1});
@@ -209,7 +209,7 @@ fn the_prompt_may_be_token_ids_or_nothing() {
     assert_eq!([text(&with(json!("")), 0), text(&with(json!([[]])), 0)], [&*nothing, &*nothing]);
     assert_eq!(with(Value::Null).json()["usage"]["prompt_tokens"], 0);
     assert_eq!(text(&world.complete(&json!({"max_tokens": 0})), 0), "");
-    // Longer than the model sees.
+    // Longer than the context.
     let long = "the owl and the fox ".repeat(50);
     assert_eq!(with(json!(long)).status, 200);
 }
@@ -221,7 +221,7 @@ fn models_are_listed_and_the_page_is_there() {
     assert_eq!((&models["object"], &models["data"][0]["id"]), (&json!("list"), &json!(MODEL)));
     assert_eq!(world.get("/v1/models/tiny").json()["id"], MODEL);
     assert_eq!(world.get("/v1/models/other").json()["error"]["code"], "model_not_found");
-    // However long the name that is asked for, the answer quotes little of it.
+    // The response quotes only the start of a long name.
     let name = "long".repeat(5_000);
     for answer in [
         world.get(&format!("/v1/models/{name}")),
@@ -251,7 +251,7 @@ fn models_are_listed_and_the_page_is_there() {
             let found = answer.header(name).is_some_and(|found| found.starts_with(value));
             assert!(found, "{path} {name}: {}", answer.head);
         }
-        // Nothing of others: no address but in the names of SVG's and HTML's own vocabulary.
+        // No addresses of other hosts, except the namespaces of SVG and HTML.
         let foreign = answer.body.replace("http://www.w3.org/", "");
         assert!(!foreign.contains("http://") && !foreign.contains("https://"), "{path}");
     }

@@ -1,6 +1,6 @@
-//! The server as programs meet it, over real connections.
+//! The server, over real connections.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod api;
-mod life;
-mod world;
+mod common;
+mod lifecycle;

@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::durable::part_of;
+use tinygpt_fs::part_of;
+
 use super::replace::{NEW, OLD};
 use super::{BEST, DIR_NAME, LAST, STATE_FILE};
 use super::{entry_names, is_temporary, list, manifest, pointer, step_of};

@@ -13,8 +13,8 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use tinygpt_data::Shown;
+use tinygpt_fs::create_dir_all;
 
-use super::durable::create_dir;
 use crate::error::TrainError;
 
 const FILE_NAME: &str = ".lock";
@@ -39,7 +39,7 @@ impl OutDirLock {
         let path = out_dir.join(FILE_NAME);
         loop {
             let made = missing(&path);
-            create_dir(out_dir)?;
+            create_dir_all(out_dir)?;
             let file = open(&path)?;
             match file.try_lock() {
                 Ok(()) if is_at(&file, &path) => return Ok(Self { path, file: Some(file), made }),

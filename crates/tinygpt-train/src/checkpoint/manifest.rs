@@ -11,8 +11,8 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tinygpt_data::{open_regular, read_regular};
+use tinygpt_fs::sync_file;
 
-use super::durable::sync_file;
 use super::state::{MAX_BYTES as MAX_STATE_BYTES, OLDEST_VERSION, version_of};
 use super::{CONFIG_FILE, FORMAT_VERSION, OPTIMIZER_FILE, STATE_FILE};
 use crate::error::TrainError;
@@ -56,7 +56,7 @@ pub(super) fn write(dir: &Path, names: &[String]) -> Result<(), TrainError> {
     let json = serde_json::to_vec_pretty(&manifest)
         .map_err(|error| TrainError::io("write", &path)(error.into()))?;
     std::fs::write(&path, json).map_err(TrainError::io("write", &path))?;
-    sync_file(&path)
+    Ok(sync_file(&path)?)
 }
 
 /// Reads every file of the checkpoint `dir` and compares it with the manifest.

@@ -19,7 +19,6 @@
 //!
 //! What is saved, and when, is the [`Trainer`](crate::Trainer)'s business.
 
-pub mod durable;
 mod foreign;
 mod lock;
 mod manifest;
@@ -35,7 +34,6 @@ use std::path::{Path, PathBuf};
 
 use crate::error::TrainError;
 
-pub(crate) use durable::write_whole;
 pub(crate) use foreign::foreign;
 pub use foreign::is_checkpoint;
 pub use lock::is_locked;

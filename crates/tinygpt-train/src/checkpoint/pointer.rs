@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use tinygpt_data::read_regular;
+use tinygpt_fs::{replace_link, write_file};
 
-use super::durable::{part_of, sync_dir, write_whole};
 use super::{DIR_NAME, dir_name, step_of};
 use crate::error::TrainError;
 
@@ -19,10 +19,11 @@ const MAX_BYTES: u64 = 1 << 10;
 pub(crate) fn point(out_dir: &Path, name: &str, step: u64) -> Result<(), TrainError> {
     let target = format!("{DIR_NAME}/{}", dir_name(step));
     let path = out_dir.join(name);
-    if !swap_link(&path, &target)? {
-        write_whole(&path, format!("{target}\n").as_bytes())?;
+    // On Windows links to directories need a privilege that most users lack.
+    if cfg!(windows) || !replace_link(Path::new(&target), &path)? {
+        write_file(&path, format!("{target}\n").as_bytes())?;
     }
-    sync_dir(out_dir)
+    Ok(())
 }
 
 /// The checkpoint that `name` in `out_dir` names, whether or not it is there. `None` if there is no
@@ -35,30 +36,6 @@ pub(super) fn target(out_dir: &Path, name: &str) -> Option<(u64, PathBuf)> {
     };
     let dir_name = target.trim_end().strip_prefix(DIR_NAME)?.strip_prefix(['/', '\\'])?;
     Some((step_of(dir_name)?, out_dir.join(DIR_NAME).join(dir_name)))
-}
-
-/// Puts a link in the place of `path`. False if this file system has no links.
-#[cfg(unix)]
-fn swap_link(path: &Path, target: &str) -> Result<bool, TrainError> {
-    let part = part_of(path);
-    match std::fs::remove_file(&part) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(TrainError::io("remove", &part)(error));
-        }
-        _ => {}
-    }
-    if std::os::unix::fs::symlink(target, &part).is_err() {
-        return Ok(false);
-    }
-    std::fs::rename(&part, path).map_err(TrainError::io("replace", path))?;
-    Ok(true)
-}
-
-/// On Windows a link needs a privilege that people do not have.
-#[cfg(not(unix))]
-fn swap_link(path: &Path, _target: &str) -> Result<bool, TrainError> {
-    let _ = part_of(path);
-    Ok(false)
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::durable::{sync_dir, write_whole};
-use super::write::{create_in, remove_dir, save_in};
+use tinygpt_fs as fs;
+
+use super::write::save_in;
 use super::{BEST, DIR_NAME, LAST, dir_of, entry_names, is_temporary, list, step_of};
 use crate::error::TrainError;
 use crate::metrics;
@@ -31,11 +32,10 @@ pub(crate) fn save_over(
     write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
     let new = out_dir.join(NEW);
-    remove_dir(&new)?;
-    create_in(out_dir, &new)?;
+    fs::remove(&new)?;
+    fs::create_dir(&new)?;
     let written = save_in(&new, step, n_bytes, write_files)
-        .and_then(|_| write_whole(&new.join(metrics::FILE_NAME), metrics))
-        .and_then(|()| sync_dir(&new))
+        .and_then(|_| Ok(fs::write_file(&new.join(metrics::FILE_NAME), metrics)?))
         .and_then(|()| exchange(out_dir));
     if let Err(error) = written {
         // The save has failed already; that its leftovers stay as well is not worth a second error.
@@ -50,36 +50,18 @@ pub(crate) fn save_over(
 fn exchange(out_dir: &Path) -> Result<(), TrainError> {
     // A reader finds the newest checkpoint without the links, and must not follow one that leads
     // nowhere.
-    for path in [BEST, LAST].map(|name| out_dir.join(name)) {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(TrainError::io("remove", &path)(error));
-            }
-            _ => {}
-        }
+    for name in [BEST, LAST] {
+        fs::remove(&out_dir.join(name))?;
     }
-    sync_dir(out_dir)?;
+    fs::sync_dir(out_dir)?;
     let (checkpoints, new) = (out_dir.join(DIR_NAME), out_dir.join(NEW));
-    if !swap(&checkpoints, &new) {
+    if !fs::exchange(&checkpoints, &new) {
         let old = out_dir.join(OLD);
-        remove_dir(&old)?;
-        std::fs::rename(&checkpoints, &old).map_err(TrainError::io("rename", &checkpoints))?;
-        std::fs::rename(&new, &checkpoints).map_err(TrainError::io("rename", &new))?;
+        fs::remove(&old)?;
+        fs::rename(&checkpoints, &old)?;
+        fs::rename(&new, &checkpoints)?;
     }
-    sync_dir(out_dir)
-}
-
-/// Lets two directories change places. False if the system or the file system cannot.
-#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-fn swap(left: &Path, right: &Path) -> bool {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    renameat_with(CWD, left, CWD, right, RenameFlags::EXCHANGE).is_ok()
-}
-
-/// Elsewhere it takes two steps.
-#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-fn swap(_left: &Path, _right: &Path) -> bool {
-    false
+    Ok(fs::sync_dir(out_dir)?)
 }
 
 /// Completes or undoes what a process that died has left of a replacement.
@@ -90,16 +72,16 @@ pub(crate) fn finish(out_dir: &Path) -> Result<(), TrainError> {
     let (checkpoints, new, old) = (out_dir.join(DIR_NAME), out_dir.join(NEW), out_dir.join(OLD));
     if old.exists() && !checkpoints.exists() {
         let kept = if new.exists() { &new } else { &old };
-        std::fs::rename(kept, &checkpoints).map_err(TrainError::io("rename", kept))?;
+        fs::rename(kept, &checkpoints)?;
     }
     let moved = checkpoints.join(metrics::FILE_NAME);
     if moved.exists() {
         // Copied: of a rename between two directories a power cut may keep only the removal.
         let lines = std::fs::read(&moved).map_err(TrainError::io("read", &moved))?;
-        write_whole(&out_dir.join(metrics::FILE_NAME), &lines)?;
-        sync_dir(out_dir)?;
-        std::fs::remove_file(&moved).map_err(TrainError::io("remove", &moved))?;
-        sync_dir(&checkpoints)?;
+        fs::write_file(&out_dir.join(metrics::FILE_NAME), &lines)?;
+        fs::sync_dir(out_dir)?;
+        fs::remove(&moved)?;
+        fs::sync_dir(&checkpoints)?;
     }
     for dir in [new, old] {
         dissolve(&dir, &checkpoints)?;
@@ -113,11 +95,10 @@ fn dissolve(dir: &Path, checkpoints: &Path) -> Result<(), TrainError> {
     for name in entry_names(dir)? {
         let path = dir.join(&name);
         if step_of(&name).is_none() && !is_temporary(&name) && name != metrics::FILE_NAME {
-            let to = checkpoints.join(&name);
-            std::fs::rename(&path, &to).map_err(TrainError::io("rename", &path))?;
+            fs::rename(&path, &checkpoints.join(&name))?;
         }
     }
-    remove_dir(dir)
+    Ok(fs::remove(dir)?)
 }
 
 /// What a run that overwrites the one in `out_dir` will remove, in a sentence.

@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::durable::{part_of, sync_dir};
+use tinygpt_fs::{create_dir, part_of, remove, rename, replace_dir, restore_dir, sync_dir};
+
 use super::foreign::is_checkpoint;
 use super::{BEST, DELETED, DIR_NAME, LAST, REPLACED, TEMPORARY};
 use super::{dir_name, entry_names, is_temporary, list, manifest, space};
@@ -23,7 +24,9 @@ pub(crate) fn save(
     write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
     let parent = out_dir.join(DIR_NAME);
-    create_in(out_dir, &parent)?;
+    // Not `out_dir` itself: one that is removed while its run trains must not come back without its
+    // lock.
+    create_dir(&parent)?;
     // What an earlier save left that failed even to clean up takes room; if it still cannot go,
     // only that of this very step is in the way.
     let _ = clean_leftovers(out_dir);
@@ -38,7 +41,7 @@ pub(super) fn save_in(
     write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
     let temporary = parent.join(format!("{TEMPORARY}{}", dir_name(step)));
-    remove_dir(&temporary)?;
+    remove(&temporary)?;
     space::check(parent, n_bytes)?;
     let saved = fill(&temporary, write_files).and_then(|()| publish(parent, &temporary, step));
     if saved.is_err() {
@@ -46,17 +49,6 @@ pub(super) fn save_in(
         let _ = std::fs::remove_dir_all(&temporary);
     }
     saved
-}
-
-/// Creates a directory in `out_dir`, but not `out_dir` itself: one that somebody removes while its
-/// run trains must not come back without its lock.
-pub(super) fn create_in(out_dir: &Path, dir: &Path) -> Result<(), TrainError> {
-    match std::fs::create_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        made => made
-            .map_err(TrainError::io("create the directory", dir))
-            .and_then(|()| sync_dir(out_dir)),
-    }
 }
 
 fn fill(
@@ -68,27 +60,16 @@ fn fill(
     let mut names = entry_names(temporary)?;
     names.sort();
     manifest::write(temporary, &names)?;
-    sync_dir(temporary)
+    Ok(sync_dir(temporary)?)
 }
 
+/// Replaces a checkpoint of the same step, if there is one: a damaged one that was skipped, or the
+/// one that was resumed. A run that stopped before an evaluation makes it now and may be the best so
+/// far.
 fn publish(parent: &Path, temporary: &Path, step: u64) -> Result<PathBuf, TrainError> {
     let dir = parent.join(dir_name(step));
     let replaced = parent.join(format!("{REPLACED}{}", dir_name(step)));
-    // A damaged one that was passed over, or the very one that was resumed: a run that stopped
-    // before an evaluation makes it now and is the best so far.
-    let is_there = dir.exists();
-    if is_there {
-        std::fs::rename(&dir, &replaced).map_err(TrainError::io("rename", &dir))?;
-    }
-    if let Err(error) = std::fs::rename(temporary, &dir) {
-        if is_there {
-            // Should this fail as well, the next start does it.
-            let _ = std::fs::rename(&replaced, &dir);
-        }
-        return Err(TrainError::io("rename", temporary)(error));
-    }
-    sync_dir(parent)?;
-    remove_dir(&replaced)?;
+    replace_dir(temporary, &dir, &replaced)?;
     Ok(dir)
 }
 
@@ -130,14 +111,9 @@ pub(crate) fn clean_leftovers(out_dir: &Path) -> Result<(), TrainError> {
     let parent = out_dir.join(DIR_NAME);
     for name in entry_names(&parent)?.into_iter().filter(|name| is_temporary(name)) {
         if let Some(of_step) = name.strip_prefix(REPLACED) {
-            let (replaced, dir) = (parent.join(&name), parent.join(of_step));
-            if dir.exists() {
-                remove_dir(&replaced)?;
-            } else {
-                std::fs::rename(&replaced, &dir).map_err(TrainError::io("rename", &replaced))?;
-            }
+            restore_dir(&parent.join(of_step), &parent.join(&name))?;
         } else {
-            remove_dir(&parent.join(name))?;
+            remove(&parent.join(name))?;
         }
     }
     Ok(())
@@ -146,7 +122,7 @@ pub(crate) fn clean_leftovers(out_dir: &Path) -> Result<(), TrainError> {
 /// Removes the half-written links and files of an earlier process that died.
 pub(crate) fn clean_parts(out_dir: &Path) -> Result<(), TrainError> {
     for name in [BEST, LAST, metrics::FILE_NAME, plot::FILE_NAME] {
-        remove_file(&part_of(&out_dir.join(name)))?;
+        remove(&part_of(&out_dir.join(name)))?;
     }
     Ok(())
 }
@@ -155,23 +131,9 @@ pub(crate) fn clean_parts(out_dir: &Path) -> Result<(), TrainError> {
 fn discard(parent: &Path, dir: &Path) -> Result<(), TrainError> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let deleted = parent.join(format!("{DELETED}{name}"));
-    remove_dir(&deleted)?;
-    std::fs::rename(dir, &deleted).map_err(TrainError::io("rename", dir))?;
-    remove_dir(&deleted)
-}
-
-fn remove_file(path: &Path) -> Result<(), TrainError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(TrainError::io("remove", path)),
-    }
-}
-
-pub(super) fn remove_dir(dir: &Path) -> Result<(), TrainError> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(TrainError::io("remove", dir)),
-    }
+    remove(&deleted)?;
+    rename(dir, &deleted)?;
+    Ok(remove(&deleted)?)
 }
 
 #[cfg(test)]

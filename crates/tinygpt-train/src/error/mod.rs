@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use tinygpt_data::{DataError, FileError, Shown};
+use tinygpt_fs::FsError;
 use tinygpt_model::{DeviceError, ModelError};
 
 use self::text::{
@@ -355,6 +356,12 @@ impl TrainError {
     /// A damaged file and what is wrong with it.
     pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
         Self::Corrupt { path: path.to_path_buf(), reason: reason.into() }
+    }
+}
+
+impl From<FsError> for TrainError {
+    fn from(FsError { action, path, source }: FsError) -> Self {
+        Self::Io { act: action, path, source }
     }
 }
 

@@ -14,7 +14,7 @@ mod update;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
-use tinygpt_data::{Prepared, Windows};
+use tinygpt_data::{Loader, Prepared};
 use tinygpt_kernels::{peak, profile};
 use tinygpt_model::hf::SpecialTokens;
 use tinygpt_model::{ComputeType, Gpt, Grads};
@@ -56,7 +56,7 @@ pub struct Trainer {
     config: TrainConfig,
     prepared: Prepared,
     special: SpecialTokens,
-    windows: Windows,
+    loader: Loader,
     gpt: Gpt,
     optimizer: AdamW,
     grads: Grads,
@@ -105,7 +105,8 @@ impl Trainer {
         }
         let Start { mut gpt, optimizer, progress, from, origin, changed, mut notices } =
             start(&config, &prepared, &device)?;
-        let windows = Windows::new(prepared.train.len(), gpt.config().block_size, config.seed)?;
+        let block_size = gpt.config().block_size;
+        let loader = Loader::training(&prepared.train, config.batch_size, block_size, config.seed)?;
         gpt.set_threads(config.resolved_threads());
         if !device.is_cpu() {
             gpt.set_compute_dtype(config.dtype.dtype())?;
@@ -126,7 +127,7 @@ impl Trainer {
             config,
             prepared,
             special,
-            windows,
+            loader,
             gpt,
             optimizer,
             grads,
@@ -305,7 +306,7 @@ impl Trainer {
             tokens_per_step: self.tokens_per_step(),
             train_tokens: self.prepared.train.len(),
             val_tokens: self.prepared.val.len(),
-            windows_per_epoch: self.windows.per_epoch(),
+            windows_per_epoch: self.loader.n_windows(),
             memory: tinygpt_model::memory::training_bytes(model, batch, model.block_size, threads),
             device: device_name(self.gpt.device()),
             threads,

@@ -7,13 +7,13 @@
 use std::ops::Range;
 use std::path::Path;
 
-use tinygpt_data::fill_batch;
-use tinygpt_model::{DropoutKey, ModelError, Store, TokenBatch};
+use tinygpt_model::{DropoutKey, ModelError, Store};
 
 use super::Trainer;
 use crate::checkpoint;
 use crate::config::OnNonFinite;
 use crate::error::TrainError;
+use crate::evaluate::token_batch;
 use crate::report::SkipRecord;
 use crate::stop::StopFlag;
 
@@ -77,23 +77,20 @@ impl Trainer {
     /// Puts the gradient of the mean loss over `windows` into `grads`, unless `stop` is raised
     /// between two micro-batches: many of them can take minutes.
     fn gradient(&mut self, windows: Range<u64>, stop: &StopFlag) -> Result<Gradient, TrainError> {
-        let (batch_size, seq_len) = (self.config.batch_size, self.gpt.config().block_size);
         let n_micro_batches = self.config.gradient_accumulation_steps;
-        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
         let mut mean_loss = 0.0;
         for micro_batch in 0..n_micro_batches as u64 {
             if micro_batch > 0 && stop.signal().is_some() {
                 return Ok(Gradient::BrokenOff);
             }
-            let first = windows.start + micro_batch * batch_size as u64;
-            let starts = (first..first + batch_size as u64).map(|i| self.windows.window(i));
-            fill_batch(&self.prepared.train, starts, seq_len, &mut inputs, &mut targets)?;
-            let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size, seq_len };
+            let first = windows.start + micro_batch * self.config.batch_size as u64;
+            let batch = self.loader.batch_from(first)?;
             let dropout =
                 DropoutKey { seed: self.config.seed, step: self.progress.step, micro_batch };
             let dropout = (self.config.dropout > 0.0).then_some(dropout);
             let scale = 1.0 / n_micro_batches as f32;
             let store = if micro_batch == 0 { Store::Overwrite } else { Store::Accumulate };
+            let batch = token_batch(&batch);
             let loss = self.gpt.backward(&batch, dropout, scale, store, &mut self.grads)?;
             if !loss.is_finite() {
                 return Ok(Gradient::NotFinite(format!("the loss is {loss}")));

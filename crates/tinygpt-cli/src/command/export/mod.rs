@@ -9,14 +9,17 @@ mod vocabulary;
 
 use std::fs;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::{CONFIG_FILE_NAME, FILE_NAME, shell_word};
+use tinygpt_fs::{
+    create_dir_all, old_of, parent_of, part_of, remove, replace_dir, replace_file, restore_dir,
+    sync_contents,
+};
 use tinygpt_model::Gpt;
 use tinygpt_model::gguf::{self, Metadata, Value, WeightType};
 use tinygpt_model::hf;
-use tinygpt_train::checkpoint::durable;
 
 use super::inside::check_outside;
 use super::sample::LoadedModel;
@@ -45,7 +48,7 @@ const GGUF_MAGIC: [u8; 4] = *b"GGUF";
 pub(super) fn check_path(export: &Export) -> Result<()> {
     let (path, shown) = (&export.path, export.path.display());
     check_outside("--export", path)?;
-    for leftover in [durable::part_of(path), aside(path)] {
+    for leftover in [part_of(path), old_of(path)] {
         check_leftover(&leftover)?;
     }
     let metadata = match fs::symlink_metadata(path) {
@@ -121,18 +124,14 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
 /// A tokenizer that the format cannot express, a disk that refuses.
 pub(super) fn write(export: &Export, loaded: &LoadedModel<Gpt>) -> Result<Ended> {
     let path = &export.path;
-    let part = durable::part_of(path);
+    let part = part_of(path);
     remove(&part)?;
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    durable::create_dir(parent)?;
+    create_dir_all(parent_of(path))?;
     let written = match export.format {
         ExportFormat::Gguf(weights) => write_gguf(loaded, weights, &part),
         ExportFormat::Hf => write_hf(loaded, &part),
     };
-    if let Err(error) = written.and_then(|()| publish(&part, path, parent)) {
+    if let Err(error) = written.and_then(|()| publish(&part, path)) {
         // The export has already failed; leftovers are not worth a second error.
         let _ = remove(&part);
         return Err(error).with_context(|| format!("cannot write {}", path.display()));
@@ -143,41 +142,14 @@ pub(super) fn write(export: &Export, loaded: &LoadedModel<Gpt>) -> Result<Ended>
 }
 
 /// Renames `part` to `path`.
-fn publish(part: &Path, path: &Path, parent: &Path) -> Result<()> {
+fn publish(part: &Path, path: &Path) -> Result<()> {
     if !part.is_dir() {
-        durable::sync_file(part)?;
-        fs::rename(part, path).context("cannot rename")?;
-        return Ok(durable::sync_dir(parent)?);
+        return Ok(replace_file(part, path)?);
     }
-    for name in names_in(part)? {
-        durable::sync_file(&part.join(name))?;
-    }
-    durable::sync_dir(part)?;
-    // A directory that is not empty cannot be replaced by a rename, so it is moved away first.
-    let old = aside(path);
-    remove(&old)?;
-    if path.is_dir() {
-        fs::rename(path, &old).context("cannot move the earlier export")?;
-    }
-    fs::rename(part, path).context("cannot rename")?;
-    durable::sync_dir(parent)?;
-    remove(&old)
-}
-
-/// The temporary name of a directory that is being replaced.
-fn aside(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".old");
-    path.with_file_name(name)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.with_context(|| format!("cannot remove {}", path.display())),
-    }
+    sync_contents(part)?;
+    let old = old_of(path);
+    restore_dir(path, &old)?;
+    Ok(replace_dir(part, path, &old)?)
 }
 
 fn write_gguf(loaded: &LoadedModel<Gpt>, weights: WeightType, part: &Path) -> Result<()> {

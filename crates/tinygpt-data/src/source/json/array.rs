@@ -1,6 +1,6 @@
-//! One JSON array, or values one after the other: read value by value.
+//! One JSON array, or a sequence of values: read value by value.
 //!
-//! Where a value ends its brackets and quotes tell; so an array of any length is read in the
+//! Brackets and quotes show where a value ends, so an array of any length is read in the
 //! memory of its longest value.
 
 use std::io::BufRead;
@@ -12,7 +12,7 @@ use crate::error::DataError;
 use crate::quote::clip;
 use crate::source::input::Input;
 use crate::source::records::{Fault, Records};
-use crate::source::{Documents, Piece, ReadAs, Tally};
+use crate::source::{Documents, Piece, ReadAs, SourceStats};
 
 const EXPECTED: &str = "an array of objects or strings is expected, such as [{\"text\": \"…\"}]; \
                         with `jq -c '.[]' IN.json > OUT.jsonl` an array becomes JSON lines";
@@ -137,7 +137,7 @@ impl JsonValues {
             Parsed::Taken => Ok(()),
             Parsed::List(key) => {
                 let key = clip(&key);
-                let what = format!("an object with its records in `{key}`, not an array of them");
+                let what = format!("an object with its records in `{key}`, not an array");
                 let fix = format!("write the array alone: `jq '.{key}' IN.json > OUT.json`");
                 self.records.bad(line, what, &fix, None)
             }
@@ -210,10 +210,10 @@ impl Documents for JsonValues {
         }
     }
 
-    fn tally(&self) -> Tally {
-        let mut tally = self.records.tally.clone();
-        tally.n_replaced += self.input.n_replaced();
-        tally
+    fn stats(&self) -> SourceStats {
+        let mut stats = self.records.stats.clone();
+        stats.n_replaced += self.input.n_replaced();
+        stats
     }
 
     fn n_bytes_read(&self) -> u64 {

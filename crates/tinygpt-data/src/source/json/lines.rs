@@ -6,7 +6,7 @@ use super::{ONE_EACH, Parsed, parse};
 use crate::error::DataError;
 use crate::source::input::Input;
 use crate::source::records::{Fault, Records};
-use crate::source::{Documents, Piece, ReadAs, Tally};
+use crate::source::{Documents, Piece, ReadAs, SourceStats};
 
 use super::MAX_VALUE_BYTES;
 
@@ -90,10 +90,10 @@ impl Documents for JsonLines {
         }
     }
 
-    fn tally(&self) -> Tally {
-        let mut tally = self.records.tally.clone();
-        tally.n_replaced += self.input.n_replaced();
-        tally
+    fn stats(&self) -> SourceStats {
+        let mut stats = self.records.stats.clone();
+        stats.n_replaced += self.input.n_replaced();
+        stats
     }
 
     fn n_bytes_read(&self) -> u64 {

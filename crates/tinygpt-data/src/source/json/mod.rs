@@ -1,4 +1,4 @@
-//! JSON: lines of it, or one array, which is never held whole.
+//! JSON lines, or one JSON array, which is never in memory as a whole.
 
 mod array;
 mod lines;
@@ -20,7 +20,7 @@ use array::JsonValues;
 use lines::JsonLines;
 use scan::{Record, Repair, ScanFault, keys, list_key, record};
 
-/// The longest value that is taken for a record and not for a mistake, in bytes.
+/// The longest record, in bytes; a longer value is a mistake.
 const MAX_VALUE_BYTES: u64 = 256 << 20;
 
 const ONE_EACH: &str = "put one JSON object on each line";
@@ -42,7 +42,7 @@ pub(super) fn open(
     Ok(Box::new(JsonLines::of(input, read_as)))
 }
 
-/// What came of a record.
+/// The result of reading a record.
 enum Parsed {
     Taken,
     Unfinished,
@@ -81,8 +81,8 @@ fn parse(
     if let (true, Joined::Missing(_), Some(key)) = (finds_lists, &joined, list_key(bytes)) {
         return Ok(Parsed::List(key));
     }
-    records.tally.n_replaced += repair.n_replaced;
-    records.tally.n_half_pairs += repair.n_half_pairs;
+    records.stats.n_replaced += repair.n_replaced;
+    records.stats.n_half_pairs += repair.n_half_pairs;
     records.take(joined, line, || keys(bytes))?;
     Ok(Parsed::Taken)
 }

@@ -1,7 +1,7 @@
 //! Takes a few fields out of a JSON value without parsing the rest of it.
 //!
-//! What is not asked for is skipped by its brackets and quotes alone: it may be nested as
-//! deeply as it likes, and may hold `NaN`, `Infinity` or a number of any size, which Python and
+//! Other values are skipped by their brackets and quotes alone: they may be nested as
+//! deeply as they like, and may hold `NaN`, `Infinity` or a number of any size, which Python and
 //! pandas write. Nothing here recurses over the input.
 
 use std::borrow::Cow;

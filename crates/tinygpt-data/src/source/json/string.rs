@@ -1,4 +1,4 @@
-//! Strings of JSON: escapes become characters, and half a surrogate pair U+FFFD.
+//! JSON strings: escapes become characters, and half a surrogate pair becomes U+FFFD.
 
 use std::borrow::Cow;
 
@@ -40,7 +40,7 @@ pub(super) fn unescape<'a>(
         unescaped.push_str(&rest[..n]);
         let (c, length) = escape(&rest[n..], repair).ok_or(StringFault::Wrong {
             at: (text.len() - rest.len() + n).min(raw.len()),
-            what: "an escape that JSON does not know",
+            what: "an unknown escape",
         })?;
         unescaped.push(c);
         rest = &rest[n + length..];

@@ -18,12 +18,12 @@ use crate::error::DataError;
 use crate::quote::{clip, clip_message};
 use crate::source::fields::{Joined, Value};
 use crate::source::utf8::to_text;
-use crate::source::{PIECE_BYTES, Piece, ReadAs, Tally, cut_document};
+use crate::source::{PIECE_BYTES, Piece, ReadAs, SourceStats, cut_document};
 
-/// The text of a file that is believed in any case, in bytes.
+/// The amount of text that is always accepted, in bytes.
 const HARMLESS_BYTES: u64 = 256 << 20;
 
-/// Text of use is never packed more densely. A dictionary's entry can be repeated without end.
+/// Real text is never compressed more densely. A dictionary's entry can be repeated without end.
 const MAX_RATIO: u64 = 1_000;
 
 /// How many rows are read at once.
@@ -33,7 +33,7 @@ const BATCH_ROWS: usize = 256;
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) pieces: VecDeque<Piece>,
-    pub(super) tally: Tally,
+    pub(super) stats: SourceStats,
     pub(super) n_rows: u64,
     n_bytes: usize,
 }
@@ -190,7 +190,7 @@ impl Columns {
                 continue;
             };
             batch.n_bytes += bytes.len();
-            let n_replaced = &mut batch.tally.n_replaced;
+            let n_replaced = &mut batch.stats.n_replaced;
             let text = to_text(bytes.data().to_vec(), self.read_as.lossy, n_replaced);
             values.push(Value::Text(Cow::Owned(text.map_err(|offset| {
                 DataError::corrupt(
@@ -200,14 +200,14 @@ impl Columns {
                          UTF-8 at byte {offset} of the value",
                         clip(name)
                     ),
-                    "write the column again as UTF-8 strings, or replace such bytes with --lossy",
+                    "write the column again as UTF-8 strings, or use `lossy` to replace such bytes",
                 )
             })?)));
         }
         match self.read_as.fields.join(&mut values) {
-            Joined::Text(text) if text.is_empty() => batch.tally.n_empty += 1,
+            Joined::Text(text) if text.is_empty() => batch.stats.n_empty += 1,
             Joined::Text(text) => cut_document(text, &mut batch.pieces),
-            _ => batch.tally.n_nulls += 1,
+            _ => batch.stats.n_nulls += 1,
         }
         Ok(())
     }
@@ -255,7 +255,7 @@ fn check_column(path: &Path, column: &ColumnDescriptor) -> Result<(), DataError>
     Err(DataError::corrupt(
         path,
         format!("column `{}` holds {found}, not one string a row", clip(&column.path().string())),
-        "choose the column that holds the text with --text-column",
+        "set `text_column` to the column that holds the text",
     ))
 }
 

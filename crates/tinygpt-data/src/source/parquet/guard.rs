@@ -1,8 +1,8 @@
-//! Stands between the parquet library and a file, so that a forged count reserves no memory.
+//! Checks parquet page headers before the library allocates memory for them.
 //!
 //! The library checks the counts in a file's footer against its length. A page's header it
-//! believes: it makes room for as many bytes, dictionary entries and string lengths as are
-//! announced there. Here each is compared with the bytes that are really there.
+//! trusts: it allocates as many bytes, dictionary entries and string lengths as are
+//! announced there. Here each count is compared with the bytes that are there.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -18,10 +18,10 @@ use parquet::file::reader::{ChunkReader, Length, SerializedPageReader};
 
 use super::codec::Unpacker;
 
-/// The size of an unpacked page that is believed in any case.
+/// The size of an unpacked page that is always accepted.
 const HARMLESS_BYTES: u64 = 16 << 20;
 
-/// Text of use is never packed more densely.
+/// Real text is never compressed more densely.
 const MAX_RATIO: u64 = 256;
 
 /// The most values in a page whose string lengths are packed; writers stop at 20,000 or so.

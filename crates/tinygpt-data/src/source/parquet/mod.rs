@@ -4,7 +4,7 @@
 //! through a short queue of its own; the reader empties the queues in turn. So at most a few
 //! megabytes wait, however large a row group is. Only the pages of wanted columns are read.
 //!
-//! The parquet library may answer a broken file with a panic: see [`crate::foreign`].
+//! The parquet library may panic on a damaged file: see [`crate::catch_panic`].
 
 mod codec;
 mod column;
@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use super::{Documents, Piece, ReadAs, Tally};
+use super::{Documents, Piece, ReadAs, SourceStats};
+use crate::catch_panic;
 use crate::error::DataError;
-use crate::foreign;
 use column::{Batch, Columns};
 
 /// How many batches wait for the reader in the queue of one decoder.
@@ -45,12 +45,12 @@ pub(super) struct Parquet {
     n_rows_read: u64,
     n_file_bytes: u64,
     ready: VecDeque<Piece>,
-    tally: Tally,
+    stats: SourceStats,
 }
 
 impl Parquet {
     pub(super) fn open(path: &Path, read_as: &ReadAs, n_threads: usize) -> Result<Self, DataError> {
-        let opened = foreign::guard(|| Columns::open(path, read_as));
+        let opened = catch_panic::guard(|| Columns::open(path, read_as));
         let columns = Arc::new(opened.ok_or_else(|| column::unreadable(path, None))??);
         let n_row_groups = columns.n_row_groups();
         let n_decoders = n_threads.clamp(1, MAX_DECODERS).min(n_row_groups);
@@ -58,12 +58,12 @@ impl Parquet {
         for first in 0..n_decoders {
             let (sender, queue) = sync_channel(QUEUE_BATCHES);
             let columns = Arc::clone(&columns);
-            let decoder = foreign::spawn(move || {
+            let decoder = catch_panic::spawn(move || {
                 for row_group_idx in (first..n_row_groups).step_by(n_decoders) {
                     let send = |batch| sender.send(Message::Rows(batch)).is_ok();
                     let message = match columns.read_row_group(row_group_idx, send) {
                         Ok(true) => Message::EndOfRowGroup,
-                        // The reader has gone away.
+                        // The reader was dropped.
                         Ok(false) => return,
                         Err(error) => Message::Failed(error),
                     };
@@ -85,7 +85,7 @@ impl Parquet {
             n_rows_read: 0,
             n_file_bytes: columns.n_file_bytes(),
             ready: VecDeque::new(),
-            tally: Tally::default(),
+            stats: SourceStats::default(),
         })
     }
 }
@@ -103,7 +103,7 @@ impl Documents for Parquet {
             match queue.recv() {
                 Ok(Message::Rows(batch)) => {
                     self.ready = batch.pieces;
-                    self.tally += &batch.tally;
+                    self.stats += &batch.stats;
                     self.n_rows_read += batch.n_rows;
                 }
                 Ok(Message::EndOfRowGroup) => self.row_group_idx += 1,
@@ -113,8 +113,8 @@ impl Documents for Parquet {
         }
     }
 
-    fn tally(&self) -> Tally {
-        self.tally.clone()
+    fn stats(&self) -> SourceStats {
+        self.stats.clone()
     }
 
     /// The rows read so far, as their share of the file's bytes.

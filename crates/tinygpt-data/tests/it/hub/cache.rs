@@ -1,4 +1,4 @@
-//! A cache that others use too: what has changed in it is noticed, and what is not ours is not written.
+//! A cache shared with other programs: changed files are noticed, and their files are not overwritten.
 
 use std::fs;
 

@@ -1,8 +1,8 @@
-//! Every fault in one table: what the network does, and what must come of it.
+//! All network faults in one table, each with the required result.
 //!
-//! For each row the law is the same. A fault that passes ends with the right file; one that
-//! stays ends with a message that names the address and the cure and not the token. Never is a
-//! wrong byte under a final name, never is a file outside the cache, and when the hub is well
+//! The rule is the same for each row. A transient fault ends with the right file; a permanent one
+//! ends with a message that names the address and a fix but not the token. There is never a
+//! wrong byte under a final name and never a file outside the cache, and when the hub works
 //! again the same call succeeds.
 
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{EVER, REPOSITORY, TRAIN, VALIDATION, World, walk};
 use crate::fake_hub::{Ask, COMMIT, FakeHub, Fault, parquet_file};
 
-/// What must come of a fault.
+/// The required result of a fault.
 enum Outcome {
     /// The right file; a word of the notice, if there is one.
     Recovers(&'static str),
@@ -22,21 +22,21 @@ enum Outcome {
 use Ask::{Bytes, Description, Listing};
 use Outcome::{Fails, Recovers};
 
-/// A fault for so many requests of a kind.
+/// A fault for this many requests of a kind.
 type Row = (&'static str, Vec<(Ask, usize, Fault)>, Outcome);
 
 fn statuses() -> Vec<Row> {
     let status = |ask, times, status| vec![(ask, times, Fault::Status(status, &[]))];
     let asked = |times, headers| vec![(Bytes, times, Fault::Status(429, headers))];
     vec![
-        ("401", status(Listing, EVER, 401), Fails(&["401", "HF_TOKEN"])),
-        ("401 for the bytes", status(Bytes, EVER, 401), Fails(&["401", "HF_TOKEN"])),
+        ("401", status(Listing, EVER, 401), Fails(&["401", "`token`"])),
+        ("401 for the bytes", status(Bytes, EVER, 401), Fails(&["401", "`token`"])),
         ("403", status(Bytes, EVER, 403), Fails(&["403", "accept the repository's terms"])),
         ("404", status(Listing, EVER, 404), Fails(&["404", "no such repository"])),
         ("404 for a listed file", status(Description, EVER, 404), Fails(&["404", "file"])),
-        ("407", status(Listing, EVER, 407), Fails(&["407", "HTTPS_PROXY"])),
+        ("407", status(Listing, EVER, 407), Fails(&["407", "`proxy`"])),
         ("408 once", status(Bytes, 1, 408), Recovers("408")),
-        ("416 from the start", status(Bytes, EVER, 416), Fails(&["416", "--source PATH"])),
+        ("416 from the start", status(Bytes, EVER, 416), Fails(&["416", "`source`"])),
         ("429 once, in seconds", asked(1, &["Retry-After: 1"]), Recovers("1.0 s")),
         (
             "429 once, until a date",
@@ -64,8 +64,8 @@ fn statuses() -> Vec<Row> {
         ("500 once", status(Listing, 1, 500), Recovers("500")),
         ("500 for ever", status(Bytes, EVER, 500), Fails(&["500", "again later"])),
         ("503 twice", status(Description, 2, 503), Recovers("2 of 3")),
-        ("503 for ever", status(Description, EVER, 503), Fails(&["503", "HF_ENDPOINT"])),
-        ("another success", status(Bytes, EVER, 204), Fails(&["instead of", "HTTPS_PROXY"])),
+        ("503 for ever", status(Description, EVER, 503), Fails(&["503", "`endpoint`"])),
+        ("another success", status(Bytes, EVER, 204), Fails(&["instead of", "`proxy`"])),
     ]
 }
 
@@ -83,11 +83,11 @@ fn bodies() -> Vec<Row> {
         ),
         ("cut before the first byte", bytes(1, Fault::Cut(0)), Recovers("broke off after 0")),
         ("ends early, no length", bytes(1, Fault::ShortUnsized(50_000)), Recovers("50000")),
-        ("short", bytes(EVER, Fault::Short(5)), Fails(&["instead of", "HTTPS_PROXY"])),
-        ("long", bytes(EVER, Fault::LongUnsized(5)), Fails(&["more than", "HTTPS_PROXY"])),
+        ("short", bytes(EVER, Fault::Short(5)), Fails(&["instead of", "`proxy`"])),
+        ("long", bytes(EVER, Fault::LongUnsized(5)), Fails(&["more than", "`proxy`"])),
         ("altered once", bytes(1, Fault::Altered), Recovers("once more")),
-        ("altered for ever", bytes(EVER, Fault::Altered), Fails(&["SHA-256", "HTTPS_PROXY"])),
-        ("a web page", bytes(EVER, Fault::Html), Fails(&["a web page", "HTTPS_PROXY"])),
+        ("altered for ever", bytes(EVER, Fault::Altered), Fails(&["SHA-256", "`proxy`"])),
+        ("a web page", bytes(EVER, Fault::Html), Fails(&["a web page", "`proxy`"])),
         ("wrong hash", vec![(Description, EVER, Fault::Etag(OTHER))], Fails(&[OTHER])),
         (
             "an ETag that is a path",
@@ -129,7 +129,7 @@ fn every_fault_of_the_table_ends_as_it_must() {
     let mut wrong = Vec::new();
     for (name, faults, outcome) in rows {
         let mut world = World::new();
-        let patience = world.options.patience.clone();
+        let retry = world.options.retry.clone();
         for (ask, times, fault) in faults {
             if matches!(fault, Fault::Silence | Fault::Drip(_)) {
                 // What recovers needs time for the good answer.
@@ -153,7 +153,7 @@ fn every_fault_of_the_table_ends_as_it_must() {
                     wrong.push(format!("{name}: no {missing:?} in {message}"));
                 }
                 world.hub.heal();
-                world.options.patience = patience;
+                world.options.retry = retry;
                 world.fetch_well();
             }
         }
@@ -163,7 +163,7 @@ fn every_fault_of_the_table_ends_as_it_must() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// All that was written lies in the cache's folders for this repository.
+/// Everything is written into the cache folders of this repository.
 #[track_caller]
 fn assert_nothing_outside(world: &World) {
     let mut paths = Vec::new();
@@ -198,7 +198,7 @@ fn names_that_lead_out_of_the_cache_are_refused_before_any_file() {
         let world = World::with(hub, train);
         let message = world.fetch_badly();
         assert!(message.contains("lists a file named"), "{name:?}: {message}");
-        assert!(message.contains("--source PATH") && !message.contains('\u{1b}'), "{message}");
+        assert!(message.contains("`source`") && !message.contains('\u{1b}'), "{message}");
         assert_eq!(
             world.hub.requests().len(),
             1,

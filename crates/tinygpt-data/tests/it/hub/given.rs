@@ -1,4 +1,4 @@
-//! `--source hub:…`: any dataset of the hub, its splits found by name, and single files of models.
+//! Sources `hub:…`: any dataset of the hub, its splits found by name, and single files of models.
 
 use std::fs;
 
@@ -93,7 +93,7 @@ fn a_missing_column_is_answered_with_those_there_are() {
     let error = prepare(&request, &world.recorder).unwrap_err();
     assert!(matches!(error, DataError::MissingColumn { .. }));
     let message = crate::explained(&error);
-    assert!(message.contains("it has `text`") && message.contains("--text-column"), "{message}");
+    assert!(message.contains("it has `text`") && message.contains("`text_column`"), "{message}");
 }
 
 #[test]

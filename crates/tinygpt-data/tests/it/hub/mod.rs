@@ -1,6 +1,6 @@
 //! The download against a hub that misbehaves in every way we could think of.
 //!
-//! The law behind most tests: whatever the network does, a file under its final name is the file
+//! The rule behind most tests: whatever the network does, a file under its final name is the file
 //! that the hub announced, nothing is written outside the cache, and the error says which address
 //! failed and what to do.
 
@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tinygpt_data::hub::{self, HubError, HubFiles, HubOptions, HubRequest, Patience, Token};
+use tinygpt_data::hub::{self, HubError, HubFiles, HubOptions, HubRequest, RetryPolicy, Token};
 use tinygpt_data::{PrepareProgress, Stage};
 
 use crate::fake_hub::{COMMIT, FakeHub, parquet_file, sha256};
@@ -85,7 +85,7 @@ impl World {
         let mut options = HubOptions::new(home.path().join("hub"));
         options.endpoint = hub.url();
         options.token = Token::new(TOKEN);
-        options.patience = Patience {
+        options.retry = RetryPolicy {
             retries: 3,
             first_delay: Duration::from_millis(1),
             longest_delay: Duration::from_secs(5),
@@ -98,9 +98,9 @@ impl World {
 
     /// Waits no longer than `timeout` for an answer, nor for a transfer to move.
     fn wait_at_most(&mut self, timeout: Duration) {
-        let patience = &self.options.patience;
-        self.options.patience =
-            Patience { answer_timeout: timeout, stall_timeout: timeout, ..patience.clone() };
+        let retry = &self.options.retry;
+        self.options.retry =
+            RetryPolicy { answer_timeout: timeout, stall_timeout: timeout, ..retry.clone() };
     }
 
     fn fetch(&self) -> Result<HubFiles, HubError> {

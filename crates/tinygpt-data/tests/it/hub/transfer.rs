@@ -1,4 +1,4 @@
-//! Transfers that break, stall, lie or come back: what arrives is the file, or nothing does.
+//! Transfers that break, stall, resume or send wrong bytes: the result is the right file, or none.
 
 use std::fs;
 use std::sync::atomic::Ordering;
@@ -52,7 +52,7 @@ fn a_pause_that_is_too_long_is_handed_to_the_user() {
 }
 
 #[test]
-fn a_broken_transfer_goes_on_where_it_stopped() {
+fn an_interrupted_transfer_resumes_where_it_stopped() {
     let world = World::new();
     world.hub.fail(Ask::Bytes, 2, Fault::Cut(70_000));
     world.fetch_well();
@@ -118,7 +118,7 @@ fn spoilt_bytes_of_an_earlier_run_are_replaced() {
     fs::create_dir_all(world.blobs()).unwrap();
     fs::write(world.part(), vec![b'x'; 1000]).unwrap();
     world.fetch_well();
-    assert!(world.notices().contains("downloading it once more"), "{}", world.notices());
+    assert!(world.notices().contains("downloading it again"), "{}", world.notices());
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_file_that_changes_between_its_parts_is_noticed() {
     world.hub.fail(Ask::Bytes, 1, Fault::Cut(70_000));
     world.hub.fail(Ask::Bytes, 1, Fault::Altered);
     world.fetch_well();
-    assert!(world.notices().contains("downloading it once more"), "{}", world.notices());
+    assert!(world.notices().contains("downloading it again"), "{}", world.notices());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Requests side by side, clients that leave, and the end of the server.
+//! Parallel requests, clients that disconnect, and shutdown.
 
 use std::io::{Read as _, Write as _};
 use std::thread;
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tinygpt_serve::{Limits, ServeError, Server};
 
-use crate::world::{Answer, World, post};
+use crate::common::{Answer, World, post};
 
-/// Longer than the model needs for anything here but the longest texts, side by side.
+/// Longer than the model needs for anything here except a batch of the longest texts.
 const LONG: Duration = Duration::from_secs(60);
 
 fn body(seed: u64, max_tokens: usize) -> serde_json::Value {
@@ -17,7 +17,7 @@ fn body(seed: u64, max_tokens: usize) -> serde_json::Value {
 }
 
 #[test]
-fn requests_side_by_side_get_the_texts_that_they_get_alone() {
+fn parallel_requests_get_the_same_texts_as_single_ones() {
     let world = World::new(Limits::default(), None);
     let alone: Vec<String> = (0..24).map(|i| world.complete(&body(i, 30)).body).collect();
     let together: Vec<String> = thread::scope(|scope| {
@@ -34,14 +34,14 @@ fn requests_side_by_side_get_the_texts_that_they_get_alone() {
 }
 
 #[test]
-fn writing_stops_when_the_client_leaves() {
+fn generation_stops_when_the_client_disconnects() {
     let world = World::new(Limits { waiting: 1, ..Limits::default() }, None);
-    // Far more than could be written in the time of this test, one batch after the other.
+    // Far more than could be generated in the time of this test, one batch after the other.
     for round in 0..20 {
         let request = json!({"max_tokens": 4096, "n": 16, "stream": round % 2 == 0});
         let mut stream = world.connect();
         stream.write_all(&post(&request.to_string())).unwrap();
-        // It is taken up or waits; the one before it has left.
+        // It is started or queued; the one before it has disconnected.
         thread::sleep(Duration::from_millis(20));
     }
     let since = Instant::now();
@@ -50,7 +50,7 @@ fn writing_stops_when_the_client_leaves() {
 }
 
 #[test]
-fn texts_are_ended_when_the_server_stops() {
+fn texts_end_when_the_server_stops() {
     let limits = Limits { grace: Duration::from_millis(200), ..Limits::default() };
     let world = World::new(limits, None);
     let mut long = world.connect();
@@ -59,11 +59,11 @@ fn texts_are_ended_when_the_server_stops() {
     let mut short = world.connect();
     short.write_all(&post(&body(1, 3).to_string())).unwrap();
     assert_eq!(Answer::read(&mut short).status, 200);
-    // Does not keep the server from ending.
+    // Does not keep the server from stopping.
     let _idle = world.connect();
     let reader = thread::spawn(move || {
         let mut bytes = Vec::new();
-        // Whatever ends the connection, what came before it counts.
+        // However the connection ends, what was received before counts.
         let _ = long.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     });
@@ -75,7 +75,7 @@ fn texts_are_ended_when_the_server_stops() {
 }
 
 #[test]
-fn a_server_that_others_reach_needs_a_key() {
+fn a_server_that_other_machines_can_reach_needs_a_key() {
     let listen = |address: &str, key: Option<&str>| {
         let key = key.map(str::to_owned);
         Server::listen(address.parse().unwrap(), key, Limits::default()).map(|_| ())

@@ -1,8 +1,8 @@
-//! The thread that writes: it alone has the model, and writes all requests side by side.
+//! The worker thread: it owns the model and generates for all requests as one batch.
 //!
-//! It takes jobs from the queue as slots of the engine become free, lets the engine make one token
-//! of every choice at a time, and sends what becomes of them. A choice whose client has left ends
-//! with its next token. HTTP is not known here.
+//! It takes jobs from the queue as slots of the engine become free, lets the engine generate one token
+//! for every choice at a time, and sends the results. A choice whose client has disconnected ends with
+//! its next token. Nothing here knows HTTP.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -13,14 +13,14 @@ use tinygpt_model::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::delta::DeltaBuilder;
 use crate::error::ApiError;
-use crate::piece::Piecer;
 use crate::queue::{Finish, Job, Prompt, Queue, Update};
 
-/// The most texts that are written side by side.
+/// The largest batch.
 const MAX_SLOTS: usize = 16;
 
-/// How many texts of a model of this shape are written side by side.
+/// The largest batch for a model of this shape.
 pub(crate) fn slots(config: &ModelConfig) -> usize {
     most_at_once(config).min(MAX_SLOTS)
 }
@@ -28,8 +28,8 @@ pub(crate) fn slots(config: &ModelConfig) -> usize {
 /// Serves the queue until it is closed and empty, or abandoned.
 ///
 /// # Errors
-/// [`ModelError`] if the model cannot go on.
-pub(crate) fn write(
+/// [`ModelError`] if the model fails.
+pub(crate) fn run(
     model: &dyn Model,
     tokenizer: &Tokenizer,
     bos: u32,
@@ -37,44 +37,44 @@ pub(crate) fn write(
 ) -> Result<(), ModelError> {
     let engine = Engine::new(model, slots(model.config()))?;
     let context = model.config().block_size;
-    let (front, texts) = (VecDeque::new(), Texts::new());
-    let mut writer = Writer { engine, tokenizer, bos, context, front, texts };
+    let (pending, active) = (VecDeque::new(), ActiveChoices::new());
+    let mut worker = Worker { engine, tokenizer, bos, context, pending, active };
     loop {
-        while writer.engine.room() > 0 {
-            if let Some(group) = writer.front.pop_front() {
-                writer.admit(group);
+        while worker.engine.room() > 0 {
+            if let Some(group) = worker.pending.pop_front() {
+                worker.admit(group);
                 continue;
             }
-            let job = if writer.engine.is_idle() { queue.wait() } else { queue.take() };
+            let job = if worker.engine.is_idle() { queue.wait() } else { queue.take() };
             match job {
-                Some(job) => writer.open(&job),
-                None if writer.engine.is_idle() => return Ok(()),
+                Some(job) => worker.tokenize(&job),
+                None if worker.engine.is_idle() => return Ok(()),
                 None => break,
             }
         }
         if queue.is_abandoned() {
             return Ok(());
         }
-        let texts = &mut writer.texts;
-        writer.engine.step(&mut |ticket, event| hear(texts, ticket, event))?;
+        let active = &mut worker.active;
+        worker.engine.step(&mut |ticket, event| on_event(active, ticket, event))?;
     }
 }
 
-type Texts<'a> = HashMap<Ticket, Text<'a>>;
+type ActiveChoices<'a> = HashMap<Ticket, ActiveChoice<'a>>;
 
-struct Writer<'a> {
+struct Worker<'a> {
     engine: Engine<'a>,
     tokenizer: &'a Tokenizer,
     bos: u32,
-    /// How many tokens the model sees.
+    /// The context length in tokens.
     context: usize,
-    /// The prompts of the job whose turn it is.
-    front: VecDeque<Group>,
-    texts: Texts<'a>,
+    /// The prompts of the current job that have not started.
+    pending: VecDeque<PromptGroup>,
+    active: ActiveChoices<'a>,
 }
 
-/// Choices that go on from one prompt.
-struct Group {
+/// Choices that continue one prompt.
+struct PromptGroup {
     prompt: Vec<u32>,
     n_chars: usize,
     params: SamplingParams,
@@ -83,19 +83,19 @@ struct Group {
     updates: UnboundedSender<Update>,
 }
 
-/// A choice that is being written.
-struct Text<'a> {
+/// A choice that is being generated.
+struct ActiveChoice<'a> {
     choice: usize,
-    piecer: Piecer<'a>,
+    builder: DeltaBuilder<'a>,
     n_tokens: usize,
-    /// Whether a stop text has come.
+    /// Whether a stop text was found.
     stopped: bool,
     updates: UnboundedSender<Update>,
 }
 
-impl Writer<'_> {
-    /// Reads a job's prompts; what is wrong with one of them is told and ends the job.
-    fn open(&mut self, job: &Job) {
+impl Worker<'_> {
+    /// Tokenizes a job's prompts. An error in one of them ends the job.
+    fn tokenize(&mut self, job: &Job) {
         let mut groups = VecDeque::new();
         for (place, job_prompt) in job.prompts.iter().enumerate() {
             let read = match job_prompt {
@@ -109,7 +109,7 @@ impl Writer<'_> {
             let (mut prompt, n_chars) = match read {
                 Ok(read) => read,
                 Err(error) => {
-                    tell(&job.updates, Update::Failed(ApiError::internal(error.to_string())));
+                    send(&job.updates, Update::Failed(ApiError::internal(error.to_string())));
                     return;
                 }
             };
@@ -117,67 +117,68 @@ impl Writer<'_> {
                 Prompt::Text(text) => self.notes(text, &prompt),
                 Prompt::Ids(_) => Vec::new(),
             };
-            tell(&job.updates, Update::Read { n_tokens: prompt.len(), notes });
+            send(&job.updates, Update::Prefilled { n_tokens: prompt.len(), notes });
             if prompt.is_empty() {
                 prompt.push(self.bos);
             }
             let (params, stop, updates) =
                 (job.params.clone(), job.stop.clone(), job.updates.clone());
             let choices = place * job.n..(place + 1) * job.n;
-            groups.push_back(Group { prompt, n_chars, params, stop, choices, updates });
+            groups.push_back(PromptGroup { prompt, n_chars, params, stop, choices, updates });
         }
-        self.front = groups;
+        self.pending = groups;
     }
 
-    /// What there is to know of a prompt.
+    /// Warnings about a prompt.
     fn notes(&self, text: &str, ids: &[u32]) -> Vec<String> {
         let notes = self.tokenizer.prompt_notes(text, ids, self.context);
         notes.iter().map(ToString::to_string).collect()
     }
 
-    /// Begins as many choices of a group as there is room for, and puts the others back.
-    fn admit(&mut self, mut group: Group) {
+    /// Starts as many choices of a group as there are free slots, and puts the others back.
+    fn admit(&mut self, mut group: PromptGroup) {
         if group.updates.is_closed() {
             return;
         }
         let now = group.choices.len().min(self.engine.room());
-        let begun = group.choices.start..group.choices.start + now;
-        let samples = begun.start as u64..begun.end as u64;
+        let started = group.choices.start..group.choices.start + now;
+        let samples = started.start as u64..started.end as u64;
         let tickets = match self.engine.admit(&group.prompt, &group.params, samples) {
             Ok(tickets) => tickets,
             Err(error) => {
-                tell(&group.updates, Update::Failed(failure(&error)));
-                self.front.clear();
+                send(&group.updates, Update::Failed(api_error(&error)));
+                self.pending.clear();
                 return;
             }
         };
-        for (ticket, choice) in tickets.into_iter().zip(begun) {
-            let piecer = Piecer::new(self.tokenizer, &group.stop, group.n_chars);
+        for (ticket, choice) in tickets.into_iter().zip(started) {
+            let builder = DeltaBuilder::new(self.tokenizer, &group.stop, group.n_chars);
             let updates = group.updates.clone();
-            self.texts
-                .insert(ticket, Text { choice, piecer, n_tokens: 0, stopped: false, updates });
+            let choice = ActiveChoice { choice, builder, n_tokens: 0, stopped: false, updates };
+            self.active.insert(ticket, choice);
         }
         group.choices.start += now;
         if !group.choices.is_empty() {
-            self.front.push_front(group);
+            self.pending.push_front(group);
         }
     }
 }
 
-/// Passes on what the engine tells of a choice; breaks off if nobody listens or it has stopped.
-fn hear(texts: &mut Texts<'_>, ticket: Ticket, event: Event) -> ControlFlow<()> {
-    let Some(text) = texts.get_mut(&ticket) else { return ControlFlow::Break(()) };
+/// Sends what the engine reports about a choice. Stops it if the client has disconnected or a stop text
+/// was found.
+fn on_event(active: &mut ActiveChoices<'_>, ticket: Ticket, event: Event) -> ControlFlow<()> {
+    let Some(text) = active.get_mut(&ticket) else { return ControlFlow::Break(()) };
     let choice = text.choice;
     match event {
         Event::Token { id, logprobs } => {
             text.n_tokens += 1;
-            match text.piecer.push(id, logprobs) {
-                Ok((piece, stopped)) => {
+            match text.builder.push(id, logprobs) {
+                Ok((delta, stopped)) => {
                     text.stopped = stopped;
-                    tell(&text.updates, Update::Piece { choice, piece });
+                    send(&text.updates, Update::Delta { choice, delta });
                 }
                 Err(error) => {
-                    tell(&text.updates, Update::Failed(ApiError::internal(error.to_string())));
+                    send(&text.updates, Update::Failed(ApiError::internal(error.to_string())));
                     return ControlFlow::Break(());
                 }
             }
@@ -186,30 +187,30 @@ fn hear(texts: &mut Texts<'_>, ticket: Ticket, event: Event) -> ControlFlow<()> 
             }
         }
         Event::End(reason) => {
-            if let Some(mut text) = texts.remove(&ticket) {
-                let piece = if text.stopped { Default::default() } else { text.piecer.finish() };
+            if let Some(mut text) = active.remove(&ticket) {
+                let delta = if text.stopped { Default::default() } else { text.builder.finish() };
                 let is_long = reason == StopReason::Length && !text.stopped;
                 let finish = if is_long { Finish::Length } else { Finish::Stop };
                 let n_tokens = text.n_tokens;
-                tell(&text.updates, Update::End { choice, piece, finish, n_tokens });
+                send(&text.updates, Update::End { choice, delta, finish, n_tokens });
             }
         }
         Event::Failed(error) => {
-            if let Some(text) = texts.remove(&ticket) {
-                tell(&text.updates, Update::Failed(failure(&error)));
+            if let Some(text) = active.remove(&ticket) {
+                send(&text.updates, Update::Failed(api_error(&error)));
             }
         }
     }
     ControlFlow::Continue(())
 }
 
-/// That the client has left is no fault; it is noticed elsewhere.
-fn tell(updates: &UnboundedSender<Update>, update: Update) {
+/// Fails only if the client has disconnected, which `on_event` checks.
+fn send(updates: &UnboundedSender<Update>, update: Update) {
     let _ = updates.send(update);
 }
 
-/// What a client is told of an error of the model.
-fn failure(error: &ModelError) -> ApiError {
+/// The error response for an error of the model.
+fn api_error(error: &ModelError) -> ApiError {
     use axum::http::StatusCode;
     match error {
         ModelError::Config { .. } | ModelError::Request { .. } => {

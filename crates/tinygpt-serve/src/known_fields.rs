@@ -1,16 +1,16 @@
-//! Which fields a request may have: those that this server obeys, those that change nothing, and those of
-//! other servers that may only say what is done anyway.
+//! Which fields a request may have: those that this server uses, those without effect on the text, and
+//! unsupported ones with the value that changes nothing.
 //!
-//! Any other field is refused, as OpenAI's API does: a setting that is ignored in silence gives another text
-//! than was asked for. `null` stands for an absent field everywhere.
+//! Any other field is rejected, as OpenAI's API does: a setting that is silently ignored would give
+//! another text than the client asked for. `null` is the same as an absent field.
 
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::fields::{Fields, wrong};
 
-/// Fields that this server obeys.
-const OBEYED: [&str; 20] = [
+/// Fields that this server uses.
+const USED: [&str; 20] = [
     "model",
     "prompt",
     "max_tokens",
@@ -33,7 +33,7 @@ const OBEYED: [&str; 20] = [
     "logprobs",
 ];
 
-/// Fields that say nothing about the text.
+/// Fields without effect on the text.
 const WITHOUT_EFFECT: [&str; 12] = [
     "user",
     "metadata",
@@ -49,7 +49,7 @@ const WITHOUT_EFFECT: [&str; 12] = [
     "add_special_tokens",
 ];
 
-/// Fields that are not supported, with the values that ask for nothing.
+/// Unsupported fields, with the values that change nothing.
 fn neutral_values() -> [(&'static str, Value); 25] {
     [
         ("echo", json!([false])),
@@ -80,7 +80,7 @@ fn neutral_values() -> [(&'static str, Value); 25] {
     ]
 }
 
-/// What others call our fields.
+/// Other names for our fields.
 const SYNONYMS: [(&str, &str); 12] = [
     ("n_predict", "max_tokens"),
     ("num_predict", "max_tokens"),
@@ -96,10 +96,10 @@ const SYNONYMS: [(&str, &str); 12] = [
     ("messages", "prompt"),
 ];
 
-/// How many characters of a name are quoted.
+/// The most characters of a name in a message.
 const QUOTED_CHARS: usize = 40;
 
-/// Refuses fields that this server does not know or support.
+/// Rejects unknown and unsupported fields.
 ///
 /// # Errors
 /// 400 with the first such field.
@@ -112,12 +112,12 @@ pub(crate) fn check(fields: &Fields) -> Result<(), ApiError> {
         let list = values.as_array().map(Vec::as_slice).unwrap_or_default();
         if !list.iter().any(is_neutral) {
             let expected = list.first().map(Value::to_string).unwrap_or_default();
-            let expected = format!("{expected} or nothing: it is not supported");
+            let expected = format!("{expected} or no value: it is not supported");
             return Err(wrong(name, value, &expected));
         }
     }
     let is_known = |name: &str| {
-        OBEYED.contains(&name)
+        USED.contains(&name)
             || WITHOUT_EFFECT.contains(&name)
             || neutral_values().iter().any(|(known, _)| *known == name)
     };
@@ -129,13 +129,13 @@ pub(crate) fn check(fields: &Fields) -> Result<(), ApiError> {
 
 fn unknown(name: &str) -> ApiError {
     let synonym = SYNONYMS.iter().find(|(other, _)| *other == name).map(|(_, ours)| *ours);
-    let near = || OBEYED.into_iter().find(|ours| strsim::damerau_levenshtein(ours, name) <= 2);
-    let advice = match synonym.or_else(near) {
+    let near = || USED.into_iter().find(|ours| strsim::damerau_levenshtein(ours, name) <= 2);
+    let hint = match synonym.or_else(near) {
         Some(ours) => format!("did you mean `{ours}`?"),
         None => "leave it out".to_owned(),
     };
     let quoted: String = name.chars().take(QUOTED_CHARS).collect();
-    ApiError::unknown_field(quoted.clone(), format!("unknown field `{quoted}`: {advice}"))
+    ApiError::unknown_field(quoted.clone(), format!("unknown field `{quoted}`: {hint}"))
 }
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_for_nothing_passes() {
+    fn values_without_effect_are_accepted() {
         for body in [
             json!({"user": "me", "metadata": {"a": "b"}, "store": true, "suffix": null}),
             json!({"echo": false, "suffix": "", "typical_p": 1.0, "mirostat": 0, "grammar": ""}),
@@ -161,10 +161,10 @@ mod tests {
     }
 
     #[test]
-    fn what_would_change_the_text_is_refused_by_name() {
+    fn unsupported_and_unknown_fields_are_rejected_by_name() {
         for (body, expected) in [
-            (json!({"echo": true}), "`echo` is true, expected false or nothing"),
-            (json!({"mirostat": 2}), "`mirostat` is 2, expected 0 or nothing"),
+            (json!({"echo": true}), "`echo` is true, expected false or no value"),
+            (json!({"mirostat": 2}), "`mirostat` is 2, expected 0 or no value"),
             (json!({"suffix": "x"}), "`suffix` is \"x\""),
             (json!({"n_predict": 5}), "unknown field `n_predict`: did you mean `max_tokens`?"),
             (json!({"max_token": 5}), "unknown field `max_token`: did you mean `max_tokens`?"),

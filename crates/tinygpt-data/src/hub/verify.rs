@@ -1,7 +1,7 @@
-//! Whether a file of the cache still holds the bytes that its name, their SHA-256, promises.
+//! Checks that a file of the cache still matches its name, the SHA-256 of its bytes.
 //!
-//! To hash a dataset takes seconds, so it is done when a file is first used, and again only when its
-//! size or time has changed: beside the locks there is a small file that records both.
+//! Hashing a dataset takes seconds, so it is done when a file is first used, and again only when its
+//! size or time has changed: a small file next to the locks records both.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
+use tinygpt_fs::create_dir_all;
 
-use super::cache::{RepoCache, create_dir};
+use super::cache::RepoCache;
 use super::error::HubError;
 use crate::progress::PrepareProgress;
 use crate::regular::{open_regular, read_regular};
@@ -23,7 +24,7 @@ const MAX_RECORD_BYTES: u64 = 1 << 10;
 
 impl RepoCache {
     /// Whether the bytes at `place` are those that `etag` promises; without an `etag`, the blob's name
-    /// that the place links to. What promises no hash is believed.
+    /// that the place links to. A file without a hash is accepted.
     pub(super) fn is_whole(
         &self,
         place: &Path,
@@ -52,10 +53,10 @@ impl RepoCache {
     }
 
     /// Records that the bytes at `place` have just been compared with their hash. Without the record
-    /// they are compared again: whether it can be written is of no importance.
+    /// they are compared again, so a failed write does not matter.
     pub(super) fn record_whole(&self, place: &Path, etag: &str) {
         let record = self.record(etag);
-        if let (Ok(stamp), Some(Ok(()))) = (stamp(place), record.parent().map(create_dir)) {
+        if let (Ok(stamp), Some(Ok(()))) = (stamp(place), record.parent().map(create_dir_all)) {
             // A new file, never one that a link leads to.
             _ = fs::remove_file(&record);
             _ = File::create_new(&record)

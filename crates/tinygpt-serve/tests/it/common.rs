@@ -1,4 +1,4 @@
-//! A server with a tiny model on a free port, and a client that speaks bytes.
+//! A server with a tiny model on a free port, and a client that sends raw bytes.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -11,13 +11,13 @@ use candle_core::Device;
 use serde_json::Value;
 use tinygpt_data::{Encoding, Tokenizer};
 use tinygpt_model::{Gpt, ModelConfig};
-use tinygpt_serve::{Card, Limits, ServeError, Served, Server};
+use tinygpt_serve::{Card, Limits, ServeError, ServedModel, Server};
 
 /// The name of the model.
 pub(crate) const MODEL: &str = "tiny";
 
-/// Longer than any answer takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any response takes on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running server; it stops when dropped.
 pub(crate) struct World {
@@ -27,9 +27,9 @@ pub(crate) struct World {
 }
 
 /// A random model that knows a few words.
-pub(crate) fn served() -> Served {
+pub(crate) fn served() -> ServedModel {
     let text = "the owl and the fox and the café by the old oak";
-    let tokenizer = Tokenizer::learn(Encoding::Bpe, &[text], 280).unwrap();
+    let tokenizer = Tokenizer::train(Encoding::Bpe, &[text], 280).unwrap();
     let config = ModelConfig {
         vocab_size: tokenizer.vocab_size(),
         block_size: 32,
@@ -41,8 +41,8 @@ pub(crate) fn served() -> Served {
     };
     let gpt = Gpt::init(config, 7, &Device::Cpu).unwrap();
     let card = Card { name: MODEL.to_owned(), ..Card::default() };
-    // Nothing ends a document: the length of every text is known.
-    Served { model: Box::new(gpt), bos: tokenizer.eot_id(), eos: None, tokenizer, card }
+    // Without an end token the length of every text is known.
+    ServedModel { model: Box::new(gpt), bos: tokenizer.eot_id(), eos: None, tokenizer, card }
 }
 
 impl World {
@@ -70,15 +70,15 @@ impl World {
 
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         stream
     }
 
-    /// Sends bytes on a connection of their own and reads the answer.
+    /// Sends bytes on a new connection and reads the response.
     pub(crate) fn send(&self, request: impl AsRef<[u8]>) -> Answer {
         let mut stream = self.connect();
-        // A server that has heard enough may close before it is all written.
+        // The server may close the connection before everything is written.
         let _ = stream.write_all(request.as_ref());
         Answer::read(&mut stream)
     }
@@ -110,7 +110,7 @@ pub(crate) fn post(body: &str) -> Vec<u8> {
     post_with("Content-Type: application/json\r\n", body.as_bytes())
 }
 
-/// A completion request with headers of one's own.
+/// A completion request with other headers.
 pub(crate) fn post_with(headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {}\r\n\r\n",
@@ -119,17 +119,17 @@ pub(crate) fn post_with(headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
-    /// 0 if the connection was closed without an answer.
+    /// 0 if the connection was closed without a response.
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
 impl Answer {
-    /// Reads one answer: to its length, the end of its chunks, or the end of the connection.
+    /// Reads one response: to its length, the last chunk, or the end of the connection.
     pub(crate) fn read(stream: &mut TcpStream) -> Self {
         let mut bytes = Vec::new();
         loop {
@@ -172,7 +172,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The objects of a stream's events, and whether it was told to be done.
+    /// The objects of a stream's events, and whether it ended with `[DONE]`.
     pub(crate) fn events(&self) -> (Vec<Value>, bool) {
         let mut lines: Vec<&str> =
             self.body.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).collect();
@@ -182,7 +182,7 @@ impl Answer {
     }
 }
 
-/// The content of a body in chunks, if all of it is there.
+/// The content of a chunked body, if it is complete.
 fn dechunked(mut body: &str) -> Option<String> {
     let mut text = String::new();
     loop {

@@ -1,8 +1,8 @@
-//! The book of tales: word tables and plots, read from the text files beside this module.
+//! The templates of stories: word tables and plots, read from the text files next to this module.
 //!
-//! The files are compiled in, so a fault in them is ours and not something a user could mend:
+//! The files are compiled in, so users cannot fix a mistake in them:
 //! reading never fails, it keeps what it does not understand as plain text, and tests check that
-//! no story shows any. `mod.rs` describes the notation. Telling a story is `teller.rs`.
+//! no story shows any. `mod.rs` describes the notation, `generator.rs` generates stories.
 
 /// Every word table, then every plot, by theme.
 pub(super) const WORDS: &str = include_str!("words.txt");
@@ -48,7 +48,7 @@ pub(super) struct Wanted {
     pub(super) tags: Vec<&'static str>,
 }
 
-/// A part of a plot, told in one of several ways.
+/// A part of a plot, in several variants.
 pub(super) struct Beat {
     pub(super) starts_paragraph: bool,
     pub(super) variants: Vec<&'static str>,
@@ -62,12 +62,12 @@ pub(super) struct Plot {
 }
 
 /// All that a story can be made of.
-pub(super) struct Book {
+pub(super) struct Templates {
     pub(super) tables: Vec<Table>,
     pub(super) plots: Vec<Plot>,
 }
 
-impl Book {
+impl Templates {
     /// Reads the files compiled in.
     pub(super) fn open() -> Self {
         let plots = PLOTS.iter().flat_map(|text| read_plots(text)).collect();
@@ -80,7 +80,7 @@ impl Book {
     }
 }
 
-/// The lines that say something: no comments, no empty lines.
+/// The lines without comments and empty lines.
 fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }

@@ -1,4 +1,4 @@
-//! A connection that ends when the other side takes nothing for too long.
+//! A connection that is closed when the client reads nothing for too long.
 
 use std::future::Future as _;
 use std::io::{self, IoSlice};
@@ -12,36 +12,36 @@ use tokio::time::{Sleep, sleep};
 
 /// A stream whose writes fail when they make no progress for a while.
 #[derive(Debug)]
-pub(crate) struct Stalling {
+pub(crate) struct WriteTimeout {
     stream: TcpStream,
-    patience: Duration,
-    /// Runs while a write waits.
-    alarm: Option<Pin<Box<Sleep>>>,
+    timeout: Duration,
+    /// Runs while a write is blocked.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stalling {
-    /// Guards `stream`.
-    pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, patience, alarm: None }
+impl WriteTimeout {
+    /// Wraps `stream`.
+    pub(crate) fn new(stream: TcpStream, timeout: Duration) -> Self {
+        Self { stream, timeout, timer: None }
     }
 
-    /// Passes on how a write went, or that it waits too long.
+    /// Passes on the result of a write, or the error of one that is blocked for too long.
     fn watch<T>(
         &mut self,
         cx: &mut Context<'_>,
         write: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if write.is_ready() {
-            self.alarm = None;
+            self.timer = None;
             return write;
         }
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(self.patience)));
-        ready!(alarm.as_mut().poll(cx));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.timeout)));
+        ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Stalling {
+impl AsyncRead for WriteTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -51,7 +51,7 @@ impl AsyncRead for Stalling {
     }
 }
 
-impl AsyncWrite for Stalling {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

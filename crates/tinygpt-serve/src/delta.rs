@@ -1,37 +1,37 @@
-//! From tokens to text that can be sent, and what there is to tell of each token.
+//! From tokens to the text of a streamed choice, with the log-probabilities of its tokens.
 //!
-//! What may turn out to begin a stop text is held back by [`StopStream`], always in whole tokens;
-//! what is told of those tokens waits here.
+//! [`StopStream`] holds back text that may be the beginning of a stop text, always in whole tokens.
+//! The log-probabilities of those tokens are held back here.
 
 use std::collections::VecDeque;
 
-use tinygpt_data::{DataError, END_OF_TEXT, StopStream, StreamDecoder, Tokenizer};
+use tinygpt_data::{DataError, END_OF_TEXT, StopStream, StreamDecoder, StreamedText, Tokenizer};
 use tinygpt_model::Logprobs;
 
-/// Text of a choice, and its tokens if the request asks for their probabilities.
+/// The next text of a choice, and its tokens if the request asks for log-probabilities.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Piece {
+pub(crate) struct Delta {
     pub(crate) text: String,
     pub(crate) tokens: Vec<TokenReport>,
 }
 
-/// One token with its probability and what else was likely.
+/// One token with its log-probability and the alternatives.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TokenReport {
     pub(crate) name: String,
     pub(crate) logprob: f32,
-    /// Best first.
+    /// Most likely first.
     pub(crate) top: Vec<(String, f32)>,
-    /// Where it begins, in characters from the beginning of the prompt.
+    /// Where it starts, in characters from the start of the prompt.
     pub(crate) offset: usize,
 }
 
-/// Turns the tokens of one choice into pieces.
+/// Turns the tokens of one choice into deltas.
 #[derive(Debug)]
-pub(crate) struct Piecer<'a> {
+pub(crate) struct DeltaBuilder<'a> {
     tokenizer: &'a Tokenizer,
     stream: StopStream<'a>,
-    /// Nothing is held back here: it says where tokens begin.
+    /// Decodes without holding text back, to know where tokens start.
     all: StreamDecoder<'a>,
     /// Tokens whose text is held back.
     held: VecDeque<TokenReport>,
@@ -39,7 +39,7 @@ pub(crate) struct Piecer<'a> {
     n_chars: usize,
 }
 
-impl<'a> Piecer<'a> {
+impl<'a> DeltaBuilder<'a> {
     /// For a text that follows `n_chars` characters and ends before any of `stop`.
     pub(crate) fn new(tokenizer: &'a Tokenizer, stop: &[String], n_chars: usize) -> Self {
         let stream = StopStream::new(tokenizer, stop);
@@ -52,33 +52,33 @@ impl<'a> Piecer<'a> {
         }
     }
 
-    /// Takes the next token. What is certain now, and whether a stop text has come.
+    /// Adds a token. Returns the text that is final now, and whether a stop text was found.
     pub(crate) fn push(
         &mut self,
         id: u32,
         logprobs: Option<Logprobs>,
-    ) -> Result<(Piece, bool), DataError> {
+    ) -> Result<(Delta, bool), DataError> {
         if let Some(logprobs) = logprobs {
             self.held.push_back(self.report(id, &logprobs)?);
-            // Only a model that never saw a document end writes it and goes on; it is no text.
+            // The end-of-document token is not text; a model without one may continue after it.
             if id != self.tokenizer.eot_id() {
                 self.n_chars += self.all.push(id)?.chars().count();
             }
         }
-        let tinygpt_data::Piece { text, n_tokens, is_stopped } = self.stream.push(id)?;
-        Ok((self.piece(text, n_tokens), is_stopped))
+        let StreamedText { text, n_tokens, is_stopped } = self.stream.push(id)?;
+        Ok((self.delta(text, n_tokens), is_stopped))
     }
 
-    /// Ends the text: what was held back was no stop text.
-    pub(crate) fn finish(&mut self) -> Piece {
-        let tinygpt_data::Piece { text, n_tokens, .. } = self.stream.finish();
-        self.piece(text, n_tokens)
+    /// Ends the text: what was held back is not a stop text.
+    pub(crate) fn finish(&mut self) -> Delta {
+        let StreamedText { text, n_tokens, .. } = self.stream.finish();
+        self.delta(text, n_tokens)
     }
 
-    fn piece(&mut self, text: String, n_tokens: usize) -> Piece {
-        // Nothing is held if nothing is to be told.
+    fn delta(&mut self, text: String, n_tokens: usize) -> Delta {
+        // Without log-probabilities nothing is held.
         let tokens = self.held.drain(..n_tokens.min(self.held.len())).collect();
-        Piece { text, tokens }
+        Delta { text, tokens }
     }
 
     fn report(&self, id: u32, logprobs: &Logprobs) -> Result<TokenReport, DataError> {
@@ -91,7 +91,7 @@ impl<'a> Piecer<'a> {
     }
 }
 
-/// A token as OpenAI's API writes it: its text, or its bytes where those are no text.
+/// A token as OpenAI's API writes it: its text, or its bytes if they are not UTF-8.
 fn token_name(tokenizer: &Tokenizer, id: u32) -> Result<String, DataError> {
     if id == tokenizer.eot_id() {
         return Ok(END_OF_TEXT.to_owned());
@@ -113,25 +113,25 @@ mod tests {
     use tinygpt_data::Encoding;
 
     #[test]
-    fn tokens_are_told_with_their_text() {
+    fn tokens_come_with_their_text() {
         // Characters, and bytes for those that are not in "abc".
-        let tokenizer = Tokenizer::learn(Encoding::Simple, &["abc"], 0).unwrap();
+        let tokenizer = Tokenizer::train(Encoding::Simple, &["abc"], 0).unwrap();
         let ids = tokenizer.encode("abé").unwrap();
-        let mut piecer = Piecer::new(&tokenizer, &["bc".to_owned()], 7);
-        let mut told = Vec::new();
+        let mut builder = DeltaBuilder::new(&tokenizer, &["bc".to_owned()], 7);
+        let mut sent = Vec::new();
         for id in &ids {
             let logprobs = Logprobs { chosen: -1.0, top: vec![(ids[0], -0.5)] };
-            let (piece, _) = piecer.push(*id, Some(logprobs)).unwrap();
-            let names = piece.tokens.iter().map(|token| (token.name.clone(), token.offset));
-            told.push((piece.text.clone(), names.collect::<Vec<_>>()));
+            let (delta, _) = builder.push(*id, Some(logprobs)).unwrap();
+            let names = delta.tokens.iter().map(|token| (token.name.clone(), token.offset));
+            sent.push((delta.text.clone(), names.collect::<Vec<_>>()));
         }
         let token = |name: &str, offset| (name.to_owned(), offset);
-        assert_eq!(told[0], ("a".to_owned(), vec![token("a", 7)]));
-        assert_eq!(told[1], (String::new(), vec![]));
-        // The first byte of a character is no text yet, so "b" may still begin "bc".
-        assert_eq!(told[2], (String::new(), vec![]));
+        assert_eq!(sent[0], ("a".to_owned(), vec![token("a", 7)]));
+        assert_eq!(sent[1], (String::new(), vec![]));
+        // The first byte of a character is not text yet, so "b" may still be the start of "bc".
+        assert_eq!(sent[2], (String::new(), vec![]));
         let bytes = ["bytes:\\xc3", "bytes:\\xa9"].map(|name| token(name, 9));
-        assert_eq!(told[3].0, "bé");
-        assert_eq!(told[3].1, [&[token("b", 8)][..], &bytes].concat());
+        assert_eq!(sent[3].0, "bé");
+        assert_eq!(sent[3].1, [&[token("b", 8)][..], &bytes].concat());
     }
 }

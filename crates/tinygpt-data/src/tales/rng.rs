@@ -1,4 +1,4 @@
-//! The dice that every choice in a tale is rolled with: counter-based, the same on every machine.
+//! The random choices of a story: counter-based, the same on every machine.
 //!
 //! One ChaCha8 stream per (seed, story number). Only 32-bit words are drawn and no float is
 //! involved, so a choice depends neither on the width of `usize` nor on a library's way of
@@ -12,10 +12,10 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 const PURPOSE: &[u8; 24] = b"tiny_tales story choices";
 
 /// The random choices of one story.
-pub(super) struct Dice(ChaCha8Rng);
+pub(super) struct StoryRng(ChaCha8Rng);
 
-impl Dice {
-    /// Dice for story number `index` under `seed`.
+impl StoryRng {
+    /// The choices of story number `index` under `seed`.
     pub(super) fn new(seed: u64, index: u64) -> Self {
         let mut key = [0; 32];
         let (head, tail) = key.split_at_mut(8);
@@ -51,18 +51,18 @@ mod tests {
 
     #[test]
     fn choices_stay_in_range_and_reach_every_face() {
-        let mut dice = Dice::new(7, 0);
+        let mut rng = StoryRng::new(7, 0);
         let mut seen = [0; 6];
         for _ in 0..600 {
-            seen[dice.below(6) as usize] += 1;
+            seen[rng.below(6) as usize] += 1;
         }
-        assert!(seen.iter().all(|&n| n > 60), "uneven dice: {seen:?}");
-        assert_eq!(dice.pick::<u8>(&[]), None);
+        assert!(seen.iter().all(|&n| n > 60), "uneven rng: {seen:?}");
+        assert_eq!(rng.pick::<u8>(&[]), None);
     }
 
     #[test]
     fn seed_and_story_number_both_matter() {
-        let roll = |seed, index| Dice::new(seed, index).below(u32::MAX);
+        let roll = |seed, index| StoryRng::new(seed, index).below(u32::MAX);
         assert_eq!(roll(1, 2), roll(1, 2));
         assert_ne!(roll(1, 2), roll(1, 3));
         assert_ne!(roll(1, 2), roll(2, 2));

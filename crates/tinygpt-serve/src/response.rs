@@ -1,4 +1,4 @@
-//! The objects of OpenAI's completions API, from what the writer tells.
+//! The response objects of OpenAI's completions API.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,21 +8,21 @@ use axum::http::header::{self, HeaderValue};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::piece::TokenReport;
+use crate::delta::TokenReport;
 use crate::queue::Finish;
 use crate::request::any_seed;
 
-/// What all objects that answer one request have in common.
+/// The fields that all objects of one response share.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Head {
+pub(crate) struct ResponseHead {
     id: String,
     object: &'static str,
     created: u64,
     model: String,
 }
 
-impl Head {
-    /// That of a new answer of `model`.
+impl ResponseHead {
+    /// For a new response of `model`.
     pub(crate) fn new(model: &str) -> Self {
         Self {
             id: format!("cmpl-{:016x}", any_seed()),
@@ -32,7 +32,7 @@ impl Head {
         }
     }
 
-    /// The object with these choices; without `usage` the key is left out.
+    /// The object with these choices. Without `usage` the key is omitted.
     pub(crate) fn object(&self, choices: Vec<Choice>, usage: Option<Value>) -> Value {
         let mut object = json!(self);
         object["choices"] = json!(choices);
@@ -43,14 +43,14 @@ impl Head {
     }
 }
 
-/// An answer with this body.
+/// A response with this body.
 pub(crate) fn respond(content_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
-/// An answer in JSON.
+/// A JSON response.
 pub(crate) fn respond_json(value: &Value) -> Response<Body> {
     respond("application/json", Body::from(value.to_string()))
 }
@@ -60,7 +60,7 @@ pub(crate) fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// A text, or the next piece of it.
+/// A text, or the next part of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Choice {
     pub(crate) index: usize,
@@ -69,7 +69,7 @@ pub(crate) struct Choice {
     pub(crate) finish_reason: Option<&'static str>,
 }
 
-/// How the API spells why a text ended.
+/// The API's name for why a text ended.
 pub(crate) fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",
@@ -77,12 +77,12 @@ pub(crate) fn finish_reason(finish: Finish) -> &'static str {
     }
 }
 
-/// The tokens of a text, column by column.
+/// The tokens of a text, one list per property.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct ChoiceLogprobs {
     tokens: Vec<String>,
     token_logprobs: Vec<f32>,
-    /// Best first; the token itself is always among them.
+    /// Most likely first; always includes the token itself.
     top_logprobs: Vec<Map<String, Value>>,
     text_offset: Vec<usize>,
 }
@@ -92,7 +92,7 @@ impl ChoiceLogprobs {
     pub(crate) fn extend(&mut self, tokens: Vec<TokenReport>) {
         for TokenReport { name, logprob, top, offset } in tokens {
             let mut alternatives = Map::new();
-            // Bytes that are no text can have the same name; the likelier one is kept.
+            // Different invalid UTF-8 bytes can have the same name; the more likely one is kept.
             for (name, logprob) in top.into_iter().chain([(name.clone(), logprob)]) {
                 alternatives.entry(name).or_insert_with(|| json!(logprob));
             }
@@ -112,7 +112,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// As the API tells it.
+    /// As the API reports it.
     pub(crate) fn json(self) -> Value {
         json!({
             "prompt_tokens": self.prompt_tokens,

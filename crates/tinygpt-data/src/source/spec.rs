@@ -1,4 +1,4 @@
-//! What `--source` and `--tokenizer` name: a path on this machine, or a repository on the hub.
+//! A source or a tokenizer as a user specifies it: a path, standard input or a repository on the hub.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,7 +20,7 @@ fn stem(path: &Path) -> String {
 /// What a name on the hub begins with.
 const HUB_PREFIX: &str = "hub:";
 
-/// A text of one's own, in place of a recipe's; or a tokenizer, in place of a new one.
+/// A text in place of a recipe's, or a tokenizer in place of a new one.
 ///
 /// ```
 /// use tinygpt_data::Source;
@@ -88,7 +88,7 @@ impl From<&str> for Source {
     }
 }
 
-/// A name that is no UTF-8 can only be a path.
+/// A name that is not UTF-8 is a path.
 impl From<PathBuf> for Source {
     fn from(path: PathBuf) -> Self {
         path.to_str().map_or_else(|| Self::Path(path.clone()), Self::from)
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_are_told_apart_and_shown_as_typed() {
+    fn sources_are_parsed_and_shown_as_typed() {
         let hub = |repository: &str, folder: Option<&str>, revision: &str| Source::Hub {
             repository: repository.to_owned(),
             folder: folder.map(str::to_owned),

@@ -4,13 +4,13 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-/// How many of the records that could not be used are named.
+/// The most examples of unusable records.
 const MAX_EXAMPLES: usize = 3;
 
 /// What a text had that is no document, or that was replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Tally {
+pub struct SourceStats {
     /// Documents that were read from files. 0 in preparations of older versions.
     #[serde(default)]
     pub n_documents: u64,
@@ -34,7 +34,7 @@ pub struct Tally {
     pub n_nul: u64,
 }
 
-impl Tally {
+impl SourceStats {
     /// The records that were read, used or not.
     pub(crate) fn n_records(&self) -> u64 {
         self.n_documents + self.n_nulls + self.n_empty + self.n_bad
@@ -49,7 +49,7 @@ impl Tally {
     }
 }
 
-impl AddAssign<&Self> for Tally {
+impl AddAssign<&Self> for SourceStats {
     fn add_assign(&mut self, other: &Self) {
         self.n_documents += other.n_documents;
         self.n_nulls += other.n_nulls;

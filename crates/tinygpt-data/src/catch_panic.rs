@@ -1,5 +1,5 @@
-//! Calls into libraries that may answer a broken file with a panic, as those for parquet and for
-//! `tokenizer.json` do. The panic ends here and becomes an error; the program's panic hook asks
+//! Calls into libraries that may panic on a damaged file, as those for parquet and for
+//! `tokenizer.json` do. The panic is caught and becomes an error; the program's panic hook calls
 //! [`is_in_library`] and prints nothing.
 
 use std::cell::Cell;
@@ -11,15 +11,15 @@ thread_local! {
     static IN_LIBRARY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is inside a library whose panics are the fault of a file, not a bug of ours.
+/// Whether this thread is inside a library whose panics come from a damaged file, not from a bug.
 #[must_use]
 pub fn is_in_library() -> bool {
     IN_LIBRARY.get()
 }
 
-/// Does `work` and returns its result, or `None` if it panics.
+/// Runs `work` and returns its result, or `None` if it panics.
 ///
-/// What `work` changes must not be used after a panic, or must still be whole then.
+/// After a panic, what `work` changes must not be used, or must still be consistent.
 pub(crate) fn guard<T>(work: impl FnOnce() -> T) -> Option<T> {
     let before = IN_LIBRARY.replace(true);
     let result = panic::catch_unwind(AssertUnwindSafe(work));
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guarded_panic_is_none_and_the_guard_ends_with_the_call() {
+    fn a_caught_panic_is_none_and_the_flag_ends_with_the_call() {
         assert_eq!(guard(|| (is_in_library(), guard(is_in_library))), Some((true, Some(true))));
         assert_eq!(guard(|| guard(|| panic!("expected")).is_none()), Some(true));
         assert!(!is_in_library());

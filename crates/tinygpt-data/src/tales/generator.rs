@@ -1,14 +1,14 @@
-//! Tells one story: draws the cast, then writes beat after beat of the plot.
+//! Generates one story: draws the characters, then writes the plot beat by beat.
 //!
 //! Who "he" is and what was lost are settled once, when the plot's bindings are drawn; sentences
-//! only ever ask for them. What the files mean is in `book.rs`, "a" or "an" in `spelling.rs`.
+//! refer to them. `templates.rs` reads the files, `spelling.rs` decides between "a" and "an".
 
-use super::book::{Binding, Book, Plot, Row, Table, Wanted};
-use super::dice::Dice;
+use super::rng::StoryRng;
 use super::spelling::fix_articles;
+use super::templates::{Binding, Plot, Row, Table, Templates, Wanted};
 
 /// A finished story and what tests want to know about it.
-pub(super) struct Told {
+pub(super) struct Story {
     pub(super) text: String,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests count the plots in use"))]
     pub(super) title: &'static str,
@@ -16,7 +16,7 @@ pub(super) struct Told {
     pub(super) pronouns: Vec<Pronoun>,
 }
 
-/// How the sentences speak of someone.
+/// The pronoun of a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pronoun {
     She,
@@ -52,34 +52,34 @@ struct Bound<'b> {
     row: Option<(&'b Table, &'b Row)>,
 }
 
-/// Tells the story that `dice` lead to.
-pub(super) fn tell(book: &Book, dice: Dice) -> Option<Told> {
-    let mut teller = Teller { book, dice, bound: Vec::new() };
-    let plot = teller.dice.pick(&book.plots)?;
+/// Generates the story of `rng`.
+pub(super) fn generate(templates: &Templates, rng: StoryRng) -> Option<Story> {
+    let mut generator = Generator { templates, rng, bound: Vec::new() };
+    let plot = generator.rng.pick(&templates.plots)?;
     for binding in &plot.bindings {
-        teller.bind(binding);
+        generator.bind(binding);
     }
-    let text = fix_articles(&teller.write(plot));
-    let pronouns = teller.bound.iter().filter_map(|bound| bound.pronoun).collect();
-    Some(Told { text, title: plot.title, pronouns })
+    let text = fix_articles(&generator.write(plot));
+    let pronouns = generator.bound.iter().filter_map(|bound| bound.pronoun).collect();
+    Some(Story { text, title: plot.title, pronouns })
 }
 
-struct Teller<'b> {
-    book: &'b Book,
-    dice: Dice,
+struct Generator<'b> {
+    templates: &'b Templates,
+    rng: StoryRng,
     bound: Vec<Bound<'b>>,
 }
 
-impl<'b> Teller<'b> {
+impl<'b> Generator<'b> {
     /// All beats in order; one story in six is a single paragraph.
     fn write(&mut self, plot: &Plot) -> String {
-        let in_paragraphs = !self.dice.one_in(6);
+        let in_paragraphs = !self.rng.one_in(6);
         let mut out = String::with_capacity(1024);
         for beat in &plot.beats {
             if !out.is_empty() {
                 out.push(if in_paragraphs && beat.starts_paragraph { '\n' } else { ' ' });
             }
-            if let Some(&variant) = self.dice.pick(&beat.variants) {
+            if let Some(&variant) = self.rng.pick(&beat.variants) {
                 self.expand(variant, &mut out);
             }
         }
@@ -89,12 +89,12 @@ impl<'b> Teller<'b> {
     fn bind(&mut self, binding: &Binding) {
         match binding {
             Binding::Role { name, named, tables } => {
-                if let Some(wanted) = self.dice.pick(tables) {
+                if let Some(wanted) = self.rng.pick(tables) {
                     self.cast(name, *named, wanted);
                 }
             }
             Binding::Choice { names, options } => {
-                let Some(option) = self.dice.pick(options) else { return };
+                let Some(option) = self.rng.pick(options) else { return };
                 for (&name, &template) in names.iter().zip(option) {
                     let mut text = String::new();
                     self.expand(template, &mut text);
@@ -106,8 +106,8 @@ impl<'b> Teller<'b> {
 
     /// Draws a row for a role: no second rabbit and no second Anna in one story.
     fn cast(&mut self, name: &'static str, named: bool, wanted: &Wanted) {
-        let book = self.book;
-        let Some(table) = book.table(wanted.table) else { return };
+        let templates = self.templates;
+        let Some(table) = templates.table(wanted.table) else { return };
         let mut free: Vec<&Row> = Vec::new();
         for row in &table.rows {
             let tags = table.cell(row, "tags").unwrap_or_default();
@@ -116,7 +116,7 @@ impl<'b> Teller<'b> {
                 free.push(row);
             }
         }
-        let Some(&row) = self.dice.pick(&free) else { return };
+        let Some(&row) = self.rng.pick(&free) else { return };
         let pronoun = self.pronoun_of(table, row, named);
         let text = match (named, pronoun) {
             (true, Some(Pronoun::She)) => self.free_name(table.name, "she"),
@@ -132,26 +132,26 @@ impl<'b> Teller<'b> {
             .any(|bound| bound.row.is_some_and(|(_, cast)| cast.first() == row.first()))
     }
 
-    /// An animal without a name is "it"; with a name it is a he or a she, as the dice fall.
+    /// An animal without a name is "it"; with a name it is randomly a he or a she.
     fn pronoun_of(&mut self, table: &Table, row: &Row, named: bool) -> Option<Pronoun> {
-        let either = |dice: &mut Dice| if dice.one_in(2) { Pronoun::She } else { Pronoun::He };
+        let either = |rng: &mut StoryRng| if rng.one_in(2) { Pronoun::She } else { Pronoun::He };
         match table.cell(row, "pronoun")? {
             "she" => Some(Pronoun::She),
             "he" => Some(Pronoun::He),
             "it" if !named => Some(Pronoun::It),
-            _ => Some(either(&mut self.dice)),
+            _ => Some(either(&mut self.rng)),
         }
     }
 
-    /// A first name that nobody in the story bears yet, from the table `child-she` or the like.
+    /// An unused first name from a table such as `child-she`.
     fn free_name(&mut self, table: &str, pronoun: &str) -> String {
-        let Some(names) = self.book.table(&format!("{table}-{pronoun}")) else {
+        let Some(names) = self.templates.table(&format!("{table}-{pronoun}")) else {
             return String::new();
         };
         let words = names.rows.iter().filter_map(|row| row.first().copied());
         let free: Vec<&str> =
             words.filter(|word| self.bound.iter().all(|bound| bound.text != *word)).collect();
-        self.dice.pick(&free).copied().unwrap_or_default().to_owned()
+        self.rng.pick(&free).copied().unwrap_or_default().to_owned()
     }
 
     /// Writes `template` to `out`, with its `{markers}` filled and its `(choices|made)`.
@@ -171,7 +171,7 @@ impl<'b> Teller<'b> {
             };
             if opens_marker {
                 self.fill(inside, out);
-            } else if let Some(&option) = self.dice.pick(&options(inside)) {
+            } else if let Some(&option) = self.rng.pick(&options(inside)) {
                 self.expand(option, out);
             }
             rest = after;
@@ -192,7 +192,7 @@ impl<'b> Teller<'b> {
         } else if let Some(line) = self.draw(&key) {
             self.expand(line, out);
         } else {
-            // Left standing for the tests to find.
+            // Kept as it is, so that tests find it.
             out.push('{');
             out.push_str(marker);
             out.push('}');
@@ -207,7 +207,7 @@ impl<'b> Teller<'b> {
 
     /// A fresh row of the table `name`.
     fn draw(&mut self, name: &str) -> Option<&'static str> {
-        let row = self.dice.pick(&self.book.table(name)?.rows)?;
+        let row = self.rng.pick(&self.templates.table(name)?.rows)?;
         row.first().copied()
     }
 

@@ -1,7 +1,7 @@
 //! `data_percentage`: which documents belong to a seeded part of a dataset.
 //!
-//! The decision is made for each document by itself, from the seed and the document's position,
-//! so the tokenizer and the shards see the same subset without a list of it being kept, and a
+//! Each document is decided on its own, from the seed and the document's position,
+//! so the tokenizer and the shards use the same subset without a stored list, and a
 //! larger percentage always contains a smaller one.
 
 use rand::RngCore;
@@ -17,7 +17,7 @@ pub(crate) struct Subset {
 }
 
 impl Subset {
-    /// The subset of `percentage` per cent, `0 < percentage ≤ 100`.
+    /// A subset of `percentage` percent, `0 < percentage ≤ 100`.
     pub(crate) fn new(percentage: f64, seed: u64) -> Result<Self, DataError> {
         if !(percentage > 0.0 && percentage <= 100.0) {
             return Err(DataError::usage(

@@ -1,0 +1,190 @@
+//! The loader: which batch a step reads. No tensors here.
+
+use crate::error::DataError;
+use crate::shard::TokenDataset;
+use crate::windows::{Windows, eval_windows};
+
+/// Tokens and the tokens that follow them, for one forward pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// `[B, T]`, row by row.
+    pub inputs: Vec<u32>,
+    /// `[B, T]`: `targets[b, t]` is the token after `inputs[b, t]`.
+    pub targets: Vec<u32>,
+    /// B, the number of windows.
+    pub batch_size: usize,
+    /// T, the number of tokens in a window.
+    pub block_size: usize,
+}
+
+impl Batch {
+    /// How many bytes of text the targets stand for, by
+    /// [`Tokenizer::byte_lengths`](crate::Tokenizer::byte_lengths). The loss in bits per byte is
+    /// nats per token × targets ÷ bytes ÷ ln 2.
+    pub fn target_bytes(&self, byte_lengths: &[u32]) -> u64 {
+        let length = |&id: &u32| byte_lengths.get(id as usize).copied().unwrap_or(0);
+        self.targets.iter().map(|id| u64::from(length(id))).sum()
+    }
+}
+
+/// The batches of a token stream. Batch i is a pure function of the stream, the shape, the seed and
+/// i, so a run resumes at any batch, and several processes can each read their own.
+///
+/// ```
+/// use tinygpt_data::{Loader, TokenDataset};
+///
+/// let stream = TokenDataset::from_ids((0..10).collect());
+/// let batch = Loader::evaluation(&stream, 2, 3, 1)?.batch(0)?;
+/// assert_eq!(batch.inputs, [0, 1, 2, 6, 7, 8]);
+/// assert_eq!(batch.targets, [1, 2, 3, 7, 8, 9]);
+/// # Ok::<(), tinygpt_data::DataError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Loader {
+    stream: TokenDataset,
+    order: Order,
+    batch_size: usize,
+    block_size: usize,
+}
+
+/// Where the windows begin.
+#[derive(Debug, Clone)]
+enum Order {
+    /// Endless: epoch after epoch, each in its own random order.
+    Shuffled(Windows),
+    /// The same at each pass.
+    Fixed(Vec<usize>),
+}
+
+impl Loader {
+    /// Batches for training: every epoch visits the whole stream once, in a random order that
+    /// depends on `seed`. There is no last batch.
+    ///
+    /// # Errors
+    /// [`DataError::Usage`] if the stream is shorter than one window and the token after it.
+    pub fn training(
+        stream: &TokenDataset,
+        batch_size: usize,
+        block_size: usize,
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        let order = Order::Shuffled(Windows::new(stream.len(), block_size, seed)?);
+        Ok(Self { stream: stream.clone(), order, batch_size, block_size })
+    }
+
+    /// Batches for evaluation: `n_batches` of windows that are evenly spread over the stream and do
+    /// not overlap, or fewer if it does not hold that many. The last batch may be smaller.
+    ///
+    /// # Errors
+    /// [`DataError::Usage`] if the stream is shorter than one window and the token after it.
+    pub fn evaluation(
+        stream: &TokenDataset,
+        batch_size: usize,
+        block_size: usize,
+        n_batches: usize,
+    ) -> Result<Self, DataError> {
+        let n_windows = n_batches.saturating_mul(batch_size);
+        let order = Order::Fixed(eval_windows(stream.len(), block_size, n_windows)?);
+        Ok(Self { stream: stream.clone(), order, batch_size, block_size })
+    }
+
+    /// The number of windows: in one epoch for training, in all for evaluation.
+    pub fn n_windows(&self) -> usize {
+        match &self.order {
+            Order::Shuffled(windows) => windows.per_epoch(),
+            Order::Fixed(starts) => starts.len(),
+        }
+    }
+
+    /// The number of batches that hold these windows.
+    pub fn n_batches(&self) -> usize {
+        self.n_windows().div_ceil(self.batch_size)
+    }
+
+    /// Batch number `batch_idx`, counted from 0 over all epochs.
+    ///
+    /// # Errors
+    /// [`DataError::Corrupt`] or [`DataError::Io`] if a shard cannot be read.
+    pub fn batch(&self, batch_idx: u64) -> Result<Batch, DataError> {
+        self.batch_from(batch_idx * self.batch_size as u64)
+    }
+
+    /// The batch that begins with window number `first`, for a run whose batch size has changed.
+    /// Empty if an evaluation has no such window.
+    ///
+    /// # Errors
+    /// As [`Loader::batch`].
+    pub fn batch_from(&self, first: u64) -> Result<Batch, DataError> {
+        let windows = first..first + self.batch_size as u64;
+        let starts = match &self.order {
+            Order::Shuffled(order) => windows.map(|i| order.window(i)).collect(),
+            Order::Fixed(starts) => fixed_part(starts, first, self.batch_size).to_vec(),
+        };
+        self.read(&starts)
+    }
+
+    fn read(&self, starts: &[usize]) -> Result<Batch, DataError> {
+        let n_tokens = starts.len() * self.block_size;
+        let mut batch = Batch {
+            inputs: Vec::with_capacity(n_tokens),
+            targets: Vec::with_capacity(n_tokens),
+            batch_size: starts.len(),
+            block_size: self.block_size,
+        };
+        let mut window = vec![0; self.block_size + 1];
+        for &start in starts {
+            self.stream.read(start, &mut window)?;
+            batch.inputs.extend_from_slice(&window[..self.block_size]);
+            batch.targets.extend_from_slice(&window[1..]);
+        }
+        Ok(batch)
+    }
+}
+
+/// At most `n` of `starts` from number `first` on.
+fn fixed_part(starts: &[usize], first: u64, n: usize) -> &[usize] {
+    let first = usize::try_from(first).unwrap_or(usize::MAX).min(starts.len());
+    &starts[first..starts.len().min(first.saturating_add(n))]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn stream(n: u32) -> TokenDataset {
+        TokenDataset::from_ids((0..n).collect())
+    }
+
+    #[test]
+    fn training_batches_follow_the_windows() {
+        let (stream, windows) = (stream(1_000), Windows::new(1_000, 8, 7).unwrap());
+        let loader = Loader::training(&stream, 3, 8, 7).unwrap();
+        assert_eq!(loader.n_windows(), windows.per_epoch());
+        for (batch, first) in [(loader.batch(50).unwrap(), 150), (loader.batch_from(7).unwrap(), 7)]
+        {
+            for (row, idx) in (first..first + 3).enumerate() {
+                let start = windows.window(idx) as u32;
+                let expected: Vec<u32> = (start..start + 8).collect();
+                assert_eq!(batch.inputs[row * 8..][..8], expected);
+            }
+            assert!(batch.inputs.iter().zip(&batch.targets).all(|(i, t)| i + 1 == *t));
+        }
+    }
+
+    #[test]
+    fn evaluation_batches_end_with_a_smaller_one() {
+        let loader = Loader::evaluation(&stream(50), 3, 7, 9).unwrap();
+        assert_eq!((loader.n_windows(), loader.n_batches()), (7, 3));
+        let sizes: Vec<usize> = (0..4).map(|i| loader.batch(i).unwrap().batch_size).collect();
+        assert_eq!(sizes, [3, 3, 1, 0]);
+        assert_eq!(loader.batch(2).unwrap().inputs, (42..49).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn target_bytes_ignore_tokens_without_text() {
+        let batch = Loader::evaluation(&stream(4), 1, 3, 1).unwrap().batch(0).unwrap();
+        assert_eq!(batch.targets, [1, 2, 3]);
+        assert_eq!(batch.target_bytes(&[9, 1, 2]), 3);
+    }
+}
