@@ -75,13 +75,13 @@ fn bodies() -> Vec<Row> {
     let then = |fault| vec![(Bytes, 1, Fault::Cut(70_000)), (Bytes, 1, fault)];
     let drip = Fault::Drip(Duration::from_millis(20));
     vec![
-        ("cut once", bytes(1, Fault::Cut(70_000)), Recovers("broke off after 70000")),
+        ("cut once", bytes(1, Fault::Cut(70_000)), Recovers("was interrupted after 70000")),
         (
             "cut for ever",
             bytes(EVER, Fault::Cut(10_000)),
             Fails(&["40000", "the download resumes"]),
         ),
-        ("cut before the first byte", bytes(1, Fault::Cut(0)), Recovers("broke off after 0")),
+        ("cut before the first byte", bytes(1, Fault::Cut(0)), Recovers("was interrupted after 0")),
         ("ends early, no length", bytes(1, Fault::ShortUnsized(50_000)), Recovers("50000")),
         ("short", bytes(EVER, Fault::Short(5)), Fails(&["instead of", "`proxy`"])),
         ("long", bytes(EVER, Fault::LongUnsized(5)), Fails(&["more than", "`proxy`"])),
