@@ -145,7 +145,7 @@ fn records_that_are_left_out_are_counted_and_named() {
     let ran =
         prepare(dir.path(), &["--source", "a.jsonl", "--max-bad-fraction", "0.001", "--force"]);
     assert_eq!(ran.code, 3, "{}", ran.stderr);
-    assert!(ran.stderr.contains("--max-bad-fraction 0.01"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--max-bad-fraction to 0.01"), "{}", ran.stderr);
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub enum HubError {
     },
 
     /// A transfer was interrupted or stalled; what was received is kept for the next attempt.
-    #[error("the transfer of {url} broke off after {received} of {expected} bytes: {reason}")]
+    #[error("the transfer of {url} was interrupted after {received} of {expected} bytes: {reason}")]
     Broken {
         /// The address, without secrets.
         url: String,

@@ -213,7 +213,7 @@ fn odd_but_honest_names_work() {
 fn splits_that_are_not_there_or_not_clear_are_explained() {
     let file = parquet_file(&["once"]);
     let cases: [(&[&str], &str); 3] = [
-        (&["README.md"], "no parquet files at all"),
+        (&["README.md"], "no parquet files"),
         (&["data/test-0.parquet"], "data/test-0.parquet"),
         (&["a/train-0.parquet", "b/train-0.parquet", VALIDATION], "folders a, b"),
     ];

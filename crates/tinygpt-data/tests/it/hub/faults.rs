@@ -75,17 +75,17 @@ fn bodies() -> Vec<Row> {
     let then = |fault| vec![(Bytes, 1, Fault::Cut(70_000)), (Bytes, 1, fault)];
     let drip = Fault::Drip(Duration::from_millis(20));
     vec![
-        ("cut once", bytes(1, Fault::Cut(70_000)), Recovers("broke off after 70000")),
+        ("cut once", bytes(1, Fault::Cut(70_000)), Recovers("was interrupted after 70000")),
         (
             "cut for ever",
             bytes(EVER, Fault::Cut(10_000)),
             Fails(&["40000", "the download resumes"]),
         ),
-        ("cut before the first byte", bytes(1, Fault::Cut(0)), Recovers("broke off after 0")),
+        ("cut before the first byte", bytes(1, Fault::Cut(0)), Recovers("was interrupted after 0")),
         ("ends early, no length", bytes(1, Fault::ShortUnsized(50_000)), Recovers("50000")),
         ("short", bytes(EVER, Fault::Short(5)), Fails(&["instead of", "`proxy`"])),
         ("long", bytes(EVER, Fault::LongUnsized(5)), Fails(&["more than", "`proxy`"])),
-        ("altered once", bytes(1, Fault::Altered), Recovers("once more")),
+        ("altered once", bytes(1, Fault::Altered), Recovers("downloading it again")),
         ("altered for ever", bytes(EVER, Fault::Altered), Fails(&["SHA-256", "`proxy`"])),
         ("a web page", bytes(EVER, Fault::Html), Fails(&["a web page", "`proxy`"])),
         ("wrong hash", vec![(Description, EVER, Fault::Etag(OTHER))], Fails(&[OTHER])),
@@ -97,7 +97,7 @@ fn bodies() -> Vec<Row> {
         ("range ignored", then(Fault::IgnoreRange), Recovers("70000")),
         ("another range", then(Fault::WrongRange), Recovers("another range")),
         ("416 when going on", then(Fault::Status(416, &[])), Recovers("416")),
-        ("changed between its parts", then(Fault::Altered), Recovers("once more")),
+        ("changed between its parts", then(Fault::Altered), Recovers("downloading it again")),
         ("silence once", bytes(1, Fault::Silence), Recovers("trying again")),
         ("silence for ever", vec![(Listing, EVER, Fault::Silence)], Fails(&["could not reach"])),
         ("a byte now and then", bytes(1, drip.clone()), Recovers("trying again")),

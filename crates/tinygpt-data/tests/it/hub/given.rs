@@ -66,7 +66,7 @@ fn names_that_no_hub_has_are_refused_by_name() {
         ("hub:../x", "repository"),
         ("hub:o/n@", "revision"),
         ("hub:o/n@a..b/../c", "revision"),
-        ("hub:o/n/nowhere", "below its folder `nowhere`"),
+        ("hub:o/n/nowhere", "in its folder `nowhere`"),
     ] {
         let error = prepare_from(&world, source).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage, "{source}: {error}");

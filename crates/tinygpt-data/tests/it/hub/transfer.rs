@@ -67,7 +67,7 @@ fn a_transfer_that_breaks_for_ever_is_kept_for_the_next_run() {
     let world = World::new();
     world.hub.fail(Ask::Bytes, EVER, Fault::Cut(10_000));
     let message = world.fetch_badly();
-    assert!(message.contains("broke off after 40000"), "{message}");
+    assert!(message.contains("was interrupted after 40000"), "{message}");
     assert!(message.contains("the download resumes"), "{message}");
     assert_eq!(fs::metadata(world.part()).unwrap().len(), 40_000);
     world.hub.heal();
@@ -82,7 +82,7 @@ fn a_body_that_just_ends_is_a_broken_transfer() {
     let world = World::new();
     world.hub.fail(Ask::Bytes, 1, Fault::ShortUnsized(50_000));
     world.fetch_well();
-    assert!(world.notices().contains("broke off after 50000"), "{}", world.notices());
+    assert!(world.notices().contains("was interrupted after 50000"), "{}", world.notices());
 }
 
 #[test]
