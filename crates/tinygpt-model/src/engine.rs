@@ -13,9 +13,8 @@ use std::ops::{ControlFlow, Range};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
-use crate::logprobs::{Logprobs, logprobs};
 use crate::model::Model;
-use crate::sampling::{Sampler, SamplingParams};
+use crate::sampling::{Logprobs, Sampler, SamplingParams, logprobs};
 
 /// Why a sample ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,6 @@
 //! # Ok::<(), tinygpt_model::ModelError>(())
 //! ```
 
-mod adjust;
 mod batch;
 mod composed;
 mod config;
@@ -41,14 +40,12 @@ pub mod hf;
 pub mod host;
 mod init;
 mod layers;
-mod logprobs;
 pub mod memory;
 mod model;
 mod params;
 mod quantized;
 mod rng;
 mod sampling;
-mod shortlist;
 mod workers;
 mod workspace;
 
@@ -62,11 +59,10 @@ pub use gpt::Gpt;
 pub use grads::Grads;
 pub use init::init_params;
 pub use layers::dropout::DropoutKey;
-pub use logprobs::Logprobs;
 pub use model::Model;
 pub use params::{
     Affine, BlockParts, Init, ModelParts, ParamSpec, Params, block_range, param_specs,
 };
 pub use quantized::QuantizedGpt;
-pub use sampling::{Sampler, SamplingParams};
+pub use sampling::{Logprobs, Sampler, SamplingParams};
 pub use tinygpt_kernels::Store;

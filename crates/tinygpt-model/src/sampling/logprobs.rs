@@ -3,7 +3,7 @@
 
 use tinygpt_kernels::softmax::{self, RUN};
 
-use crate::shortlist::{Candidate, keep_top_k, sum};
+use super::candidates::{Candidate, keep_top_k, sum};
 
 /// Log-probabilities at one position, in nats; all are finite and at most 0.
 #[derive(Clone, Debug, PartialEq)]

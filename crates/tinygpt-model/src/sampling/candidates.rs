@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use tinygpt_kernels::softmax::{self, RUN};
 
-use crate::sampling::SamplingParams;
+use super::sampler::SamplingParams;
 
 /// A token with its logit or its weight.
 #[derive(Clone, Copy, Debug)]

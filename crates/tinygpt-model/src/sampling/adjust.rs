@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::sampling::SamplingParams;
+use super::sampler::SamplingParams;
 
 /// The logit of a banned token. Finite, since what is not finite means a broken model.
 pub(crate) const BANNED: f32 = f32::MIN;

@@ -8,10 +8,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use tinygpt_kernels::softmax::{self, RUN};
 
-use crate::adjust::{Adjustments, BANNED};
+use super::adjust::{Adjustments, BANNED};
+use super::candidates::{Shortlist, sum, sum_of_run};
 use crate::error::{ModelError, Result};
 use crate::rng;
-use crate::shortlist::{Shortlist, sum, sum_of_run};
 
 /// How tokens are chosen.
 #[derive(Clone, Debug, PartialEq)]
