@@ -66,7 +66,7 @@ fn several(
     given: &Given,
     params: &SamplingParams,
 ) -> Result<Value, Box<dyn Error>> {
-    let params = SamplingParams { temperature: 0.8, top_k: Some(200), ..params.clone() };
+    let params = SamplingParams { temperature: 0.8, top_k: 200, ..params.clone() };
     let start = Instant::now();
     generate(model, &given.prompt, &params, 0..given.samples)?;
     Ok(json!({ "seconds": [start.elapsed().as_secs_f64() / params.max_new_tokens as f64] }))
@@ -91,8 +91,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for line in stdin().lines() {
         let params = SamplingParams {
             temperature: 0.0,
-            seed: 1337,
-            ..SamplingParams::new(line?.trim().parse()?, model.config().vocab_size)
+            max_new_tokens: line?.trim().parse()?,
+            ..SamplingParams::unfiltered()
         };
         let work = if given.samples == 1 { one } else { several };
         println!("{}", work(&*model, &given, &params)?);

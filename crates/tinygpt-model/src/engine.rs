@@ -62,7 +62,7 @@ pub type OnEvent<'a> = dyn FnMut(Ticket, Event) -> ControlFlow<()> + 'a;
 ///     dropout: 0.0, bias: true };
 /// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
 /// let mut engine = Engine::new(&gpt, 4)?;
-/// let params = SamplingParams::new(20, 11);
+/// let params = SamplingParams { max_new_tokens: 20, ..SamplingParams::default() };
 /// engine.admit(&[1, 2, 3], &params, 0..2)?;
 /// let mut n_tokens = 0;
 /// while !engine.is_idle() {
@@ -258,7 +258,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::generate::tests::gpt;
+    use crate::generate::tests::{gpt, unfiltered};
     use crate::gpt::Gpt;
 
     #[derive(Default)]
@@ -282,11 +282,11 @@ mod tests {
     /// Prompt, settings and sample number of request `i`: all differ, some slide, some end early.
     fn request(i: u64) -> (Vec<u32>, SamplingParams, u64) {
         let params = SamplingParams {
-            temperature: 0.5 + 0.1 * i as f32,
-            top_k: Some(5 + i as usize),
+            temperature: 0.5 + 0.1 * i as f64,
+            top_k: 5 + i as usize,
             seed: i / 2,
             eos: Some(3).filter(|_| i.is_multiple_of(2)),
-            ..SamplingParams::new(10 + 7 * i as usize, 13)
+            ..unfiltered(10 + 7 * i as usize)
         };
         ((0..1 + 2 * i as u32).map(|j| j * 5 % 13).collect(), params, i % 3)
     }
@@ -339,7 +339,7 @@ mod tests {
     fn a_released_sample_is_heard_no_more_and_leaves_room() {
         let gpt = gpt(8);
         let mut engine = Engine::new(&gpt, 2).unwrap();
-        let tickets = engine.admit(&[1], &SamplingParams::new(50, 13), 0..2).unwrap();
+        let tickets = engine.admit(&[1], &unfiltered(50), 0..2).unwrap();
         let mut heard = Heard::default();
         engine.step(&mut |ticket, event| heard.hear(ticket, event)).unwrap();
         engine.release(tickets[0]).unwrap();
@@ -354,10 +354,10 @@ mod tests {
     fn broken_logits_end_only_their_own_sample() {
         let gpt = gpt(8);
         // Token 7's embedding is broken: whoever reads it has no finite logits.
-        let mut params = SamplingParams::new(20, 13);
+        let mut params = unfiltered(20);
         let (_, wte) = gpt.params().iter().next().unwrap();
         crate::host::write(wte, |wte| wte[7 * 8] = f32::NAN).unwrap();
-        params.vocab_used = 7;
+        params.vocab_size = Some(7);
         let mut engine = Engine::new(&gpt, 2).unwrap();
         let broken = engine.admit(&[7], &params, 0..1).unwrap()[0];
         let whole = engine.admit(&[2], &params, 0..1).unwrap()[0];
@@ -374,7 +374,7 @@ mod tests {
         let gpt = gpt(8);
         assert!(Engine::new(&gpt, 0).is_err());
         let mut engine = Engine::new(&gpt, 2).unwrap();
-        let params = SamplingParams::new(5, 13);
+        let params = unfiltered(5);
         for (prompt, samples) in [(&[][..], 0..1), (&[13], 0..1), (&[1], 0..3), (&[1], 4..4)] {
             assert!(engine.admit(prompt, &params, samples).is_err(), "{prompt:?}");
         }
@@ -388,8 +388,7 @@ mod tests {
     fn logprobs_come_with_each_token_when_asked_for() {
         let gpt = gpt(8);
         let mut engine = Engine::new(&gpt, 1).unwrap();
-        let params =
-            SamplingParams { temperature: 0.0, logprobs: Some(2), ..SamplingParams::new(20, 13) };
+        let params = SamplingParams { temperature: 0.0, logprobs: Some(2), ..unfiltered(20) };
         engine.admit(&[1], &params, 0..1).unwrap();
         let mut n = 0;
         while !engine.is_idle() {

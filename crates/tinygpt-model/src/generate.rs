@@ -58,7 +58,7 @@ pub fn most_at_once(config: &ModelConfig) -> usize {
 /// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
 ///     dropout: 0.0, bias: true };
 /// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
-/// let params = SamplingParams { temperature: 0.8, top_k: Some(5), ..SamplingParams::new(20, 11) };
+/// let params = SamplingParams { top_k: 5, max_new_tokens: 20, ..SamplingParams::default() };
 /// let mut n_tokens = 0;
 /// stream(&gpt, &[1, 2, 3], &params, 0..2, &mut |_sample_idx, event| {
 ///     n_tokens += usize::from(matches!(event, Event::Token { .. }));
@@ -171,8 +171,12 @@ pub(crate) mod tests {
         gpt
     }
 
+    pub(crate) fn unfiltered(max_new_tokens: usize) -> SamplingParams {
+        SamplingParams { max_new_tokens, ..SamplingParams::unfiltered() }
+    }
+
     fn params(max_new_tokens: usize) -> SamplingParams {
-        SamplingParams { seed: 2, ..SamplingParams::new(max_new_tokens, 13) }
+        SamplingParams { seed: 2, ..unfiltered(max_new_tokens) }
     }
 
     fn run(gpt: &Gpt, prompt: &[u32], params: &SamplingParams) -> Result<Generated> {
@@ -254,7 +258,7 @@ pub(crate) mod tests {
             gpt.set_decode_threads(threads);
             // Far beyond the block, so that the window slides; a token that ends some samples
             // early, so that they leave the others.
-            let ends = SamplingParams { eos: Some(3), top_k: Some(9), ..params(60) };
+            let ends = SamplingParams { eos: Some(3), top_k: 9, ..params(60) };
             let together = several(&gpt, &[1, 2], &ends, 0..7).unwrap();
             for (i, sample) in (0..).zip(&together) {
                 assert_eq!(several(&gpt, &[1, 2], &ends, i..i + 1).unwrap()[0], *sample, "{i}");
@@ -304,7 +308,7 @@ pub(crate) mod tests {
         }
         // Of as many samples as there can be, the first come at once and in a small batch.
         let (mut n_events, mut highest) = (0, 0);
-        stream(&gpt, &[1], &SamplingParams::new(4, 13), 0..u64::MAX, &mut |sample_idx, _| {
+        stream(&gpt, &[1], &unfiltered(4), 0..u64::MAX, &mut |sample_idx, _| {
             n_events += 1;
             highest = highest.max(sample_idx);
             if n_events == 1000 { ControlFlow::Break(Stop::All) } else { ControlFlow::Continue(()) }

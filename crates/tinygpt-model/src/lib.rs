@@ -64,5 +64,5 @@ pub use params::{
     Affine, BlockParts, Init, ModelParts, ParamSpec, Params, block_range, param_specs,
 };
 pub use quantized::QuantizedGpt;
-pub use sampling::{Logprobs, Sampler, SamplingParams};
+pub use sampling::{Logprobs, ParamRange, Sampler, SamplingParams};
 pub use tinygpt_kernels::Store;

@@ -94,7 +94,7 @@ impl Server {
         let Served { model, tokenizer, bos, eos, card } = served;
         let possible = Possible {
             model: card.name.clone(),
-            vocab_used: tokenizer.vocab_size(),
+            vocab_size: tokenizer.vocab_size(),
             eos,
             choices: writer::slots(model.config()),
         };

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tinygpt_data::Tokenizer;
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{Event, Model, Stop, StopReason, stream};
+use tinygpt_model::{Event, Model, SamplingParams, Stop, StopReason, stream};
 use tinygpt_train::StopFlag;
 
 use super::prompt::Seen;
@@ -35,26 +35,21 @@ const HELP: &str = "\
   /retry          write the last part again, differently
   /new            begin a document without a text
   /settings       tell all settings
-  /NAME VALUE     change one of them: temperature, top_k, top_p, min_p, repetition_penalty,
-                  presence_penalty, frequency_penalty, no_repeat_ngram_size, max_new_tokens,
-                  seed, stop, show_probs (no VALUE: as it was at first)
+  /NAME VALUE     change one of them; no VALUE resets it
   /quit           end, as Ctrl-D does";
 
-/// What can be changed between two texts.
-const NAMES: [&str; 12] = [
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "no_repeat_ngram_size",
-    "max_new_tokens",
-    "seed",
-    "stop",
-    "show_probs",
-];
+/// The settings that can be changed between two texts.
+fn names() -> impl Iterator<Item = &'static str> {
+    let others = ["max_new_tokens", "seed", "stop", "show_probs"];
+    SamplingParams::RANGES.map(|range| range.key).into_iter().chain(others)
+}
+
+/// Their names, for the help: a few in each line.
+fn settings_in_words() -> String {
+    let names: Vec<&str> = names().collect();
+    let lines: Vec<String> = names.chunks(4).map(|names| names.join(", ")).collect();
+    format!("  NAME is one of  {}", lines.join(",\n                  "))
+}
 
 /// What a line asks for.
 #[derive(Debug, PartialEq)]
@@ -85,7 +80,7 @@ impl Command {
             "settings" => Self::Settings,
             "help" => Self::Help,
             "quit" => Self::Quit,
-            name => match NAMES.into_iter().find(|known| *known == name) {
+            name => match names().find(|known| *known == name) {
                 Some(name) => Self::Set(name, value.to_owned()),
                 None => {
                     let word = cut(word);
@@ -201,7 +196,7 @@ impl Session<'_> {
             (other, unchanged) => {
                 *text = unchanged;
                 match other {
-                    Command::Help => say(HELP),
+                    Command::Help => say(&format!("{HELP}\n{}", settings_in_words())),
                     Command::Settings => self.tell_settings(),
                     Command::Set(name, value) => self.set(name, &value),
                     _ => {}
@@ -252,7 +247,7 @@ impl Session<'_> {
     }
 
     fn tell_settings(&self) {
-        for name in NAMES {
+        for name in names() {
             say(&format!("  {name:<20}{}", self.layered.value(name)));
         }
     }
@@ -315,6 +310,6 @@ mod tests {
     #[test]
     fn every_name_is_an_option() {
         let values = serde_json::to_value(SampleOptions::default()).unwrap();
-        assert!(NAMES.iter().all(|name| values.get(name).is_some()));
+        assert!(names().all(|name| values.get(name).is_some()));
     }
 }

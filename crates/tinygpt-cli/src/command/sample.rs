@@ -93,7 +93,7 @@ pub(super) fn note_probabilities(settings: &SampleSettings) {
         say(&format!(
             "note: the probabilities are the model's own, at temperature 1 and before any filter; \
              tokens are drawn at temperature {}",
-            settings.temperature
+            settings.sampling.temperature
         ));
     }
 }
@@ -181,7 +181,7 @@ fn read<M: Model>(
 /// How the samples are written.
 pub(super) fn form(settings: &SampleSettings, out: &Output) -> Form {
     match settings {
-        SampleSettings { json: true, seed, .. } => Form::Json { seed: *seed },
+        SampleSettings { json: true, sampling, .. } => Form::Json { seed: sampling.seed },
         SampleSettings { show_probs: Some(n), .. } => {
             Form::Table { colour: wants_colour(out), n_others: *n }
         }

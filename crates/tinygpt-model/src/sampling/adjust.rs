@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sampler::SamplingParams;
+use super::params::SamplingParams;
 
 /// The logit of a banned token. Finite, since what is not finite means a broken model.
 pub(crate) const BANNED: f32 = f32::MIN;
@@ -40,9 +40,9 @@ impl Adjustments {
     pub(crate) fn new(params: &SamplingParams) -> Self {
         Self {
             bias: params.logit_bias.clone(),
-            repetition_penalty: params.repetition_penalty,
-            presence_penalty: params.presence_penalty,
-            frequency_penalty: params.frequency_penalty,
+            repetition_penalty: params.repetition_penalty as f32,
+            presence_penalty: params.presence_penalty as f32,
+            frequency_penalty: params.frequency_penalty as f32,
             no_repeat_ngram_size: params.no_repeat_ngram_size,
             seen: Vec::new(),
             is_seen: Vec::new(),
@@ -160,12 +160,12 @@ mod tests {
         let params = SamplingParams {
             presence_penalty: 0.5,
             frequency_penalty: 0.25,
-            ..SamplingParams::new(9, 4)
+            ..SamplingParams::unfiltered()
         };
         // mu[j] - c[j] * frequency - (c[j] > 0) * presence, c over generated tokens.
         assert_eq!(scores(&params, &[0, 0, 3], &[1, 2, 1]), [1.0, -2.0, 1.25, 0.5]);
         assert_eq!(scores(&params, &[0, 1, 2, 3], &[]), [1.0, -1.0, 2.0, 0.5]);
-        let reward = SamplingParams { presence_penalty: -1.0, ..SamplingParams::new(9, 4) };
+        let reward = SamplingParams { presence_penalty: -1.0, ..SamplingParams::unfiltered() };
         assert_eq!(scores(&reward, &[], &[1, 1]), [1.0, 0.0, 2.0, 0.5]);
     }
 
@@ -174,7 +174,7 @@ mod tests {
         let params = SamplingParams {
             logit_bias: vec![(1, 3.0), (99, 5.0)],
             repetition_penalty: 2.0,
-            ..SamplingParams::new(9, 4)
+            ..SamplingParams::unfiltered()
         };
         assert_eq!(scores(&params, &[1, 2], &[]), [1.0, 1.0, 1.0, 0.5]);
     }
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn tokens_that_would_repeat_an_ngram_are_banned() {
         let with = |n, prompt: &[u32], made: &[u32]| {
-            let params = SamplingParams { no_repeat_ngram_size: n, ..SamplingParams::new(9, 4) };
+            let params = SamplingParams { no_repeat_ngram_size: n, ..SamplingParams::unfiltered() };
             let scores = scores(&params, prompt, made);
             (0..4).filter(|id| scores[*id] == BANNED).collect::<Vec<usize>>()
         };

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use tinygpt_kernels::softmax::{self, RUN};
 
-use super::sampler::SamplingParams;
+use super::params::SamplingParams;
 
 /// A token with its logit or its weight.
 #[derive(Clone, Copy, Debug)]
@@ -44,20 +44,21 @@ impl Shortlist {
         params: &SamplingParams,
     ) {
         self.weights.clear();
-        let k = params.top_k.filter(|k| *k < scores.len());
-        if let Some(k) = k {
-            keep_top_k(scores, maxima, k, &mut self.found);
+        if (1..scores.len()).contains(&params.top_k) {
+            keep_top_k(scores, maxima, params.top_k, &mut self.found);
             self.take_found();
         } else {
             self.ids = None;
             self.weights.extend_from_slice(scores);
         }
-        softmax::weigh(&mut self.weights, max, params.temperature);
-        if params.top_p < 1.0 {
-            self.keep_top_p(f64::from(params.top_p));
+        softmax::weigh(&mut self.weights, max, params.temperature as f32);
+        let top_p = params.top_p as f32;
+        if top_p < 1.0 {
+            self.keep_top_p(f64::from(top_p));
         }
-        if params.min_p > 0.0 {
-            self.find(params.min_p);
+        let min_p = params.min_p as f32;
+        if min_p > 0.0 {
+            self.find(min_p);
             self.take_found();
         }
     }

@@ -10,106 +10,9 @@ use tinygpt_kernels::softmax::{self, RUN};
 
 use super::adjust::{Adjustments, BANNED};
 use super::candidates::{Shortlist, sum, sum_of_run};
+use super::params::SamplingParams;
 use crate::error::{ModelError, Result};
 use crate::rng;
-
-/// How tokens are chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SamplingParams {
-    /// Divides the logits; 0 always takes the largest.
-    pub temperature: f32,
-    /// Only the `k` largest logits take part, and what equals the last of them; `None` for all.
-    pub top_k: Option<usize>,
-    /// Only the likeliest tokens take part, as many as it needs to hold this share of all
-    /// probability, and at least one; 1 for all.
-    pub top_p: f32,
-    /// Only tokens at least this times as likely as the likeliest take part; 0 for all.
-    pub min_p: f32,
-    /// What stands in the text already has its logit divided by this, or multiplied where it is
-    /// negative; 1 changes nothing.
-    pub repetition_penalty: f32,
-    /// Subtracted from the logit of each token that was generated already; 0 changes nothing.
-    pub presence_penalty: f32,
-    /// Subtracted from a token's logit for each time that it was generated; 0 changes nothing.
-    pub frequency_penalty: f32,
-    /// Added to the logits of these tokens.
-    pub logit_bias: Vec<(u32, f32)>,
-    /// No sequence of this many tokens comes twice in prompt and text; 0 allows all.
-    pub no_repeat_ngram_size: usize,
-    /// At most this many tokens are made.
-    pub max_new_tokens: usize,
-    /// Seed of the draws.
-    pub seed: u64,
-    /// The token that ends a document; it stops the sample and is not part of it.
-    pub eos: Option<u32>,
-    /// How many rows of the vocabulary the tokenizer knows; rows above are padding.
-    pub vocab_used: usize,
-    /// Whether to tell each token's probability, and those of how many of the likeliest.
-    pub logprobs: Option<usize>,
-}
-
-impl SamplingParams {
-    /// Draws from the model's own probabilities, with seed 0, until the length is reached.
-    pub fn new(max_new_tokens: usize, vocab_used: usize) -> Self {
-        Self {
-            temperature: 1.0,
-            top_k: None,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
-            no_repeat_ngram_size: 0,
-            max_new_tokens,
-            seed: 0,
-            eos: None,
-            vocab_used,
-            logprobs: None,
-        }
-    }
-
-    /// Checks ranges against a model with `vocab_size` rows.
-    ///
-    /// # Errors
-    /// [`ModelError::Config`] with every fault listed.
-    pub fn validate(&self, vocab_size: usize) -> Result<()> {
-        let mut faults = Vec::new();
-        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            faults.push(format!("temperature is {}, expected 0 or more", self.temperature));
-        }
-        if self.top_k == Some(0) {
-            faults.push("top_k is 0, expected 1 or more, or null for no limit".to_owned());
-        }
-        for (name, share) in [("top_p", self.top_p), ("min_p", self.min_p)] {
-            if !(0.0..=1.0).contains(&share) {
-                faults.push(format!("{name} is {share}, expected 0 to 1"));
-            }
-        }
-        let penalty = self.repetition_penalty;
-        if !(penalty.is_finite() && penalty > 0.0) {
-            faults.push(format!("repetition_penalty is {penalty}, expected more than 0"));
-        }
-        for (name, penalty) in [
-            ("presence_penalty", self.presence_penalty),
-            ("frequency_penalty", self.frequency_penalty),
-        ] {
-            if !penalty.is_finite() {
-                faults.push(format!("{name} is {penalty}, expected a finite number"));
-            }
-        }
-        if let Some((id, bias)) = self.logit_bias.iter().find(|(_, bias)| !bias.is_finite()) {
-            faults.push(format!("logit_bias of token {id} is {bias}, expected a finite number"));
-        }
-        if self.vocab_used == 0 || self.vocab_used > vocab_size {
-            faults.push(format!(
-                "the tokenizer has {} tokens, expected 1 to the model's vocab_size of {vocab_size}",
-                self.vocab_used
-            ));
-        }
-        if faults.is_empty() { Ok(()) } else { Err(ModelError::Config { faults }) }
-    }
-}
 
 /// Chooses the tokens of one sample.
 #[derive(Debug)]
@@ -134,7 +37,7 @@ enum Shape {
 
 /// The logits of tokens that the tokenizer knows.
 fn used<'l>(params: &SamplingParams, logits: &'l [f32]) -> &'l [f32] {
-    logits.get(..params.vocab_used).unwrap_or(logits)
+    params.vocab_size.and_then(|n| logits.get(..n)).unwrap_or(logits)
 }
 
 impl Sampler {
@@ -212,7 +115,7 @@ impl Sampler {
         if has_banned && max == BANNED {
             return Ok(Shape::Nothing);
         }
-        if self.params.temperature == 0.0 {
+        if self.params.temperature as f32 == 0.0 {
             let of_run = scores[run * RUN..].iter().position(|score| *score == max);
             return Ok(Shape::Only((run * RUN + of_run.unwrap_or_default()) as u32));
         }
@@ -261,21 +164,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn params(temperature: f32, top_k: Option<usize>, vocab_used: usize) -> SamplingParams {
-        SamplingParams { temperature, top_k, seed: 5, ..SamplingParams::new(0, vocab_used) }
+    fn params(temperature: f64, top_k: usize, vocab_size: usize) -> SamplingParams {
+        let vocab_size = Some(vocab_size);
+        SamplingParams { temperature, top_k, seed: 5, vocab_size, ..SamplingParams::unfiltered() }
     }
 
     #[test]
     fn greedy_takes_the_first_largest_and_never_padding() {
         let logits = [0.5, 2.0, 2.0, 9.0];
-        assert_eq!(Sampler::new(&params(0.0, None, 3), 0).choose(&logits, 0).unwrap(), Some(1));
-        assert_eq!(Sampler::new(&params(0.0, Some(1), 4), 0).choose(&logits, 0).unwrap(), Some(3));
+        assert_eq!(Sampler::new(&params(0.0, 0, 3), 0).choose(&logits, 0).unwrap(), Some(1));
+        assert_eq!(Sampler::new(&params(0.0, 1, 4), 0).choose(&logits, 0).unwrap(), Some(3));
     }
 
     #[test]
     fn frequencies_follow_the_softmax() {
         let (logits, temperature) = ([1.0f32, 0.0, 2.0, -1.0], 0.7f32);
-        let params = params(temperature, None, 4);
+        let params = params(f64::from(temperature), 0, 4);
         let mut sampler = Sampler::new(&params, 3);
         let mut counts = [0u32; 4];
         let n = 40_000;
@@ -293,7 +197,7 @@ mod tests {
     #[test]
     fn a_draw_depends_on_seed_sample_and_position_only() {
         let logits: Vec<f32> = (0..50).map(|i| (i as f32 * 0.7).sin()).collect();
-        let params = params(1.0, Some(20), 50);
+        let params = params(1.0, 20, 50);
         let draw = |sample_idx: u64, positions: &[u64]| -> Vec<u32> {
             let mut sampler = Sampler::new(&params, sample_idx);
             positions.iter().map(|p| sampler.choose(&logits, *p).unwrap().unwrap()).collect()
@@ -309,45 +213,17 @@ mod tests {
     #[test]
     fn what_is_not_a_number_is_an_error() {
         for bad in [f32::NAN, f32::INFINITY] {
-            let error = Sampler::new(&params(1.0, None, 2), 0).choose(&[0.0, bad], 0);
+            let error = Sampler::new(&params(1.0, 0, 2), 0).choose(&[0.0, bad], 0);
             assert!(matches!(error, Err(ModelError::NonFinite { .. })));
         }
-        assert!(Sampler::new(&params(1.0, None, 1), 0).choose(&[], 0).is_err());
-    }
-
-    #[test]
-    fn bad_settings_are_listed() {
-        let bad = SamplingParams {
-            top_p: 1.5,
-            min_p: f32::NAN,
-            repetition_penalty: 0.0,
-            presence_penalty: f32::NAN,
-            frequency_penalty: f32::INFINITY,
-            logit_bias: vec![(3, f32::NAN)],
-            ..params(-1.0, Some(0), 9)
-        };
-        let message = bad.validate(8).unwrap_err().to_string();
-        for part in [
-            "temperature",
-            "top_k",
-            "top_p",
-            "min_p",
-            "repetition_penalty",
-            "presence_penalty",
-            "frequency_penalty",
-            "logit_bias of token 3",
-            "vocab_size of 8",
-        ] {
-            assert!(message.contains(part), "{message}");
-        }
-        assert!(params(f32::NAN, None, 8).validate(8).is_err());
+        assert!(Sampler::new(&params(1.0, 0, 1), 0).choose(&[], 0).is_err());
     }
 
     #[test]
     fn banned_tokens_are_never_drawn_and_nothing_is_if_all_are_banned() {
         let logits: Vec<f32> = (0..9).map(|i| i as f32 * 0.3).collect();
         for (temperature, top_k, top_p) in
-            [(0.0, None, 1.0), (1.0, None, 1.0), (50.0, Some(8), 1.0), (2.0, Some(3), 0.5)]
+            [(0.0, 0, 1.0), (1.0, 0, 1.0), (50.0, 8, 1.0), (2.0, 3, 0.5)]
         {
             let params =
                 SamplingParams { top_p, no_repeat_ngram_size: 1, ..params(temperature, top_k, 9) };
@@ -370,21 +246,21 @@ mod tests {
     fn naive(logits: &[f32], params: &SamplingParams, sample_idx: u64, position: u64) -> usize {
         let mut ids: Vec<usize> = (0..logits.len()).collect();
         ids.sort_by(|a, b| logits[*b].partial_cmp(&logits[*a]).unwrap().then(a.cmp(b)));
-        if let Some(k) = params.top_k.filter(|k| *k < ids.len()) {
+        let k = params.top_k;
+        if (1..ids.len()).contains(&k) {
             let bar = logits[ids[k - 1]];
             ids.retain(|id| logits[*id] >= bar);
         }
         let max = logits[ids[0]];
-        let weight =
-            |id: &usize| (f64::from(logits[*id] - max) / f64::from(params.temperature)).exp();
-        let wanted = f64::from(params.top_p) * ids.iter().map(weight).sum::<f64>();
+        let weight = |id: &usize| (f64::from(logits[*id] - max) / params.temperature).exp();
+        let wanted = params.top_p * ids.iter().map(weight).sum::<f64>();
         let mut above = 0.0;
         ids.retain(|id| {
             let is_in = above < wanted;
             above += weight(id);
             is_in
         });
-        ids.retain(|id| weight(id) >= f64::from(params.min_p));
+        ids.retain(|id| weight(id) >= f64::from(params.min_p as f32));
         ids.sort_unstable();
         let mut rng = rng::keyed(params.seed, "sample");
         rng.set_stream(sample_idx);
@@ -411,11 +287,11 @@ mod tests {
         ) {
             // Few distinct values: many ties.
             let logits: Vec<f32> = logits.into_iter().map(|z| f32::from(z) / 8.0).collect();
-            for (top_k, top_p) in [(Some(k), 1.0), (None, 1.0), (None, top_p), (Some(k), top_p)] {
+            for (top_k, top_p) in [(k, 1.0), (0, 1.0), (0, top_p), (k, top_p)] {
                 let params = SamplingParams {
-                    top_p,
-                    min_p: 0.013 * (position % 3) as f32,
-                    ..params(temperature, top_k, logits.len())
+                    top_p: f64::from(top_p),
+                    min_p: 0.013 * (position % 3) as f64,
+                    ..params(f64::from(temperature), top_k, logits.len())
                 };
                 let id = Sampler::new(&params, 3).choose(&logits, position).unwrap().unwrap();
                 prop_assert_eq!(id as usize, naive(&logits, &params, 3, position));
@@ -429,7 +305,7 @@ mod tests {
             position in 0u64..1000,
         ) {
             let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();
-            let params = params(2.0, Some(k), logits.len());
+            let params = params(2.0, k, logits.len());
             let id = Sampler::new(&params, 0).choose(&logits, position).unwrap().unwrap() as usize;
             prop_assert!(logits.iter().filter(|z| **z > logits[id]).count() < k);
         }

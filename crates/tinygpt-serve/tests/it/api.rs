@@ -41,9 +41,11 @@ fn a_completion_is_what_the_model_writes() {
     let used = served.tokenizer.vocab_size();
     let params = SamplingParams {
         temperature: 0.7,
-        top_k: Some(20),
+        top_k: 20,
         seed: 5,
-        ..SamplingParams::new(40, used)
+        max_new_tokens: 40,
+        vocab_size: Some(used),
+        ..SamplingParams::unfiltered()
     };
     let made = generate(&*served.model, &prompt, &params, 0..3).unwrap();
     for (choice, made) in made.iter().enumerate() {

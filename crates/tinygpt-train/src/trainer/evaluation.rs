@@ -104,11 +104,11 @@ impl Trainer {
     /// A short document from the model as it is now.
     fn sample(&self, stop: &StopFlag) -> Result<String, TrainError> {
         let params = SamplingParams {
-            temperature: 0.8,
-            top_k: Some(200),
             seed: self.config.seed,
             eos: self.special.eos,
-            ..SamplingParams::new(SAMPLE_TOKENS, self.prepared.tokenizer.vocab_size())
+            vocab_size: Some(self.prepared.tokenizer.vocab_size()),
+            max_new_tokens: SAMPLE_TOKENS,
+            ..SamplingParams::default()
         };
         let eot = self.prepared.tokenizer.eot_id();
         let mut ids = Vec::with_capacity(SAMPLE_TOKENS);
