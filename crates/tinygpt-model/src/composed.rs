@@ -9,18 +9,15 @@
 use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Tensor, Var};
 
+use crate::backend::Grads;
 use crate::batch::{TokenBatch, check_ids, ids_tensor};
 use crate::error::{ModelError, Result};
-use crate::grads::Grads;
 use crate::layers::dropout::{self, Dropout, DropoutKey, Site};
 use crate::layers::{block, embedding, head, layer_norm};
-use crate::params::{ModelParts, Params, block_range};
+use crate::params::{ModelParts, Params};
 
 /// Rows of logits that exist at one time.
 const HEAD_ROWS: usize = 1024;
-/// Places of the two tables in the canonical order.
-const WTE: usize = 0;
-const WPE: usize = 1;
 
 /// One piece of the graph: where it starts and where it ends.
 struct Segment {
@@ -47,6 +44,7 @@ pub(crate) fn accumulate_gradients(
     }
     let dropout = dropout.as_ref();
     let parts = params.tracked()?;
+    let indices = &ModelParts::indices(config)?;
 
     let ids = ids_tensor(batch.inputs, batch.batch_size, batch.seq_len, device)?;
     let x = embedding::composed(&ids, &parts.wte, &parts.wpe, 0)?;
@@ -62,17 +60,18 @@ pub(crate) fn accumulate_gradients(
         segments.push(Segment { input, output });
     }
 
-    let (loss, mut dx) = head_gradients(params, &parts, compute, &x, batch, scale, grads)?;
+    let (loss, mut dx) =
+        head_gradients(params, (&parts, indices), compute, &x, batch, scale, grads)?;
     for (layer, segment) in segments.into_iter().enumerate().rev() {
         let mut store = (&segment.output * &dx)?.sum_all()?.backward()?;
-        for param_idx in block_range(config, layer) {
-            take(&mut store, params, param_idx, grads)?;
+        for param_idx in indices.blocks[layer].iter() {
+            take(&mut store, params, *param_idx, grads)?;
         }
         dx = store.remove(&segment.input).ok_or_else(|| cut("the residual stream"))?.detach();
     }
     let mut store = (embedded * dx)?.sum_all()?.backward()?;
-    take(&mut store, params, WTE, grads)?;
-    take(&mut store, params, WPE, grads)?;
+    take(&mut store, params, indices.wte, grads)?;
+    take(&mut store, params, indices.wpe, grads)?;
     Ok(loss)
 }
 
@@ -80,7 +79,7 @@ pub(crate) fn accumulate_gradients(
 /// output, scaled, `[B, T, C]`.
 fn head_gradients(
     params: &Params,
-    parts: &ModelParts<Tensor>,
+    (parts, indices): (&ModelParts<Tensor>, &ModelParts<usize>),
     compute: DType,
     x: &Tensor,
     batch: &TokenBatch<'_>,
@@ -101,15 +100,14 @@ fn head_gradients(
         let logits = head::composed_logits(&chunk, &parts.wte, compute)?; // [rows, V]
         let loss = head::composed_loss(&logits, &targets.narrow(0, start, rows)?)?;
         let mut store = (&loss * (f64::from(scale) / n_rows as f64))?.backward()?;
-        take(&mut store, params, WTE, grads)?;
+        take(&mut store, params, indices.wte, grads)?;
         dnormed.push(store.remove(&chunk).ok_or_else(|| cut("the head"))?.detach());
         loss_sum = (loss_sum + loss.detach())?;
     }
     let dnormed = Tensor::cat(&dnormed, 0)?; // [B T, C]
     let mut store = (normed * dnormed)?.sum_all()?.backward()?;
-    let n_params = params.len();
-    for param_idx in n_params - if params.config().bias { 2 } else { 1 }..n_params {
-        take(&mut store, params, param_idx, grads)?;
+    for param_idx in indices.ln_f.iter() {
+        take(&mut store, params, *param_idx, grads)?;
     }
     let dx = store.remove(&input).ok_or_else(|| cut("ln_f"))?.detach();
     let loss = loss_sum.to_scalar::<f32>()? / n_rows as f32;

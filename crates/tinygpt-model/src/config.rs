@@ -4,6 +4,7 @@
 //! a run adds to them (batch size, learning rate) belongs to the training crate.
 
 use crate::error::{ModelError, Result};
+use crate::params::{self, ParamKind};
 
 /// Token ids are u32; no other size is ever near this.
 const MAX_SIZE: usize = u32::MAX as usize;
@@ -77,7 +78,7 @@ impl ModelConfig {
 
     /// Number of parameters that decoding one token reads: all but the table of positions.
     pub fn num_decoded(&self) -> usize {
-        self.num_params().saturating_sub(self.block_size.saturating_mul(self.n_embd))
+        params::count(self, |kind| kind != ParamKind::Position).unwrap_or(usize::MAX)
     }
 
     /// D: width of one head.
@@ -85,14 +86,8 @@ impl ModelConfig {
         self.n_embd / self.n_head
     }
 
-    /// `V C + T C + L (12 C² + 2 C) + C` and, with biases, `L 11 C + C` more.
     fn checked_num_params(&self) -> Option<usize> {
-        let c = self.n_embd;
-        let tables = self.vocab_size.checked_add(self.block_size)?.checked_mul(c)?;
-        let per_channel = if self.bias { 13 } else { 2 };
-        let block = c.checked_mul(c)?.checked_mul(12)?.checked_add(c.checked_mul(per_channel)?)?;
-        let last_norm = if self.bias { c.checked_mul(2)? } else { c };
-        let total = self.n_layer.checked_mul(block)?.checked_add(tables)?.checked_add(last_norm)?;
+        let total = params::count(self, |_| true)?;
         // Four bytes each have to be addressable too.
         total.checked_mul(4).map(|_| total)
     }
@@ -103,9 +98,9 @@ impl ModelConfig {
     /// and no lookup; and for attention `6 L (T + 1) C`, what lies on or below the diagonal. What a
     /// pass computes again instead of keeping it does not count (Chowdhery et al. 2022, appendix B).
     pub fn flops_per_token(&self) -> f64 {
-        let [l, c, t, v] =
-            [self.n_layer, self.n_embd, self.block_size, self.vocab_size].map(|n| n as f64);
-        6.0 * (l * 12.0 * c * c + v * c) + 6.0 * l * (t + 1.0) * c
+        let [l, c, t] = [self.n_layer, self.n_embd, self.block_size].map(|n| n as f64);
+        let n_weights = params::count(self, ParamKind::is_multiplied).unwrap_or(usize::MAX);
+        6.0 * n_weights as f64 + 6.0 * l * (t + 1.0) * c
     }
 }
 

@@ -165,7 +165,7 @@ pub(crate) mod tests {
         };
         let gpt = Gpt::init(config, 3, &Device::Cpu).unwrap();
         // Larger than at the start of training, so that every token depends on those before.
-        for (_, tensor) in gpt.params().iter().filter(|(spec, _)| spec.decay) {
+        for (_, tensor) in gpt.params().iter().filter(|(spec, _)| spec.kind.is_decayed()) {
             host::write(tensor, |values| values.iter_mut().for_each(|x| *x *= 16.0)).unwrap();
         }
         gpt

@@ -23,6 +23,7 @@
 //! # Ok::<(), tinygpt_model::ModelError>(())
 //! ```
 
+mod backend;
 mod batch;
 mod composed;
 mod config;
@@ -35,7 +36,6 @@ mod fused_tests;
 mod generate;
 pub mod gguf;
 mod gpt;
-mod grads;
 pub mod hf;
 pub mod host;
 mod init;
@@ -49,6 +49,7 @@ mod sampling;
 mod workers;
 mod workspace;
 
+pub use backend::{Backend, Grads, ParamArrays};
 pub use batch::TokenBatch;
 pub use config::ModelConfig;
 pub use decoder::Decoder;
@@ -56,13 +57,10 @@ pub use engine::{Engine, Event, OnEvent, StopReason, Ticket};
 pub use error::{ErrorKind, ModelError, Result};
 pub use generate::{Generated, Stop, generate, most_at_once, stream};
 pub use gpt::Gpt;
-pub use grads::Grads;
 pub use init::init_params;
 pub use layers::dropout::DropoutKey;
 pub use model::Model;
-pub use params::{
-    Affine, BlockParts, Init, ModelParts, ParamSpec, Params, block_range, param_specs,
-};
+pub use params::{Affine, BlockParts, Init, ModelParts, ParamKind, ParamSpec, Params, param_specs};
 pub use quantized::QuantizedGpt;
 pub use sampling::{Logprobs, ParamRange, Sampler, SamplingParams};
 pub use tinygpt_kernels::Store;

@@ -4,10 +4,11 @@
 //! checkpoints all follow it. Names and layouts are those of GPT-2 on the Hugging Face hub:
 //! matrices are `[in, out]`, and the head is the embedding table itself. Nothing here knows files.
 
-use std::ops::Range;
+use std::convert::Infallible;
 
 use candle_core::{Device, Tensor, Var};
 
+use crate::backend;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::host::{self, HostSlice};
@@ -23,6 +24,33 @@ pub enum Init {
     Ones,
 }
 
+/// What a parameter is; its treatment follows from this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamKind {
+    /// The token table `[V, C]`, which is also the head.
+    Table,
+    /// The position table `[block_size, C]`.
+    Position,
+    /// A matrix `[in, out]`.
+    Matrix,
+    /// The gain of a layer norm, `[C]`.
+    Gain,
+    /// A bias, `[out]`.
+    Bias,
+}
+
+impl ParamKind {
+    /// Whether a matrix product reads it: its gradient is one product too, and 8-bit models round it.
+    pub fn is_multiplied(self) -> bool {
+        matches!(self, Self::Table | Self::Matrix)
+    }
+
+    /// Whether weight decay applies: to everything with two dimensions, as in nanoGPT.
+    pub fn is_decayed(self) -> bool {
+        matches!(self, Self::Table | Self::Position | Self::Matrix)
+    }
+}
+
 /// Name, shape and treatment of one parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParamSpec {
@@ -30,25 +58,26 @@ pub struct ParamSpec {
     pub name: String,
     /// Its shape; matrices are `[in, out]`, tables `[rows, C]`.
     pub shape: Vec<usize>,
-    /// Whether weight decay applies: true for matrices and tables.
-    pub decay: bool,
+    /// What it is.
+    pub kind: ParamKind,
     /// How it starts.
     pub init: Init,
 }
 
 impl ParamSpec {
     /// Number of values.
+    #[expect(clippy::len_without_is_empty, reason = "no parameter is empty")]
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Whether it has no values; never true for a valid configuration.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Number of values, `None` if it overflows.
+    pub(crate) fn checked_len(&self) -> Option<usize> {
+        self.shape.iter().try_fold(1usize, |len, n| len.checked_mul(*n))
     }
 }
 
-/// A weight with its bias; `None` where the model has no biases.
+/// A weight with its bias; `None` if the model has no biases.
 #[derive(Clone, Debug)]
 pub struct Affine<T> {
     /// Matrix or gain.
@@ -87,117 +116,157 @@ pub struct ModelParts<T> {
     pub ln_f: Affine<T>,
 }
 
+impl<T> Affine<T> {
+    fn try_map<'a, U, E>(
+        &'a self,
+        f: &mut dyn FnMut(&'a T) -> Result<U, E>,
+    ) -> Result<Affine<U>, E> {
+        Ok(Affine { weight: f(&self.weight)?, bias: self.bias.as_ref().map(f).transpose()? })
+    }
+
+    /// Weight, then bias.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
+}
+
+impl<T> BlockParts<T> {
+    fn try_map<'a, U, E>(
+        &'a self,
+        f: &mut dyn FnMut(&'a T) -> Result<U, E>,
+    ) -> Result<BlockParts<U>, E> {
+        Ok(BlockParts {
+            ln_1: self.ln_1.try_map(f)?,
+            c_attn: self.c_attn.try_map(f)?,
+            attn_c_proj: self.attn_c_proj.try_map(f)?,
+            ln_2: self.ln_2.try_map(f)?,
+            c_fc: self.c_fc.try_map(f)?,
+            mlp_c_proj: self.mlp_c_proj.try_map(f)?,
+        })
+    }
+
+    /// All values in canonical order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        let Self { ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj } = self;
+        [ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj].into_iter().flat_map(Affine::iter)
+    }
+}
+
 impl<T> ModelParts<T> {
+    /// The parts with `f` of each value, which is called in canonical order.
+    ///
+    /// # Errors
+    /// The first error of `f`.
+    pub fn try_map<'a, U, E>(
+        &'a self,
+        f: &mut dyn FnMut(&'a T) -> Result<U, E>,
+    ) -> Result<ModelParts<U>, E> {
+        let (wte, wpe) = (f(&self.wte)?, f(&self.wpe)?);
+        let blocks = self.blocks.iter().map(|block| block.try_map(f)).collect::<Result<_, E>>()?;
+        Ok(ModelParts { wte, wpe, blocks, ln_f: self.ln_f.try_map(f)? })
+    }
+
+    /// The parts with `f` of each value, which is called in canonical order.
+    pub fn map<'a, U>(&'a self, mut f: impl FnMut(&'a T) -> U) -> ModelParts<U> {
+        let Ok(parts) = self.try_map(&mut |value| Ok::<_, Infallible>(f(value)));
+        parts
+    }
+
+    /// All values in canonical order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        let blocks = self.blocks.iter().flat_map(BlockParts::iter);
+        [&self.wte, &self.wpe].into_iter().chain(blocks).chain(self.ln_f.iter())
+    }
+
     /// Sorts values given in canonical order into their places.
     ///
     /// # Errors
     /// [`ModelError::MissingParameter`] if there are too few values.
     pub fn from_ordered(config: &ModelConfig, items: impl IntoIterator<Item = T>) -> Result<Self> {
-        let specs = param_specs(config);
-        let mut specs = specs.iter();
         let mut items = items.into_iter();
-        let mut next = || match (items.next(), specs.next()) {
-            (Some(item), _) => Ok(item),
-            (None, Some(spec)) => Err(ModelError::MissingParameter {
+        layout(config).try_map(&mut |spec| {
+            let missing = || ModelError::MissingParameter {
                 name: spec.name.clone(),
                 shape: spec.shape.clone(),
-            }),
-            (None, None) => Err(ModelError::request("more places than parameters")),
-        };
-        let (wte, wpe) = (next()?, next()?);
-        let mut affine = || -> Result<Affine<T>> {
-            Ok(Affine { weight: next()?, bias: if config.bias { Some(next()?) } else { None } })
-        };
-        let mut blocks = Vec::with_capacity(config.n_layer);
-        for _ in 0..config.n_layer {
-            blocks.push(BlockParts {
-                ln_1: affine()?,
-                c_attn: affine()?,
-                attn_c_proj: affine()?,
-                ln_2: affine()?,
-                c_fc: affine()?,
-                mlp_c_proj: affine()?,
-            });
-        }
-        Ok(Self { wte, wpe, blocks, ln_f: affine()? })
+            };
+            items.next().ok_or_else(missing)
+        })
     }
 }
 
-impl<T> ModelParts<T> {
-    /// All values in canonical order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        fn affine<T>(it: &Affine<T>) -> impl Iterator<Item = &T> {
-            std::iter::once(&it.weight).chain(&it.bias)
-        }
-        let blocks = self.blocks.iter().flat_map(|block| {
-            let BlockParts { ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj } = block;
-            [ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj].into_iter().flat_map(affine)
-        });
-        [&self.wte, &self.wpe].into_iter().chain(blocks).chain(affine(&self.ln_f))
+impl ModelParts<usize> {
+    /// The index of each parameter in the canonical order.
+    pub(crate) fn indices(config: &ModelConfig) -> Result<Self> {
+        Self::from_ordered(config, 0..)
     }
 }
 
 impl ModelParts<HostSlice<'_>> {
     /// The same values as plain slices, which threads can share.
     pub(crate) fn slices(&self) -> ModelParts<&[f32]> {
-        fn affine<'a>(from: &'a Affine<HostSlice<'_>>) -> Affine<&'a [f32]> {
-            Affine { weight: &from.weight, bias: from.bias.as_deref() }
-        }
-        fn block<'a>(from: &'a BlockParts<HostSlice<'_>>) -> BlockParts<&'a [f32]> {
-            let BlockParts { ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj } = from;
-            BlockParts {
-                ln_1: affine(ln_1),
-                c_attn: affine(c_attn),
-                attn_c_proj: affine(attn_c_proj),
-                ln_2: affine(ln_2),
-                c_fc: affine(c_fc),
-                mlp_c_proj: affine(mlp_c_proj),
-            }
-        }
-        ModelParts {
-            wte: &self.wte,
-            wpe: &self.wpe,
-            blocks: self.blocks.iter().map(block).collect(),
-            ln_f: affine(&self.ln_f),
-        }
+        self.map(|slice| &**slice)
+    }
+}
+
+/// The parameters of a model in their places: the one definition of what a GPT-2 consists of.
+/// Their canonical order is that of the fields.
+fn layout(config: &ModelConfig) -> ModelParts<ParamSpec> {
+    let c = config.n_embd;
+    // Saturating, since a shape may be asked for before it is checked.
+    let [c3, c4] = [3, 4].map(|n| c.saturating_mul(n));
+    let plain = Init::Normal(0.02);
+    // Each block adds two residuals; scaling them keeps the stream's variance at init
+    // independent of depth (GPT-2 paper, section 2.3).
+    let residual = Init::Normal(0.02 / (2.0 * config.n_layer as f32).sqrt());
+    let spec = |name: String, shape: &[usize], kind, init| ParamSpec {
+        name,
+        shape: shape.to_vec(),
+        kind,
+        init,
+    };
+    let bias = |name: &str, n: usize| {
+        config.bias.then(|| spec(format!("{name}.bias"), &[n], ParamKind::Bias, Init::Zeros))
+    };
+    let norm = |name: String| Affine {
+        weight: spec(format!("{name}.weight"), &[c], ParamKind::Gain, Init::Ones),
+        bias: bias(&name, c),
+    };
+    let linear = |name: String, n_in: usize, n_out: usize, init: Init| Affine {
+        weight: spec(format!("{name}.weight"), &[n_in, n_out], ParamKind::Matrix, init),
+        bias: bias(&name, n_out),
+    };
+    let block = |i: usize| BlockParts {
+        ln_1: norm(format!("h.{i}.ln_1")),
+        c_attn: linear(format!("h.{i}.attn.c_attn"), c, c3, plain),
+        attn_c_proj: linear(format!("h.{i}.attn.c_proj"), c, c, residual),
+        ln_2: norm(format!("h.{i}.ln_2")),
+        c_fc: linear(format!("h.{i}.mlp.c_fc"), c, c4, plain),
+        mlp_c_proj: linear(format!("h.{i}.mlp.c_proj"), c4, c, residual),
+    };
+    ModelParts {
+        wte: spec("wte.weight".to_owned(), &[config.vocab_size, c], ParamKind::Table, plain),
+        wpe: spec("wpe.weight".to_owned(), &[config.block_size, c], ParamKind::Position, plain),
+        blocks: (0..config.n_layer).map(block).collect(),
+        ln_f: norm("ln_f".to_owned()),
     }
 }
 
 /// The parameters of a model in canonical order.
 pub fn param_specs(config: &ModelConfig) -> Vec<ParamSpec> {
-    let c = config.n_embd;
-    let plain = Init::Normal(0.02);
-    // Each block adds two residuals; scaling them keeps the stream's variance at init
-    // independent of depth (GPT-2 paper, section 2.3).
-    let residual = Init::Normal(0.02 / (2.0 * config.n_layer as f32).sqrt());
-    let mut specs = Vec::new();
-    let mut push = |name: String, shape: &[usize], init: Init| {
-        specs.push(ParamSpec { name, shape: shape.to_vec(), decay: shape.len() >= 2, init });
-    };
-    let affine = |name: &str, shape: &[usize], init: Init, push: &mut dyn FnMut(_, &[_], _)| {
-        push(format!("{name}.weight"), shape, init);
-        if config.bias {
-            push(format!("{name}.bias"), &shape[shape.len() - 1..], Init::Zeros);
-        }
-    };
-    push("wte.weight".to_owned(), &[config.vocab_size, c], plain);
-    push("wpe.weight".to_owned(), &[config.block_size, c], plain);
-    for i in 0..config.n_layer {
-        affine(&format!("h.{i}.ln_1"), &[c], Init::Ones, &mut push);
-        affine(&format!("h.{i}.attn.c_attn"), &[c, 3 * c], plain, &mut push);
-        affine(&format!("h.{i}.attn.c_proj"), &[c, c], residual, &mut push);
-        affine(&format!("h.{i}.ln_2"), &[c], Init::Ones, &mut push);
-        affine(&format!("h.{i}.mlp.c_fc"), &[c, 4 * c], plain, &mut push);
-        affine(&format!("h.{i}.mlp.c_proj"), &[4 * c, c], residual, &mut push);
-    }
-    affine("ln_f", &[c], Init::Ones, &mut push);
-    specs
+    layout(config).iter().cloned().collect()
 }
 
-/// Where the parameters of block `layer` stand in the canonical order.
-pub fn block_range(config: &ModelConfig, layer: usize) -> Range<usize> {
-    let per_block = if config.bias { 12 } else { 6 };
-    2 + layer * per_block..2 + (layer + 1) * per_block
+/// Number of parameters of the given kinds, the tied table counted once; `None` if it overflows.
+pub(crate) fn count(config: &ModelConfig, is_counted: impl Fn(ParamKind) -> bool) -> Option<usize> {
+    // All blocks are alike, and an unchecked `n_layer` may be any number.
+    let one = layout(&ModelConfig { n_layer: 1, ..config.clone() });
+    let sum = |specs: &mut dyn Iterator<Item = &ParamSpec>| {
+        let mut counted = specs.filter(|spec| is_counted(spec.kind));
+        counted.try_fold(0usize, |sum, spec| sum.checked_add(spec.checked_len()?))
+    };
+    let block = sum(&mut one.blocks.iter().flat_map(BlockParts::iter))?;
+    let outside = sum(&mut [&one.wte, &one.wpe].into_iter().chain(one.ln_f.iter()))?;
+    config.n_layer.checked_mul(block)?.checked_add(outside)
 }
 
 /// All parameters of one model: f32, contiguous, on one device, no two sharing memory.
@@ -275,13 +344,17 @@ impl Params {
     }
 
     /// Number of parameter tensors.
+    #[expect(clippy::len_without_is_empty, reason = "every model has parameters")]
     pub fn len(&self) -> usize {
         self.vars.len()
     }
 
-    /// Whether there are none; never true.
-    pub fn is_empty(&self) -> bool {
-        self.vars.is_empty()
+    /// Whether all values of the parameter at `param_idx` are finite.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] if the device refuses.
+    pub fn is_finite(&self, param_idx: usize) -> Result<bool> {
+        backend::tensor_is_finite(&self.vars[param_idx])
     }
 
     /// Names, shapes and treatment, in canonical order.
@@ -371,10 +444,16 @@ mod tests {
             let specs = param_specs(&config);
             assert_eq!(specs.iter().map(ParamSpec::len).sum::<usize>(), config.num_params());
             assert_eq!(specs[0].name, "wte.weight");
-            for layer in 0..config.n_layer {
-                let range = block_range(&config, layer);
-                assert_eq!(specs[range.start].name, format!("h.{layer}.ln_1.weight"));
-                assert!(specs[range.end - 1].name.starts_with(&format!("h.{layer}.mlp.c_proj.")));
+            let indices = ModelParts::indices(&config).unwrap();
+            for (layer, block) in indices.blocks.iter().enumerate() {
+                let names: Vec<&str> = block.iter().map(|i| specs[*i].name.as_str()).collect();
+                assert_eq!(names[0], format!("h.{layer}.ln_1.weight"));
+                let last = names[names.len() - 1];
+                assert!(last.starts_with(&format!("h.{layer}.mlp.c_proj.")));
+            }
+            assert!(indices.iter().copied().eq(0..specs.len()));
+            for spec in &specs {
+                assert_eq!(spec.kind.is_decayed(), spec.shape.len() >= 2, "{}", spec.name);
             }
             let last = if bias { "ln_f.bias" } else { "ln_f.weight" };
             assert_eq!(specs.last().unwrap().name, last);

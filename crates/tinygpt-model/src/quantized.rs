@@ -14,7 +14,7 @@ use crate::decoder::{Decoder, useful_threads};
 use crate::error::Result;
 use crate::gpt::Gpt;
 use crate::model::Model;
-use crate::params::{ModelParts, ParamSpec, Params};
+use crate::params::{ModelParts, ParamKind, ParamSpec, Params};
 
 /// A parameter of a quantised model.
 #[derive(Debug, PartialEq)]
@@ -32,9 +32,9 @@ impl Rounded {
         spec: &ParamSpec,
         mut next: impl FnMut(&mut [f32]) -> Result<()>,
     ) -> Result<Self> {
-        match (spec.name.as_str(), spec.shape.as_slice()) {
-            (name, &[rows, columns]) if name != "wpe.weight" => {
-                let is_table = name == "wte.weight";
+        match spec.shape[..] {
+            [rows, columns] if spec.kind.is_multiplied() => {
+                let is_table = spec.kind == ParamKind::Table;
                 Ok(Self::Bytes(ByteMatrix::read((rows, columns), is_table, next)?))
             }
             _ => {

@@ -182,7 +182,7 @@ impl Job<'_> {
 /// writes.
 fn clear_added(params: &Params, grads: &mut [&mut [f32]]) {
     for (spec, grad) in params.specs().iter().zip(grads) {
-        if spec.shape.len() < 2 || spec.name == "wpe.weight" {
+        if !spec.kind.is_multiplied() {
             grad.fill(0.0);
         }
     }

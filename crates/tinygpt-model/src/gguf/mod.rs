@@ -14,9 +14,11 @@ use std::path::Path;
 
 use candle_core::Tensor;
 
+use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::gpt::Gpt;
 use crate::layers::layer_norm;
+use crate::params::{ParamKind, ParamSpec, param_specs};
 use write::{Entry, Writer};
 
 /// How matrices are stored.
@@ -80,15 +82,15 @@ pub fn write_file(
         let message = format!("{n_tokens} tokens, but the model has {rows} rows");
         return Err(ModelError::request(message));
     }
-    let entries = entries(gpt, n_tokens, weights)?;
+    let entries = entries(gpt, n_tokens, weights);
     let mut keys = own_metadata(gpt, mostly(&entries, weights))?;
     keys.extend(metadata);
     let mut writer = Writer::create(path, &keys, &entries)?;
     for entry in &entries {
-        writer.tensor(entry, &entry.values(gpt, n_tokens)?)?;
+        writer.tensor(entry, &entry.values(gpt)?)?;
     }
     writer.finish()?;
-    let matrices = entries.iter().filter(|entry| entry.has_type_of_file());
+    let matrices = entries.iter().filter(|entry| entry.spec.kind.is_multiplied());
     let n_f16_instead = matrices.clone().filter(|entry| entry.weights() != weights).count();
     Ok(Stored { n_matrices: matrices.count(), n_f16_instead })
 }
@@ -96,9 +98,9 @@ pub fn write_file(
 /// The type of most of the weights in matrices: what the file is said to be.
 fn mostly(entries: &[Entry], asked: WeightType) -> WeightType {
     let n_weights = |is_asked: bool| -> usize {
-        let matrices = entries.iter().filter(|entry| entry.has_type_of_file());
+        let matrices = entries.iter().filter(|entry| entry.spec.kind.is_multiplied());
         let such = matrices.filter(|entry| (entry.weights() == asked) == is_asked);
-        such.map(|entry| entry.shape.iter().product::<usize>()).sum()
+        such.map(|entry| entry.spec.len()).sum()
     };
     if n_weights(true) >= n_weights(false) { asked } else { WeightType::F16 }
 }
@@ -132,53 +134,54 @@ fn own_metadata(gpt: &Gpt, weights: WeightType) -> Result<Metadata> {
     ])
 }
 
-/// GPT-2's names of the parts of a block and GGUF's.
-const PARTS: [(&str, &str); 6] = [
+/// GPT-2's names of modules and GGUF's; those of a block come after its number.
+const NAMES: [(&str, &str); 9] = [
+    ("wte", "token_embd"),
+    ("wpe", "position_embd"),
     ("ln_1", "attn_norm"),
     ("attn.c_attn", "attn_qkv"),
     ("attn.c_proj", "attn_output"),
     ("ln_2", "ffn_norm"),
     ("mlp.c_fc", "ffn_up"),
     ("mlp.c_proj", "ffn_down"),
+    ("ln_f", "output_norm"),
 ];
 
-/// All tensors in the order of the file. Biases are there even where the model has none: llama.cpp
-/// asks for them.
-fn entries(gpt: &Gpt, n_tokens: usize, weights: WeightType) -> Result<Vec<Entry>> {
-    let config = gpt.config();
-    let c = config.n_embd;
-    let mut entries = vec![
-        Entry::new("token_embd.weight", "wte.weight", &[n_tokens, c], weights),
-        Entry::new("position_embd.weight", "wpe.weight", &[config.block_size, c], WeightType::F32),
-    ];
-    let mut affine = |to: &str, from: &str, shape: &[usize]| {
-        let vector = &shape[..1];
-        let [weight, bias] =
-            ["weight", "bias"].map(|end| (format!("{to}.{end}"), format!("{from}.{end}")));
-        entries.push(Entry::new(&weight.0, &weight.1, shape, weights));
-        entries.push(Entry::new(&bias.0, &bias.1, vector, weights));
+/// GGUF's name of a parameter: `h.3.mlp.c_fc.bias` is `blk.3.ffn_up.bias`.
+fn gguf_name(name: &str) -> String {
+    let (block, name) = match name.strip_prefix("h.").and_then(|rest| rest.split_once('.')) {
+        Some((layer, name)) => (format!("blk.{layer}."), name),
+        None => (String::new(), name),
     };
-    for i in 0..config.n_layer {
-        for ((from, to), shape) in
-            PARTS.into_iter().zip([&[c][..], &[3 * c, c], &[c, c], &[c], &[4 * c, c], &[c, 4 * c]])
-        {
-            affine(&format!("blk.{i}.{to}"), &format!("h.{i}.{from}"), shape);
+    let (module, end) = name.rsplit_once('.').unwrap_or((name, ""));
+    let gguf = NAMES.iter().find(|(ours, _)| *ours == module).map_or(module, |(_, gguf)| gguf);
+    format!("{block}{gguf}.{end}")
+}
+
+/// All tensors in the order of the file. Biases are there even if the model has none: llama.cpp
+/// asks for them.
+fn entries(gpt: &Gpt, n_tokens: usize, weights: WeightType) -> Vec<Entry> {
+    let specs = param_specs(&ModelConfig { bias: true, ..gpt.config().clone() });
+    let entry = |mut spec: ParamSpec| {
+        match spec.kind {
+            ParamKind::Table => spec.shape[0] = n_tokens,
+            ParamKind::Matrix => spec.shape.reverse(),
+            _ => {}
         }
-    }
-    affine("output_norm", "ln_f", &[c]);
-    Ok(entries)
+        Entry::new(gguf_name(&spec.name), spec, weights)
+    };
+    specs.into_iter().map(entry).collect()
 }
 
 impl Entry {
     /// The values, row by row as the file has them.
-    fn values(&self, gpt: &Gpt, n_tokens: usize) -> Result<Vec<f32>> {
-        let Some(tensor) = gpt.params().get(&self.from) else {
-            return Ok(vec![0.0; self.shape.iter().product()]);
+    fn values(&self, gpt: &Gpt) -> Result<Vec<f32>> {
+        let Some(tensor) = gpt.params().get(&self.spec.name) else {
+            return Ok(vec![0.0; self.spec.len()]);
         };
-        let tensor = match self.from.as_str() {
-            "wte.weight" => tensor.narrow(0, 0, n_tokens)?,
-            "wpe.weight" => tensor.clone(),
-            _ if self.shape.len() == 2 => tensor.t()?,
+        let tensor = match self.spec.kind {
+            ParamKind::Table => tensor.narrow(0, 0, self.spec.shape[0])?,
+            ParamKind::Matrix => tensor.t()?,
             _ => tensor.clone(),
         };
         Ok(flat(&tensor)?)

@@ -11,6 +11,7 @@ use half::f16;
 
 use super::{Value, WeightType};
 use crate::error::{ModelError, Result};
+use crate::params::ParamSpec;
 
 /// Where tensors begin, in bytes.
 const ALIGNMENT: u64 = 32;
@@ -22,33 +23,27 @@ const BLOCK: usize = 32;
 pub(super) struct Entry {
     /// Its name there.
     name: String,
-    /// The parameter it comes from.
-    pub(super) from: String,
-    /// `[rows, columns]` or `[columns]`.
-    pub(super) shape: Vec<usize>,
+    /// The parameter it comes from, with the shape that it has in the file, `[rows, columns]` or
+    /// `[columns]`.
+    pub(super) spec: ParamSpec,
     weights: WeightType,
 }
 
 impl Entry {
-    /// A vector is f32 whatever is asked for, and what does not divide into blocks is f16.
-    pub(super) fn new(name: &str, from: &str, shape: &[usize], asked: WeightType) -> Self {
-        let columns = shape.last().copied().unwrap_or(0);
+    /// Only what is multiplied is stored as asked, and as f16 if it does not divide into blocks.
+    pub(super) fn new(name: String, spec: ParamSpec, asked: WeightType) -> Self {
+        let columns = spec.shape.last().copied().unwrap_or(0);
         let weights = match asked {
-            _ if shape.len() < 2 => WeightType::F32,
+            _ if !spec.kind.is_multiplied() => WeightType::F32,
             WeightType::Q8_0 if !columns.is_multiple_of(BLOCK) => WeightType::F16,
             asked => asked,
         };
-        Self { name: name.to_owned(), from: from.to_owned(), shape: shape.to_vec(), weights }
+        Self { name, spec, weights }
     }
 
     /// How it is stored.
     pub(super) fn weights(&self) -> WeightType {
         self.weights
-    }
-
-    /// Whether it is one of the matrices that the file's type is about.
-    pub(super) fn has_type_of_file(&self) -> bool {
-        self.shape.len() == 2 && self.from != "wpe.weight"
     }
 
     /// GGUF's number of the type.
@@ -61,7 +56,7 @@ impl Entry {
     }
 
     fn n_bytes(&self) -> u64 {
-        let n = self.shape.iter().product::<usize>() as u64;
+        let n = self.spec.len() as u64;
         match self.weights {
             WeightType::F32 => 4 * n,
             WeightType::F16 => 2 * n,
@@ -97,9 +92,9 @@ impl Writer {
         let mut offset = 0;
         for entry in entries {
             writer.string(&entry.name)?;
-            writer.u32(entry.shape.len() as u32)?;
+            writer.u32(entry.spec.shape.len() as u32)?;
             // The fastest dimension first.
-            for size in entry.shape.iter().rev() {
+            for size in entry.spec.shape.iter().rev() {
                 writer.u64(*size as u64)?;
             }
             writer.u32(entry.type_id())?;
@@ -125,7 +120,7 @@ impl Writer {
                 return Err(ModelError::request(format!(
                     "`{}` has weights beyond {F16_MAX}, which no half-precision number holds: \
                      write it as f32",
-                    entry.from
+                    entry.spec.name
                 )));
             }
             self.bytes(&bytes)?;

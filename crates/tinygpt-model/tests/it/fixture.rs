@@ -164,7 +164,7 @@ impl Optimizer {
                 beta1,
                 beta2,
                 eps: 1e-8,
-                weight_decay: if spec.decay { self.weight_decay } else { 0.0 },
+                weight_decay: if spec.kind.is_decayed() { self.weight_decay } else { 0.0 },
                 bias_correction1: 1.0 - beta1.powi(self.n_steps),
                 bias_correction2: 1.0 - beta2.powi(self.n_steps),
                 grad_scale: (self.grad_clip / (norm + 1e-6)).min(1.0) as f32,
