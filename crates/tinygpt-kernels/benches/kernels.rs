@@ -51,7 +51,7 @@ fn read_speed() -> f64 {
     let array = vec![1.0_f32; 64 << 20];
     let time = || {
         let start = Instant::now();
-        black_box(tinygpt_kernels::norm::sum_of_squares(&array, 1));
+        black_box(tinygpt_kernels::grad_norm::sum_of_squares(&array, 1));
         start.elapsed().as_secs_f64()
     };
     let fastest = (0..5).map(|_| time()).fold(f64::INFINITY, f64::min);

@@ -8,15 +8,15 @@ use tinygpt_kernels::Store;
 
 use crate::backend::{Backend, Grads};
 use crate::batch::TokenBatch;
-use crate::composed;
+use crate::autograd;
 use crate::config::ModelConfig;
-use crate::decoder::{Decoder, useful_threads};
+use crate::decode::decoder::{Decoder, useful_threads};
 use crate::error::{ModelError, Result};
 use crate::init::init_params;
 use crate::layers::dropout::DropoutKey;
-use crate::model::Model;
+use crate::decode::model::Model;
 use crate::params::Params;
-use crate::workers::Workers;
+use crate::cpu::data_parallel::Workers;
 
 /// A GPT-2 model.
 ///
@@ -169,7 +169,7 @@ impl Gpt {
                 if store == Store::Overwrite {
                     grads.zero()?;
                 }
-                composed::accumulate_gradients(params, self.compute, batch, dropout, scale, grads)
+                autograd::accumulate_gradients(params, self.compute, batch, dropout, scale, grads)
             }
         }
     }
@@ -182,7 +182,7 @@ impl Gpt {
     pub fn loss(&mut self, batch: &TokenBatch<'_>) -> Result<f32> {
         match self.backend {
             Backend::Cpu => self.workers.loss(&self.params, self.n_threads, batch),
-            Backend::Autograd => composed::loss(&self.params, self.compute, batch),
+            Backend::Autograd => autograd::loss(&self.params, self.compute, batch),
         }
     }
 
@@ -200,7 +200,7 @@ impl Gpt {
                 self.workers.logits(&self.params, self.n_threads, ids, (batch_size, seq_len))
             }
             Backend::Autograd => {
-                composed::logits(&self.params, self.compute, ids, batch_size, seq_len)
+                autograd::logits(&self.params, self.compute, ids, batch_size, seq_len)
             }
         }
     }

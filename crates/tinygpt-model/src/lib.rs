@@ -23,44 +23,37 @@
 //! # Ok::<(), tinygpt_model::ModelError>(())
 //! ```
 
+mod autograd;
 mod backend;
 mod batch;
-mod composed;
 mod config;
-mod decoder;
-mod engine;
+mod cpu;
+mod decode;
 mod error;
-mod fused;
-#[cfg(test)]
-mod fused_tests;
-mod generate;
-pub mod gguf;
+mod format;
 mod gpt;
-pub mod hf;
-pub mod host;
 mod init;
 mod layers;
-pub mod memory;
-mod model;
 mod params;
-mod quantized;
 mod rng;
 mod sampling;
-mod workers;
-mod workspace;
 
 pub use backend::{Backend, Grads, ParamArrays};
 pub use batch::TokenBatch;
 pub use config::ModelConfig;
-pub use decoder::Decoder;
-pub use engine::{Engine, Event, OnEvent, StopReason, Ticket};
+pub use cpu::{host, memory};
+pub use decode::decoder::Decoder;
+pub use decode::engine::{Engine, Event, OnEvent, StopReason, Ticket};
+pub use decode::generate::{Generated, Stop, generate, most_at_once, stream};
+pub use decode::model::Model;
+pub use decode::q8_model::QuantizedGpt;
 pub use error::{ErrorKind, ModelError, Result};
-pub use generate::{Generated, Stop, generate, most_at_once, stream};
+pub use format::{gguf, hf};
 pub use gpt::Gpt;
 pub use init::init_params;
 pub use layers::dropout::DropoutKey;
-pub use model::Model;
-pub use params::{Affine, BlockParts, Init, ModelParts, ParamKind, ParamSpec, Params, param_specs};
-pub use quantized::QuantizedGpt;
+pub use params::{
+    Affine, BlockParts, Init, ModelParts, ParamKind, ParamSpec, Params, param_specs,
+};
 pub use sampling::{Logprobs, ParamRange, Sampler, SamplingParams};
 pub use tinygpt_kernels::Store;

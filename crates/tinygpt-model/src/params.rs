@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor, Var};
 use crate::backend;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
-use crate::host::{self, HostSlice};
+use crate::cpu::host::{self, HostSlice};
 
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -10,7 +10,7 @@
 #![expect(unsafe_code, reason = "columns of one matrix are handed to several threads")]
 
 mod blocks;
-mod elsewhere;
+mod fallback;
 mod pack;
 mod tile;
 
@@ -187,7 +187,7 @@ pub fn gemm(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, store: Store, thre
         out.cols
     );
     match level() {
-        Level::Portable => elsewhere::gemm(out, a, b, store, threads),
+        Level::Portable => fallback::gemm(out, a, b, store, threads),
         Level::Avx2 | Level::Avx512 => blocks::gemm(out, a, b, store, threads),
     }
 }

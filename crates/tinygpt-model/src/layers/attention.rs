@@ -11,7 +11,7 @@ use super::block::BlockPass;
 use super::dropout::{self, Dropout, Site};
 use super::linear;
 use crate::params::{Affine, BlockParts};
-use crate::workspace::AttentionActs;
+use crate::cpu::workspace::AttentionActs;
 
 /// The two projections of one attention layer and its number of heads.
 pub(crate) struct Attention<'a> {

@@ -9,7 +9,7 @@ use super::attention::{self, Attention};
 use super::dropout::{self, Dropout, Site};
 use super::{layer_norm, mlp};
 use crate::params::BlockParts;
-use crate::workspace::{BlockActs, Dims, Scratch};
+use crate::cpu::workspace::{BlockActs, Dims, Scratch};
 
 /// The attention layer of block `layer`.
 pub(crate) fn attention(block: &BlockParts<Tensor>, n_head: usize, layer: usize) -> Attention<'_> {

@@ -6,7 +6,7 @@ use tinygpt_kernels::layer_norm as kernel;
 use tinygpt_kernels::profile::{Op, timed};
 
 use crate::params::Affine;
-use crate::workspace::NormActs;
+use crate::cpu::workspace::NormActs;
 
 /// GPT-2's `layer_norm_epsilon`.
 pub(crate) const EPS: f32 = 1e-5;

@@ -1,9 +1,9 @@
 //! From logits to a token: [`SamplingParams`] say how, [`Sampler`] chooses.
 
-mod adjust;
 mod candidates;
 mod logprobs;
 mod params;
+mod processors;
 mod sampler;
 
 pub use logprobs::Logprobs;

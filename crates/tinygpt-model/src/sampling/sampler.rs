@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use tinygpt_kernels::softmax::{self, RUN};
 
-use super::adjust::{Adjustments, BANNED};
+use super::processors::{Adjustments, BANNED};
 use super::candidates::{Shortlist, sum, sum_of_run};
 use super::params::SamplingParams;
 use crate::error::{ModelError, Result};

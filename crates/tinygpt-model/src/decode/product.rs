@@ -7,8 +7,8 @@ use std::sync::{PoisonError, RwLock};
 use tinygpt_kernels::decode::{self, Strided};
 use tinygpt_kernels::{accumulate, bias};
 
-use super::crew::Meeting;
-use super::part::Board;
+use super::barrier::Meeting;
+use super::shard::Board;
 use super::weights::Weight;
 
 /// A product `[N, M]` whose summands the threads compute.

@@ -10,17 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tinygpt_kernels::decode;
 
-use super::Row;
-use super::crew::{Crew, Meeting};
-use super::part::{Board, Part, Step};
+use super::decoder::Row;
+use super::barrier::{Crew, Meeting};
+use super::shard::{Board, Part, Step};
 use super::weights::{Source, View};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
-use crate::fused::Pass;
-use crate::host::HostSlice;
+use crate::cpu::step::Pass;
+use crate::cpu::host::HostSlice;
 use crate::params::{ModelParts, Params};
-use crate::quantized::QuantizedParts;
-use crate::workspace::{Dims, Workspace};
+use crate::decode::q8_model::QuantizedParts;
+use crate::cpu::workspace::{Dims, Workspace};
 
 /// See [`crate::Decoder`].
 pub(super) struct FusedDecoder<'a> {

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use crate::config::ModelConfig;
-use crate::decoder::Decoder;
+use crate::decode::decoder::Decoder;
 use crate::error::Result;
 
 /// A model that decodes: [`crate::Gpt`], or [`crate::QuantizedGpt`], which can do nothing else.

@@ -11,9 +11,9 @@
 use std::ops::{ControlFlow, Range};
 
 use crate::config::ModelConfig;
-use crate::decoder::Decoder;
+use crate::decode::decoder::Decoder;
 use crate::error::{ModelError, Result};
-use crate::model::Model;
+use crate::decode::model::Model;
 use crate::sampling::{Logprobs, Sampler, SamplingParams, logprobs};
 
 /// Why a sample ended.
@@ -258,7 +258,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::generate::tests::{gpt, unfiltered};
+    use crate::decode::generate::tests::{gpt, unfiltered};
     use crate::gpt::Gpt;
 
     #[derive(Default)]
@@ -356,7 +356,7 @@ mod tests {
         // Token 7's embedding is broken: whoever reads it has no finite logits.
         let mut params = unfiltered(20);
         let (_, wte) = gpt.params().iter().next().unwrap();
-        crate::host::write(wte, |wte| wte[7 * 8] = f32::NAN).unwrap();
+        crate::cpu::host::write(wte, |wte| wte[7 * 8] = f32::NAN).unwrap();
         params.vocab_size = Some(7);
         let mut engine = Engine::new(&gpt, 2).unwrap();
         let broken = engine.admit(&[7], &params, 0..1).unwrap()[0];

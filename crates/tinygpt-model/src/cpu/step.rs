@@ -11,7 +11,7 @@ use crate::layers::block::{self, BlockMasks, BlockPass};
 use crate::layers::dropout::{Dropout, Site};
 use crate::layers::{head as layers_head, layer_norm};
 use crate::params::ModelParts;
-use crate::workspace::{Dims, Workspace};
+use crate::cpu::workspace::{Dims, Workspace};
 
 /// The weights of a model, as slices.
 pub(crate) type Weights<'a> = ModelParts<&'a [f32]>;

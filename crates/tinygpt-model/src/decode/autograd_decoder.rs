@@ -6,7 +6,7 @@
 
 use candle_core::{DType, IndexOp as _, Tensor};
 
-use super::Row;
+use super::decoder::Row;
 use crate::batch::ids_tensor;
 use crate::error::Result;
 use crate::layers::attention::causal_mask;

@@ -6,24 +6,17 @@
 //! Here is what callers see; the two paths are beside it. What is done with the logits is
 //! [`crate::Engine`]'s business.
 
-mod composed;
-mod crew;
-mod fused;
-mod part;
-mod product;
-mod weights;
-
 use std::sync::Arc;
 
 use candle_core::DType;
 
-use self::composed::ComposedDecoder;
-use self::fused::FusedDecoder;
+use super::autograd_decoder::ComposedDecoder;
+use super::cpu_decoder::FusedDecoder;
 use crate::batch::check_ids;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::params::Params;
-use crate::quantized::QuantizedParts;
+use crate::decode::q8_model::QuantizedParts;
 
 /// Slots for sequences, a cache for each, and the logits after their last tokens.
 #[derive(Debug)]
@@ -46,11 +39,11 @@ enum Path<'a> {
 
 /// One position more in one sequence.
 #[derive(Clone, Copy, Debug)]
-struct Row {
-    slot: usize,
-    id: u32,
+pub(super) struct Row {
+    pub(super) slot: usize,
+    pub(super) id: u32,
     /// Tokens in the cache before.
-    position: usize,
+    pub(super) position: usize,
 }
 
 /// A thread more pays while each still reads about this much more than they have threads, in bytes.

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
 use crate::config::ModelConfig;
-use crate::engine::{Engine, Event, StopReason, Ticket};
+use crate::decode::engine::{Engine, Event, StopReason, Ticket};
 use crate::error::Result;
-use crate::model::Model;
+use crate::decode::model::Model;
 use crate::sampling::SamplingParams;
 
 /// How much memory the key-value caches of a batch may take, in bytes.
@@ -149,7 +149,7 @@ pub fn generate(
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::engine::kept_on_slide;
+    use crate::decode::engine::kept_on_slide;
     use crate::{Gpt, Sampler, host};
     use candle_core::Device;
 

@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use tinygpt_kernels::decode::{self, Strided};
-use tinygpt_kernels::quantized;
+use tinygpt_kernels::q8;
 
-use super::crew::Meeting;
-use super::part::{Board, Part};
+use super::barrier::Meeting;
+use super::shard::{Board, Part};
 use crate::config::ModelConfig;
 use crate::error::Result;
-use crate::host::{self, HostSlice};
+use crate::cpu::host::{self, HostSlice};
 use crate::params::{ModelParts, Params};
-use crate::quantized::{QuantizedParts, Rounded};
+use crate::decode::q8_model::{QuantizedParts, Rounded};
 
 /// A parameter as decoding reads it.
 pub(super) trait Weight {

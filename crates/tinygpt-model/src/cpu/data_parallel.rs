@@ -15,10 +15,10 @@ use tinygpt_kernels::{Store, accumulate};
 
 use crate::batch::{TokenBatch, check_ids};
 use crate::error::Result;
-use crate::fused::{Pass, WeightGrads, Weights};
+use crate::cpu::step::{Pass, WeightGrads, Weights};
 use crate::layers::dropout::{Dropout, DropoutKey};
 use crate::params::{ModelParts, Params};
-use crate::workspace::{Dims, Workspace};
+use crate::cpu::workspace::{Dims, Workspace};
 
 /// The gradients that all workers but the first may hold together, in elements: 256 MiB.
 const WORKER_GRADIENTS: usize = 64 << 20;

@@ -6,7 +6,7 @@
 use tinygpt_kernels::head;
 
 use crate::config::ModelConfig;
-use crate::workers;
+use crate::cpu::data_parallel as workers;
 
 /// Bytes by what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

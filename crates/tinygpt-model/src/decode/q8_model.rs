@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use tinygpt_kernels::quantized::ByteMatrix;
+use tinygpt_kernels::q8::ByteMatrix;
 
 use crate::config::ModelConfig;
-use crate::decoder::{Decoder, useful_threads};
+use crate::decode::decoder::{Decoder, useful_threads};
 use crate::error::Result;
 use crate::gpt::Gpt;
-use crate::model::Model;
+use crate::decode::model::Model;
 use crate::params::{ModelParts, ParamKind, ParamSpec, Params};
 
 /// A parameter of a quantised model.

@@ -21,7 +21,7 @@ use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::gpt::Gpt;
 use crate::params::{ParamSpec, Params, param_specs};
-use crate::quantized::{QuantizedGpt, Rounded};
+use crate::decode::q8_model::{QuantizedGpt, Rounded};
 
 const WTE: &str = "wte.weight";
 const LM_HEAD: &str = "lm_head.weight";

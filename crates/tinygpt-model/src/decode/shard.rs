@@ -14,8 +14,8 @@ use std::sync::{PoisonError, RwLock};
 use tinygpt_kernels::decode::{self, Strided};
 use tinygpt_kernels::{accumulate, gelu, layer_norm, residual};
 
-use super::Row;
-use super::crew::Meeting;
+use super::decoder::Row;
+use super::barrier::Meeting;
 use super::product::Product;
 use super::weights::Weight;
 use crate::config::ModelConfig;

@@ -1,0 +1,13 @@
+//! Text from a model: prompts go in, samples come out token by token.
+
+mod autograd_decoder;
+mod barrier;
+mod cpu_decoder;
+pub(crate) mod decoder;
+pub(crate) mod engine;
+pub(crate) mod generate;
+pub(crate) mod model;
+mod product;
+pub(crate) mod q8_model;
+mod shard;
+mod weights;
