@@ -29,8 +29,8 @@ fuzz_target!(|input: (Vec<f32>, Settings, Vec<u8>, u64)| {
     let mut sampler = Sampler::new(&params, 0);
     let text: Vec<u32> = text.into_iter().map(u32::from).collect();
     let (prompt, made) = text.split_at(text.len() / 2);
-    sampler.see_prompt(prompt);
-    made.iter().for_each(|id| sampler.see(*id));
+    sampler.observe_prompt(prompt);
+    made.iter().for_each(|id| sampler.observe(*id));
     let (Ok(id), Ok(shares)) = (sampler.choose(&logits, 0), sampler.probabilities(&logits)) else {
         let are_changed = repetition_penalty != 1.0 || presence != 0.0 || frequency != 0.0;
         assert!(logits.iter().any(|z| !z.is_finite()) || are_changed);

@@ -1,13 +1,13 @@
 //! Matrices of 8-bit weights for decoding: a quarter of the memory to read, and so of the time.
 //!
 //! Every 32 inputs of an output share a scale, the largest of their 32 weights divided by 127; a
-//! weight is the whole number nearest to it in these steps. This is GGUF's `Q8_0`, but for its scale
-//! of half precision. Activations stay f32, so nothing but the weights is rounded.
+//! weight is rounded to the nearest integer multiple of it. This is GGUF's `Q8_0`, except that its
+//! scale has half precision. Activations stay f32, so nothing but the weights is rounded.
 //!
 //! The weights lie in tiles of 32 inputs by 32 outputs, in a tile 32 outputs side by side, one input
 //! after the other: the sums of 32 outputs stay in registers from the first input to the last. Each 32
-//! rows of what was rounded become a row of tiles. So who reads some inputs of a matrix `[K, M]`, or
-//! some outputs of a table `[M, K]`, reads one stretch of memory in order.
+//! rows of what was rounded become a row of tiles. So reading some inputs of a matrix `[K, M]`, or some
+//! outputs of a table `[M, K]`, is one sequential read of memory.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use std::ops::Range;
 use crate::decode::Strided;
 use crate::simd::{FromBytes, dispatch};
 
-dispatch!(fn byte_rows(n: usize, x: Strided<'_>, part: Part<'_>, out: &mut [f32], stride: usize) = kernel);
+dispatch!(fn byte_rows(n: usize, x: Strided<'_>, part: Q8Slice<'_>, out: &mut [f32], stride: usize) = kernel);
 
 /// Inputs that share a scale, and outputs side by side.
 pub const TILE: usize = 32;
@@ -25,7 +25,7 @@ const LARGEST: f32 = 127.0;
 
 /// K inputs, M outputs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ByteMatrix {
+pub struct Q8Matrix {
     k: usize,
     m: usize,
     /// Whether its rows are its outputs.
@@ -36,7 +36,7 @@ pub struct ByteMatrix {
     scales: Vec<f32>,
 }
 
-impl ByteMatrix {
+impl Q8Matrix {
     /// Rounds a matrix `[K, M]`, whose rows are the inputs.
     ///
     /// # Panics
@@ -67,8 +67,8 @@ impl ByteMatrix {
         }
     }
 
-    /// Rounds a matrix `[K, M]`, or a table `[M, K]`, of that shape whose rows come by and by: `next`
-    /// fills 32 of them at a time, as many as are left at the end.
+    /// Rounds a matrix `[K, M]`, or a table `[M, K]`, of that shape, whose rows `next` fills in,
+    /// 32 at a time and the rest at the end.
     ///
     /// # Errors
     /// Those of `next`.
@@ -181,9 +181,9 @@ fn round(tile: &[[f32; TILE]; TILE], weights: &mut [i8], scales: &mut [f32]) {
 
 /// Some inputs and some outputs of a matrix.
 #[derive(Clone, Debug)]
-pub struct Part<'a> {
+pub struct Q8Slice<'a> {
     /// The matrix.
-    pub matrix: &'a ByteMatrix,
+    pub matrix: &'a Q8Matrix,
     /// Which inputs.
     pub inputs: Range<usize>,
     /// Which outputs; their start is a multiple of [`TILE`].
@@ -197,9 +197,9 @@ pub struct Part<'a> {
 ///
 /// # Panics
 /// If the lengths do not fit together.
-pub fn times(n: usize, x: Strided<'_>, part: Part<'_>, (out, stride): (&mut [f32], usize)) {
+pub fn times(n: usize, x: Strided<'_>, part: Q8Slice<'_>, (out, stride): (&mut [f32], usize)) {
     let needed = |stride: usize, len: usize| if n == 0 { 0 } else { (n - 1) * stride + len };
-    let Part { matrix, inputs, outputs } = &part;
+    let Q8Slice { matrix, inputs, outputs } = &part;
     assert!(
         inputs.end <= matrix.k && outputs.end <= matrix.m && outputs.start.is_multiple_of(TILE),
         "inputs {inputs:?} and outputs {outputs:?} of a matrix [{}, {}]",
@@ -220,8 +220,14 @@ pub fn times(n: usize, x: Strided<'_>, part: Part<'_>, (out, stride): (&mut [f32
 }
 
 #[inline(always)]
-fn kernel<V: FromBytes>(n: usize, x: Strided<'_>, part: Part<'_>, out: &mut [f32], stride: usize) {
-    let Part { matrix, inputs, outputs } = part;
+fn kernel<V: FromBytes>(
+    n: usize,
+    x: Strided<'_>,
+    part: Q8Slice<'_>,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let Q8Slice { matrix, inputs, outputs } = part;
     for row in 0..n {
         out[row * stride..][..outputs.len()].fill(0.0);
     }
@@ -308,8 +314,8 @@ mod tests {
         (0..k).flat_map(|p| (0..m).map(move |j| (p, j))).map(|(p, j)| value(p, j)).collect()
     }
 
-    fn all(matrix: &ByteMatrix) -> Part<'_> {
-        Part { matrix, inputs: 0..matrix.inputs(), outputs: 0..matrix.outputs() }
+    fn all(matrix: &Q8Matrix) -> Q8Slice<'_> {
+        Q8Slice { matrix, inputs: 0..matrix.inputs(), outputs: 0..matrix.outputs() }
     }
 
     fn turned(w: &[f32], m: usize) -> Vec<f32> {
@@ -343,7 +349,7 @@ mod tests {
                     }
                 }
                 for matrix in
-                    [ByteMatrix::from_matrix(&w, m), ByteMatrix::from_table(&turned(&w, m), k)]
+                    [Q8Matrix::from_matrix(&w, m), Q8Matrix::from_table(&turned(&w, m), k)]
                 {
                     assert_eq!((matrix.inputs(), matrix.outputs()), (k, m));
                     let mut out = vec![7.0; n * (m + 2)];
@@ -360,11 +366,11 @@ mod tests {
         for (_, k, m) in SHAPES {
             let w = weights(k, m);
             let (matrix, table) =
-                (ByteMatrix::from_matrix(&w, m), ByteMatrix::from_table(&turned(&w, m), k));
+                (Q8Matrix::from_matrix(&w, m), Q8Matrix::from_table(&turned(&w, m), k));
             assert_eq!(matrix.values(), rounded(&w, m));
             assert_eq!(table.values(), turned(&rounded(&w, m), m));
             // Once is enough.
-            assert_eq!(ByteMatrix::from_matrix(&matrix.values(), m).weights, matrix.weights);
+            assert_eq!(Q8Matrix::from_matrix(&matrix.values(), m).weights, matrix.weights);
         }
     }
 
@@ -373,9 +379,7 @@ mod tests {
         at_every_level(|level| {
             let (n, k, m) = (5, 150, 90);
             let (x, w) = (noise(n * k, 1), weights(k, m));
-            for matrix in
-                [ByteMatrix::from_matrix(&w, m), ByteMatrix::from_table(&turned(&w, m), k)]
-            {
+            for matrix in [Q8Matrix::from_matrix(&w, m), Q8Matrix::from_table(&turned(&w, m), k)] {
                 let mut whole = vec![0.0; n * m];
                 times(n, Strided { data: &x, stride: k }, all(&matrix), (&mut whole, m));
                 let mut sum = vec![0.0; n * m];
@@ -383,7 +387,7 @@ mod tests {
                     for outputs in [0..32, 32..64, 64..90] {
                         let data = Strided { data: &x[inputs.start..], stride: k };
                         let mut out = vec![7.0; n * 33];
-                        let part = Part {
+                        let part = Q8Slice {
                             matrix: &matrix,
                             inputs: inputs.clone(),
                             outputs: outputs.clone(),
@@ -406,7 +410,7 @@ mod tests {
         at_every_level(|level| {
             let (n, k, m) = (7, 45, 83);
             let x = noise(n * k, 1);
-            let w = ByteMatrix::from_matrix(&weights(k, m), m);
+            let w = Q8Matrix::from_matrix(&weights(k, m), m);
             let (mut together, mut alone) = (vec![0.0; n * m], vec![0.0; m]);
             times(n, Strided { data: &x, stride: k }, all(&w), (&mut together, m));
             for (x, together) in x.chunks(k).zip(together.chunks(m)) {

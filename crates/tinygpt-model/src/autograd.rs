@@ -1,5 +1,5 @@
-//! A whole step out of differentiable candle ops, on any device: how CUDA and Metal train, and
-//! the oracle of the CPU's fused path.
+//! The autograd backend: a whole step of differentiable candle operations, on any device. CUDA and
+//! Metal train with it, and on the CPU it is the reference for the CPU backend.
 //!
 //! candle's autograd runs block by block: each block's input is a variable of its own, and the
 //! gradient that arrives at a block's output enters through `Σ y · dy`. So a block's activations
@@ -14,7 +14,8 @@ use crate::batch::{TokenBatch, check_ids, ids_tensor};
 use crate::error::{ModelError, Result};
 use crate::layers::dropout::{self, Dropout, DropoutKey, Site};
 use crate::layers::{block, embedding, head, layer_norm};
-use crate::params::{ModelParts, Params};
+use crate::params::Params;
+use crate::parts::ModelParts;
 
 /// Rows of logits that exist at one time.
 const HEAD_ROWS: usize = 1024;
@@ -47,15 +48,15 @@ pub(crate) fn accumulate_gradients(
     let indices = &ModelParts::indices(config)?;
 
     let ids = ids_tensor(batch.inputs, batch.batch_size, batch.seq_len, device)?;
-    let x = embedding::composed(&ids, &parts.wte, &parts.wpe, 0)?;
-    let embedded = dropout::composed(x, dropout, Site::Embedding)?; // [B, T, C]
+    let x = embedding::autograd(&ids, &parts.wte, &parts.wpe, 0)?;
+    let embedded = dropout::autograd(x, dropout, Site::Embedding)?; // [B, T, C]
 
     let mut segments = Vec::with_capacity(config.n_layer);
     let mut x = embedded.detach();
     for (layer, weights) in parts.blocks.iter().enumerate() {
         let input = Var::from_tensor(&x)?;
         let attention = block::attention(weights, config.n_head, layer);
-        let output = block::composed(&input, weights, &attention, dropout, compute)?;
+        let output = block::autograd(&input, weights, &attention, dropout, compute)?;
         x = output.detach();
         segments.push(Segment { input, output });
     }
@@ -88,7 +89,7 @@ fn head_gradients(
 ) -> Result<(f32, Tensor)> {
     let input = Var::from_tensor(x)?;
     let normed =
-        layer_norm::composed(&input, &parts.ln_f)?.reshape(((), params.config().n_embd))?;
+        layer_norm::autograd(&input, &parts.ln_f)?.reshape(((), params.config().n_embd))?;
     let n_rows = batch.targets.len();
     let targets = Tensor::from_slice(batch.targets, n_rows, params.device())?;
 
@@ -97,8 +98,8 @@ fn head_gradients(
     for start in (0..n_rows).step_by(HEAD_ROWS) {
         let rows = HEAD_ROWS.min(n_rows - start);
         let chunk = Var::from_tensor(&normed.detach().narrow(0, start, rows)?)?;
-        let logits = head::composed_logits(&chunk, &parts.wte, compute)?; // [rows, V]
-        let loss = head::composed_loss(&logits, &targets.narrow(0, start, rows)?)?;
+        let logits = head::autograd_logits(&chunk, &parts.wte, compute)?; // [rows, V]
+        let loss = head::autograd_loss(&logits, &targets.narrow(0, start, rows)?)?;
         let mut store = (&loss * (f64::from(scale) / n_rows as f64))?.backward()?;
         take(&mut store, params, indices.wte, grads)?;
         dnormed.push(store.remove(&chunk).ok_or_else(|| cut("the head"))?.detach());
@@ -124,8 +125,8 @@ pub(crate) fn loss(params: &Params, compute: DType, batch: &TokenBatch<'_>) -> R
     let mut loss_sum = Tensor::zeros((), DType::F32, params.device())?;
     for start in (0..n_rows).step_by(HEAD_ROWS) {
         let rows = HEAD_ROWS.min(n_rows - start);
-        let logits = head::composed_logits(&h.narrow(0, start, rows)?, &parts.wte, compute)?;
-        let loss = head::composed_loss(&logits, &targets.narrow(0, start, rows)?)?;
+        let logits = head::autograd_logits(&h.narrow(0, start, rows)?, &parts.wte, compute)?;
+        let loss = head::autograd_loss(&logits, &targets.narrow(0, start, rows)?)?;
         loss_sum = (loss_sum + loss)?;
     }
     Ok(loss_sum.to_scalar::<f32>()? / n_rows as f32)
@@ -142,7 +143,7 @@ pub(crate) fn logits(
     check_ids(params.config(), ids, batch_size, seq_len)?;
     let parts = params.detached()?;
     let h = hidden(params, &parts, compute, ids, batch_size, seq_len)?;
-    let logits = head::composed_logits(&h, &parts.wte, compute)?;
+    let logits = head::autograd_logits(&h, &parts.wte, compute)?;
     Ok(logits.flatten_all()?.to_vec1()?)
 }
 
@@ -157,12 +158,12 @@ fn hidden(
 ) -> Result<Tensor> {
     let config = params.config();
     let ids = ids_tensor(ids, batch_size, seq_len, params.device())?;
-    let mut x = embedding::composed(&ids, &parts.wte, &parts.wpe, 0)?; // [B, T, C]
+    let mut x = embedding::autograd(&ids, &parts.wte, &parts.wpe, 0)?; // [B, T, C]
     for (layer, weights) in parts.blocks.iter().enumerate() {
         let attention = block::attention(weights, config.n_head, layer);
-        x = block::composed(&x, weights, &attention, None, compute)?;
+        x = block::autograd(&x, weights, &attention, None, compute)?;
     }
-    Ok(layer_norm::composed(&x, &parts.ln_f)?.flatten_to(D::Minus2)?)
+    Ok(layer_norm::autograd(&x, &parts.ln_f)?.flatten_to(D::Minus2)?)
 }
 
 /// Moves one parameter's gradient from candle's store to ours.

@@ -1,6 +1,6 @@
 //! Which implementation computes, and where its numbers live: decided here and nowhere else.
 //!
-//! [`Backend`] is what a model asks; [`ParamArrays`] is what lies beside its parameters: gradients
+//! A model asks its [`Backend`]; [`ParamArrays`] holds what accompanies its parameters: gradients
 //! and the optimizer's moments. A further implementation is a variant of each, and the compiler
 //! lists the places that have to know it.
 
@@ -10,8 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use tinygpt_kernels::grad_norm::sum_of_squares;
 use tinygpt_kernels::profile::{Op, timed};
 
-use crate::error::{ModelError, Result};
 use crate::cpu::host;
+use crate::error::{ModelError, Result};
 use crate::params::Params;
 
 /// What computes a model.
@@ -164,8 +164,18 @@ impl ParamArrays {
     }
 }
 
+impl Params {
+    /// Whether all values of the parameter at `param_idx` are finite.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] if the device refuses.
+    pub fn is_finite(&self, param_idx: usize) -> Result<bool> {
+        self.at(param_idx).map_or(Ok(true), tensor_is_finite)
+    }
+}
+
 /// Whether all values of a tensor are finite, on any device.
-pub(crate) fn tensor_is_finite(tensor: &Tensor) -> Result<bool> {
+fn tensor_is_finite(tensor: &Tensor) -> Result<bool> {
     match Backend::of(tensor.device()) {
         Backend::Cpu => Ok(values_are_finite(&host::read(tensor)?)),
         // Zero times anything is zero, except for NaN and infinities.

@@ -1,22 +1,22 @@
-//! [`Gpt`]: a model that can be trained and asked, whatever device it is on.
+//! [`Gpt`]: a model for training and inference, on any device.
 //!
-//! It owns the parameters and picks the path: the fused one on the CPU, the composed one on CUDA
-//! and Metal. Updating the parameters is the optimiser's business, files are [`crate::hf`]'s.
+//! It owns the parameters and dispatches to its [`Backend`]. The optimizer updates the parameters;
+//! [`crate::hf`] reads and writes them.
 
 use candle_core::{DType, Device};
 use tinygpt_kernels::Store;
 
+use crate::autograd;
 use crate::backend::{Backend, Grads};
 use crate::batch::TokenBatch;
-use crate::autograd;
 use crate::config::ModelConfig;
+use crate::cpu::data_parallel::Workers;
 use crate::decode::decoder::{Decoder, useful_threads};
+use crate::decode::model::Model;
 use crate::error::{ModelError, Result};
 use crate::init::init_params;
 use crate::layers::dropout::DropoutKey;
-use crate::decode::model::Model;
 use crate::params::Params;
-use crate::cpu::data_parallel::Workers;
 
 /// A GPT-2 model.
 ///
@@ -36,7 +36,7 @@ pub struct Gpt {
     n_threads: usize,
     /// Exactly this many threads decode; `None` takes as many of `n_threads` as help.
     decode_threads: Option<usize>,
-    /// The fused path's memory; unused on other devices.
+    /// The memory of [`Backend::Cpu`]; unused by others.
     workers: Workers,
     backend: Backend,
 }
@@ -115,8 +115,8 @@ impl Gpt {
         self.n_threads
     }
 
-    /// Takes the composed path on the CPU too: slow, the oracle of the fused one.
-    pub fn use_composed_path(&mut self) {
+    /// Computes with [`Backend::Autograd`] on the CPU too: slow, the reference for the CPU backend.
+    pub fn use_autograd(&mut self) {
         self.backend = Backend::Autograd;
     }
 
@@ -211,8 +211,8 @@ impl Gpt {
     /// [`ModelError::Request`] if `n_slots` is 0, [`ModelError::Tensor`] if the device refuses.
     pub fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>> {
         match self.backend {
-            Backend::Cpu => Decoder::fused(&self.params, self.decode_threads(), n_slots),
-            Backend::Autograd => Decoder::composed(&self.params, self.compute, n_slots),
+            Backend::Cpu => Decoder::cpu(&self.params, self.decode_threads(), n_slots),
+            Backend::Autograd => Decoder::autograd(&self.params, self.compute, n_slots),
         }
     }
 }

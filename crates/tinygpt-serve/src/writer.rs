@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 
 use tinygpt_data::Tokenizer;
 use tinygpt_model::{
-    Engine, Event, Model, ModelConfig, ModelError, SamplingParams, StopReason, Ticket, most_at_once,
+    Engine, Event, Model, ModelConfig, ModelError, SamplingParams, SequenceId, StopReason,
+    max_batch_size,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -22,7 +23,7 @@ const MAX_SLOTS: usize = 16;
 
 /// How many texts of a model of this shape are written side by side.
 pub(crate) fn slots(config: &ModelConfig) -> usize {
-    most_at_once(config).min(MAX_SLOTS)
+    max_batch_size(config).min(MAX_SLOTS)
 }
 
 /// Serves the queue until it is closed and empty, or abandoned.
@@ -60,7 +61,7 @@ pub(crate) fn write(
     }
 }
 
-type Texts<'a> = HashMap<Ticket, Text<'a>>;
+type Texts<'a> = HashMap<SequenceId, Text<'a>>;
 
 struct Writer<'a> {
     engine: Engine<'a>,
@@ -143,7 +144,7 @@ impl Writer<'_> {
         let now = group.choices.len().min(self.engine.room());
         let begun = group.choices.start..group.choices.start + now;
         let samples = begun.start as u64..begun.end as u64;
-        let tickets = match self.engine.admit(&group.prompt, &group.params, samples) {
+        let tickets = match self.engine.add(&group.prompt, &group.params, samples) {
             Ok(tickets) => tickets,
             Err(error) => {
                 tell(&group.updates, Update::Failed(failure(&error)));
@@ -165,7 +166,7 @@ impl Writer<'_> {
 }
 
 /// Passes on what the engine tells of a choice; breaks off if nobody listens or it has stopped.
-fn hear(texts: &mut Texts<'_>, ticket: Ticket, event: Event) -> ControlFlow<()> {
+fn hear(texts: &mut Texts<'_>, ticket: SequenceId, event: Event) -> ControlFlow<()> {
     let Some(text) = texts.get_mut(&ticket) else { return ControlFlow::Break(()) };
     let choice = text.choice;
     match event {

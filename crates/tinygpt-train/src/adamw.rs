@@ -11,7 +11,7 @@
 use candle_core::Tensor;
 use tinygpt_kernels::adamw::AdamWStep;
 use tinygpt_kernels::profile::{Op, timed};
-use tinygpt_model::{Grads, ParamArrays, Params, host};
+use tinygpt_model::{Gpt, Grads, ParamArrays, Params, Store, TokenBatch, host};
 
 use crate::error::TrainError;
 
@@ -125,6 +125,27 @@ impl AdamW {
     }
 }
 
+/// One training step, for simple loops: the gradients of `batch`, clipped to a global norm of 1, and
+/// one update of `gpt`. Returns the loss before the update, in nats per token.
+///
+/// It applies no dropout and allocates gradients at each call; [`crate::Trainer`] keeps them.
+///
+/// # Errors
+/// [`TrainError::Model`] if the batch does not fit the model or a gradient is not finite,
+/// [`TrainError::Tensor`] if the device refuses.
+pub fn train_step(
+    gpt: &mut Gpt,
+    batch: &TokenBatch<'_>,
+    optimizer: &mut AdamW,
+    learning_rate: f64,
+) -> Result<f32, TrainError> {
+    let mut grads = gpt.new_grads()?;
+    let loss = gpt.backward(batch, None, 1.0, Store::Overwrite, &mut grads)?;
+    let norm = grads.global_norm(gpt.params())?;
+    optimizer.step(gpt.params(), &grads, learning_rate, (1.0 / norm).min(1.0))?;
+    Ok(loss)
+}
+
 /// The numbers of one step.
 struct Rates {
     config: AdamWConfig,
@@ -198,6 +219,27 @@ mod tests {
     use super::*;
     use candle_core::Device;
     use tinygpt_model::{ModelConfig, param_specs};
+
+    #[test]
+    fn a_simple_loop_learns_its_batch() {
+        let shape = ModelConfig {
+            vocab_size: 5,
+            block_size: 4,
+            n_layer: 1,
+            n_head: 1,
+            n_embd: 8,
+            ..ModelConfig::default()
+        };
+        let mut gpt = Gpt::init(shape, 1, &Device::Cpu).unwrap();
+        let config = AdamWConfig { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 };
+        let mut optimizer = AdamW::new(config, gpt.params(), 1).unwrap();
+        let batch =
+            TokenBatch { inputs: &[1, 2, 3], targets: &[2, 3, 4], batch_size: 1, seq_len: 3 };
+        let mut losses =
+            (0..60).map(|_| train_step(&mut gpt, &batch, &mut optimizer, 1e-2).unwrap());
+        let (first, last) = (losses.next().unwrap(), losses.last().unwrap());
+        assert!(last < 0.3 * first, "{first} {last}");
+    }
 
     /// The path of CUDA and Metal, on CPU tensors, against the one that PyTorch's numbers prove.
     #[test]

@@ -36,7 +36,7 @@ mod threads;
 mod trainer;
 mod verify;
 
-pub use adamw::{AdamW, AdamWConfig};
+pub use adamw::{AdamW, AdamWConfig, train_step};
 pub use config::{InitFrom, OnNonFinite, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError};
 pub use evaluate::{EvalSet, SplitLoss};

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tinygpt_data::Tokenizer;
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{Event, Model, SamplingParams, Stop, StopReason, stream};
+use tinygpt_model::{Event, Model, SamplingParams, Stop, StopReason, generate_with};
 use tinygpt_train::StopFlag;
 
 use super::prompt::Seen;
@@ -224,7 +224,7 @@ impl Session<'_> {
         let (mut failure, mut is_over) = (None, false);
         let samples = text.sample_idx..text.sample_idx + 1;
         let (out, stop) = (&mut self.out, &self.stop);
-        stream(self.model, &text.before, &params, samples, &mut |index, event| {
+        generate_with(self.model, &text.before, &params, samples, &mut |index, event| {
             let rendered = match event {
                 Event::Token { id, logprobs } => rendering.push(id, logprobs),
                 Event::End(reason) => {

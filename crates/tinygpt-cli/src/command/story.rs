@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 use tinygpt_data::Tokenizer;
-use tinygpt_model::{Event, Model, SamplingParams, Stop, stream};
+use tinygpt_model::{Event, Model, SamplingParams, Stop, generate_with};
 
 use super::rendering::{Form, Rendering};
 use crate::terminal::Output;
@@ -70,7 +70,7 @@ impl<'a> Storyteller<'a> {
             n_tokens: 0,
             failure: None,
         };
-        stream(self.model, &self.prompt, params, 0..n_samples, &mut |sample_idx, event| {
+        generate_with(self.model, &self.prompt, params, 0..n_samples, &mut |sample_idx, event| {
             telling.hear(sample_idx, event)
         })?;
         match telling.failure {

@@ -1,6 +1,6 @@
-//! The one door to matrix products: `out ← a·b` or `out ← out + a·b` on strided views.
+//! The one entry point for matrix products: `out ← a·b` or `out ← out + a·b` on strided views.
 //!
-//! A transposed operand is a view, never a copy. From the door a product goes one of two ways:
+//! A transposed operand is a view, never a copy. There are two implementations:
 //!
 //! - with AVX2 or AVX-512 through our own blocks: `blocks.rs` cuts it into pieces that fit the
 //!   caches, `pack.rs` lays the right operand out in panels, `tile.rs` multiplies;

@@ -1,11 +1,10 @@
-//! Several threads on one batch.
+//! Several threads on one batch, in one of two ways.
 //!
-//! There are two ways. *Workers* each take a part of the sequences with gradients of their own and
-//! single-threaded kernels: they meet once per step, when the gradients are added, and each
-//! worker's activations stay in its core's cache. That is the faster way as long as the
-//! additional gradients stay small. Where they would not, one pass takes the whole batch and its
-//! kernels divide their rows. Either way results depend on the number of threads
-//! alone, never on timing.
+//! *Workers* each take some of the sequences, with gradients of their own and single-threaded
+//! kernels. They synchronize once per step, when the gradients are added, and each worker's
+//! activations stay in its core's cache. That is faster as long as the additional gradients are
+//! small. Otherwise one pass takes the whole batch and its kernels divide their rows. Either way
+//! results depend on the number of threads alone, never on timing.
 
 use std::ops::Range;
 
@@ -14,11 +13,12 @@ use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{Store, accumulate};
 
 use crate::batch::{TokenBatch, check_ids};
-use crate::error::Result;
 use crate::cpu::step::{Pass, WeightGrads, Weights};
-use crate::layers::dropout::{Dropout, DropoutKey};
-use crate::params::{ModelParts, Params};
 use crate::cpu::workspace::{Dims, Workspace};
+use crate::error::Result;
+use crate::layers::dropout::{Dropout, DropoutKey};
+use crate::params::Params;
+use crate::parts::ModelParts;
 
 /// The gradients that all workers but the first may hold together, in elements: 256 MiB.
 const WORKER_GRADIENTS: usize = 64 << 20;
@@ -199,8 +199,8 @@ fn part(len: usize, i: usize, n: usize) -> Range<usize> {
     len * i / n..len * (i + 1) / n
 }
 
-/// Runs `work` on a thread of rayon's pool where several threads are to be used, so that dividing
-/// work needs no hand-over from outside the pool; else in the calling thread.
+/// Runs `work` on a thread of rayon's pool if several threads are used, so that dividing work does
+/// not start from outside the pool; otherwise in the calling thread.
 fn on_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
     if threads > 1 { rayon::scope(|_| work()) } else { work() }
 }

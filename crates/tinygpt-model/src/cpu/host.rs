@@ -1,8 +1,7 @@
-//! Parameters on the CPU as plain slices: a read guard, and the one door through which they are
-//! written.
+//! Parameters on the CPU as plain slices: a read guard, and in-place write access.
 //!
-//! candle keeps `storage_mut` to itself; an in-place op that carries a closure is the way in.
-//! Tensors of [`crate::Params`] never share a storage, so a write is seen by nobody else. Tensors
+//! candle's `storage_mut` is private; an in-place op that carries a closure gives access to it.
+//! Tensors of [`crate::Params`] never share a storage, so a write changes no other tensor. Tensors
 //! on other devices are refused.
 
 use std::cell::RefCell;
@@ -49,17 +48,17 @@ pub fn read(tensor: &Tensor) -> Result<HostSlice<'_>> {
 /// # Errors
 /// [`crate::ModelError::Tensor`] unless the tensor is contiguous, f32 and on the CPU.
 pub fn write<R>(tensor: &Tensor, work: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
-    let door = Door { work: RefCell::new(Some(work)), result: RefCell::new(None) };
-    tensor.inplace_op1(&door)?;
-    door.result.into_inner().ok_or_else(|| wrong_kind("a tensor on another device").into())
+    let op = HostWrite { work: RefCell::new(Some(work)), result: RefCell::new(None) };
+    tensor.inplace_op1(&op)?;
+    op.result.into_inner().ok_or_else(|| wrong_kind("a tensor on another device").into())
 }
 
-struct Door<F, R> {
+struct HostWrite<F, R> {
     work: RefCell<Option<F>>,
     result: RefCell<Option<R>>,
 }
 
-impl<F: FnOnce(&mut [f32]) -> R, R> InplaceOp1 for Door<F, R> {
+impl<F: FnOnce(&mut [f32]) -> R, R> InplaceOp1 for HostWrite<F, R> {
     fn name(&self) -> &'static str {
         "host-write"
     }

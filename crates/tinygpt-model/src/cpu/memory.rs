@@ -1,12 +1,12 @@
-//! What training on the CPU will hold in memory, before a byte of it is asked for.
+//! An estimate of the memory that training on the CPU needs, before any of it is allocated.
 //!
-//! Counted are the model's own arrays; the process, the page cache and the evaluation's samples
-//! come on top. On CUDA and Metal the composed path keeps several times these activations.
+//! It counts the model's own arrays; the process, the page cache and the evaluation's samples come
+//! on top. On CUDA and Metal autograd keeps several times these activations.
 
 use tinygpt_kernels::head;
 
 use crate::config::ModelConfig;
-use crate::cpu::data_parallel as workers;
+use crate::cpu::data_parallel;
 
 /// Bytes by what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub fn training_bytes(
     let (c, h) = (wide(config.n_embd), wide(config.n_head));
     let per_block = c.saturating_mul(12).saturating_add(h + 4);
     let per_token = per_block.saturating_mul(wide(config.n_layer)).saturating_add(9 * c);
-    let n_workers = workers::count(config.num_params(), batch_size, threads.max(1));
+    let n_workers = data_parallel::count(config.num_params(), batch_size, threads.max(1));
     let rows = batch_size.div_ceil(n_workers.max(1)).saturating_mul(seq_len);
     let logits = match rows.checked_mul(config.vocab_size) {
         Some(_) => wide(head::scratch_len(rows, config.vocab_size)).saturating_mul(wide(n_workers)),

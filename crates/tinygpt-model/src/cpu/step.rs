@@ -2,16 +2,16 @@
 //!
 //! The forward pass fills a [`Workspace`], the head turns logits into loss and gradient at once,
 //! and the blocks are walked back, each adding its gradients in place to the slices it was given.
-//! How a batch is divided among workers is in `workers.rs`; this file is one worker's work.
+//! How a batch is divided among workers is in `data_parallel.rs`; this file is one worker's work.
 
 use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{Store, embedding, head};
 
-use crate::layers::block::{self, BlockMasks, BlockPass};
+use crate::cpu::workspace::{BlockMasks, BlockPass, Dims, Workspace};
+use crate::layers::block;
 use crate::layers::dropout::{Dropout, Site};
 use crate::layers::{head as layers_head, layer_norm};
-use crate::params::ModelParts;
-use crate::cpu::workspace::{Dims, Workspace};
+use crate::parts::ModelParts;
 
 /// The weights of a model, as slices.
 pub(crate) type Weights<'a> = ModelParts<&'a [f32]>;

@@ -1,4 +1,4 @@
-//! The fused path against the composed one: same weights, same batch, same masks.
+//! The CPU backend against autograd: same weights, same batch, same masks.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use candle_core::Device;
@@ -55,15 +55,15 @@ fn assert_same(gpt: &Gpt, got: &(f32, Vec<Vec<f32>>), expected: &(f32, Vec<Vec<f
 const KEY: DropoutKey = DropoutKey { seed: 3, step: 11, micro_batch: 1 };
 
 #[test]
-fn gradients_equal_the_composed_path() {
+fn gradients_equal_autograd() {
     for (bias, dropout, key) in [(true, 0.0, None), (false, 0.0, None), (true, 0.3, Some(KEY))] {
         let mut gpt = model(&config(bias, dropout));
         for shape in [(1, 1), (3, 13), (4, 20)] {
             gpt.set_threads(1);
-            let fused = gradients(&mut gpt, shape, key);
-            let mut oracle = model(&config(bias, dropout));
-            oracle.use_composed_path();
-            assert_same(&gpt, &fused, &gradients(&mut oracle, shape, key), 1e-4);
+            let cpu = gradients(&mut gpt, shape, key);
+            let mut reference = model(&config(bias, dropout));
+            reference.use_autograd();
+            assert_same(&gpt, &cpu, &gradients(&mut reference, shape, key), 1e-4);
         }
     }
 }
@@ -84,20 +84,20 @@ fn threads_and_workers_change_nothing_but_rounding() {
 }
 
 #[test]
-fn loss_and_logits_equal_the_composed_path_after_any_other_shape() {
+fn loss_and_logits_equal_autograd_after_any_other_shape() {
     for bias in [true, false] {
         let mut gpt = model(&config(bias, 0.2));
-        let mut oracle = model(&config(bias, 0.2));
-        oracle.use_composed_path();
+        let mut reference = model(&config(bias, 0.2));
+        reference.use_autograd();
         gradients(&mut gpt, (2, 7), None);
         for (b, t) in [(1, 1), (4, 20), (2, 5)] {
             let (inputs, targets) = (tokens(b * t, 1), tokens(b * t, 2));
             let batch =
                 TokenBatch { inputs: &inputs, targets: &targets, batch_size: b, seq_len: t };
-            let (got, expected) = (gpt.loss(&batch).unwrap(), oracle.loss(&batch).unwrap());
+            let (got, expected) = (gpt.loss(&batch).unwrap(), reference.loss(&batch).unwrap());
             assert!((got - expected).abs() <= 1e-6 * expected, "loss {got} vs {expected}");
             let got = gpt.logits(&inputs, b, t).unwrap();
-            let expected = oracle.logits(&inputs, b, t).unwrap();
+            let expected = reference.logits(&inputs, b, t).unwrap();
             let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
             for (g, e) in got.iter().zip(&expected) {
                 assert!((g - e).abs() <= 1e-5 * largest, "logit {g} vs {e}");
@@ -107,45 +107,45 @@ fn loss_and_logits_equal_the_composed_path_after_any_other_shape() {
 }
 
 #[test]
-fn decoding_equals_the_composed_decoder_and_the_whole_pass() {
+fn decoding_equals_the_autograd_decoder_and_the_whole_pass() {
     for (bias, threads) in [(true, 1), (false, 2)] {
         let mut gpt = model(&config(bias, 0.2));
         gpt.set_threads(threads);
-        let mut oracle = model(&config(bias, 0.2));
-        oracle.use_composed_path();
+        let mut reference = model(&config(bias, 0.2));
+        reference.use_autograd();
         let whole = gpt.logits(&tokens(20, 3), 1, 20).unwrap();
         for n_seqs in [1, 3] {
-            let (mut fused, mut composed) =
-                (gpt.decoder(n_seqs).unwrap(), oracle.decoder(n_seqs).unwrap());
+            let (mut cpu, mut autograd) =
+                (gpt.decoder(n_seqs).unwrap(), reference.decoder(n_seqs).unwrap());
             let prompt = &tokens(20, 3)[..6];
             let slots: Vec<usize> = (0..n_seqs).collect();
-            fused.read(&slots, prompt).unwrap();
-            composed.read(&slots, prompt).unwrap();
+            cpu.prefill(&slots, prompt).unwrap();
+            autograd.prefill(&slots, prompt).unwrap();
             for position in 6..=20 {
-                assert_eq!(fused.len(n_seqs - 1), position);
+                assert_eq!(cpu.len(n_seqs - 1), position);
                 for seq in 0..n_seqs {
-                    let (got, expected) = (fused.logits(seq), composed.logits(seq));
+                    let (got, expected) = (cpu.logits(seq), autograd.logits(seq));
                     assert_logits(got, expected, &format!("sequence {seq} of {n_seqs}"));
                 }
-                assert_logits(fused.logits(0), &whole[(position - 1) * 37..position * 37], "whole");
+                assert_logits(cpu.logits(0), &whole[(position - 1) * 37..position * 37], "whole");
                 if position < 20 {
-                    // Sequence 0 goes on with the whole pass's tokens, the others with their own.
+                    // Sequence 0 continues with the whole pass's tokens, the others with their own.
                     let id = |seq: usize| (tokens(20, 3)[position] + 5 * seq as u32) % 37;
                     let ids: Vec<(usize, u32)> = (0..n_seqs).map(|seq| (seq, id(seq))).collect();
-                    fused.step(&ids).unwrap();
-                    composed.step(&ids).unwrap();
+                    cpu.decode(&ids).unwrap();
+                    autograd.decode(&ids).unwrap();
                 }
             }
             let one_more: Vec<(usize, u32)> = slots.iter().map(|slot| (*slot, 0)).collect();
-            assert!(fused.step(&one_more).is_err(), "the cache is full");
-            fused.read(&[0], &prompt[..1]).unwrap();
-            assert_eq!(fused.len(0), 1);
+            assert!(cpu.decode(&one_more).is_err(), "the cache is full");
+            cpu.prefill(&[0], &prompt[..1]).unwrap();
+            assert_eq!(cpu.len(0), 1);
         }
     }
 }
 
 #[test]
-fn short_and_long_texts_are_read_alike() {
+fn short_and_long_prompts_are_prefilled_alike() {
     let text = tokens(50, 3);
     for threads in 1..=3 {
         let mut gpt = model(&ModelConfig { block_size: 50, ..config(true, 0.0) });
@@ -153,13 +153,13 @@ fn short_and_long_texts_are_read_alike() {
         let whole = gpt.logits(&text, 1, 50).unwrap();
         let mut decoder = gpt.decoder(3).unwrap();
         for t in [1, 31, 32, 33, 47] {
-            decoder.read(&[2, 0], &text[..t]).unwrap();
+            decoder.prefill(&[2, 0], &text[..t]).unwrap();
             for len in t..t + 3 {
                 for slot in [0, 2] {
                     let what = format!("{t} tokens read, {len} held in {slot}, {threads} threads");
                     assert_logits(decoder.logits(slot), &whole[(len - 1) * 37..len * 37], &what);
                 }
-                decoder.step(&[(0, text[len]), (2, text[len])]).unwrap();
+                decoder.decode(&[(0, text[len]), (2, text[len])]).unwrap();
             }
         }
     }

@@ -1,13 +1,16 @@
-//! The memory of the fused path: every activation of a step, allocated once and used again.
+//! The memory of the CPU backend: every activation of a step, allocated once and reused.
 //!
 //! Fresh large allocations would be mapped, faulted in and unmapped by the kernel at every step,
 //! which costs up to a tenth of it. So the buffers live here, grow when a shape is larger than all
-//! before, and are handed to the layers as slices. What is computed is in `layers/` and `fused.rs`.
+//! before, and are handed to the layers as slices. The computation is in `layers/` and `step.rs`.
 
+use tinygpt_kernels::Store;
 use tinygpt_kernels::attention::Shape;
+use tinygpt_kernels::dropout::Dropout as Mask;
 use tinygpt_kernels::layer_norm::Stats;
 
 use crate::config::ModelConfig;
+use crate::parts::BlockParts;
 
 /// The sizes of one pass: a model's shape with B sequences of T tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,24 @@ impl Dims {
     pub(crate) fn attention(&self) -> Shape {
         Shape { batch: self.b, time: self.t, heads: self.h, head_dim: self.c / self.h }
     }
+}
+
+/// What is fixed during the pass through one block: sizes, weights, dropout masks.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockPass<'a> {
+    pub(crate) dims: Dims,
+    pub(crate) weights: &'a BlockParts<&'a [f32]>,
+    pub(crate) masks: BlockMasks,
+    /// What the backward pass does to the gradients of matrices; the others are added to.
+    pub(crate) store: Store,
+}
+
+/// Dropout masks of one block, their row 0 being the first row of the pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BlockMasks {
+    pub(crate) attention: Option<Mask>,
+    pub(crate) attention_output: Option<Mask>,
+    pub(crate) mlp_output: Option<Mask>,
 }
 
 /// Output and row statistics of one layer norm.
@@ -112,7 +133,7 @@ pub(crate) struct Scratch {
     pub(crate) branch: Vec<f32>,
     /// The gradient of a layer norm's output, `[N, C]`.
     pub(crate) dnormed: Vec<f32>,
-    /// Stands in for the biases of a model without, `[4C]`: always zero.
+    /// Replaces the biases of a model without, `[4C]`: always zero.
     pub(crate) no_bias: Vec<f32>,
     /// Takes the gradients of biases that are not there, `[4C]`: never read.
     pub(crate) no_bias_grad: Vec<f32>,

@@ -1,17 +1,18 @@
-//! The decoder out of candle ops: for CUDA and Metal, and as the oracle of the other one.
+//! The decoder made of candle operations: for CUDA and Metal, and as the reference for the other.
 //!
 //! The cache grows by concatenation; nothing is written in place. Sequences of different lengths
-//! share one tensor in which each ends at the right edge: positions are counted by the embedding,
-//! so only a mask has to know what is left of a sequence's beginning.
+//! share one tensor in which each ends at the right edge. The embedding has the positions, so only
+//! a mask has to know where a sequence starts.
 
 use candle_core::{DType, IndexOp as _, Tensor};
 
-use super::decoder::Row;
+use super::Row;
 use crate::batch::ids_tensor;
 use crate::error::Result;
 use crate::layers::attention::causal_mask;
 use crate::layers::{block, embedding, head, layer_norm};
-use crate::params::{ModelParts, Params};
+use crate::params::Params;
+use crate::parts::ModelParts;
 
 /// Keys and values of one block, `[N, H, S, D]` each.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ impl KeyValues {
 
 /// Weights and cache.
 #[derive(Debug)]
-pub(super) struct ComposedDecoder<'a> {
+pub(super) struct AutogradDecoder<'a> {
     params: &'a Params,
     parts: ModelParts<Tensor>,
     compute: DType,
@@ -38,7 +39,7 @@ pub(super) struct ComposedDecoder<'a> {
     cache: Vec<KeyValues>,
 }
 
-impl<'a> ComposedDecoder<'a> {
+impl<'a> AutogradDecoder<'a> {
     pub(super) fn new(params: &'a Params, compute: DType) -> Result<Self> {
         let parts = params.detached()?;
         Ok(Self { params, parts, compute, held: Vec::new(), cache: Vec::new() })
@@ -49,12 +50,17 @@ impl<'a> ComposedDecoder<'a> {
         self.held.iter().map(|(_, len)| *len).max().unwrap_or(0)
     }
 
-    /// Reads `text` into `slots`, which are free, and leaves the `logits` after it, `[slots, V]`, at
-    /// the first of them.
-    pub(super) fn read(&mut self, slots: &[usize], text: &[u32], logits: &mut [f32]) -> Result<()> {
-        let t = text.len();
-        let ids = ids_tensor(text, 1, t, self.params.device())?;
-        let x = embedding::composed(&ids, &self.parts.wte, &self.parts.wpe, 0)?;
+    /// Puts `prompt` into `slots`, which are free, and its last `logits`, `[slots, V]`, at the first
+    /// of them.
+    pub(super) fn prefill(
+        &mut self,
+        slots: &[usize],
+        prompt: &[u32],
+        logits: &mut [f32],
+    ) -> Result<()> {
+        let t = prompt.len();
+        let ids = ids_tensor(prompt, 1, t, self.params.device())?;
+        let x = embedding::autograd(&ids, &self.parts.wte, &self.parts.wpe, 0)?;
         let mask = causal_mask(t, t, self.params.device())?;
         let (read, out) = self.advance(x, &mask, &[])?;
         let (n, s) = (slots.len(), self.longest());
@@ -78,7 +84,7 @@ impl<'a> ComposedDecoder<'a> {
     }
 
     /// Appends the rows, one for each sequence, and leaves their logits at their slots, `[slots, V]`.
-    pub(super) fn step(&mut self, rows: &[Row], logits: &mut [f32]) -> Result<()> {
+    pub(super) fn decode(&mut self, rows: &[Row], logits: &mut [f32]) -> Result<()> {
         let (device, s) = (self.params.device(), self.longest());
         let of_slot = |slot| rows.iter().find(|row| row.slot == slot);
         let in_order: Vec<&Row> = self.held.iter().filter_map(|(slot, _)| of_slot(*slot)).collect();
@@ -108,8 +114,8 @@ impl<'a> ComposedDecoder<'a> {
         Ok(())
     }
 
-    /// Forgets the sequence in `slot`, and the positions that only it had.
-    pub(super) fn release(&mut self, slot: usize) -> Result<()> {
+    /// Frees `slot` and the positions that only its sequence had.
+    pub(super) fn free(&mut self, slot: usize) -> Result<()> {
         let before = self.longest();
         let others = (0..).zip(&self.held).filter(|(_, held)| held.0 != slot);
         let (index, held): (Vec<u32>, Vec<_>) = others.unzip();
@@ -139,18 +145,18 @@ impl<'a> ComposedDecoder<'a> {
         let mut grown = Vec::new();
         for (layer, weights) in self.parts.blocks.iter().enumerate() {
             let attention = block::attention(weights, self.params.config().n_head, layer);
-            let normed = layer_norm::composed(&x, &weights.ln_1)?;
+            let normed = layer_norm::autograd(&x, &weights.ln_1)?;
             let [q, k, v] = attention.heads(&normed, self.compute)?;
             let (k, v) = match cache.get(layer) {
                 Some(past) => (Tensor::cat(&[&past.k, &k], 2)?, Tensor::cat(&[&past.v, &v], 2)?),
                 None => (k, v),
             };
             x = (x + attention.attend(&q, &k, &v, mask, None, self.compute)?)?;
-            x = block::composed_mlp(&x, weights, layer, None, self.compute)?;
+            x = block::autograd_mlp(&x, weights, layer, None, self.compute)?;
             grown.push(KeyValues { k, v });
         }
         let last = x.narrow(1, x.dim(1)? - 1, 1)?.squeeze(1)?; // [N, C]
-        let last = layer_norm::composed(&last, &self.parts.ln_f)?;
-        Ok((grown, head::composed_logits(&last, &self.parts.wte, self.compute)?))
+        let last = layer_norm::autograd(&last, &self.parts.ln_f)?;
+        Ok((grown, head::autograd_logits(&last, &self.parts.wte, self.compute)?))
     }
 }

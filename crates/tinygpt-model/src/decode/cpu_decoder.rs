@@ -1,169 +1,202 @@
-//! Decoding on the CPU, over the kernels: weights are read where they lie, keys and values are
-//! written into the cache in place, and nothing is allocated per token.
+//! Decoding on the CPU over the kernels: weights are read in place, keys and values are written into
+//! the KV cache in place, and nothing is allocated per token.
 //!
-//! A text is read once, however many sequences continue it: the others get a copy of its keys and
-//! values. After that each step is one row per sequence, made by a few threads together: `part.rs` says
-//! what each of them does, `weights.rs` what of, `crew.rs` how they wait for each other.
+//! A prompt is prefilled once, however many sequences continue it: the others get a copy of its keys
+//! and values. After that each step is one row per sequence, computed by a few worker threads:
+//! `shard.rs` has what each of them does, `weights.rs` what they read, `barrier.rs` how they wait for
+//! each other.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tinygpt_kernels::decode;
 
-use super::decoder::Row;
-use super::barrier::{Crew, Meeting};
-use super::shard::{Board, Part, Step};
-use super::weights::{Source, View};
+use super::Row;
+use super::barrier::{Barrier, WorkerEnded, WorkerThreads};
+use super::shard::{Group, Shard, SharedBuffers, StepRows};
+use super::weights::{View, WeightSource};
 use crate::config::ModelConfig;
-use crate::error::{ModelError, Result};
-use crate::cpu::step::Pass;
 use crate::cpu::host::HostSlice;
-use crate::params::{ModelParts, Params};
-use crate::decode::q8_model::QuantizedParts;
+use crate::cpu::step::Pass;
 use crate::cpu::workspace::{Dims, Workspace};
+use crate::decode::q8_model::QuantizedParts;
+use crate::error::{ModelError, Result};
+use crate::params::Params;
+use crate::parts::ModelParts;
 
 /// See [`crate::Decoder`].
-pub(super) struct FusedDecoder<'a> {
+pub(super) struct CpuDecoder<'a> {
     config: &'a ModelConfig,
     view: View<'a>,
-    crew: Crew,
+    threads: WorkerThreads,
     shared: Arc<Shared>,
-    /// The pass over a text; its memory is freed with the decoder.
+    /// For the pass over a long prompt; freed with the decoder.
     workspace: Workspace,
 }
 
-/// Up to so many tokens a text is read by the kernels of decoding: to lay a matrix out for blocked
-/// products would take longer than the products do. 8-bit weights, which only those kernels know, read
-/// a longer one in lots of so many.
-const SHORT: usize = 32;
+/// Prompts up to this length use the decode kernels: packing matrices for GEMM would cost more than
+/// it saves. 8-bit weights, which only those kernels can read, take longer prompts in chunks of this
+/// size.
+const PREFILL_CHUNK: usize = 32;
 
-/// What the threads reach.
+/// What all workers can reach.
 struct Shared {
-    board: Board,
-    parts: Vec<Mutex<Part>>,
+    buffers: SharedBuffers,
+    shards: Vec<Mutex<Shard>>,
 }
 
 impl Shared {
-    fn part(&self, index: usize) -> MutexGuard<'_, Part> {
-        self.parts[index].lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, index: usize) -> MutexGuard<'_, Shard> {
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn parts(&self) -> impl Iterator<Item = MutexGuard<'_, Part>> {
-        (0..self.parts.len()).map(|index| self.part(index))
+    fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        (0..self.shards.len()).map(|index| self.shard(index))
     }
 }
 
-impl fmt::Debug for FusedDecoder<'_> {
+impl fmt::Debug for CpuDecoder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FusedDecoder").finish_non_exhaustive()
+        f.debug_struct("CpuDecoder").finish_non_exhaustive()
     }
 }
 
-/// A helper's life: its own view of the weights, then one step after the other.
-fn help(
+/// Computes one worker's share of the step.
+fn step_shard(
+    shard: &mut Shard,
+    view: &View<'_>,
+    buffers: &SharedBuffers,
+    barrier: &Barrier,
+) -> Result<(), WorkerEnded> {
+    let group = Group { buffers, barrier };
+    match view {
+        View::Params(weights) => shard.step(weights, group),
+        View::Quantized(weights) => shard.step(weights, group),
+    }
+}
+
+/// What a worker thread does: its own view of the weights, then one step after the other.
+fn work(
     shared: &Shared,
     index: usize,
-    meeting: &Meeting,
-    source: &Source,
+    barrier: &Barrier,
+    source: &WeightSource,
     next_step: &mut dyn FnMut() -> bool,
 ) {
-    let Ok(weights) = source.open() else { return };
-    while next_step() && weights.step(&mut shared.part(index), &shared.board, meeting) {}
+    let Ok(view) = source.open() else { return };
+    while next_step() {
+        let step = step_shard(&mut shared.shard(index), &view, &shared.buffers, barrier);
+        if step.is_err() {
+            return;
+        }
+    }
 }
 
-impl<'a> FusedDecoder<'a> {
-    /// Over the weights where they lie.
+impl<'a> CpuDecoder<'a> {
+    /// Over a model's parameters in place.
     pub(super) fn of_params(params: &'a Params, threads: usize, n_slots: usize) -> Result<Self> {
         let view = View::Params(params.read()?);
-        Self::new(params.config(), (view, Source::of(params)), threads, n_slots)
+        Self::new(params.config(), (view, WeightSource::of(params)), threads, n_slots)
     }
 
-    /// Over the weights of a quantised model.
+    /// Over the weights of an 8-bit model.
     pub(super) fn of_bytes(
         config: &'a ModelConfig,
         parts: &'a Arc<QuantizedParts>,
         threads: usize,
         n_slots: usize,
     ) -> Result<Self> {
-        let weights = (View::Quantized(parts), Source::Quantized(Arc::clone(parts)));
+        let weights = (View::Quantized(parts), WeightSource::Quantized(Arc::clone(parts)));
         Self::new(config, weights, threads, n_slots)
     }
 
     fn new(
         config: &'a ModelConfig,
-        (view, source): (View<'a>, Source),
+        (view, source): (View<'a>, WeightSource),
         threads: usize,
         n_slots: usize,
     ) -> Result<Self> {
         let unit = source.unit();
-        let part = |i| Mutex::new(Part::new(config, (i, threads), n_slots, unit));
-        let parts = (0..threads).map(part).collect();
-        let shared = Arc::new(Shared { board: Board::new(threads), parts });
-        let helped = (Arc::clone(&shared), source);
-        let crew = Crew::start(threads, move |index, meeting| {
-            let (shared, source) = helped.clone();
+        let shard = |i| Mutex::new(Shard::new(config, (i, threads), n_slots, unit));
+        let shards = (0..threads).map(shard).collect();
+        let shared = Arc::new(Shared { buffers: SharedBuffers::new(threads), shards });
+        let for_workers = (Arc::clone(&shared), source);
+        let started = WorkerThreads::start(threads, move |index, barrier| {
+            let (shared, source) = for_workers.clone();
             move |next_step: &mut dyn FnMut() -> bool| {
-                help(&shared, index, &meeting, &source, next_step);
+                work(&shared, index, &barrier, &source, next_step);
             }
         });
-        let crew = crew.map_err(|source| ModelError::Threads { n: threads, source })?;
-        Ok(Self { config, view, crew, shared, workspace: Workspace::default() })
+        let threads = started.map_err(|source| ModelError::Threads { n: threads, source })?;
+        Ok(Self { config, view, threads, shared, workspace: Workspace::default() })
     }
 
-    /// Reads `text` into the caches of `slots` and leaves the `logits` after it, `[slots, V]`, at the
-    /// first of them.
-    pub(super) fn read(&mut self, slots: &[usize], text: &[u32], logits: &mut [f32]) -> Result<()> {
+    /// Puts `prompt` into the caches of `slots` and its last `logits`, `[slots, V]`, at the first of
+    /// them.
+    pub(super) fn prefill(
+        &mut self,
+        slots: &[usize],
+        prompt: &[u32],
+        logits: &mut [f32],
+    ) -> Result<()> {
         match &self.view {
-            View::Params(weights) if text.len() > SHORT => {
+            View::Params(weights) if prompt.len() > PREFILL_CHUNK => {
                 let workspace = &mut self.workspace;
-                pass(self.config, weights, &self.shared, workspace, (slots[0], text), logits);
+                prefill_at_once(
+                    self.config,
+                    weights,
+                    &self.shared,
+                    workspace,
+                    (slots[0], prompt),
+                    logits,
+                );
             }
-            _ => self.read_in_lots(slots[0], text, logits)?,
+            _ => self.prefill_in_chunks(slots[0], prompt, logits)?,
         }
-        for mut part in self.shared.parts() {
-            slots[1..].iter().for_each(|slot| part.copy(slots[0], *slot, text.len()));
+        for mut shard in self.shared.shards() {
+            slots[1..].iter().for_each(|slot| shard.copy(slots[0], *slot, prompt.len()));
         }
         Ok(())
     }
 
-    /// Reads `text` by the kernels of decoding.
-    fn read_in_lots(&self, slot: usize, text: &[u32], logits: &mut [f32]) -> Result<()> {
+    /// Prefills with the decode kernels.
+    fn prefill_in_chunks(&self, slot: usize, prompt: &[u32], logits: &mut [f32]) -> Result<()> {
         let row = |(position, &id)| Row { slot, id, position };
-        let rows: Vec<Row> = text.iter().enumerate().map(row).collect();
-        for lot in rows.chunks(SHORT) {
-            let is_last = lot.last().is_some_and(|row| row.position + 1 == text.len());
-            self.make(Step { rows: lot.to_vec(), n_logits: usize::from(is_last) })?;
+        let rows: Vec<Row> = prompt.iter().enumerate().map(row).collect();
+        for chunk in rows.chunks(PREFILL_CHUNK) {
+            let is_last = chunk.last().is_some_and(|row| row.position + 1 == prompt.len());
+            self.run(StepRows { rows: chunk.to_vec(), n_logits: usize::from(is_last) })?;
         }
         self.gather_logits(logits);
         Ok(())
     }
 
     /// Appends the rows to their sequences and leaves each row's logits at its slot, `[slots, V]`.
-    pub(super) fn step(&mut self, rows: Vec<Row>, logits: &mut [f32]) -> Result<()> {
-        self.make(Step { n_logits: rows.len(), rows })?;
+    pub(super) fn decode(&mut self, rows: Vec<Row>, logits: &mut [f32]) -> Result<()> {
+        self.run(StepRows { n_logits: rows.len(), rows })?;
         self.gather_logits(logits);
         Ok(())
     }
 
-    /// Lets all threads make a step.
-    fn make(&self, step: Step) -> Result<()> {
-        let board = &self.shared.board;
-        *board.step.write().unwrap_or_else(PoisonError::into_inner) = step;
-        self.crew.begin_step();
-        if !self.view.step(&mut self.shared.part(0), board, self.crew.meeting()) {
-            let message = "a decoding thread ended early, which is a bug".to_owned();
-            return Err(candle_core::Error::Msg(message).into());
-        }
-        Ok(())
+    /// Lets all workers make a step.
+    fn run(&self, step: StepRows) -> Result<()> {
+        let buffers = &self.shared.buffers;
+        *buffers.step.write().unwrap_or_else(PoisonError::into_inner) = step;
+        self.threads.start_step();
+        let mut shard = self.shared.shard(0);
+        step_shard(&mut shard, &self.view, buffers, self.threads.barrier()).map_err(|WorkerEnded| {
+            candle_core::Error::Msg("a decoding thread ended early, which is a bug".to_owned())
+                .into()
+        })
     }
 
-    /// Brings the logits of all threads together.
+    /// Gathers the logits of all workers.
     fn gather_logits(&self, all: &mut [f32]) {
         let v = self.config.vocab_size;
-        let step = self.shared.board.step.read().unwrap_or_else(PoisonError::into_inner);
+        let step = self.shared.buffers.step.read().unwrap_or_else(PoisonError::into_inner);
         let rows = &step.rows[step.rows.len() - step.n_logits..];
-        for (part, logits) in self.shared.parts().zip(&self.shared.board.logits) {
-            let own = part.vocab.clone();
+        for (shard, logits) in self.shared.shards().zip(&self.shared.buffers.logits) {
+            let own = shard.vocab.clone();
             let logits = logits.read().unwrap_or_else(PoisonError::into_inner);
             for (row, logits) in rows.iter().zip(logits.chunks_exact(own.len().max(1))) {
                 all[row.slot * v..(row.slot + 1) * v][own.clone()].copy_from_slice(logits);
@@ -172,23 +205,23 @@ impl<'a> FusedDecoder<'a> {
     }
 }
 
-/// Reads a long `text` in one pass of blocked products.
-fn pass(
+/// Prefills a long `prompt` in one pass of blocked products.
+fn prefill_at_once(
     config: &ModelConfig,
     weights: &ModelParts<HostSlice<'_>>,
     shared: &Shared,
     workspace: &mut Workspace,
-    (slot, text): (usize, &[u32]),
+    (slot, prompt): (usize, &[u32]),
     logits: &mut [f32],
 ) {
-    let (t, c, weights) = (text.len(), config.n_embd, weights.slices());
-    let dims = Dims::new(config, 1, t, shared.parts.len());
+    let (t, c, weights) = (prompt.len(), config.n_embd, weights.slices());
+    let dims = Dims::new(config, 1, t, shared.shards.len());
     workspace.fit(&dims, config.n_layer, false);
-    let pass = Pass::without_gradients(text, dims);
+    let pass = Pass::without_gradients(prompt, dims);
     pass.forward(&weights, workspace, |layer, qkv| {
-        for mut part in shared.parts() {
+        for mut shard in shared.shards() {
             for (position, row) in qkv.chunks_exact(3 * c).enumerate() {
-                part.put_packed(layer, slot, position, row);
+                shard.put_packed(layer, slot, position, row);
             }
         }
     });

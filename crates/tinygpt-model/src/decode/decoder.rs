@@ -1,22 +1,23 @@
-//! Decoding token by token with a cache of keys and values, so that a step costs one position
-//! instead of the whole sequence.
+//! Decoding token by token with a KV cache, so that a step costs one position instead of the whole
+//! sequence.
 //!
-//! A decoder has slots, each of which holds one sequence or none. Sequences have lengths of their
-//! own; they come and go while others go on, and what is in one slot changes nothing in another.
-//! Here is what callers see; the two paths are beside it. What is done with the logits is
-//! [`crate::Engine`]'s business.
+//! A decoder has slots, each of which holds one sequence or none. Sequences have their own lengths
+//! and can come and go at any step; what is in one slot changes nothing in another. This file has
+//! the interface; `cpu_decoder.rs` and `autograd_decoder.rs` implement it. [`crate::Engine`]
+//! samples from the logits.
 
 use std::sync::Arc;
 
 use candle_core::DType;
 
-use super::autograd_decoder::ComposedDecoder;
-use super::cpu_decoder::FusedDecoder;
+use super::Row;
+use super::autograd_decoder::AutogradDecoder;
+use super::cpu_decoder::CpuDecoder;
 use crate::batch::check_ids;
 use crate::config::ModelConfig;
+use crate::decode::q8_model::QuantizedParts;
 use crate::error::{ModelError, Result};
 use crate::params::Params;
-use crate::decode::q8_model::QuantizedParts;
 
 /// Slots for sequences, a cache for each, and the logits after their last tokens.
 #[derive(Debug)]
@@ -31,22 +32,14 @@ pub struct Decoder<'a> {
 
 #[derive(Debug)]
 enum Path<'a> {
-    /// Out of candle ops, on any device.
-    Composed(Box<ComposedDecoder<'a>>),
-    /// Over the kernels, on the CPU.
-    Fused(Box<FusedDecoder<'a>>),
+    /// candle operations, on any device.
+    Autograd(Box<AutogradDecoder<'a>>),
+    /// The kernels, on the CPU.
+    Cpu(Box<CpuDecoder<'a>>),
 }
 
-/// One position more in one sequence.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    pub(super) slot: usize,
-    pub(super) id: u32,
-    /// Tokens in the cache before.
-    pub(super) position: usize,
-}
-
-/// A thread more pays while each still reads about this much more than they have threads, in bytes.
+/// Another thread pays off as long as each still reads about this many bytes times the number of
+/// threads.
 const BYTES_PER_SQUARED_THREAD: usize = 1_250_000;
 
 /// How many of `allowed` threads to decode with when each token reads `n_bytes` of weights.
@@ -59,14 +52,14 @@ pub(crate) fn useful_threads(n_bytes: usize, allowed: usize) -> usize {
 }
 
 impl<'a> Decoder<'a> {
-    pub(crate) fn composed(params: &'a Params, compute: DType, n_slots: usize) -> Result<Self> {
-        let decoder = ComposedDecoder::new(params, compute)?;
-        Self::new(Path::Composed(Box::new(decoder)), params.config(), n_slots)
+    pub(crate) fn autograd(params: &'a Params, compute: DType, n_slots: usize) -> Result<Self> {
+        let decoder = AutogradDecoder::new(params, compute)?;
+        Self::new(Path::Autograd(Box::new(decoder)), params.config(), n_slots)
     }
 
-    pub(crate) fn fused(params: &'a Params, threads: usize, n_slots: usize) -> Result<Self> {
-        let decoder = FusedDecoder::of_params(params, threads, n_slots)?;
-        Self::new(Path::Fused(Box::new(decoder)), params.config(), n_slots)
+    pub(crate) fn cpu(params: &'a Params, threads: usize, n_slots: usize) -> Result<Self> {
+        let decoder = CpuDecoder::of_params(params, threads, n_slots)?;
+        Self::new(Path::Cpu(Box::new(decoder)), params.config(), n_slots)
     }
 
     pub(crate) fn quantized(
@@ -75,8 +68,8 @@ impl<'a> Decoder<'a> {
         threads: usize,
         n_slots: usize,
     ) -> Result<Self> {
-        let decoder = FusedDecoder::of_bytes(config, parts, threads, n_slots)?;
-        Self::new(Path::Fused(Box::new(decoder)), config, n_slots)
+        let decoder = CpuDecoder::of_bytes(config, parts, threads, n_slots)?;
+        Self::new(Path::Cpu(Box::new(decoder)), config, n_slots)
     }
 
     fn new(path: Path<'a>, config: &'a ModelConfig, n_slots: usize) -> Result<Self> {
@@ -108,28 +101,29 @@ impl<'a> Decoder<'a> {
         if self.len(slot) == 0 { &[] } else { &self.logits[slot * v..(slot + 1) * v] }
     }
 
-    /// Reads `text` into each of these slots, in one pass for all; what they held is forgotten.
+    /// Fills the KV caches of these slots with `prompt`, in one pass for all; what they held is
+    /// discarded.
     ///
     /// # Errors
-    /// [`ModelError::Request`] if the text is empty, longer than `block_size` or has ids outside
+    /// [`ModelError::Request`] if the prompt is empty, longer than `block_size` or has ids outside
     /// the vocabulary, or if there is no such slot; [`ModelError::Tensor`] if the device refuses.
-    pub fn read(&mut self, slots: &[usize], text: &[u32]) -> Result<()> {
-        check_ids(self.config, text, 1, text.len())?;
+    pub fn prefill(&mut self, slots: &[usize], prompt: &[u32]) -> Result<()> {
+        check_ids(self.config, prompt, 1, prompt.len())?;
         let n = self.n_slots();
         let Some((&first, others)) = slots.split_first().filter(|_| slots.iter().all(|s| *s < n))
         else {
-            return Err(ModelError::request(format!("cannot read into {slots:?} of {n} slots")));
+            return Err(ModelError::request(format!("cannot prefill {slots:?} of {n} slots")));
         };
-        slots.iter().try_for_each(|slot| self.release(*slot))?;
+        slots.iter().try_for_each(|slot| self.free(*slot))?;
         match &mut self.path {
-            Path::Composed(decoder) => decoder.read(slots, text, &mut self.logits)?,
-            Path::Fused(decoder) => decoder.read(slots, text, &mut self.logits)?,
+            Path::Autograd(decoder) => decoder.prefill(slots, prompt, &mut self.logits)?,
+            Path::Cpu(decoder) => decoder.prefill(slots, prompt, &mut self.logits)?,
         }
         let v = self.config.vocab_size;
         for &slot in others {
             self.logits.copy_within(first * v..(first + 1) * v, slot * v);
         }
-        slots.iter().for_each(|slot| self.lens[*slot] = text.len());
+        slots.iter().for_each(|slot| self.lens[*slot] = prompt.len());
         Ok(())
     }
 
@@ -138,10 +132,10 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// [`ModelError::Request`] if the slots are others than those, if one is full, or an id is
     /// outside the vocabulary; [`ModelError::Tensor`] if the device refuses.
-    pub fn step(&mut self, tokens: &[(usize, u32)]) -> Result<()> {
+    pub fn decode(&mut self, tokens: &[(usize, u32)]) -> Result<()> {
         let held = (0..self.n_slots()).filter(|slot| self.lens[*slot] > 0);
         if tokens.is_empty() || !held.eq(tokens.iter().map(|(slot, _)| *slot)) {
-            let message = "a step needs a token for each slot that holds a sequence, in order";
+            let message = "decoding needs one token for each slot that holds a sequence, in order";
             return Err(ModelError::request(message));
         }
         let ids: Vec<u32> = tokens.iter().map(|(_, id)| *id).collect();
@@ -149,27 +143,27 @@ impl<'a> Decoder<'a> {
         let block_size = self.config.block_size;
         if let Some((slot, _)) = tokens.iter().find(|(slot, _)| self.lens[*slot] >= block_size) {
             return Err(ModelError::request(format!(
-                "slot {slot} is full with {block_size} tokens: read the end of its text again"
+                "slot {slot} is full with {block_size} tokens: prefill the end of its text again"
             )));
         }
         let row = |&(slot, id)| Row { slot, id, position: self.lens[slot] };
         let rows: Vec<Row> = tokens.iter().map(row).collect();
         match &mut self.path {
-            Path::Composed(decoder) => decoder.step(&rows, &mut self.logits)?,
-            Path::Fused(decoder) => decoder.step(rows, &mut self.logits)?,
+            Path::Autograd(decoder) => decoder.decode(&rows, &mut self.logits)?,
+            Path::Cpu(decoder) => decoder.decode(rows, &mut self.logits)?,
         }
         tokens.iter().for_each(|(slot, _)| self.lens[*slot] += 1);
         Ok(())
     }
 
-    /// Forgets the sequence in `slot`, if there is one; the slot is free.
+    /// Frees `slot`, if it holds a sequence.
     ///
     /// # Errors
     /// [`ModelError::Tensor`] if the device refuses.
-    pub fn release(&mut self, slot: usize) -> Result<()> {
+    pub fn free(&mut self, slot: usize) -> Result<()> {
         let is_held = self.len(slot) > 0;
-        if let (Path::Composed(decoder), true) = (&mut self.path, is_held) {
-            decoder.release(slot)?;
+        if let (Path::Autograd(decoder), true) = (&mut self.path, is_held) {
+            decoder.free(slot)?;
         }
         if let Some(len) = self.lens.get_mut(slot) {
             *len = 0;
@@ -193,7 +187,7 @@ mod tests {
             (23_700_000, 16, 4),
             // GPT-2 124M.
             (497_000_000, 64, 19),
-            // So small that one thread is done before another has heard of it.
+            // So small that one thread is done before another has woken.
             (4_000_000, 16, 1),
             (0, 16, 1),
             (usize::MAX, 1, 1),

@@ -1,19 +1,18 @@
-//! The engine: many samples of many prompts, one token of each at a time.
+//! The engine: samples of many prompts, decoded together (continuous batching).
 //!
-//! Requests come and go while others are being written, each with settings and a seed of its own;
-//! copies of one prompt share its pass, and every weight that a step reads serves all sequences. A
-//! sample is a function of model, prompt, settings and its number: it is the same alone and beside
-//! others. The cache of keys and values is bound to absolute positions, so a text longer than
-//! `block_size` slides: when its slot is full, the last three quarters of a block are read again.
-//! Text is not known here; ids come in and go out. Who waits for a free slot is the caller's
-//! business.
+//! Sequences can be added and removed at any step, each with its own parameters and seed. Samples
+//! of one prompt share its prefill, and every weight that a step reads serves all sequences. A
+//! sample is a function of model, prompt, parameters and its number: it is the same alone and in a
+//! batch. The KV cache is bound to absolute positions, so a sequence longer than `block_size` needs
+//! a context shift: when its slot is full, the last three quarters of a block are prefilled again.
+//! Only token ids come in and go out. Queueing for a free slot is left to the caller.
 
 use std::ops::{ControlFlow, Range};
 
 use crate::config::ModelConfig;
 use crate::decode::decoder::Decoder;
-use crate::error::{ModelError, Result};
 use crate::decode::model::Model;
+use crate::error::{ModelError, Result};
 use crate::sampling::{Logprobs, Sampler, SamplingParams, logprobs};
 
 /// Why a sample ended.
@@ -23,9 +22,9 @@ pub enum StopReason {
     Eos,
     /// `max_new_tokens` were made.
     Length,
-    /// The caller broke off.
+    /// The caller stopped it.
     Caller,
-    /// Every token was banned by the settings.
+    /// Every token was banned by the parameters.
     Banned,
 }
 
@@ -41,18 +40,18 @@ pub enum Event {
     },
     /// The sample is complete.
     End(StopReason),
-    /// The sample cannot go on.
+    /// The sample failed.
     Failed(ModelError),
 }
 
-/// Names one sample of an [`Engine`]; no two samples of an engine have the same.
+/// Identifies one sample of an [`Engine`]; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
+pub struct SequenceId(u64);
 
-/// Hears what happens to samples; a sample of which it breaks off ends.
-pub type OnEvent<'a> = dyn FnMut(Ticket, Event) -> ControlFlow<()> + 'a;
+/// Event callback; returning `Break` stops that sample.
+pub type OnEvent<'a> = dyn FnMut(SequenceId, Event) -> ControlFlow<()> + 'a;
 
-/// Writes samples of one model side by side.
+/// Decodes samples of one model together.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -63,15 +62,15 @@ pub type OnEvent<'a> = dyn FnMut(Ticket, Event) -> ControlFlow<()> + 'a;
 /// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
 /// let mut engine = Engine::new(&gpt, 4)?;
 /// let params = SamplingParams { max_new_tokens: 20, ..SamplingParams::default() };
-/// engine.admit(&[1, 2, 3], &params, 0..2)?;
+/// engine.add(&[1, 2, 3], &params, 0..2)?;
 /// let mut n_tokens = 0;
 /// while !engine.is_idle() {
-///     engine.step(&mut |_ticket, event| {
+///     engine.step(&mut |_id, event| {
 ///         n_tokens += usize::from(matches!(event, Event::Token { .. }));
 ///         ControlFlow::Continue(())
 ///     })?;
 ///     if n_tokens == 10 {
-///         engine.admit(&[4], &params, 0..1)?; // Joins the others.
+///         engine.add(&[4], &params, 0..1)?; // Joins the others.
 ///     }
 /// }
 /// assert_eq!(n_tokens, 60);
@@ -82,18 +81,18 @@ pub struct Engine<'a> {
     decoder: Decoder<'a>,
     config: &'a ModelConfig,
     /// By the decoder's slots.
-    writers: Vec<Option<Writer>>,
-    n_admitted: u64,
+    sequences: Vec<Option<Sequence>>,
+    n_added: u64,
 }
 
 /// A sample that is being made.
 #[derive(Debug)]
-struct Writer {
-    ticket: Ticket,
+struct Sequence {
+    id: SequenceId,
     sampler: Sampler,
-    /// The prompt and what was made.
-    text: Vec<u32>,
-    n_made: usize,
+    /// The prompt and what was generated.
+    tokens: Vec<u32>,
+    n_generated: usize,
 }
 
 impl<'a> Engine<'a> {
@@ -102,40 +101,40 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// [`ModelError::Request`] if `capacity` is 0, [`ModelError::Tensor`] if the device refuses.
     pub fn new(model: &'a dyn Model, capacity: usize) -> Result<Self> {
-        let writers = (0..capacity).map(|_| None).collect();
+        let sequences = (0..capacity).map(|_| None).collect();
         let (decoder, config) = (model.decoder(capacity)?, model.config());
-        Ok(Self { decoder, config, writers, n_admitted: 0 })
+        Ok(Self { decoder, config, sequences, n_added: 0 })
     }
 
-    /// How many more samples can be admitted now.
+    /// How many more samples can be added now.
     pub fn room(&self) -> usize {
-        self.writers.iter().filter(|writer| writer.is_none()).count()
+        self.sequences.iter().filter(|sequence| sequence.is_none()).count()
     }
 
     /// Whether no sample is being made.
     pub fn is_idle(&self) -> bool {
-        self.writers.iter().all(Option::is_none)
+        self.sequences.iter().all(Option::is_none)
     }
 
-    /// Reads `prompt` and begins the given samples of it; their tickets come in that order. Of a
+    /// Prefills `prompt` and adds the given samples of it; their ids come in that order. Of a
     /// prompt longer than `block_size` the model sees the end.
     ///
     /// # Errors
-    /// [`ModelError::Config`] for settings out of range, [`ModelError::Request`] for an empty
+    /// [`ModelError::Config`] for parameters out of range, [`ModelError::Request`] for an empty
     /// prompt, ids outside the vocabulary, or more samples than there is [`Engine::room`] for.
-    pub fn admit(
+    pub fn add(
         &mut self,
         prompt: &[u32],
         params: &SamplingParams,
         samples: Range<u64>,
-    ) -> Result<Vec<Ticket>> {
+    ) -> Result<Vec<SequenceId>> {
         params.validate(self.config.vocab_size)?;
         if prompt.is_empty() {
             let message = "the prompt is empty, expected at least one token: start with the token \
                            that ends documents";
             return Err(ModelError::request(message));
         }
-        let free = (0..self.writers.len()).filter(|slot| self.writers[*slot].is_none());
+        let free = (0..self.sequences.len()).filter(|slot| self.sequences[*slot].is_none());
         let wanted = samples.end.saturating_sub(samples.start);
         let slots: Vec<usize> = (0..wanted).zip(free).map(|(_, slot)| slot).collect();
         if slots.is_empty() || (slots.len() as u64) < wanted {
@@ -144,83 +143,82 @@ impl<'a> Engine<'a> {
                 self.room()
             )));
         }
-        self.decoder.read(&slots, end_of(prompt, self.config.block_size))?;
-        let mut tickets = Vec::new();
+        self.decoder.prefill(&slots, end_of(prompt, self.config.block_size))?;
+        let mut ids = Vec::new();
         for (slot, sample_idx) in slots.into_iter().zip(samples) {
-            let ticket = Ticket(self.n_admitted);
-            self.n_admitted += 1;
-            tickets.push(ticket);
+            let id = SequenceId(self.n_added);
+            self.n_added += 1;
+            ids.push(id);
             let mut sampler = Sampler::new(params, sample_idx);
-            sampler.see_prompt(prompt);
-            let text = prompt.to_vec();
-            self.writers[slot] = Some(Writer { ticket, sampler, text, n_made: 0 });
+            sampler.observe_prompt(prompt);
+            let tokens = prompt.to_vec();
+            self.sequences[slot] = Some(Sequence { id, sampler, tokens, n_generated: 0 });
         }
-        Ok(tickets)
+        Ok(ids)
     }
 
-    /// Makes one token of each sample and tells of it, and of each sample that ends with it or
-    /// has ended before.
+    /// Samples one token for each sequence and reports it, then each sample that has ended.
     ///
     /// # Errors
-    /// [`ModelError::Tensor`] if the device refuses: the engine cannot go on.
+    /// [`ModelError::Tensor`] if the device refuses: the engine cannot continue.
     pub fn step(&mut self, on_event: &mut OnEvent<'_>) -> Result<()> {
         let (mut tokens, mut full) = (Vec::new(), Vec::new());
-        for slot in 0..self.writers.len() {
-            let Some(writer) = &mut self.writers[slot] else { continue };
-            match writer.write(self.decoder.logits(slot), on_event) {
+        for slot in 0..self.sequences.len() {
+            let Some(sequence) = &mut self.sequences[slot] else { continue };
+            match sequence.next(self.decoder.logits(slot), on_event) {
                 ControlFlow::Continue(id) if self.decoder.len(slot) < self.config.block_size => {
                     tokens.push((slot, id));
                 }
                 ControlFlow::Continue(_) => full.push(slot),
                 ControlFlow::Break(end) => {
-                    let ticket = writer.ticket;
+                    let id = sequence.id;
                     self.free(slot)?;
-                    // There is nothing left to break off.
-                    let _ = on_event(ticket, end);
+                    // There is nothing left to stop.
+                    let _ = on_event(id, end);
                 }
             }
         }
-        full.iter().try_for_each(|slot| self.decoder.release(*slot))?;
+        full.iter().try_for_each(|slot| self.decoder.free(*slot))?;
         if !tokens.is_empty() {
-            self.decoder.step(&tokens)?;
+            self.decoder.decode(&tokens)?;
         }
         for slot in full {
-            if let Some(writer) = &self.writers[slot] {
-                let kept = kept_on_slide(self.config.block_size);
-                self.decoder.read(&[slot], end_of(&writer.text, kept))?;
+            if let Some(sequence) = &self.sequences[slot] {
+                let kept = kept_on_shift(self.config.block_size);
+                self.decoder.prefill(&[slot], end_of(&sequence.tokens, kept))?;
             }
         }
         Ok(())
     }
 
-    /// Ends a sample without a word; nothing if it has ended.
+    /// Removes a sample without an event; does nothing if it has ended.
     ///
     /// # Errors
     /// [`ModelError::Tensor`] if the device refuses.
-    pub fn release(&mut self, ticket: Ticket) -> Result<()> {
-        let is_it = |writer: &Option<Writer>| writer.as_ref().is_some_and(|w| w.ticket == ticket);
-        match self.writers.iter().position(is_it) {
+    pub fn remove(&mut self, id: SequenceId) -> Result<()> {
+        let is_it = |sequence: &Option<Sequence>| sequence.as_ref().is_some_and(|s| s.id == id);
+        match self.sequences.iter().position(is_it) {
             Some(slot) => self.free(slot),
             None => Ok(()),
         }
     }
 
     fn free(&mut self, slot: usize) -> Result<()> {
-        self.writers[slot] = None;
-        self.decoder.release(slot)
+        self.sequences[slot] = None;
+        self.decoder.free(slot)
     }
 }
 
-impl Writer {
-    /// Writes the next token of the sample; what ended it if there is no more to come.
-    fn write(&mut self, logits: &[f32], on_event: &mut OnEvent<'_>) -> ControlFlow<Event, u32> {
+impl Sequence {
+    /// Samples the next token; what ended the sample if there is none.
+    fn next(&mut self, logits: &[f32], on_event: &mut OnEvent<'_>) -> ControlFlow<Event, u32> {
         let end = |reason| ControlFlow::Break(Event::End(reason));
         let SamplingParams { max_new_tokens, eos, logprobs: n_alternatives, .. } =
             *self.sampler.params();
-        if self.n_made == max_new_tokens {
+        if self.n_generated == max_new_tokens {
             return end(StopReason::Length);
         }
-        let id = match self.sampler.choose(logits, self.n_made as u64) {
+        let id = match self.sampler.choose(logits, self.n_generated as u64) {
             Ok(Some(id)) => id,
             Ok(None) => return end(StopReason::Banned),
             Err(error) => return ControlFlow::Break(Event::Failed(error)),
@@ -228,28 +226,28 @@ impl Writer {
         if eos == Some(id) {
             return end(StopReason::Eos);
         }
-        self.text.push(id);
-        self.sampler.see(id);
-        self.n_made += 1;
+        self.tokens.push(id);
+        self.sampler.observe(id);
+        self.n_generated += 1;
         let logprobs = n_alternatives.map(|n| logprobs(self.sampler.used(logits), id, n));
-        if on_event(self.ticket, Event::Token { id, logprobs }).is_break() {
+        if on_event(self.id, Event::Token { id, logprobs }).is_break() {
             return end(StopReason::Caller);
         }
         // The last token needs no logits after it.
-        if self.n_made == max_new_tokens {
+        if self.n_generated == max_new_tokens {
             return end(StopReason::Length);
         }
         ControlFlow::Continue(id)
     }
 }
 
-/// How many tokens are read again when a slot is full.
-pub(crate) fn kept_on_slide(block_size: usize) -> usize {
+/// How many tokens are prefilled again when a slot is full.
+pub(crate) fn kept_on_shift(block_size: usize) -> usize {
     (block_size - block_size / 4).min(block_size - 1).max(1)
 }
 
-fn end_of(text: &[u32], n_tokens: usize) -> &[u32] {
-    &text[text.len().saturating_sub(n_tokens)..]
+fn end_of(tokens: &[u32], n_tokens: usize) -> &[u32] {
+    &tokens[tokens.len().saturating_sub(n_tokens)..]
 }
 
 #[cfg(test)]
@@ -263,23 +261,23 @@ mod tests {
 
     #[derive(Default)]
     struct Heard {
-        tokens: BTreeMap<Ticket, Vec<u32>>,
-        ends: BTreeMap<Ticket, String>,
+        tokens: BTreeMap<SequenceId, Vec<u32>>,
+        ends: BTreeMap<SequenceId, String>,
     }
 
     impl Heard {
-        fn hear(&mut self, ticket: Ticket, event: Event) -> ControlFlow<()> {
-            assert!(!self.ends.contains_key(&ticket), "{ticket:?} goes on after its end");
+        fn hear(&mut self, sequence: SequenceId, event: Event) -> ControlFlow<()> {
+            assert!(!self.ends.contains_key(&sequence), "{sequence:?} has events after its end");
             match event {
-                Event::Token { id, .. } => self.tokens.entry(ticket).or_default().push(id),
-                Event::End(reason) => _ = self.ends.insert(ticket, format!("{reason:?}")),
-                Event::Failed(error) => _ = self.ends.insert(ticket, error.to_string()),
+                Event::Token { id, .. } => self.tokens.entry(sequence).or_default().push(id),
+                Event::End(reason) => _ = self.ends.insert(sequence, format!("{reason:?}")),
+                Event::Failed(error) => _ = self.ends.insert(sequence, error.to_string()),
             }
             ControlFlow::Continue(())
         }
     }
 
-    /// Prompt, settings and sample number of request `i`: all differ, some slide, some end early.
+    /// Prompt, parameters and sample number of request `i`: all differ, some need a context shift, some end early.
     fn request(i: u64) -> (Vec<u32>, SamplingParams, u64) {
         let params = SamplingParams {
             temperature: 0.5 + 0.1 * i as f64,
@@ -295,40 +293,38 @@ mod tests {
         let (prompt, params, sample_idx) = request(i);
         let mut engine = Engine::new(gpt, 1).unwrap();
         let mut heard = Heard::default();
-        engine.admit(&prompt, &params, sample_idx..sample_idx + 1).unwrap();
+        engine.add(&prompt, &params, sample_idx..sample_idx + 1).unwrap();
         while !engine.is_idle() {
-            engine.step(&mut |ticket, event| heard.hear(ticket, event)).unwrap();
+            engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
         }
         heard.tokens.into_values().next().unwrap_or_default()
     }
 
     #[test]
     fn a_sample_is_the_same_alone_and_beside_requests_that_come_and_go() {
-        for composed in [false, true] {
+        for autograd in [false, true] {
             let mut gpt = gpt(8);
             gpt.set_decode_threads(2);
-            if composed {
-                gpt.use_composed_path();
+            if autograd {
+                gpt.use_autograd();
             }
             let mut engine = Engine::new(&gpt, 3).unwrap();
             let mut heard = Heard::default();
-            let mut tickets = Vec::new();
+            let mut ids = Vec::new();
             let mut n_steps = 0;
-            while tickets.len() < 9 || !engine.is_idle() {
+            while ids.len() < 9 || !engine.is_idle() {
                 // One newcomer every other step, if there is room.
-                if tickets.len() < 9 && engine.room() > 0 && n_steps % 2 == 1 {
-                    let (prompt, params, sample_idx) = request(tickets.len() as u64);
-                    tickets.extend(
-                        engine.admit(&prompt, &params, sample_idx..sample_idx + 1).unwrap(),
-                    );
+                if ids.len() < 9 && engine.room() > 0 && n_steps % 2 == 1 {
+                    let (prompt, params, sample_idx) = request(ids.len() as u64);
+                    ids.extend(engine.add(&prompt, &params, sample_idx..sample_idx + 1).unwrap());
                 }
-                engine.step(&mut |ticket, event| heard.hear(ticket, event)).unwrap();
+                engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
                 n_steps += 1;
             }
             let mut n_long = 0;
-            for (i, ticket) in (0..).zip(&tickets) {
-                let tokens = heard.tokens.remove(ticket).unwrap_or_default();
-                assert_eq!(tokens, alone(&gpt, i), "request {i}, composed: {composed}");
+            for (i, sequence) in (0..).zip(&ids) {
+                let tokens = heard.tokens.remove(sequence).unwrap_or_default();
+                assert_eq!(tokens, alone(&gpt, i), "request {i}, autograd: {autograd}");
                 n_long += usize::from(tokens.len() > 16);
             }
             assert!(n_long > 1 && heard.ends.values().any(|end| end == "Eos"));
@@ -339,31 +335,31 @@ mod tests {
     fn a_released_sample_is_heard_no_more_and_leaves_room() {
         let gpt = gpt(8);
         let mut engine = Engine::new(&gpt, 2).unwrap();
-        let tickets = engine.admit(&[1], &unfiltered(50), 0..2).unwrap();
+        let ids = engine.add(&[1], &unfiltered(50), 0..2).unwrap();
         let mut heard = Heard::default();
-        engine.step(&mut |ticket, event| heard.hear(ticket, event)).unwrap();
-        engine.release(tickets[0]).unwrap();
-        engine.release(tickets[0]).unwrap();
+        engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
+        engine.remove(ids[0]).unwrap();
+        engine.remove(ids[0]).unwrap();
         assert_eq!(engine.room(), 1);
-        engine.step(&mut |ticket, event| heard.hear(ticket, event)).unwrap();
-        assert_eq!((heard.tokens[&tickets[0]].len(), heard.tokens[&tickets[1]].len()), (1, 2));
+        engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
+        assert_eq!((heard.tokens[&ids[0]].len(), heard.tokens[&ids[1]].len()), (1, 2));
         assert!(heard.ends.is_empty());
     }
 
     #[test]
     fn broken_logits_end_only_their_own_sample() {
         let gpt = gpt(8);
-        // Token 7's embedding is broken: whoever reads it has no finite logits.
+        // Token 7's embedding is broken: a sequence that reads it has no finite logits.
         let mut params = unfiltered(20);
         let (_, wte) = gpt.params().iter().next().unwrap();
         crate::cpu::host::write(wte, |wte| wte[7 * 8] = f32::NAN).unwrap();
         params.vocab_size = Some(7);
         let mut engine = Engine::new(&gpt, 2).unwrap();
-        let broken = engine.admit(&[7], &params, 0..1).unwrap()[0];
-        let whole = engine.admit(&[2], &params, 0..1).unwrap()[0];
+        let broken = engine.add(&[7], &params, 0..1).unwrap()[0];
+        let whole = engine.add(&[2], &params, 0..1).unwrap()[0];
         let mut heard = Heard::default();
         while !engine.is_idle() {
-            engine.step(&mut |ticket, event| heard.hear(ticket, event)).unwrap();
+            engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
         }
         assert!(heard.ends[&broken].contains("not finite"), "{:?}", heard.ends);
         assert_eq!((heard.ends[&whole].as_str(), heard.tokens[&whole].len()), ("Length", 20));
@@ -376,11 +372,11 @@ mod tests {
         let mut engine = Engine::new(&gpt, 2).unwrap();
         let params = unfiltered(5);
         for (prompt, samples) in [(&[][..], 0..1), (&[13], 0..1), (&[1], 0..3), (&[1], 4..4)] {
-            assert!(engine.admit(prompt, &params, samples).is_err(), "{prompt:?}");
+            assert!(engine.add(prompt, &params, samples).is_err(), "{prompt:?}");
         }
         assert!(engine.is_idle() && engine.room() == 2);
-        engine.admit(&[1], &params, 0..1).unwrap();
-        let message = engine.admit(&[1], &params, 0..2).unwrap_err().to_string();
+        engine.add(&[1], &params, 0..1).unwrap();
+        let message = engine.add(&[1], &params, 0..2).unwrap_err().to_string();
         assert!(message.contains("2 samples") && message.contains("1 to 1"), "{message}");
     }
 
@@ -389,7 +385,7 @@ mod tests {
         let gpt = gpt(8);
         let mut engine = Engine::new(&gpt, 1).unwrap();
         let params = SamplingParams { temperature: 0.0, logprobs: Some(2), ..unfiltered(20) };
-        engine.admit(&[1], &params, 0..1).unwrap();
+        engine.add(&[1], &params, 0..1).unwrap();
         let mut n = 0;
         while !engine.is_idle() {
             engine

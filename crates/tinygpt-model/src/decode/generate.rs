@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
 use crate::config::ModelConfig;
-use crate::decode::engine::{Engine, Event, StopReason, Ticket};
-use crate::error::Result;
+use crate::decode::engine::{Engine, Event, SequenceId, StopReason};
 use crate::decode::model::Model;
+use crate::error::Result;
 use crate::sampling::SamplingParams;
 
 /// How much memory the key-value caches of a batch may take, in bytes.
@@ -18,7 +18,7 @@ const CACHE_BYTES: usize = 1 << 30;
 /// The most sequences in a batch. More of them gain no speed and delay the first text.
 const MAX_BATCH: usize = 64;
 
-/// What a caller of [`stream`] ends.
+/// What a caller of [`generate_with`] ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// This sample; its end is the last event about it.
@@ -38,7 +38,7 @@ pub struct Generated {
 
 /// How many sequences of this model to decode together at most: 64, or as many as have their
 /// caches in 1 GiB.
-pub fn most_at_once(config: &ModelConfig) -> usize {
+pub fn max_batch_size(config: &ModelConfig) -> usize {
     let per_token = 2 * size_of::<f32>() * config.n_layer * config.n_embd;
     let per_sequence = per_token.saturating_mul(config.block_size).max(1);
     (CACHE_BYTES / per_sequence).clamp(1, MAX_BATCH)
@@ -54,13 +54,13 @@ pub fn most_at_once(config: &ModelConfig) -> usize {
 /// ```
 /// use std::ops::ControlFlow;
 /// use candle_core::Device;
-/// use tinygpt_model::{Event, Gpt, ModelConfig, SamplingParams, stream};
+/// use tinygpt_model::{Event, Gpt, ModelConfig, SamplingParams, generate_with};
 /// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
 ///     dropout: 0.0, bias: true };
 /// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
 /// let params = SamplingParams { top_k: 5, max_new_tokens: 20, ..SamplingParams::default() };
 /// let mut n_tokens = 0;
-/// stream(&gpt, &[1, 2, 3], &params, 0..2, &mut |_sample_idx, event| {
+/// generate_with(&gpt, &[1, 2, 3], &params, 0..2, &mut |_sample_idx, event| {
 ///     n_tokens += usize::from(matches!(event, Event::Token { .. }));
 ///     ControlFlow::Continue(())
 /// })?;
@@ -69,10 +69,10 @@ pub fn most_at_once(config: &ModelConfig) -> usize {
 /// ```
 ///
 /// # Errors
-/// [`crate::ModelError::Config`] for settings out of range, [`crate::ModelError::Request`] for an
+/// [`crate::ModelError::Config`] for parameters out of range, [`crate::ModelError::Request`] for an
 /// empty prompt or ids outside the vocabulary, [`crate::ModelError::NonFinite`] if the model's
 /// weights are broken.
-pub fn stream(
+pub fn generate_with(
     model: &dyn Model,
     prompt: &[u32],
     params: &SamplingParams,
@@ -83,26 +83,26 @@ pub fn stream(
     if n_samples == 0 {
         return Ok(());
     }
-    let most = most_at_once(model.config());
+    let most = max_batch_size(model.config());
     let batch_size = usize::try_from(n_samples).map_or(most, |n| n.min(most));
     let mut engine = Engine::new(model, batch_size)?;
-    let mut running: BTreeMap<Ticket, u64> = BTreeMap::new();
+    let mut running: BTreeMap<SequenceId, u64> = BTreeMap::new();
     let mut next = samples.start;
     while next < samples.end || !engine.is_idle() {
         let end = samples.end.min(next.saturating_add(engine.room() as u64));
         if next < end {
-            running.extend(engine.admit(prompt, params, next..end)?.into_iter().zip(next..end));
+            running.extend(engine.add(prompt, params, next..end)?.into_iter().zip(next..end));
             next = end;
         }
         let (mut failure, mut is_over) = (None, false);
-        engine.step(&mut |ticket, event| {
+        engine.step(&mut |id, event| {
             if is_over {
                 return ControlFlow::Break(());
             }
-            let Some(&sample_idx) = running.get(&ticket) else { return ControlFlow::Break(()) };
+            let Some(&sample_idx) = running.get(&id) else { return ControlFlow::Break(()) };
             match event {
                 Event::Token { .. } => {}
-                Event::End(_) => _ = running.remove(&ticket),
+                Event::End(_) => _ = running.remove(&id),
                 Event::Failed(error) => {
                     failure = Some(error);
                     return ControlFlow::Break(());
@@ -120,36 +120,56 @@ pub fn stream(
     Ok(())
 }
 
-/// The samples that [`stream`] produces, all at once and in order.
+/// Continues `prompt` once: the sample number 0 of [`generate_with`].
+///
+/// ```
+/// use candle_core::Device;
+/// use tinygpt_model::{Gpt, ModelConfig, SamplingParams, generate};
+/// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
+///     dropout: 0.0, bias: true };
+/// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
+/// let params = SamplingParams { max_new_tokens: 20, ..SamplingParams::default() };
+/// assert_eq!(generate(&gpt, &[1, 2, 3], &params)?.tokens.len(), 20);
+/// # Ok::<(), tinygpt_model::ModelError>(())
+/// ```
 ///
 /// # Errors
-/// As [`stream`].
-pub fn generate(
+/// As [`generate_with`].
+pub fn generate(model: &dyn Model, prompt: &[u32], params: &SamplingParams) -> Result<Generated> {
+    let mut samples = generate_samples(model, prompt, params, 0..1)?;
+    Ok(samples.swap_remove(0))
+}
+
+/// The samples that [`generate_with`] produces, all at once and in order.
+///
+/// # Errors
+/// As [`generate_with`].
+pub fn generate_samples(
     model: &dyn Model,
     prompt: &[u32],
     params: &SamplingParams,
     samples: Range<u64>,
 ) -> Result<Vec<Generated>> {
-    let mut made: BTreeMap<u64, Generated> = BTreeMap::new();
-    stream(model, prompt, params, samples, &mut |sample_idx, event| {
+    let mut generated: BTreeMap<u64, Generated> = BTreeMap::new();
+    generate_with(model, prompt, params, samples, &mut |sample_idx, event| {
         let empty = || Generated { tokens: Vec::new(), stop: StopReason::Length };
-        let sample = made.entry(sample_idx).or_insert_with(empty);
+        let sample = generated.entry(sample_idx).or_insert_with(empty);
         match event {
             Event::Token { id, .. } => sample.tokens.push(id),
             Event::End(stop) => sample.stop = stop,
-            // `stream` returns the error.
+            // `generate_with` returns the error.
             Event::Failed(_) => {}
         }
         ControlFlow::Continue(())
     })?;
-    Ok(made.into_values().collect())
+    Ok(generated.into_values().collect())
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::decode::engine::kept_on_slide;
+    use crate::decode::engine::kept_on_shift;
     use crate::{Gpt, Sampler, host};
     use candle_core::Device;
 
@@ -180,7 +200,7 @@ pub(crate) mod tests {
     }
 
     fn run(gpt: &Gpt, prompt: &[u32], params: &SamplingParams) -> Result<Generated> {
-        Ok(several(gpt, prompt, params, 0..1)?.remove(0))
+        generate(gpt, prompt, params)
     }
 
     fn several(
@@ -189,7 +209,7 @@ pub(crate) mod tests {
         params: &SamplingParams,
         samples: Range<u64>,
     ) -> Result<Vec<Generated>> {
-        generate(gpt, prompt, params, samples)
+        generate_samples(gpt, prompt, params, samples)
     }
 
     /// What `generate` must equal: the same window seen from scratch for every token.
@@ -202,7 +222,7 @@ pub(crate) mod tests {
             let window = &text[text.len() - seen..];
             let logits = gpt.logits(window, 1, seen).unwrap();
             text.push(sampler.choose(&logits[(seen - 1) * v..], position as u64).unwrap().unwrap());
-            seen = if seen == block_size { kept_on_slide(block_size) } else { seen + 1 };
+            seen = if seen == block_size { kept_on_shift(block_size) } else { seen + 1 };
         }
         text.split_off(prompt.len())
     }
@@ -234,7 +254,7 @@ pub(crate) mod tests {
     fn the_caller_sees_each_token_and_can_break_off() {
         let gpt = gpt(8);
         let (mut seen, mut end) = (Vec::new(), None);
-        stream(&gpt, &[1], &params(30), 0..1, &mut |_, event| {
+        generate_with(&gpt, &[1], &params(30), 0..1, &mut |_, event| {
             match event {
                 Event::Token { id, .. } => seen.push(id),
                 Event::End(stop) => end = Some(stop),
@@ -269,30 +289,30 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_composed_path_draws_the_same_samples() {
+    fn autograd_draws_the_same_samples() {
         let ends = SamplingParams { eos: Some(3), ..params(30) };
         let mut gpt = gpt(8);
         let fused = several(&gpt, &[1, 2], &ends, 0..4).unwrap();
-        gpt.use_composed_path();
+        gpt.use_autograd();
         assert_eq!(several(&gpt, &[1, 2], &ends, 0..4).unwrap(), fused);
     }
 
     #[test]
-    fn every_sample_tells_its_tokens_and_then_its_end() {
+    fn every_sample_reports_its_tokens_and_then_its_end() {
         let gpt = gpt(8);
         let ends = SamplingParams { eos: Some(3), ..params(20) };
-        let mut told: Vec<Vec<Option<u32>>> = vec![Vec::new(); 5];
-        stream(&gpt, &[1], &ends, 10..15, &mut |sample_idx, event| {
-            told[sample_idx as usize - 10].push(match event {
+        let mut reported: Vec<Vec<Option<u32>>> = vec![Vec::new(); 5];
+        generate_with(&gpt, &[1], &ends, 10..15, &mut |sample_idx, event| {
+            reported[sample_idx as usize - 10].push(match event {
                 Event::Token { id, .. } => Some(id),
                 _ => None,
             });
             ControlFlow::Continue(())
         })
         .unwrap();
-        for (told, made) in told.iter().zip(several(&gpt, &[1], &ends, 10..15).unwrap()) {
+        for (reported, made) in reported.iter().zip(several(&gpt, &[1], &ends, 10..15).unwrap()) {
             let tokens = made.tokens.into_iter().map(Some);
-            assert_eq!(*told, tokens.chain([None]).collect::<Vec<_>>());
+            assert_eq!(*reported, tokens.chain([None]).collect::<Vec<_>>());
         }
     }
 
@@ -308,7 +328,7 @@ pub(crate) mod tests {
         }
         // Of as many samples as there can be, the first come at once and in a small batch.
         let (mut n_events, mut highest) = (0, 0);
-        stream(&gpt, &[1], &unfiltered(4), 0..u64::MAX, &mut |sample_idx, _| {
+        generate_with(&gpt, &[1], &unfiltered(4), 0..u64::MAX, &mut |sample_idx, _| {
             n_events += 1;
             highest = highest.max(sample_idx);
             if n_events == 1000 { ControlFlow::Break(Stop::All) } else { ControlFlow::Continue(()) }

@@ -7,7 +7,15 @@ pub(crate) mod decoder;
 pub(crate) mod engine;
 pub(crate) mod generate;
 pub(crate) mod model;
-mod product;
 pub(crate) mod q8_model;
 mod shard;
 mod weights;
+
+/// One more position of one sequence.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    slot: usize,
+    id: u32,
+    /// Tokens in the cache before.
+    position: usize,
+}

@@ -1,4 +1,4 @@
-//! [`Model`]: what can write text, in whatever form its weights are.
+//! [`Model`]: anything that decodes, whatever the form of its weights.
 
 use std::fmt::Debug;
 

@@ -1,33 +1,33 @@
-//! [`QuantizedGpt`]: a model whose matrices are 8-bit numbers, which writes text and does nothing else.
+//! [`QuantizedGpt`]: a model with 8-bit matrices, for decoding only.
 //!
-//! It is rounded once, while it is read ([`crate::hf::read_quantized`]), so that its weights are never in
-//! memory in another form, and all its decoders read the same matrices. Vectors and the positions' table
-//! stay f32: they are few, and no product reads them.
+//! It is rounded once, while it is read ([`crate::hf::read_quantized`]), so its weights are never in
+//! memory in another form. All its decoders share the matrices. Vectors and the position table stay
+//! f32: they are few, and no product reads them.
 
 use std::sync::Arc;
 
 use candle_core::Device;
-use tinygpt_kernels::q8::ByteMatrix;
+use tinygpt_kernels::q8::Q8Matrix;
 
 use crate::config::ModelConfig;
 use crate::decode::decoder::{Decoder, useful_threads};
+use crate::decode::model::Model;
 use crate::error::Result;
 use crate::gpt::Gpt;
-use crate::decode::model::Model;
-use crate::params::{ModelParts, ParamKind, ParamSpec, Params};
+use crate::params::Params;
+use crate::parts::{ModelParts, ParamKind, ParamSpec};
 
-/// A parameter of a quantised model.
+/// A parameter of an 8-bit model.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Rounded {
-    /// A vector or the positions' table, as it was.
+pub(crate) enum Q8Param {
+    /// A vector or the position table, unchanged.
     Full(Vec<f32>),
-    /// A matrix or the tokens' table.
-    Bytes(ByteMatrix),
+    /// A matrix or the token table.
+    Q8(Q8Matrix),
 }
 
-impl Rounded {
-    /// Rounds what products read of a parameter whose values `next` fills in, one stretch after the
-    /// other.
+impl Q8Param {
+    /// Rounds a parameter if products read it; `next` fills in its values, chunk by chunk.
     pub(crate) fn read(
         spec: &ParamSpec,
         mut next: impl FnMut(&mut [f32]) -> Result<()>,
@@ -35,7 +35,7 @@ impl Rounded {
         match spec.shape[..] {
             [rows, columns] if spec.kind.is_multiplied() => {
                 let is_table = spec.kind == ParamKind::Table;
-                Ok(Self::Bytes(ByteMatrix::read((rows, columns), is_table, next)?))
+                Ok(Self::Q8(Q8Matrix::read((rows, columns), is_table, next)?))
             }
             _ => {
                 let mut values = vec![0.0; spec.len()];
@@ -49,29 +49,29 @@ impl Rounded {
     fn to_f32(&self) -> Vec<f32> {
         match self {
             Self::Full(values) => values.clone(),
-            Self::Bytes(matrix) => matrix.values(),
+            Self::Q8(matrix) => matrix.values(),
         }
     }
 }
 
-/// All parameters of a quantised model.
-pub(crate) type QuantizedParts = ModelParts<Rounded>;
+/// All parameters of an 8-bit model.
+pub(crate) type QuantizedParts = ModelParts<Q8Param>;
 
 /// A GPT-2 of 8-bit weights, 32 to a scale (GGUF's `Q8_0`), on the CPU.
 ///
-/// It takes little more than a quarter of a [`Gpt`]'s memory, and its decoders read as much less.
+/// It takes little more than a quarter of a [`Gpt`]'s memory, and decoding reads as much less.
 #[derive(Debug)]
 pub struct QuantizedGpt {
     config: ModelConfig,
     parts: Arc<QuantizedParts>,
     n_threads: usize,
-    /// Exactly this many threads decode; `None` takes as many of `n_threads` as help.
+    /// Decode with exactly this many threads; `None` for as many of `n_threads` as help.
     decode_threads: Option<usize>,
 }
 
 impl QuantizedGpt {
     /// Takes parameters in canonical order.
-    pub(crate) fn from_ordered(config: ModelConfig, values: Vec<Rounded>) -> Result<Self> {
+    pub(crate) fn from_ordered(config: ModelConfig, values: Vec<Q8Param>) -> Result<Self> {
         let parts = Arc::new(ModelParts::from_ordered(&config, values)?);
         Ok(Self { config, parts, n_threads: 1, decode_threads: None })
     }
@@ -86,12 +86,12 @@ impl QuantizedGpt {
         self.decode_threads = Some(n_threads.max(1));
     }
 
-    /// The same model with the rounded weights as f32, for what only a [`Gpt`] can do, such as a loss.
+    /// The same model with its rounded weights as f32, for what only a [`Gpt`] can do, such as a loss.
     ///
     /// # Errors
     /// [`crate::ModelError::Tensor`] if there is no memory for it.
     pub fn to_gpt(&self) -> Result<Gpt> {
-        let values = self.parts.iter().map(Rounded::to_f32).collect();
+        let values = self.parts.iter().map(Q8Param::to_f32).collect();
         let mut gpt = Gpt::from_params(Params::from_values(&self.config, values, &Device::Cpu)?)?;
         gpt.set_threads(self.n_threads);
         Ok(gpt)
@@ -118,7 +118,7 @@ impl Model for QuantizedGpt {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::params::param_specs;
+    use crate::parts::param_specs;
 
     #[test]
     fn decoders_share_the_weights() {
@@ -132,7 +132,7 @@ mod tests {
             bias: false,
         };
         let zeros = |spec| {
-            Rounded::read(&spec, |values| {
+            Q8Param::read(&spec, |values| {
                 values.fill(0.0);
                 Ok(())
             })

@@ -1,7 +1,8 @@
-//! What the decoder's threads read: a model's parameters where they lie, or those of a quantised model.
+//! The weights that a decoder's workers read: a model's parameters in place, or those of an 8-bit
+//! model.
 //!
-//! A thread reads some rows of every matrix and some outputs of the table; [`Weight`] says how, once for
-//! each kind.
+//! A worker reads some rows of every matrix and some outputs of the table; [`Weight`] has one
+//! implementation for each kind of weights.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,20 +11,19 @@ use candle_core::Tensor;
 use tinygpt_kernels::decode::{self, Strided};
 use tinygpt_kernels::q8;
 
-use super::barrier::Meeting;
-use super::shard::{Board, Part};
 use crate::config::ModelConfig;
-use crate::error::Result;
 use crate::cpu::host::{self, HostSlice};
-use crate::params::{ModelParts, Params};
-use crate::decode::q8_model::{QuantizedParts, Rounded};
+use crate::decode::q8_model::{Q8Param, QuantizedParts};
+use crate::error::Result;
+use crate::params::Params;
+use crate::parts::ModelParts;
 
 /// A parameter as decoding reads it.
 pub(super) trait Weight {
-    /// Shares of threads are made of so many rows.
+    /// Shards are multiples of this many rows.
     const UNIT: usize;
 
-    /// The values of what is never rounded: vectors and the positions' table.
+    /// The values of what is never rounded: vectors and the position table.
     fn values(&self) -> &[f32];
 
     /// `out ← x · w` for `n` rows of `x` and these inputs of a matrix `[K, M]`; the rows of `out` are
@@ -73,14 +73,14 @@ impl Weight for HostSlice<'_> {
     }
 }
 
-impl Weight for Rounded {
-    const UNIT: usize = quantized::TILE;
+impl Weight for Q8Param {
+    const UNIT: usize = q8::TILE;
 
     fn values(&self) -> &[f32] {
         match self {
             Self::Full(values) => values,
-            // Nobody asks for the values of these.
-            Self::Bytes(_) => &[],
+            // Read as products only.
+            Self::Q8(_) => &[],
         }
     }
 
@@ -92,36 +92,36 @@ impl Weight for Rounded {
         x: Strided<'_>,
         out: (&mut [f32], usize),
     ) {
-        if let Self::Bytes(matrix) = self {
-            quantized::times(n, x, quantized::Part { matrix, inputs, outputs: 0..m }, out);
+        if let Self::Q8(matrix) = self {
+            q8::times(n, x, q8::Q8Slice { matrix, inputs, outputs: 0..m }, out);
         }
     }
 
     fn times_table(&self, outputs: Range<usize>, n: usize, x: &[f32], out: &mut [f32]) {
-        if let Self::Bytes(matrix) = self {
+        if let Self::Q8(matrix) = self {
             let (x, width) = (Strided { data: x, stride: matrix.inputs() }, outputs.len());
-            let part = quantized::Part { matrix, inputs: 0..matrix.inputs(), outputs };
-            quantized::times(n, x, part, (out, width));
+            let part = q8::Q8Slice { matrix, inputs: 0..matrix.inputs(), outputs };
+            q8::times(n, x, part, (out, width));
         }
     }
 
     fn row(&self, id: usize, out: &mut [f32]) {
-        if let Self::Bytes(table) = self {
+        if let Self::Q8(table) = self {
             table.output(id, out);
         }
     }
 }
 
-/// The weights of a decoder, which all its threads can open.
+/// The weights of a decoder, which each of its workers opens.
 #[derive(Clone, Debug)]
-pub(super) enum Source {
-    /// Of a model that can be trained.
+pub(super) enum WeightSource {
+    /// Of a [`crate::Gpt`].
     Params(ModelConfig, Arc<[Tensor]>),
-    /// Of a quantised one.
+    /// Of an 8-bit model.
     Quantized(Arc<QuantizedParts>),
 }
 
-impl Source {
+impl WeightSource {
     pub(super) fn of(params: &Params) -> Self {
         let tensors = params.iter().map(|(_, tensor)| tensor.clone()).collect();
         Self::Params(params.config().clone(), tensors)
@@ -131,11 +131,11 @@ impl Source {
     pub(super) fn unit(&self) -> usize {
         match self {
             Self::Params(..) => HostSlice::UNIT,
-            Self::Quantized(_) => Rounded::UNIT,
+            Self::Quantized(_) => Q8Param::UNIT,
         }
     }
 
-    /// One thread's view.
+    /// One worker's view.
     pub(super) fn open(&self) -> Result<View<'_>> {
         Ok(match self {
             Self::Params(config, tensors) => {
@@ -147,18 +147,8 @@ impl Source {
     }
 }
 
-/// Weights as one thread sees them.
+/// Weights as one worker reads them.
 pub(super) enum View<'a> {
     Params(ModelParts<HostSlice<'a>>),
     Quantized(&'a QuantizedParts),
-}
-
-impl View<'_> {
-    /// Lets `part` make its part of a step with them; false if another thread has ended.
-    pub(super) fn step(&self, part: &mut Part, board: &Board, meet: &Meeting) -> bool {
-        match self {
-            Self::Params(weights) => part.step(weights, board, meet),
-            Self::Quantized(weights) => part.step(weights, board, meet),
-        }
-    }
 }

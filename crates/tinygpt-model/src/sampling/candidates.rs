@@ -1,8 +1,9 @@
-//! Who may be drawn, and with what weight: temperature, then top-k, top-p and min-p, with the
+//! The candidates of a draw and their weights: temperature, then top-k, top-p and min-p, with the
 //! definitions and in the order of `transformers`.
 //!
-//! The vocabulary is never sorted as a whole: top-k looks for what jumps over a rising bar, top-p
-//! leaves out what together cannot matter and sorts as many of the best as hold the wanted share.
+//! The vocabulary is never sorted as a whole: top-k keeps a rising threshold and collects the logits
+//! above it; top-p drops the tail that cannot matter and sorts only as many of the best as hold the
+//! requested probability.
 
 use std::cmp::Ordering;
 
@@ -26,7 +27,7 @@ impl Candidate {
 
 /// The tokens that may be drawn; its memory is reused from token to token.
 #[derive(Debug, Default)]
-pub(crate) struct Shortlist {
+pub(crate) struct Candidates {
     /// In rising order; `None` stands for the whole vocabulary.
     ids: Option<Vec<u32>>,
     /// Softmax weights, of which the largest is 1.
@@ -34,7 +35,7 @@ pub(crate) struct Shortlist {
     found: Vec<Candidate>,
 }
 
-impl Shortlist {
+impl Candidates {
     /// Fills the list from finite `scores` `[V]`, of which `maxima` has the largest of each [`RUN`]
     /// and `max` the largest of all. The temperature is not 0.
     pub(crate) fn fill(
@@ -83,12 +84,12 @@ impl Shortlist {
         &self.weights
     }
 
-    /// The token at a place of [`Shortlist::weights`].
+    /// The token at a place of [`Candidates::weights`].
     pub(crate) fn id(&self, place: usize) -> u32 {
         self.ids.as_ref().map_or(place as u32, |ids| ids[place])
     }
 
-    /// Keeps the likeliest tokens up to the one with which they hold the share `p`.
+    /// Keeps the most likely tokens up to the one with which they reach the probability `p`.
     ///
     /// `transformers` adds up from below and cuts at `1 - p`; that is the same. Of equal tokens at
     /// the edge it keeps some, whichever its sort puts last; here the smaller ids stay.
@@ -145,23 +146,23 @@ impl Shortlist {
 /// Finds the k largest logits and all that are equal to the last of them, in order of their ids;
 /// `maxima` has the largest of each [`RUN`].
 ///
-/// One pass with a bar that only logits of its height jump over: whenever twice as many as before
-/// have gathered, the k best are kept and the bar is laid at the worst of them. Most runs of logits
-/// have none that jumps.
+/// One pass with a rising threshold: whenever twice as many candidates as before are collected, the k
+/// best are kept and the threshold rises to the worst of them. Most blocks of logits have none above
+/// it.
 pub(crate) fn keep_top_k(logits: &[f32], maxima: &[f32], k: usize, found: &mut Vec<Candidate>) {
     found.clear();
-    let mut bar = f32::NEG_INFINITY;
+    let mut threshold = f32::NEG_INFINITY;
     let mut many = 2 * k;
     for ((run, logits), max) in logits.chunks(RUN).enumerate().zip(maxima) {
-        if *max < bar {
+        if *max < threshold {
             continue;
         }
-        for (i, logit) in logits.iter().enumerate().filter(|(_, logit)| **logit >= bar) {
+        for (i, logit) in logits.iter().enumerate().filter(|(_, logit)| **logit >= threshold) {
             // Adding zero makes a zero of a negative zero, for which `>=` knows no order.
             found.push(Candidate { score: logit + 0.0, id: (run * RUN + i) as u32 });
         }
         if found.len() >= many {
-            bar = keep_best(found, k);
+            threshold = keep_best(found, k);
             many = 2 * found.len();
         }
     }
@@ -175,9 +176,9 @@ pub(crate) fn keep_top_k(logits: &[f32], maxima: &[f32], k: usize, found: &mut V
 /// Keeps the k best and what equals the last of them, whose score it returns.
 fn keep_best(found: &mut Vec<Candidate>, k: usize) -> f32 {
     let (_, worst, _) = found.select_nth_unstable_by(k - 1, Candidate::best_first);
-    let bar = worst.score;
-    found.retain(|candidate| candidate.score >= bar);
-    bar
+    let threshold = worst.score;
+    found.retain(|candidate| candidate.score >= threshold);
+    threshold
 }
 
 /// The sum of all weights.

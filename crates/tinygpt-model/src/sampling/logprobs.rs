@@ -1,5 +1,5 @@
 //! How likely a token was, and what else was likely: the log-softmax of the model's own logits,
-//! before temperature and whatever else shapes the draw, as OpenAI's API tells it.
+//! before temperature and every filter, as OpenAI's API reports it.
 
 use tinygpt_kernels::softmax::{self, RUN};
 
@@ -10,11 +10,11 @@ use super::candidates::{Candidate, keep_top_k, sum};
 pub struct Logprobs {
     /// That of the token that was chosen.
     pub chosen: f32,
-    /// The likeliest tokens with theirs, best first; of equal ones the smaller id.
+    /// The most likely tokens with theirs, best first; of equal ones the smaller id.
     pub top: Vec<(u32, f32)>,
 }
 
-/// Those of `id` and of the `n_top` likeliest, from finite `logits` `[V]`.
+/// Those of `id` and of the `n_top` most likely, from finite `logits` `[V]`.
 pub(crate) fn logprobs(logits: &[f32], id: u32, n_top: usize) -> Logprobs {
     let mut maxima = vec![0.0; logits.len().div_ceil(RUN)];
     softmax::survey(logits, &mut maxima);

@@ -1,4 +1,4 @@
-//! The sampling parameters: names, defaults, ranges and help, said once for every program that
+//! The sampling parameters: names, defaults, ranges and help, defined once for every program that
 //! samples (`sample`, its interactive mode, the server and its page).
 
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ pub struct ParamRange {
     pub key: &'static str,
     /// The smallest value.
     pub min: f64,
-    /// The largest value; infinite if there is none.
+    /// The largest value; infinite for no limit.
     pub max: f64,
     /// Whether `min` itself is too small.
     pub is_above_min: bool,

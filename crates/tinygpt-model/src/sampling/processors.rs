@@ -1,6 +1,6 @@
-//! What changes the logits before temperature: a bias on chosen tokens, penalties on tokens that the text
-//! holds already, and a ban on repeating n-grams. In this order, which is that of `transformers` where it
-//! has the processor.
+//! Processors that change the logits before temperature: a bias on given tokens, penalties on tokens
+//! that were used, and a ban on repeating n-grams; in this order, which is that of `transformers` for
+//! the processors that it has.
 //!
 //! - `logit_bias` is added (OpenAI).
 //! - The repetition penalty (Keskar et al. 2019, "CTRL", section 4.1) divides the logit of a token that is
@@ -16,9 +16,9 @@ use super::params::SamplingParams;
 /// The logit of a banned token. Finite, since what is not finite means a broken model.
 pub(crate) const BANNED: f32 = f32::MIN;
 
-/// What the settings need to know of the text so far.
+/// The processors with what they need to know of the tokens so far.
 #[derive(Debug)]
-pub(crate) struct Adjustments {
+pub(crate) struct LogitsProcessors {
     bias: Vec<(u32, f32)>,
     repetition_penalty: f32,
     presence_penalty: f32,
@@ -35,7 +35,7 @@ pub(crate) struct Adjustments {
     scores: Vec<f32>,
 }
 
-impl Adjustments {
+impl LogitsProcessors {
     /// Before any text.
     pub(crate) fn new(params: &SamplingParams) -> Self {
         Self {
@@ -53,16 +53,16 @@ impl Adjustments {
     }
 
     /// Takes the prompt.
-    pub(crate) fn see_prompt(&mut self, prompt: &[u32]) {
-        self.note_seen(prompt);
+    pub(crate) fn observe_prompt(&mut self, prompt: &[u32]) {
+        self.mark_seen(prompt);
         if self.no_repeat_ngram_size > 0 {
             self.text.extend_from_slice(prompt);
         }
     }
 
     /// Takes a token that was generated.
-    pub(crate) fn see(&mut self, id: u32) {
-        self.note_seen(&[id]);
+    pub(crate) fn observe(&mut self, id: u32) {
+        self.mark_seen(&[id]);
         if self.has_counts() {
             *self.counts.entry(id).or_default() += 1;
         }
@@ -71,7 +71,7 @@ impl Adjustments {
         }
     }
 
-    fn note_seen(&mut self, ids: &[u32]) {
+    fn mark_seen(&mut self, ids: &[u32]) {
         if self.repetition_penalty == 1.0 {
             return;
         }
@@ -149,10 +149,10 @@ mod tests {
     use super::*;
 
     fn scores(params: &SamplingParams, prompt: &[u32], made: &[u32]) -> Vec<f32> {
-        let mut adjustments = Adjustments::new(params);
-        adjustments.see_prompt(prompt);
-        made.iter().for_each(|id| adjustments.see(*id));
-        adjustments.apply(&[1.0, -1.0, 2.0, 0.5]).0.to_vec()
+        let mut processors = LogitsProcessors::new(params);
+        processors.observe_prompt(prompt);
+        made.iter().for_each(|id| processors.observe(*id));
+        processors.apply(&[1.0, -1.0, 2.0, 0.5]).0.to_vec()
     }
 
     #[test]

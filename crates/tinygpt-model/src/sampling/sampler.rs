@@ -1,16 +1,16 @@
 //! From logits to a token: the processors of `transformers` in its order (bias, penalties and banned
 //! n-grams, temperature, top-k, top-p, min-p), and a draw that depends on (seed, sample, position) alone.
 //!
-//! Rows of a padded vocabulary are masked. What changes logits is `adjust.rs`, which tokens may be drawn
-//! `shortlist.rs`; when to stop is [`crate::Engine`]'s business.
+//! Rows of a padded vocabulary are masked. `processors.rs` changes logits, `candidates.rs` selects
+//! the tokens to draw from; [`crate::Engine`] decides when to stop.
 
+use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::RngCore;
 use tinygpt_kernels::softmax::{self, RUN};
 
-use super::processors::{Adjustments, BANNED};
-use super::candidates::{Shortlist, sum, sum_of_run};
+use super::candidates::{Candidates, sum, sum_of_run};
 use super::params::SamplingParams;
+use super::processors::{BANNED, LogitsProcessors};
 use crate::error::{ModelError, Result};
 use crate::rng;
 
@@ -19,20 +19,20 @@ use crate::rng;
 pub struct Sampler {
     params: SamplingParams,
     rng: ChaCha8Rng,
-    adjustments: Adjustments,
-    shortlist: Shortlist,
+    processors: LogitsProcessors,
+    candidates: Candidates,
     /// The largest score of each run; reused.
     maxima: Vec<f32>,
 }
 
-/// What the settings leave of the logits.
-enum Shape {
+/// What the parameters leave to choose from.
+enum Choices {
     /// Every token is banned.
     Nothing,
     /// At temperature 0, the most likely token.
     Only(u32),
-    /// Any token of the short list.
-    Shortlist,
+    /// Any token of the candidates.
+    Candidates,
 }
 
 /// The logits of tokens that the tokenizer knows.
@@ -48,8 +48,8 @@ impl Sampler {
         Self {
             params: params.clone(),
             rng,
-            adjustments: Adjustments::new(params),
-            shortlist: Shortlist::default(),
+            processors: LogitsProcessors::new(params),
+            candidates: Candidates::default(),
             maxima: Vec::new(),
         }
     }
@@ -60,13 +60,13 @@ impl Sampler {
     }
 
     /// Takes the prompt. Only penalties and the ban on n-grams need to know it.
-    pub fn see_prompt(&mut self, prompt: &[u32]) {
-        self.adjustments.see_prompt(prompt);
+    pub fn observe_prompt(&mut self, prompt: &[u32]) {
+        self.processors.observe_prompt(prompt);
     }
 
     /// Takes a token that was chosen, for the same reason.
-    pub fn see(&mut self, id: u32) {
-        self.adjustments.see(id);
+    pub fn observe(&mut self, id: u32) {
+        self.processors.observe(id);
     }
 
     /// The token at `position`, counted from the first new one; `None` if every token is banned.
@@ -77,10 +77,10 @@ impl Sampler {
     /// # Errors
     /// [`ModelError::NonFinite`] if a logit is infinite or not a number.
     pub fn choose(&mut self, logits: &[f32], position: u64) -> Result<Option<u32>> {
-        Ok(match self.shape(logits)? {
-            Shape::Nothing => None,
-            Shape::Only(id) => Some(id),
-            Shape::Shortlist => Some(self.draw(position)),
+        Ok(match self.process(logits)? {
+            Choices::Nothing => None,
+            Choices::Only(id) => Some(id),
+            Choices::Candidates => Some(self.draw(position)),
         })
     }
 
@@ -89,14 +89,14 @@ impl Sampler {
     /// # Errors
     /// As [`Sampler::choose`].
     pub fn probabilities(&mut self, logits: &[f32]) -> Result<Vec<(u32, f32)>> {
-        match self.shape(logits)? {
-            Shape::Nothing => return Ok(Vec::new()),
-            Shape::Only(id) => return Ok(vec![(id, 1.0)]),
-            Shape::Shortlist => {}
+        match self.process(logits)? {
+            Choices::Nothing => return Ok(Vec::new()),
+            Choices::Only(id) => return Ok(vec![(id, 1.0)]),
+            Choices::Candidates => {}
         }
-        let total = sum(self.shortlist.weights());
+        let total = sum(self.candidates.weights());
         let share = |weight: f32| (f64::from(weight) / total) as f32;
-        Ok(self.shortlist.entries().map(|(id, weight)| (id, share(weight))).collect())
+        Ok(self.candidates.entries().map(|(id, weight)| (id, share(weight))).collect())
     }
 
     /// The logits of tokens that the tokenizer knows.
@@ -104,33 +104,33 @@ impl Sampler {
         used(&self.params, logits)
     }
 
-    /// Fills the short list, unless there is nothing to draw.
-    fn shape(&mut self, logits: &[f32]) -> Result<Shape> {
-        let (scores, has_banned) = self.adjustments.apply(used(&self.params, logits));
+    /// Fills the candidates, unless there is nothing to draw.
+    fn process(&mut self, logits: &[f32]) -> Result<Choices> {
+        let (scores, has_banned) = self.processors.apply(used(&self.params, logits));
         self.maxima.resize(scores.len().div_ceil(RUN), 0.0);
         let finite = softmax::survey(scores, &mut self.maxima);
         let (Some((run, max)), true) = (largest_of(&self.maxima), finite) else {
             return Err(ModelError::NonFinite { what: "a logit".to_owned() });
         };
         if has_banned && max == BANNED {
-            return Ok(Shape::Nothing);
+            return Ok(Choices::Nothing);
         }
         if self.params.temperature as f32 == 0.0 {
             let of_run = scores[run * RUN..].iter().position(|score| *score == max);
-            return Ok(Shape::Only((run * RUN + of_run.unwrap_or_default()) as u32));
+            return Ok(Choices::Only((run * RUN + of_run.unwrap_or_default()) as u32));
         }
-        self.shortlist.fill(scores, (&self.maxima, max), &self.params);
+        self.candidates.fill(scores, (&self.maxima, max), &self.params);
         if has_banned {
-            self.shortlist.retain(|id| scores[id as usize] != BANNED);
+            self.candidates.retain(|id| scores[id as usize] != BANNED);
         }
-        Ok(Shape::Shortlist)
+        Ok(Choices::Candidates)
     }
 
-    /// Draws from the short list with the probabilities of its weights.
+    /// Draws from the candidates with the probabilities of its weights.
     fn draw(&mut self, position: u64) -> u32 {
         self.rng.set_word_pos(2 * u128::from(position));
-        let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let weights = self.shortlist.weights();
+        let uniform: f64 = self.rng.random();
+        let weights = self.candidates.weights();
         let mut left = uniform * sum(weights);
         let mut start = 0;
         while start + RUN < weights.len() {
@@ -144,11 +144,11 @@ impl Sampler {
         for (place, weight) in weights.iter().enumerate().skip(start) {
             left -= f64::from(*weight);
             if left < 0.0 {
-                return self.shortlist.id(place);
+                return self.candidates.id(place);
             }
         }
         // Rounding may leave a rest after the last one: then it is that one.
-        self.shortlist.id(weights.len() - 1)
+        self.candidates.id(weights.len() - 1)
     }
 }
 
@@ -228,14 +228,14 @@ mod tests {
             let params =
                 SamplingParams { top_p, no_repeat_ngram_size: 1, ..params(temperature, top_k, 9) };
             let mut sampler = Sampler::new(&params, 0);
-            sampler.see_prompt(&[8, 2]);
+            sampler.observe_prompt(&[8, 2]);
             let mut made = std::collections::BTreeSet::from([8, 2]);
             for position in 0..7 {
                 let shares = sampler.probabilities(&logits).unwrap();
                 assert!(shares.iter().all(|(id, _)| !made.contains(id)), "{shares:?}");
                 let id = sampler.choose(&logits, position).unwrap().unwrap();
                 assert!(made.insert(id), "{id} of {made:?}");
-                sampler.see(id);
+                sampler.observe(id);
             }
             assert_eq!(sampler.choose(&logits, 7).unwrap(), None);
             assert!(sampler.probabilities(&logits).unwrap().is_empty());

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tinygpt_model::{Engine, Event, Sampler, SamplingParams, generate};
+use tinygpt_model::{Engine, Event, Sampler, SamplingParams, generate_samples};
 
 use crate::fixture::{Path, golden_dir, golden_gpt};
 
@@ -71,7 +71,7 @@ fn processed_logits_are_those_of_transformers() {
     for case in &expected.cases {
         let set = expected.sets.iter().find(|set| set.name == case.logits).unwrap();
         let mut sampler = Sampler::new(&params(&case.settings, set.logits.len()), 0);
-        sampler.see_prompt(&set.text);
+        sampler.observe_prompt(&set.text);
         let what = format!("{} {:?}", case.logits, case.settings);
         let (ids, mut got): (Vec<u32>, Vec<f32>) =
             sampler.probabilities(&set.logits).unwrap().into_iter().unzip();
@@ -102,7 +102,7 @@ fn greedy_texts_are_those_of_transformers() {
                 max_new_tokens: tokens.len(),
                 ..SamplingParams::unfiltered()
             };
-            let made = generate(&gpt, &prompt, &params, 0..1).unwrap().remove(0);
+            let made = generate_samples(&gpt, &prompt, &params, 0..1).unwrap().remove(0);
             let what = format!("{prompt:?} {repetition_penalty} {no_repeat_ngram_size}");
             assert_eq!(made.tokens, tokens, "{path:?} {what}");
         }
@@ -111,7 +111,7 @@ fn greedy_texts_are_those_of_transformers() {
 
 #[test]
 fn logprobs_are_the_log_softmax_of_what_the_model_says() {
-    let mut gpt = golden_gpt("plain", Path::Fused);
+    let mut gpt = golden_gpt("plain", Path::Cpu);
     let logits = gpt.logits(&[1, 2, 3], 1, 3).unwrap()[2 * 65..].to_vec();
     let log_sum = logits.iter().map(|z| f64::from(*z).exp()).sum::<f64>().ln();
     let params = SamplingParams {
@@ -123,7 +123,7 @@ fn logprobs_are_the_log_softmax_of_what_the_model_says() {
         ..SamplingParams::unfiltered()
     };
     let mut engine = Engine::new(&gpt, 1).unwrap();
-    engine.admit(&[1, 2, 3], &params, 0..1).unwrap();
+    engine.add(&[1, 2, 3], &params, 0..1).unwrap();
     engine
         .step(&mut |_, event| {
             if let Event::Token { id, logprobs } = event {

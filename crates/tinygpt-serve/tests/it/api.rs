@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tinygpt_data::END_OF_TEXT;
-use tinygpt_model::{SamplingParams, generate};
+use tinygpt_model::{SamplingParams, generate_samples};
 use tinygpt_serve::Limits;
 
 use crate::world::{Answer, MODEL, World, served};
@@ -47,7 +47,7 @@ fn a_completion_is_what_the_model_writes() {
         vocab_size: Some(used),
         ..SamplingParams::unfiltered()
     };
-    let made = generate(&*served.model, &prompt, &params, 0..3).unwrap();
+    let made = generate_samples(&*served.model, &prompt, &params, 0..3).unwrap();
     for (choice, made) in made.iter().enumerate() {
         let mut tokens = made.tokens.clone();
         tokens.retain(|id| *id != served.tokenizer.eot_id());

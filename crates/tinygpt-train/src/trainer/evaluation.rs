@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use tinygpt_model::{Event, SamplingParams, Stop, stream};
+use tinygpt_model::{Event, SamplingParams, Stop, generate_with};
 
 use super::Trainer;
 use crate::checkpoint::Best;
@@ -124,7 +124,7 @@ impl Trainer {
             }
         };
         let number = self.progress.step;
-        stream(&self.gpt, &[self.special.bos], &params, number..number + 1, &mut keep)?;
+        generate_with(&self.gpt, &[self.special.bos], &params, number..number + 1, &mut keep)?;
         Ok(self.prepared.tokenizer.decode(&ids)?)
     }
 }

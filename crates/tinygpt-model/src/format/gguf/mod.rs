@@ -1,12 +1,11 @@
 //! GGUF, the file of llama.cpp: a GPT-2 with its tokenizer in one file.
 //!
-//! Here are the tensors and the keys `gpt2.*`; how they lie in the file is in `write.rs`. What the
-//! tokenizer's keys say is the caller's business: this crate knows no tokenizer. Nothing is read.
+//! This file has the tensors and the keys `gpt2.*`; `write.rs` has the layout of the file. The caller
+//! provides the tokenizer's keys. GGUF files are written, never read.
 //!
-//! GGUF has matrices as `[out, in]`, so GPT-2's are turned around; the head is the token table, which
-//! is there once. Tables of rows that no token has are cut off, since llama.cpp would not mask them
-//! when it samples. Vectors and positions stay f32 whatever the type, as llama.cpp's own converter
-//! leaves them.
+//! GGUF stores matrices as `[out, in]`, so GPT-2's are transposed. The head is the token table, which
+//! is stored once. Padding rows of the table are cut off, since llama.cpp would not mask them when it
+//! samples. Vectors and positions stay f32 for every type, as in llama.cpp's own converter.
 
 mod write;
 
@@ -18,7 +17,7 @@ use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::gpt::Gpt;
 use crate::layers::layer_norm;
-use crate::params::{ParamKind, ParamSpec, param_specs};
+use crate::parts::{ParamKind, ParamSpec, param_specs};
 use write::{Entry, Writer};
 
 /// How matrices are stored.
@@ -26,9 +25,9 @@ use write::{Entry, Writer};
 pub enum WeightType {
     /// As they are.
     F32,
-    /// Rounded to half precision.
+    /// Q8Param to half precision.
     F16,
-    /// Whole numbers of 8 bits and a scale for each 32 of them.
+    /// 8-bit integers, one scale per 32 weights.
     Q8_0,
 }
 
@@ -63,8 +62,8 @@ pub struct Stored {
 
 /// Writes `gpt` with the first `n_tokens` rows of its token table to a new file at `path`.
 ///
-/// `metadata` is what the model does not know of itself: its name and its tokenizer. Making the file
-/// durable and giving it its last name is the caller's business, too.
+/// `metadata` is what the model does not know: its name and its tokenizer. The caller syncs the file
+/// and renames it.
 ///
 /// # Errors
 /// [`ModelError::Request`] if the table has fewer rows or a weight is too large for `weights`,
@@ -95,7 +94,7 @@ pub fn write_file(
     Ok(Stored { n_matrices: matrices.count(), n_f16_instead })
 }
 
-/// The type of most of the weights in matrices: what the file is said to be.
+/// The type of most weights in matrices, which the file declares.
 fn mostly(entries: &[Entry], asked: WeightType) -> WeightType {
     let n_weights = |is_asked: bool| -> usize {
         let matrices = entries.iter().filter(|entry| entry.spec.kind.is_multiplied());
@@ -105,7 +104,7 @@ fn mostly(entries: &[Entry], asked: WeightType) -> WeightType {
     if n_weights(true) >= n_weights(false) { asked } else { WeightType::F16 }
 }
 
-/// What the file says of the model.
+/// The metadata of the model itself.
 fn own_metadata(gpt: &Gpt, weights: WeightType) -> Result<Metadata> {
     let config = gpt.config();
     let text = |value: &str| Value::String(value.to_owned());

@@ -1,7 +1,7 @@
 //! The bytes of a GGUF file, version 3: metadata, the list of tensors, then their values, each at a
 //! multiple of 32 bytes; all little-endian. Source: the specification in ggml's `docs/gguf.md`.
 //!
-//! One tensor at a time is in memory. What the tensors are is decided beside this file.
+//! One tensor at a time is in memory. Which tensors there are is decided in `mod.rs`.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -11,7 +11,7 @@ use half::f16;
 
 use super::{Value, WeightType};
 use crate::error::{ModelError, Result};
-use crate::params::ParamSpec;
+use crate::parts::ParamSpec;
 
 /// Where tensors begin, in bytes.
 const ALIGNMENT: u64 = 32;
@@ -169,7 +169,7 @@ impl Writer {
         self.bytes(&x.to_le_bytes())
     }
 
-    /// Goes on to the next multiple of [`ALIGNMENT`].
+    /// Pads to the next multiple of [`ALIGNMENT`].
     fn pad(&mut self) -> Result<()> {
         let missing = self.written.next_multiple_of(ALIGNMENT) - self.written;
         self.bytes(&[0; ALIGNMENT as usize][..missing as usize])
@@ -189,7 +189,7 @@ fn put_f16(values: &[f32], bytes: &mut Vec<u8>) {
     bytes.extend(values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()));
 }
 
-/// A scale as f16, then 32 whole numbers from -127 to 127 that it is multiplied with.
+/// A scale as f16, then 32 integers from -127 to 127 that it multiplies.
 fn put_block(values: &[f32], bytes: &mut Vec<u8>) {
     let largest = values.iter().fold(0f32, |largest, x| largest.max(x.abs()));
     let scale = largest / 127.0;

@@ -1,7 +1,7 @@
 //! `config.json` and `generation_config.json` in both directions.
 //!
-//! Keys that `transformers` knows and that do not change the numbers are passed over; a key that
-//! asks for a model other than GPT-2 as we compute it is refused by name.
+//! Keys that `transformers` knows and that do not change the numbers are skipped; a key that
+//! describes another model than this GPT-2 is refused by name.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// vocabularies, so they are always written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// What a text without a prompt goes on from.
+    /// The token that a text without a prompt starts from.
     pub bos: u32,
     /// Ends a document; `None` for a model that never saw one end.
     pub eos: Option<u32>,

@@ -1,5 +1,5 @@
-//! Files of a model's directory: regular ones, and those that are read whole only up to a limit. The
-//! directory may come from anywhere, and a link to `/dev/zero` has no end.
+//! Opening the files of a model's directory: only regular files, and whole files only up to a size
+//! limit, since a directory from elsewhere may hold a link to `/dev/zero`.
 
 use std::fs::{self, File};
 use std::io::Read as _;

@@ -2,7 +2,7 @@
 //!
 //! What is written loads in `transformers` as `GPT2LMHeadModel`; what `transformers` saved, with
 //! or without the prefix `transformer.`, in f32, f16 or bf16, in one file or several, is read. The
-//! tokenizer's files beside them belong to the data crate. No pickle is ever opened.
+//! tokenizer's files next to them belong to the data crate. No pickle is ever opened.
 
 mod config_json;
 mod files;

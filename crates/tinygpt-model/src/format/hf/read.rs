@@ -1,5 +1,5 @@
 //! Reading a model: every tensor by its name, its shape checked, converted to f32 or rounded to 8 bits,
-//! refused where it is not finite.
+//! and rejected if a value is not finite.
 //!
 //! Names and shapes are checked before any value is read; a name that GPT-2 does not have, or one
 //! that is missing, is an error that lists it. Values go from the file through a small buffer to
@@ -18,10 +18,11 @@ use serde::Deserialize;
 
 use super::{INDEX, WEIGHTS, files, read_config};
 use crate::config::ModelConfig;
+use crate::decode::q8_model::{Q8Param, QuantizedGpt};
 use crate::error::{ModelError, Result};
 use crate::gpt::Gpt;
-use crate::params::{ParamSpec, Params, param_specs};
-use crate::decode::q8_model::{QuantizedGpt, Rounded};
+use crate::params::Params;
+use crate::parts::{ParamSpec, param_specs};
 
 const WTE: &str = "wte.weight";
 const LM_HEAD: &str = "lm_head.weight";
@@ -78,7 +79,7 @@ impl Kept for Vec<f32> {
     }
 }
 
-impl Kept for Rounded {
+impl Kept for Q8Param {
     fn read(spec: &ParamSpec, tensor: &mut TensorReader<'_>) -> Result<Self> {
         Self::read(spec, |values| tensor.fill(values))
     }
@@ -118,8 +119,8 @@ struct Index {
 /// The files in `dir` that its [`INDEX`] names, each once; they need not be there yet.
 ///
 /// # Errors
-/// [`ModelError::Io`] if the index cannot be read, [`ModelError::File`] if it is none or names what
-/// is not a file beside it.
+/// [`ModelError::Io`] if the index cannot be read, [`ModelError::File`] if it is not an index or names
+/// anything but a file next to it.
 pub fn shard_names(dir: &Path) -> Result<Vec<String>> {
     let index = &dir.join(INDEX);
     let text = files::read_text(index, MAX_INDEX)?;
@@ -156,7 +157,7 @@ impl<T: Kept> Weights<T> {
     fn add_file(&mut self, path: &Path) -> Result<()> {
         let (metadata, start) = header(path)?;
         let mut found = Vec::new();
-        // In the order of the file, so that of several faults it is always the same that is told.
+        // In the order of the file, so that of several errors the same one is always reported.
         for full_name in metadata.offset_keys() {
             let Some(info) = metadata.info(&full_name) else { continue };
             let name = full_name.strip_prefix("transformer.").unwrap_or(&full_name);
@@ -166,7 +167,7 @@ impl<T: Kept> Weights<T> {
             let fault =
                 |what: String| Err(ModelError::file(path, format!("tensor `{full_name}` {what}")));
             let Some(spec) = self.specs.get(name) else {
-                return fault(format!("is none of GPT-2's with {} layers", self.n_layer()));
+                return fault(format!("is not a tensor of GPT-2 with {} layers", self.n_layer()));
             };
             if info.shape != spec.shape {
                 return fault(format!("has shape {:?}, expected {:?}", info.shape, spec.shape));
@@ -175,7 +176,7 @@ impl<T: Kept> Weights<T> {
                 return fault(format!("is {:?}, expected F32, F16 or BF16", info.dtype));
             }
             if self.values.contains_key(name) || found.iter().any(|(other, _, _)| other == name) {
-                return fault("stands there twice".to_owned());
+                return fault("is stored twice".to_owned());
             }
             found.push((name.to_owned(), full_name.clone(), info));
         }
@@ -236,7 +237,7 @@ const MAX_HEADER: u64 = 16 << 20;
 fn header(path: &Path) -> Result<(Metadata, u64)> {
     let io = |e| ModelError::io("read", path, e);
     let broken = |what: String| {
-        let message = format!("is truncated or no safetensors file ({what}): copy it again");
+        let message = format!("is truncated or not a safetensors file ({what}): copy it again");
         ModelError::file(path, message)
     };
     let mut file = files::open(path)?;
@@ -259,7 +260,7 @@ fn header(path: &Path) -> Result<(Metadata, u64)> {
     let metadata: Metadata = serde_json::from_slice(&head).map_err(|e| broken(e.to_string()))?;
     let (start, data) = (8 + len, metadata.data_len() as u64);
     if start + data != n_bytes {
-        return Err(broken(format!("{n_bytes} bytes, the header tells of {}", start + data)));
+        return Err(broken(format!("{n_bytes} bytes, the header describes {}", start + data)));
     }
     Ok((metadata, start))
 }

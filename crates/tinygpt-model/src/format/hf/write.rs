@@ -11,10 +11,10 @@ use super::{CONFIG, SpecialTokens, WEIGHTS, config_json};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::gpt::Gpt;
-use crate::params::param_specs;
+use crate::parts::param_specs;
 
 /// Writes `config.json`, `generation_config.json` and `model.safetensors` into `dir`, which
-/// exists. Files of these names are replaced; making the whole atomic is the caller's business.
+/// exists. Files of these names are replaced; the caller makes the whole atomic.
 ///
 /// # Errors
 /// [`ModelError::Request`] if a special token has no row, [`ModelError::Io`] if a file cannot be
@@ -39,7 +39,7 @@ pub fn write_dir(gpt: &Gpt, dir: &Path, special: &SpecialTokens) -> Result<()> {
         };
         tensors.push((format!("transformer.{}", spec.name), tensor));
     }
-    // `transformers` asks for this entry.
+    // `transformers` requires this entry.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let path = dir.join(WEIGHTS);
     safetensors::serialize_to_file(tensors, Some(metadata), &path).map_err(|e| match e {

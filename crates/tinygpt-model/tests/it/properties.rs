@@ -1,4 +1,4 @@
-//! Laws that hold for any GPT-2, each to a stated tolerance, on both paths.
+//! Properties that hold for any GPT-2, each to a stated tolerance, on both backends.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -97,7 +97,7 @@ fn the_cache_of_the_decoder_changes_nothing() {
             let mut decoder = gpt.decoder(2).unwrap();
             assert!(decoder.is_empty());
             for round in 0..2 {
-                decoder.read(&[0, 1], &first[..4]).unwrap();
+                decoder.prefill(&[0, 1], &first[..4]).unwrap();
                 for position in 4..=t {
                     for (slot, expected) in expected.iter().enumerate() {
                         let expected = &expected[(position - 1) * v..position * v];
@@ -105,11 +105,11 @@ fn the_cache_of_the_decoder_changes_nothing() {
                         assert_close(decoder.logits(slot), expected, 2e-6, &what);
                     }
                     if position < t {
-                        decoder.step(&[(0, first[position]), (1, second[position])]).unwrap();
+                        decoder.decode(&[(0, first[position]), (1, second[position])]).unwrap();
                     }
                 }
                 assert_eq!((decoder.len(0), decoder.len(1)), (t, t));
-                assert!(decoder.step(&[(0, 0), (1, 0)]).is_err(), "full");
+                assert!(decoder.decode(&[(0, 0), (1, 0)]).is_err(), "full");
             }
         }
     }
@@ -130,7 +130,7 @@ fn sequences_of_any_length_come_and_go_beside_each_other() {
         for round in 0..40 {
             let (slot, text) = (round / 3 % 3, round % 5);
             if round % 3 == 0 && held[slot].is_none() {
-                decoder.read(&[slot], &texts[text][..1 + round * 7 % (t - 1)]).unwrap();
+                decoder.prefill(&[slot], &texts[text][..1 + round * 7 % (t - 1)]).unwrap();
                 held[slot] = Some(text);
             }
             for (slot, text) in held.iter_mut().enumerate() {
@@ -139,14 +139,14 @@ fn sequences_of_any_length_come_and_go_beside_each_other() {
                 let what = format!("{path:?} round {round} slot {slot}");
                 assert_close(decoder.logits(slot), &expected[of][last * v..][..v], 2e-6, &what);
                 if last + 1 == t || (round % 7 == 6 && slot == round % 3) {
-                    decoder.release(slot).unwrap();
+                    decoder.free(slot).unwrap();
                     assert!(decoder.len(slot) == 0 && decoder.logits(slot).is_empty());
                     *text = None;
                 }
             }
             let next = |slot: usize| held[slot].map(|of| (slot, texts[of][decoder.len(slot)]));
             let tokens: Vec<(usize, u32)> = (0..3).filter_map(next).collect();
-            assert_eq!(decoder.step(&tokens).is_ok(), !tokens.is_empty());
+            assert_eq!(decoder.decode(&tokens).is_ok(), !tokens.is_empty());
         }
     }
 }
@@ -157,15 +157,15 @@ fn a_decoder_refuses_what_does_not_fit() {
         let gpt = golden_gpt("odd", path);
         assert!(gpt.decoder(0).is_err());
         let mut decoder = gpt.decoder(2).unwrap();
-        decoder.read(&[1], &[3, 4]).unwrap();
+        decoder.prefill(&[1], &[3, 4]).unwrap();
         for tokens in [&[][..], &[(0, 1)], &[(0, 1), (1, 1)], &[(1, 1), (1, 1)], &[(1, 56)]] {
-            assert!(decoder.step(tokens).is_err(), "{tokens:?}");
+            assert!(decoder.decode(tokens).is_err(), "{tokens:?}");
         }
         for (slots, text) in [(&[2][..], &[1][..]), (&[], &[1]), (&[0], &[]), (&[0], &[56])] {
-            assert!(decoder.read(slots, text).is_err(), "{slots:?} {text:?}");
+            assert!(decoder.prefill(slots, text).is_err(), "{slots:?} {text:?}");
         }
         assert_eq!(decoder.len(1), 2);
-        decoder.step(&[(1, 5)]).unwrap();
+        decoder.decode(&[(1, 5)]).unwrap();
     }
 }
 
@@ -241,7 +241,7 @@ fn gradients_are_the_slopes_of_the_loss() {
     // Along each parameter's own gradient the loss rises by the gradient's length; the third
     // order term of the difference quotient stays below the tolerance at this step.
     let golden = Golden::read("odd");
-    let mut gpt = golden_gpt("odd", Path::Composed);
+    let mut gpt = golden_gpt("odd", Path::Autograd);
     let (_, grads) = grads_of(&mut gpt, &golden.batch());
     let h = 2e-2f32;
     for (param_idx, grad) in host(&grads).iter().enumerate() {
@@ -308,15 +308,15 @@ fn both_paths_drop_the_same() {
     let (inputs, targets) = (ids(5 * 16, 65, 15), ids(5 * 16, 65, 16));
     let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 5, seq_len: 16 };
     let key = DropoutKey { seed: 4, step: 5, micro_batch: 6 };
-    let [(fused_loss, fused), (loss, grads)] = Path::BOTH.map(|path| {
+    let [(cpu_loss, cpu), (loss, grads)] = Path::BOTH.map(|path| {
         let mut gpt = init(ModelConfig { dropout: 0.3, ..small(true) }, path);
         let mut grads = gpt.new_grads().unwrap();
         let loss = gpt.backward(&batch, Some(key), 1.0, Store::Accumulate, &mut grads).unwrap();
         (loss, grads)
     });
-    assert!((fused_loss - loss).abs() < 1e-5, "{fused_loss} {loss}");
-    for (fused, composed) in host(&fused).iter().zip(host(&grads)) {
-        assert_close(fused, composed, 1e-4, "gradients with dropout");
+    assert!((cpu_loss - loss).abs() < 1e-5, "{cpu_loss} {loss}");
+    for (cpu, autograd) in host(&cpu).iter().zip(host(&grads)) {
+        assert_close(cpu, autograd, 1e-4, "gradients with dropout");
     }
 }
 
