@@ -168,6 +168,11 @@ impl<O: Options> Layered<O> {
         }
     }
 
+    /// All keys that have a value, as JSON.
+    pub fn values(&self) -> Map<String, Value> {
+        said(&self.options).unwrap_or_default()
+    }
+
     /// The whole configuration as JSON, one key a line, each with value and origin.
     pub fn show(&self) -> String {
         let all = match serde_json::to_value(&self.options) {

@@ -4,9 +4,9 @@
 //! cargo bench --bench kernels              all; add a name to choose: -- gemm
 //! ```
 //!
-//! A speed stands beside its share of what this machine was measured to reach: products beside the
-//! fastest product with everything in the caches, passes over memory beside reading an array far
-//! larger than the caches. A pass whose data fit a cache may well exceed that.
+//! Each speed is shown with its share of what this machine was measured to reach: for products the
+//! fastest product with everything in the caches, for passes over memory the reading of an array far
+//! larger than the caches. A pass whose data fit a cache may exceed that.
 #![allow(missing_docs, reason = "criterion's macros make functions without")]
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
@@ -31,7 +31,7 @@ const N: usize = 1024;
 /// Channels.
 const C: usize = 384;
 
-/// Wall time, shown as a speed beside the machine's.
+/// Wall time, shown as a speed and its share of the machine's.
 struct AgainstPeak {
     flops: f64,
     bytes: f64,
@@ -51,7 +51,7 @@ fn read_speed() -> f64 {
     let array = vec![1.0_f32; 64 << 20];
     let time = || {
         let start = Instant::now();
-        black_box(tinygpt_kernels::norm::sum_of_squares(&array, 1));
+        black_box(tinygpt_kernels::grad_norm::sum_of_squares(&array, 1));
         start.elapsed().as_secs_f64()
     };
     let fastest = (0..5).map(|_| time()).fold(f64::INFINITY, f64::min);
@@ -214,7 +214,7 @@ fn passes(c: &mut Criterion<AgainstPeak>) {
     });
 }
 
-fn optimiser(c: &mut Criterion<AgainstPeak>) {
+fn optimizer(c: &mut Criterion<AgainstPeak>) {
     let mut group = c.benchmark_group("adamw");
     let step = AdamWStep {
         lr: 1e-9,
@@ -261,6 +261,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(2))
         .sample_size(20);
-    targets = products, attentions, heads, passes, optimiser, decoding
+    targets = products, attentions, heads, passes, optimizer, decoding
 }
 criterion_main!(kernels);

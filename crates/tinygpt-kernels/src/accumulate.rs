@@ -1,7 +1,12 @@
-//! Adding one vector to another: how the gradients of several workers come together.
+//! Sums of vectors and of rows, also across threads.
 
-use crate::bias::sum_rows;
+use crate::simd::{Vector, dispatch};
 use rayon::prelude::*;
+
+dispatch!(
+    /// `sum += Σ rows`, for rows of the length of `sum`.
+    pub(crate) fn sum_rows(rows: &[f32], sum: &mut [f32]) = sum_rows_kernel
+);
 
 /// `sum += x`.
 ///
@@ -14,6 +19,31 @@ pub fn add(sum: &mut [f32], x: &[f32], threads: usize) {
     }
     let each = sum.len().div_ceil(threads);
     sum.par_chunks_mut(each).zip(x.par_chunks(each)).for_each(|(sum, x)| sum_rows(x, sum));
+}
+
+/// Runs `kernel` on each part, each with its own zeroed copy of `sum`, and adds the copies to
+/// `sum` in the order of the parts. `parts` must hold at most `threads` items.
+pub(crate) fn sum_rows_in_parallel<P: Send>(
+    sum: &mut [f32],
+    parts: impl IndexedParallelIterator<Item = P>,
+    threads: usize,
+    kernel: impl Fn(P, &mut [f32]) + Sync,
+) {
+    let mut partial = vec![0.0; sum.len() * threads];
+    parts.zip(partial.par_chunks_mut(sum.len())).for_each(|(part, sum)| kernel(part, sum));
+    sum_rows(&partial, sum);
+}
+
+#[inline(always)]
+fn sum_rows_kernel<V: Vector>(rows: &[f32], sum: &mut [f32]) {
+    if sum.is_empty() {
+        return;
+    }
+    for row in rows.chunks_exact(sum.len()) {
+        for (sum, x) in sum.chunks_mut(V::LANES).zip(row.chunks(V::LANES)) {
+            (V::load(sum) + V::load(x)).store(sum);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,15 +3,12 @@
 //! Where a bias meets another element-wise operation it is fused there instead: see
 //! [`gelu`](crate::gelu) and [`residual`](crate::residual).
 
-use crate::parallel::{rows_per_thread, sum_rows_in_parallel};
+use crate::accumulate::{sum_rows, sum_rows_in_parallel};
+use crate::parallel::rows_per_thread;
 use crate::simd::{Vector, dispatch};
 use rayon::prelude::*;
 
 dispatch!(fn add_rows(y: &mut [f32], bias: &[f32]) = add_rows_kernel);
-dispatch!(
-    /// `sum += Σ rows`, for rows of the length of `sum`.
-    pub(crate) fn sum_rows(rows: &[f32], sum: &mut [f32]) = sum_rows_kernel
-);
 
 /// Adds `bias` `[F]` to every row of `y` `[N, F]`, in place.
 pub fn forward(y: &mut [f32], bias: &[f32], threads: usize) {
@@ -36,18 +33,6 @@ fn add_rows_kernel<V: Vector>(y: &mut [f32], bias: &[f32]) {
     for row in y.chunks_exact_mut(bias.len()) {
         for (y, b) in row.chunks_mut(V::LANES).zip(bias.chunks(V::LANES)) {
             (V::load(y) + V::load(b)).store(y);
-        }
-    }
-}
-
-#[inline(always)]
-fn sum_rows_kernel<V: Vector>(rows: &[f32], sum: &mut [f32]) {
-    if sum.is_empty() {
-        return;
-    }
-    for row in rows.chunks_exact(sum.len()) {
-        for (sum, x) in sum.chunks_mut(V::LANES).zip(row.chunks(V::LANES)) {
-            (V::load(sum) + V::load(x)).store(sum);
         }
     }
 }

@@ -4,8 +4,8 @@
 //! long as reading the matrix does. The kernels therefore walk their matrix in the order in which
 //! it lies in memory, and where several rows are decoded together each weight that was read serves
 //! all of them. The sum of a row is formed in the same order however many rows there are, so a row
-//! of a batch has the bits of the row alone. Nothing here divides work among threads: whoever
-//! decodes gives each thread columns or rows of its own.
+//! of a batch has the bits of the row alone. Nothing here divides work among threads: the
+//! decoder gives each thread columns or rows of its own.
 
 use crate::math::exp;
 use crate::simd::{Vector, dispatch};
@@ -24,7 +24,7 @@ pub struct Strided<'a> {
 }
 
 /// How far apart the sums of [`times_matrix`] should begin: at a distance of a multiple of 4 KiB,
-/// which GPT-2's widths like to be, all of them would fight for the same few places of the L1
+/// which GPT-2's widths often are, all of them would compete for the same few sets of the L1
 /// cache.
 pub fn stride_of(m: usize) -> usize {
     m.next_multiple_of(16) + 16

@@ -2,7 +2,7 @@
 //!
 //! `out[n] = dropout(wte[id_n] + wpe[n mod T])`. The backward pass adds each row of the gradient
 //! to the two table rows it came from; a dense `[V, C]` temporary never exists. Both passes touch
-//! N·C numbers, little beside any matrix product, and run in the calling thread.
+//! N·C numbers, little compared with any matrix product, and run in the calling thread.
 
 use crate::dropout::Dropout;
 use crate::simd::{Vector, dispatch};

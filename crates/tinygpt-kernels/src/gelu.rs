@@ -4,8 +4,9 @@
 //! section 2; GPT-2's `gelu_new`. Since `½(1 + tanh u) = σ(2u)`, one exponential and one division
 //! serve: `gelu(x) = x σ(2u)`, and `gelu'(x) = σ + x σ(1 − σ) · 2u'`.
 
+use crate::accumulate::sum_rows_in_parallel;
 use crate::math::exp;
-use crate::parallel::{rows_per_thread, sum_rows_in_parallel};
+use crate::parallel::rows_per_thread;
 use crate::simd::{Vector, dispatch};
 use rayon::prelude::*;
 

@@ -1,11 +1,11 @@
-//! Layer normalisation, with the parameter gradients in the sweep of the backward pass.
+//! Layer normalization, with the parameter gradients in the sweep of the backward pass.
 //!
 //! `y = γ · x̂ + β`, `x̂ = (x − mean) · rstd`, `rstd = 1/√(var + ε)`. Source: Ba et al. 2016,
 //! section 3; ε = 1e-5 as in GPT-2. The variance is taken around the mean in a second pass over
 //! the row, which lies in L1 by then: `E[x²] − mean²` would cancel.
 
-use crate::bias::sum_rows;
-use crate::parallel::{rows_per_thread, sum_rows_in_parallel};
+use crate::accumulate::{sum_rows, sum_rows_in_parallel};
+use crate::parallel::rows_per_thread;
 use crate::simd::{Vector, dispatch};
 use rayon::prelude::*;
 
@@ -46,7 +46,7 @@ pub struct Saved<'a> {
     pub rstd: &'a [f32],
 }
 
-/// Normalises every row of `x` `[N, C]` into `out` `[N, C]` and leaves the statistics in `stats`.
+/// Normalizes every row of `x` `[N, C]` into `out` `[N, C]` and leaves the statistics in `stats`.
 ///
 /// # Panics
 /// If the lengths do not fit together.

@@ -1,13 +1,11 @@
-//! The f32 CPU kernels behind TinyGPT's training step, over plain slices.
+//! The f32 CPU kernels behind TinyGPT.
 //!
-//! Each family is one file that holds the forward pass, its backward pass beside it, and in its
-//! tests a naive version of both that the fast one must equal. This crate sits below everything
-//! else: it knows nothing of candle, of GPT-2's shape or of files.
+#![doc = include_str!("../README.md")]
 //!
 //! # How the kernels are built
 //!
-//! - Matrix products go through one door, [`gemm()`], to blocks of our own; where a processor has
-//!   neither AVX2 nor AVX-512, to the `gemm` crate.
+//! - Matrix products have one entry point, [`gemm()`], with blocked kernels of our own; on a processor
+//!   with neither AVX2 nor AVX-512 it calls the `gemm` crate.
 //! - Everything else is written once, generic over the vector type of [`simd`], and compiled three
 //!   times: for AVX-512, for AVX2 with FMA, and in portable form. The processor is asked once.
 //! - [`peak`] measures what the machine could do, [`profile`] what it did.
@@ -33,14 +31,14 @@ pub mod dropout;
 pub mod embedding;
 pub mod gelu;
 pub mod gemm;
+pub mod grad_norm;
 pub mod head;
 pub mod layer_norm;
 mod math;
-pub mod norm;
 mod parallel;
 pub mod peak;
 pub mod profile;
-pub mod quantized;
+pub mod q8;
 pub mod residual;
 mod scratch;
 pub mod simd;

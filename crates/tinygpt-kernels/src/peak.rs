@@ -1,6 +1,6 @@
-//! How fast this machine multiplies matrices: the yardstick of a training step.
+//! How fast this machine multiplies matrices: what a training step is compared with.
 //!
-//! Not what a data sheet promises, but what our own product reaches while all its operands lie in
+//! It is measured, not taken from a data sheet: the speed of our own product with all operands in
 //! the caches, on all threads at once.
 
 use std::thread::Builder;

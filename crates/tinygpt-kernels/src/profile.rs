@@ -1,4 +1,4 @@
-//! Where a step's time goes: a stopwatch for each operation, off until somebody asks.
+//! Where a step's time goes: a stopwatch for each operation, off by default.
 //!
 //! An operation that divides its work among threads is counted with all of them, so that the times
 //! are thread seconds: with W threads a step of t seconds has W · t of them to account for. While
@@ -47,7 +47,7 @@ pub enum Op {
     GradientSum,
     /// The norm of the gradient.
     GradientNorm,
-    /// The optimiser.
+    /// The optimizer.
     AdamW,
 }
 

@@ -2,8 +2,9 @@
 //!
 //! `out = x + dropout(y + bias)`: the branch `y` is read once and the stream written once.
 
+use crate::accumulate::sum_rows_in_parallel;
 use crate::dropout::Dropout;
-use crate::parallel::{rows_per_thread, sum_rows_in_parallel};
+use crate::parallel::rows_per_thread;
 use crate::simd::{Vector, dispatch};
 use rayon::prelude::*;
 

@@ -1,5 +1,5 @@
-//! What sampling from logits needs of them: where the large ones are, and softmax weights.
-//! Attention and loss have their softmax inside.
+//! What sampling needs of logits: the maximum of each block, and softmax weights. Attention and the
+//! loss have a softmax of their own.
 
 use crate::math::exp;
 use crate::simd::{Vector, dispatch};

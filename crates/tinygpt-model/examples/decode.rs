@@ -6,8 +6,8 @@
 //!
 //! Every line of standard input is a number of tokens to make after the prompt. One sample is
 //! greedy; the answer is a line of JSON with its ids, the seconds of each token but the first and
-//! the gaps between the two best logits. Several are drawn at temperature 0.8 and top-k 200; the answer has the seconds that one token
-//! of all samples took, with the prompt's share.
+//! the gaps between the two best logits. Several are drawn at temperature 0.8 and top-k 200; the answer has the
+//! seconds that one token of all samples took, with the prompt's share.
 #![allow(clippy::print_stdout, reason = "an example prints its result")]
 
 use std::env;
@@ -19,7 +19,7 @@ use std::time::Instant;
 use candle_core::Device;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tinygpt_model::{Model, Sampler, SamplingParams, generate, hf};
+use tinygpt_model::{Model, Sampler, SamplingParams, generate_samples, hf};
 
 /// What is measured.
 #[derive(Deserialize)]
@@ -37,12 +37,12 @@ struct Given {
 fn one(model: &dyn Model, given: &Given, params: &SamplingParams) -> Result<Value, Box<dyn Error>> {
     let mut decoder = model.decoder(1)?;
     let mut sampler = Sampler::new(params, 0);
-    decoder.read(&[0], &given.prompt)?;
+    decoder.prefill(&[0], &given.prompt)?;
     let (mut seconds, mut ids, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
     for position in 0..params.max_new_tokens {
         let start = Instant::now();
         if let Some(id) = ids.last() {
-            decoder.step(&[(0, *id)])?;
+            decoder.decode(&[(0, *id)])?;
         }
         ids.extend(sampler.choose(decoder.logits(0), position as u64)?);
         if position > 0 {
@@ -66,9 +66,9 @@ fn several(
     given: &Given,
     params: &SamplingParams,
 ) -> Result<Value, Box<dyn Error>> {
-    let params = SamplingParams { temperature: 0.8, top_k: Some(200), ..params.clone() };
+    let params = SamplingParams { temperature: 0.8, top_k: 200, ..params.clone() };
     let start = Instant::now();
-    generate(model, &given.prompt, &params, 0..given.samples)?;
+    generate_samples(model, &given.prompt, &params, 0..given.samples)?;
     Ok(json!({ "seconds": [start.elapsed().as_secs_f64() / params.max_new_tokens as f64] }))
 }
 
@@ -91,8 +91,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for line in stdin().lines() {
         let params = SamplingParams {
             temperature: 0.0,
-            seed: 1337,
-            ..SamplingParams::new(line?.trim().parse()?, model.config().vocab_size)
+            max_new_tokens: line?.trim().parse()?,
+            ..SamplingParams::unfiltered()
         };
         let work = if given.samples == 1 { one } else { several };
         println!("{}", work(&*model, &given, &params)?);

@@ -10,13 +10,14 @@ const MAX_SIZE: usize = u32::MAX as usize;
 /// More than any model has, few enough that a list of all parameter names is small.
 const MAX_LAYERS: usize = 10_000;
 
-/// The shape of a model.
+/// The shape of a model. The default is GPT-2's smallest, without dropout.
 ///
 /// ```
 /// use tinygpt_model::ModelConfig;
-/// let gpt2 = ModelConfig { vocab_size: 50257, block_size: 1024, n_layer: 12, n_head: 12,
-///     n_embd: 768, dropout: 0.1, bias: true };
-/// assert_eq!(gpt2.num_params(), 124_439_808);
+/// assert_eq!(ModelConfig::gpt2().num_params(), 124_439_808);
+/// let tiny = ModelConfig { vocab_size: 65, block_size: 64, n_layer: 4, n_head: 4, n_embd: 128,
+///     ..ModelConfig::default() };
+/// assert_eq!(tiny.num_params(), 809_856);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
@@ -36,7 +37,41 @@ pub struct ModelConfig {
     pub bias: bool,
 }
 
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self::gpt2()
+    }
+}
+
 impl ModelConfig {
+    /// GPT-2, 124M parameters (GPT-2 paper, table 2), without dropout.
+    pub fn gpt2() -> Self {
+        Self {
+            vocab_size: 50257,
+            block_size: 1024,
+            n_layer: 12,
+            n_head: 12,
+            n_embd: 768,
+            dropout: 0.0,
+            bias: true,
+        }
+    }
+
+    /// GPT-2 medium, 355M parameters.
+    pub fn gpt2_medium() -> Self {
+        Self { n_layer: 24, n_head: 16, n_embd: 1024, ..Self::gpt2() }
+    }
+
+    /// GPT-2 large, 774M parameters.
+    pub fn gpt2_large() -> Self {
+        Self { n_layer: 36, n_head: 20, n_embd: 1280, ..Self::gpt2() }
+    }
+
+    /// GPT-2 XL, 1,558M parameters.
+    pub fn gpt2_xl() -> Self {
+        Self { n_layer: 48, n_head: 25, n_embd: 1600, ..Self::gpt2() }
+    }
+
     /// Checks all ranges.
     ///
     /// # Errors
@@ -70,42 +105,9 @@ impl ModelConfig {
         if faults.is_empty() { Ok(()) } else { Err(ModelError::Config { faults }) }
     }
 
-    /// Number of parameters, the tied table counted once; `usize::MAX` where it would overflow.
-    pub fn num_params(&self) -> usize {
-        self.checked_num_params().unwrap_or(usize::MAX)
-    }
-
-    /// Number of parameters that decoding one token reads: all but the table of positions.
-    pub fn num_decoded(&self) -> usize {
-        self.num_params().saturating_sub(self.block_size.saturating_mul(self.n_embd))
-    }
-
     /// D: width of one head.
     pub fn head_dim(&self) -> usize {
         self.n_embd / self.n_head
-    }
-
-    /// `V C + T C + L (12 C² + 2 C) + C` and, with biases, `L 11 C + C` more.
-    fn checked_num_params(&self) -> Option<usize> {
-        let c = self.n_embd;
-        let tables = self.vocab_size.checked_add(self.block_size)?.checked_mul(c)?;
-        let per_channel = if self.bias { 13 } else { 2 };
-        let block = c.checked_mul(c)?.checked_mul(12)?.checked_add(c.checked_mul(per_channel)?)?;
-        let last_norm = if self.bias { c.checked_mul(2)? } else { c };
-        let total = self.n_layer.checked_mul(block)?.checked_add(tables)?.checked_add(last_norm)?;
-        // Four bytes each have to be addressable too.
-        total.checked_mul(4).map(|_| total)
-    }
-
-    /// Floating-point operations of the matrix products that training on one token takes.
-    ///
-    /// Six for each weight of a matrix (multiply and add, forward and twice backward), the head once
-    /// and no lookup; and for attention `6 L (T + 1) C`, what lies on or below the diagonal. What a
-    /// pass computes again instead of keeping it does not count (Chowdhery et al. 2022, appendix B).
-    pub fn flops_per_token(&self) -> f64 {
-        let [l, c, t, v] =
-            [self.n_layer, self.n_embd, self.block_size, self.vocab_size].map(|n| n as f64);
-        6.0 * (l * 12.0 * c * c + v * c) + 6.0 * l * (t + 1.0) * c
     }
 }
 
@@ -139,6 +141,20 @@ mod tests {
         let huge = ModelConfig { n_layer: MAX_LAYERS, n_embd: MAX_SIZE, n_head: 1, ..tiny() };
         assert!(huge.validate().unwrap_err().to_string().contains("address"));
         tiny().validate().unwrap();
+    }
+
+    #[test]
+    fn presets_have_the_published_sizes() {
+        let sizes = [
+            (ModelConfig::gpt2(), 124_439_808),
+            (ModelConfig::gpt2_medium(), 354_823_168),
+            (ModelConfig::gpt2_large(), 774_030_080),
+            (ModelConfig::gpt2_xl(), 1_557_611_200),
+        ];
+        for (config, n_params) in sizes {
+            config.validate().unwrap();
+            assert_eq!(config.num_params(), n_params);
+        }
     }
 
     #[test]

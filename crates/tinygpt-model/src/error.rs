@@ -1,7 +1,7 @@
 //! The one error type of this crate.
 //!
 //! Every message names the file, key or parameter, what was found, what was expected and the way
-//! on. How an error becomes an exit code is the command line's business: it asks [`ModelError::kind`].
+//! on. The command line turns [`ModelError::kind`] into an exit code.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ pub enum ModelError {
         /// One sentence for each fault.
         faults: Vec<String>,
     },
-    /// A call does not fit the model: token ids, lengths or settings out of range.
+    /// A call does not fit the model: token ids, lengths or parameters out of range.
     #[error("{message}")]
     Request {
         /// What was asked, what is possible.

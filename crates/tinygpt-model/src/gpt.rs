@@ -1,22 +1,22 @@
-//! [`Gpt`]: a model that can be trained and asked, whatever device it is on.
+//! [`Gpt`]: a model for training and inference, on any device.
 //!
-//! It owns the parameters and picks the path: the fused one on the CPU, the composed one on CUDA
-//! and Metal. Updating the parameters is the optimiser's business, files are [`crate::hf`]'s.
+//! It owns the parameters and dispatches to its [`Backend`]. The optimizer updates the parameters;
+//! [`crate::hf`] reads and writes them.
 
 use candle_core::{DType, Device};
 use tinygpt_kernels::Store;
 
+use crate::autograd;
+use crate::backend::{Backend, Grads};
 use crate::batch::TokenBatch;
-use crate::composed;
 use crate::config::ModelConfig;
-use crate::decoder::{Decoder, useful_threads};
+use crate::cpu::data_parallel::Workers;
+use crate::decode::decoder::{Decoder, useful_threads};
+use crate::decode::model::Model;
 use crate::error::{ModelError, Result};
-use crate::grads::Grads;
 use crate::init::init_params;
 use crate::layers::dropout::DropoutKey;
-use crate::model::Model;
 use crate::params::Params;
-use crate::workers::Workers;
 
 /// A GPT-2 model.
 ///
@@ -36,9 +36,9 @@ pub struct Gpt {
     n_threads: usize,
     /// Exactly this many threads decode; `None` takes as many of `n_threads` as help.
     decode_threads: Option<usize>,
-    /// The fused path's memory; unused on other devices.
+    /// The memory of [`Backend::Cpu`]; unused by others.
     workers: Workers,
-    composed: bool,
+    backend: Backend,
 }
 
 impl Gpt {
@@ -57,10 +57,10 @@ impl Gpt {
     /// [`ModelError::Config`] if their configuration is invalid.
     pub fn from_params(params: Params) -> Result<Self> {
         params.config().validate()?;
-        let composed = !params.device().is_cpu();
+        let backend = Backend::of(params.device());
         let workers = Workers::default();
         let compute = DType::F32;
-        Ok(Self { params, compute, n_threads: 1, decode_threads: None, workers, composed })
+        Ok(Self { params, compute, n_threads: 1, decode_threads: None, workers, backend })
     }
 
     /// Its shape.
@@ -115,9 +115,9 @@ impl Gpt {
         self.n_threads
     }
 
-    /// Takes the composed path on the CPU too: slow, the oracle of the fused one.
-    pub fn use_composed_path(&mut self) {
-        self.composed = true;
+    /// Computes with [`Backend::Autograd`] on the CPU too: slow, the reference for the CPU backend.
+    pub fn use_autograd(&mut self) {
+        self.backend = Backend::Autograd;
     }
 
     /// Rounds the operands of matrix products to bf16, or back to f32.
@@ -125,12 +125,7 @@ impl Gpt {
     /// # Errors
     /// [`ModelError::Request`] for another dtype, or for bf16 on the CPU, where f32 is faster.
     pub fn set_compute_dtype(&mut self, dtype: DType) -> Result<()> {
-        let possible = match dtype {
-            DType::F32 => true,
-            DType::BF16 => !self.device().is_cpu(),
-            _ => false,
-        };
-        if !possible {
+        if !Backend::computes_in(dtype, self.device()) {
             return Err(ModelError::request(format!(
                 "cannot compute in {dtype:?} here, expected f32, or bf16 on CUDA or Metal"
             )));
@@ -165,16 +160,16 @@ impl Gpt {
         grads: &mut Grads,
     ) -> Result<f32> {
         let params = &self.params;
-        match grads {
-            Grads::Host(grads) if !self.composed => {
+        match (self.backend, grads) {
+            (Backend::Cpu, Grads::Host(grads)) => {
                 let threads = self.n_threads;
                 self.workers.backward(params, threads, batch, dropout, scale, store, grads)
             }
-            grads => {
+            (_, grads) => {
                 if store == Store::Overwrite {
                     grads.zero()?;
                 }
-                composed::accumulate_gradients(params, self.compute, batch, dropout, scale, grads)
+                autograd::accumulate_gradients(params, self.compute, batch, dropout, scale, grads)
             }
         }
     }
@@ -185,10 +180,10 @@ impl Gpt {
     /// [`ModelError::Request`] if the batch does not fit the model, [`ModelError::Tensor`] if the
     /// device refuses.
     pub fn loss(&mut self, batch: &TokenBatch<'_>) -> Result<f32> {
-        if self.composed {
-            return composed::loss(&self.params, self.compute, batch);
+        match self.backend {
+            Backend::Cpu => self.workers.loss(&self.params, self.n_threads, batch),
+            Backend::Autograd => autograd::loss(&self.params, self.compute, batch),
         }
-        self.workers.loss(&self.params, self.n_threads, batch)
     }
 
     /// The logits at every position.
@@ -200,10 +195,14 @@ impl Gpt {
     /// [`ModelError::Request`] if the ids do not fit the model, [`ModelError::Tensor`] if the
     /// device refuses.
     pub fn logits(&mut self, ids: &[u32], batch_size: usize, seq_len: usize) -> Result<Vec<f32>> {
-        if self.composed {
-            return composed::logits(&self.params, self.compute, ids, batch_size, seq_len);
+        match self.backend {
+            Backend::Cpu => {
+                self.workers.logits(&self.params, self.n_threads, ids, (batch_size, seq_len))
+            }
+            Backend::Autograd => {
+                autograd::logits(&self.params, self.compute, ids, batch_size, seq_len)
+            }
         }
-        self.workers.logits(&self.params, self.n_threads, ids, (batch_size, seq_len))
     }
 
     /// A decoder with slots for `n_slots` sequences of `block_size` tokens each.
@@ -211,10 +210,10 @@ impl Gpt {
     /// # Errors
     /// [`ModelError::Request`] if `n_slots` is 0, [`ModelError::Tensor`] if the device refuses.
     pub fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>> {
-        if self.composed {
-            return Decoder::composed(&self.params, self.compute, n_slots);
+        match self.backend {
+            Backend::Cpu => Decoder::cpu(&self.params, self.decode_threads(), n_slots),
+            Backend::Autograd => Decoder::autograd(&self.params, self.compute, n_slots),
         }
-        Decoder::fused(&self.params, self.decode_threads(), n_slots)
     }
 }
 

@@ -9,7 +9,8 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
-use crate::params::{Init, ParamSpec, Params, param_specs};
+use crate::params::Params;
+use crate::parts::{Init, ParamSpec, param_specs};
 use crate::rng;
 
 /// Draws all parameters.

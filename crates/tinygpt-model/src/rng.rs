@@ -1,8 +1,8 @@
 //! Randomness as a function of (seed, purpose, stream, position): nothing ambient, so there is
 //! nothing to store for a resumed run.
 
+use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 
 /// A generator that depends on `seed` and `purpose` alone; `set_stream` and `set_word_pos` pick
 /// the place in it.

@@ -2,7 +2,10 @@
 //!
 //! Plain data, collected by the caller.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use serde_json::Value;
 
 /// The model card.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -47,22 +50,9 @@ pub struct Curve {
 pub struct Defaults {
     /// The prompt.
     pub prompt: String,
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// 0 for all tokens.
-    pub top_k: usize,
-    /// 1 for all tokens.
-    pub top_p: f32,
-    /// 0 for all tokens.
-    pub min_p: f32,
-    /// 1 for none.
-    pub repetition_penalty: f32,
-    /// 0 for none.
-    pub presence_penalty: f32,
-    /// 0 for none.
-    pub frequency_penalty: f32,
-    /// 0 to allow repetition.
-    pub no_repeat_ngram_size: usize,
+    /// The sampling parameters, by their keys.
+    #[serde(flatten)]
+    pub sampling: BTreeMap<&'static str, Value>,
     /// Maximum number of tokens.
     pub max_tokens: usize,
     /// Number of samples.

@@ -5,6 +5,7 @@
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
+use tinygpt_model::ParamRange;
 
 use crate::error::ApiError;
 
@@ -41,20 +42,6 @@ impl Fields {
         self.0.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
     }
 
-    /// A number within `range`; `expected` describes it.
-    pub(crate) fn number(
-        &self,
-        name: &'static str,
-        range: std::ops::RangeInclusive<f64>,
-        expected: &str,
-    ) -> Result<Option<f64>, ApiError> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        match value.as_f64().filter(|number| range.contains(number)) {
-            Some(number) => Ok(Some(number)),
-            None => Err(wrong(name, value, expected)),
-        }
-    }
-
     /// A whole number within `range`; `expected` describes it.
     pub(crate) fn whole(
         &self,
@@ -67,6 +54,26 @@ impl Fields {
             Some(number) => Ok(Some(number)),
             None => Err(wrong(name, value, expected)),
         }
+    }
+
+    /// A sampling parameter within its range. -1 also turns `top_k` off, as on other servers.
+    ///
+    /// OpenAI's API allows temperatures up to 2 only. All other ranges are the sampler's.
+    pub(crate) fn in_range(&self, range: &ParamRange) -> Result<Option<Value>, ApiError> {
+        let range = match range.key {
+            "temperature" => ParamRange { max: 2.0, ..*range },
+            _ => *range,
+        };
+        let Some(value) = self.get(range.key) else { return Ok(None) };
+        if range.key == "top_k" && value.as_i64() == Some(-1) {
+            return Ok(None);
+        }
+        let is_kind = !range.is_integer || value.is_u64();
+        if is_kind && value.as_f64().is_some_and(|number| range.contains(number)) {
+            return Ok(Some(value.clone()));
+        }
+        let kind = if range.is_integer { "a whole number" } else { "a number" };
+        Err(wrong(range.key, value, &format!("{kind}, {}", range.expected())))
     }
 
     /// `true` or `false`; an absent field is false.

@@ -6,23 +6,17 @@
 
 use serde_json::{Value, json};
 
+use tinygpt_model::SamplingParams;
+
 use crate::error::ApiError;
 use crate::fields::{Fields, wrong};
 
-/// Fields that this server uses.
-const USED: [&str; 20] = [
+/// Fields that this server uses, in addition to the sampling parameters.
+const USED: [&str; 12] = [
     "model",
     "prompt",
     "max_tokens",
     "max_completion_tokens",
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "no_repeat_ngram_size",
     "logit_bias",
     "seed",
     "n",
@@ -32,6 +26,10 @@ const USED: [&str; 20] = [
     "stream_options",
     "logprobs",
 ];
+
+fn used() -> impl Iterator<Item = &'static str> {
+    USED.into_iter().chain(SamplingParams::RANGES.map(|range| range.key))
+}
 
 /// Fields without effect on the text.
 const WITHOUT_EFFECT: [&str; 12] = [
@@ -117,7 +115,7 @@ pub(crate) fn check(fields: &Fields) -> Result<(), ApiError> {
         }
     }
     let is_known = |name: &str| {
-        USED.contains(&name)
+        used().any(|known| known == name)
             || WITHOUT_EFFECT.contains(&name)
             || neutral_values().iter().any(|(known, _)| *known == name)
     };
@@ -129,7 +127,7 @@ pub(crate) fn check(fields: &Fields) -> Result<(), ApiError> {
 
 fn unknown(name: &str) -> ApiError {
     let synonym = SYNONYMS.iter().find(|(other, _)| *other == name).map(|(_, ours)| *ours);
-    let near = || USED.into_iter().find(|ours| strsim::damerau_levenshtein(ours, name) <= 2);
+    let near = || used().find(|ours| strsim::damerau_levenshtein(ours, name) <= 2);
     let hint = match synonym.or_else(near) {
         Some(ours) => format!("did you mean `{ours}`?"),
         None => "leave it out".to_owned(),

@@ -163,7 +163,7 @@ mod tests {
 
     fn job(n: usize) -> (Job, UnboundedReceiver<Update>) {
         let (updates, receiver) = unbounded_channel();
-        let params = SamplingParams::new(1, 1);
+        let params = SamplingParams::unfiltered();
         (Job { prompts: Vec::new(), n, params, stop: Vec::new(), updates }, receiver)
     }
 

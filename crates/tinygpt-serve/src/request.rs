@@ -7,7 +7,7 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use axum::http::StatusCode;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tinygpt_model::SamplingParams;
 
 use crate::error::{ApiError, cut};
@@ -40,7 +40,7 @@ pub(crate) struct ModelLimits {
     /// The model's name.
     pub(crate) model: String,
     /// Number of tokens of the tokenizer.
-    pub(crate) vocab_used: usize,
+    pub(crate) vocab_size: usize,
     /// The token that ends a document.
     pub(crate) eos: Option<u32>,
     /// The most texts of one request.
@@ -138,7 +138,7 @@ fn prompts(fields: &Fields, limits: &ModelLimits) -> Result<Vec<Prompt>, ApiErro
 
 /// A list of token ids.
 fn ids(items: &[Value], limits: &ModelLimits) -> Result<Prompt, ApiError> {
-    let most = limits.vocab_used - 1;
+    let most = limits.vocab_size - 1;
     let id = |item: &Value| {
         let id = item.as_u64().filter(|id| *id <= most as u64);
         id.and_then(|id| u32::try_from(id).ok())
@@ -147,43 +147,28 @@ fn ids(items: &[Value], limits: &ModelLimits) -> Result<Prompt, ApiError> {
     items.iter().map(id).collect::<Result<_, _>>().map(Prompt::Ids)
 }
 
+/// The sampling parameters; without a field, the model's own distribution, as in OpenAI's API.
 fn params(fields: &Fields, limits: &ModelLimits) -> Result<SamplingParams, ApiError> {
-    let max_tokens = max_tokens(fields)?;
-    let temperature = fields.number("temperature", 0.0..=2.0, "a number from 0 to 2")?;
-    // Other servers use -1 for no limit.
-    let top_k = fields.whole("top_k", -1..=i64::MAX, "a whole number; 0 and -1 mean no limit")?;
-    let top_p = fields.number("top_p", 0.0..=1.0, "a number from 0 to 1")?;
-    let min_p = fields.number("min_p", 0.0..=1.0, "a number from 0 to 1")?;
-    let penalty =
-        fields.number("repetition_penalty", 0.1..=10.0, "a number from 0.1 to 10; 1 = off")?;
-    let of_openai = |name| fields.number(name, -2.0..=2.0, "a number from -2 to 2; 0 = off");
-    let presence_penalty = of_openai("presence_penalty")?;
-    let frequency_penalty = of_openai("frequency_penalty")?;
-    let no_repeat = fields.whole(
-        "no_repeat_ngram_size",
-        0..=MAX_TOKENS,
-        &format!("a whole number from 0 to {MAX_TOKENS}; 0 = off"),
-    )?;
+    let mut shape = Map::new();
+    for range in &SamplingParams::RANGES {
+        shape.extend(fields.in_range(range)?.map(|value| (range.key.to_owned(), value)));
+    }
     let seed = fields.whole("seed", i64::MIN..=i64::MAX, "a whole number")?;
     let logprobs = fields.whole(
         "logprobs",
         0..=MAX_LOGPROBS,
         &format!("a whole number from 0 to {MAX_LOGPROBS}"),
     )?;
+    let shape = SamplingParams::unfiltered().with(shape);
+    let shape = shape.map_err(|e| ApiError::refused(StatusCode::BAD_REQUEST, e.to_string()))?;
     Ok(SamplingParams {
-        temperature: temperature.unwrap_or(1.0) as f32,
-        top_k: top_k.filter(|k| *k > 0).map(|k| k as usize),
-        top_p: top_p.unwrap_or(1.0) as f32,
-        min_p: min_p.unwrap_or(0.0) as f32,
-        repetition_penalty: penalty.unwrap_or(1.0) as f32,
-        presence_penalty: presence_penalty.unwrap_or(0.0) as f32,
-        frequency_penalty: frequency_penalty.unwrap_or(0.0) as f32,
-        no_repeat_ngram_size: no_repeat.unwrap_or(0) as usize,
+        max_new_tokens: max_tokens(fields)?,
         logit_bias: logit_bias(fields, limits)?,
         seed: seed.map_or_else(any_seed, i64::cast_unsigned),
         eos: limits.eos,
+        vocab_size: Some(limits.vocab_size),
         logprobs: logprobs.map(|n| n as usize),
-        ..SamplingParams::new(max_tokens, limits.vocab_used)
+        ..shape
     })
 }
 
@@ -205,7 +190,7 @@ fn max_tokens(fields: &Fields) -> Result<usize, ApiError> {
 fn logit_bias(fields: &Fields, limits: &ModelLimits) -> Result<Vec<(u32, f32)>, ApiError> {
     const NAME: &str = "logit_bias";
     let Some(value) = fields.get(NAME) else { return Ok(Vec::new()) };
-    let most = limits.vocab_used - 1;
+    let most = limits.vocab_size - 1;
     let expected = format!(
         "an object of at most {MAX_BIASES} token ids from 0 to {most}, each with a number from -100 \
          to 100"
@@ -271,7 +256,7 @@ mod tests {
 
     fn parse(body: &str) -> Result<CompletionRequest, ApiError> {
         let limits =
-            ModelLimits { model: "tiny".to_owned(), vocab_used: 10, eos: Some(0), choices: 8 };
+            ModelLimits { model: "tiny".to_owned(), vocab_size: 10, eos: Some(0), choices: 8 };
         CompletionRequest::parse(body.as_bytes(), &limits)
     }
 
@@ -281,7 +266,7 @@ mod tests {
         assert_eq!(request.prompts, [Prompt::Ids(Vec::new())]);
         assert_eq!((request.n, request.stream, request.stop.len()), (1, false, 0));
         let SamplingParams { temperature, max_new_tokens, top_k, logprobs, .. } = request.params;
-        assert_eq!((temperature, max_new_tokens, top_k, logprobs), (1.0, 16, None, None));
+        assert_eq!((temperature, max_new_tokens, top_k, logprobs), (1.0, 16, 0, None));
         let nulls = r#"{"prompt": null, "max_tokens": null, "n": null, "stop": null, "seed": null,
             "logit_bias": {}, "suffix": null, "user": "x", "unheard_of": null}"#;
         assert!(parse(nulls).is_ok());

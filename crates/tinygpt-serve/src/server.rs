@@ -98,7 +98,7 @@ impl Server {
         let ServedModel { model, tokenizer, bos, eos, card } = served;
         let model_limits = ModelLimits {
             model: card.name.clone(),
-            vocab_used: tokenizer.vocab_size(),
+            vocab_size: tokenizer.vocab_size(),
             eos,
             choices: worker::slots(model.config()),
         };

@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 
 use tinygpt_data::Tokenizer;
 use tinygpt_model::{
-    Engine, Event, Model, ModelConfig, ModelError, SamplingParams, StopReason, Ticket, most_at_once,
+    Engine, Event, Model, ModelConfig, ModelError, SamplingParams, SequenceId, StopReason,
+    max_batch_size,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -22,7 +23,7 @@ const MAX_SLOTS: usize = 16;
 
 /// The largest batch for a model of this shape.
 pub(crate) fn slots(config: &ModelConfig) -> usize {
-    most_at_once(config).min(MAX_SLOTS)
+    max_batch_size(config).min(MAX_SLOTS)
 }
 
 /// Serves the queue until it is closed and empty, or abandoned.
@@ -56,11 +57,11 @@ pub(crate) fn run(
             return Ok(());
         }
         let active = &mut worker.active;
-        worker.engine.step(&mut |ticket, event| on_event(active, ticket, event))?;
+        worker.engine.step(&mut |id, event| on_event(active, id, event))?;
     }
 }
 
-type ActiveChoices<'a> = HashMap<Ticket, ActiveChoice<'a>>;
+type ActiveChoices<'a> = HashMap<SequenceId, ActiveChoice<'a>>;
 
 struct Worker<'a> {
     engine: Engine<'a>,
@@ -143,19 +144,19 @@ impl Worker<'_> {
         let now = group.choices.len().min(self.engine.room());
         let started = group.choices.start..group.choices.start + now;
         let samples = started.start as u64..started.end as u64;
-        let tickets = match self.engine.admit(&group.prompt, &group.params, samples) {
-            Ok(tickets) => tickets,
+        let ids = match self.engine.add(&group.prompt, &group.params, samples) {
+            Ok(ids) => ids,
             Err(error) => {
                 send(&group.updates, Update::Failed(api_error(&error)));
                 self.pending.clear();
                 return;
             }
         };
-        for (ticket, choice) in tickets.into_iter().zip(started) {
+        for (id, choice) in ids.into_iter().zip(started) {
             let builder = DeltaBuilder::new(self.tokenizer, &group.stop, group.n_chars);
             let updates = group.updates.clone();
             let choice = ActiveChoice { choice, builder, n_tokens: 0, stopped: false, updates };
-            self.active.insert(ticket, choice);
+            self.active.insert(id, choice);
         }
         group.choices.start += now;
         if !group.choices.is_empty() {
@@ -166,8 +167,8 @@ impl Worker<'_> {
 
 /// Sends what the engine reports about a choice. Stops it if the client has disconnected or a stop text
 /// was found.
-fn on_event(active: &mut ActiveChoices<'_>, ticket: Ticket, event: Event) -> ControlFlow<()> {
-    let Some(text) = active.get_mut(&ticket) else { return ControlFlow::Break(()) };
+fn on_event(active: &mut ActiveChoices<'_>, id: SequenceId, event: Event) -> ControlFlow<()> {
+    let Some(text) = active.get_mut(&id) else { return ControlFlow::Break(()) };
     let choice = text.choice;
     match event {
         Event::Token { id, logprobs } => {
@@ -187,7 +188,7 @@ fn on_event(active: &mut ActiveChoices<'_>, ticket: Ticket, event: Event) -> Con
             }
         }
         Event::End(reason) => {
-            if let Some(mut text) = active.remove(&ticket) {
+            if let Some(mut text) = active.remove(&id) {
                 let delta = if text.stopped { Default::default() } else { text.builder.finish() };
                 let is_long = reason == StopReason::Length && !text.stopped;
                 let finish = if is_long { Finish::Length } else { Finish::Stop };
@@ -196,7 +197,7 @@ fn on_event(active: &mut ActiveChoices<'_>, ticket: Ticket, event: Event) -> Con
             }
         }
         Event::Failed(error) => {
-            if let Some(text) = active.remove(&ticket) {
+            if let Some(text) = active.remove(&id) {
                 send(&text.updates, Update::Failed(api_error(&error)));
             }
         }

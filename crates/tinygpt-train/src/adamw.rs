@@ -11,7 +11,7 @@
 use candle_core::Tensor;
 use tinygpt_kernels::adamw::AdamWStep;
 use tinygpt_kernels::profile::{Op, timed};
-use tinygpt_model::{Grads, Params, host};
+use tinygpt_model::{Gpt, Grads, ParamArrays, Params, Store, TokenBatch, host};
 
 use crate::error::TrainError;
 
@@ -33,23 +33,13 @@ impl AdamWConfig {
     pub const EPS: f64 = 1e-8;
 }
 
-/// Both moments of every parameter, in the order of [`Params`], where the parameters are.
+/// Both moments of every parameter, where the parameters are.
 #[derive(Debug)]
-pub(crate) enum Moments {
-    /// On the CPU: flat, row-major.
-    Host {
-        /// First moments.
-        m: Vec<Vec<f32>>,
-        /// Second moments.
-        v: Vec<Vec<f32>>,
-    },
-    /// On CUDA and Metal: shaped as the parameters.
-    Device {
-        /// First moments.
-        m: Vec<Tensor>,
-        /// Second moments.
-        v: Vec<Tensor>,
-    },
+pub(crate) struct Moments {
+    /// First moments.
+    pub(crate) m: ParamArrays,
+    /// Second moments.
+    pub(crate) v: ParamArrays,
 }
 
 /// The optimiser: its constants, its moments and how many steps it has made.
@@ -67,15 +57,7 @@ impl AdamW {
     /// # Errors
     /// [`TrainError::Tensor`] if the device has no room for the moments.
     pub fn new(config: AdamWConfig, params: &Params, threads: usize) -> Result<Self, TrainError> {
-        let moments = if params.device().is_cpu() {
-            let zeros = || params.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
-            Moments::Host { m: zeros(), v: zeros() }
-        } else {
-            let zeros = || params.iter().map(|(_, tensor)| tensor.zeros_like()).collect();
-            let m: candle_core::Result<Vec<Tensor>> = zeros();
-            let v: candle_core::Result<Vec<Tensor>> = zeros();
-            Moments::Device { m: m?, v: v? }
-        };
+        let moments = Moments { m: ParamArrays::zeros(params)?, v: ParamArrays::zeros(params)? };
         Ok(Self { config, threads, n_steps: 0, moments })
     }
 
@@ -130,17 +112,38 @@ impl AdamW {
             correction1: 1.0 - self.config.beta1.powf(n_steps),
             correction2: 1.0 - self.config.beta2.powf(n_steps),
         };
-        match (&mut self.moments, grads) {
-            (Moments::Host { m, v }, Grads::Host(grads)) => rates.on_host(params, grads, m, v),
-            (Moments::Device { m, v }, Grads::Device(grads)) => {
-                rates.on_device(params, grads, m, v)
-            }
+        use ParamArrays::{Device, Host};
+        let Moments { m, v } = &mut self.moments;
+        match (m, v, grads) {
+            (Host(m), Host(v), Host(grads)) => rates.on_host(params, grads, m, v),
+            (Device(m), Device(v), Device(grads)) => rates.on_device(params, grads, m, v),
             _ => Err(candle_core::Error::Msg(
                 "the gradients and the optimiser's moments are on different devices".to_string(),
             )
             .into()),
         }
     }
+}
+
+/// One training step, for simple loops: the gradients of `batch`, clipped to a global norm of 1, and
+/// one update of `gpt`. Returns the loss before the update, in nats per token.
+///
+/// It applies no dropout and allocates gradients at each call; [`crate::Trainer`] keeps them.
+///
+/// # Errors
+/// [`TrainError::Model`] if the batch does not fit the model or a gradient is not finite,
+/// [`TrainError::Tensor`] if the device refuses.
+pub fn train_step(
+    gpt: &mut Gpt,
+    batch: &TokenBatch<'_>,
+    optimizer: &mut AdamW,
+    learning_rate: f64,
+) -> Result<f32, TrainError> {
+    let mut grads = gpt.new_grads()?;
+    let loss = gpt.backward(batch, None, 1.0, Store::Overwrite, &mut grads)?;
+    let norm = grads.global_norm(gpt.params())?;
+    optimizer.step(gpt.params(), &grads, learning_rate, (1.0 / norm).min(1.0))?;
+    Ok(loss)
 }
 
 /// The numbers of one step.
@@ -172,7 +175,7 @@ impl Rates {
                 beta1: self.config.beta1 as f32,
                 beta2: self.config.beta2 as f32,
                 eps: self.config.eps as f32,
-                weight_decay: self.decay(spec.decay) as f32,
+                weight_decay: self.decay(spec.kind.is_decayed()) as f32,
                 bias_correction1: self.correction1 as f32,
                 bias_correction2: self.correction2 as f32,
                 grad_scale: self.grad_scale as f32,
@@ -203,7 +206,7 @@ impl Rates {
             *v = ((&*v * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
             let denominator = ((&*v / self.correction2)?.sqrt()? + eps)?;
             let direction = (&*m / self.correction1)?.div(&denominator)?;
-            let kept = (weights * (1.0 - self.learning_rate * self.decay(spec.decay)))?;
+            let kept = (weights * (1.0 - self.learning_rate * self.decay(spec.kind.is_decayed())))?;
             params.set(param_idx, &(kept - (direction * self.learning_rate)?)?)?;
         }
         Ok(())
@@ -216,6 +219,27 @@ mod tests {
     use super::*;
     use candle_core::Device;
     use tinygpt_model::{ModelConfig, param_specs};
+
+    #[test]
+    fn a_simple_loop_learns_its_batch() {
+        let shape = ModelConfig {
+            vocab_size: 5,
+            block_size: 4,
+            n_layer: 1,
+            n_head: 1,
+            n_embd: 8,
+            ..ModelConfig::default()
+        };
+        let mut gpt = Gpt::init(shape, 1, &Device::Cpu).unwrap();
+        let config = AdamWConfig { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 };
+        let mut optimizer = AdamW::new(config, gpt.params(), 1).unwrap();
+        let batch =
+            TokenBatch { inputs: &[1, 2, 3], targets: &[2, 3, 4], batch_size: 1, seq_len: 3 };
+        let mut losses =
+            (0..60).map(|_| train_step(&mut gpt, &batch, &mut optimizer, 1e-2).unwrap());
+        let (first, last) = (losses.next().unwrap(), losses.last().unwrap());
+        assert!(last < 0.3 * first, "{first} {last}");
+    }
 
     /// The path of CUDA and Metal, on CPU tensors, against the one that PyTorch's numbers prove.
     #[test]
@@ -237,7 +261,8 @@ mod tests {
         let on_host = Params::from_values(&shape, values(0), &Device::Cpu).unwrap();
         let on_device = Params::from_values(&shape, values(0), &Device::Cpu).unwrap();
         let zeros = || on_device.iter().map(|(_, w)| w.zeros_like().unwrap()).collect();
-        let moments = Moments::Device { m: zeros(), v: zeros() };
+        let [m, v] = [zeros(), zeros()].map(ParamArrays::Device);
+        let moments = Moments { m, v };
         let mut slices = AdamW::new(config, &on_host, 1).unwrap();
         let mut tensors = AdamW::restore(config, 1, 0, moments);
         for step in 1..6 {

@@ -4,8 +4,7 @@
 //! a large gradient the second moment, whose parameter then never moves again. This is looked at
 //! before each save, in one pass over memory, so that no checkpoint holds what nobody can go on from.
 
-use candle_core::Tensor;
-use tinygpt_model::{Params, host};
+use tinygpt_model::Params;
 
 use crate::adamw::Moments;
 use crate::error::TrainError;
@@ -18,17 +17,11 @@ pub(crate) fn first_non_finite(
     params: &Params,
     moments: &Moments,
 ) -> Result<Option<String>, TrainError> {
-    for (param_idx, (spec, weights)) in params.iter().enumerate() {
-        let (m_is_finite, v_is_finite) = match moments {
-            Moments::Host { m, v } => (is_finite(&m[param_idx]), is_finite(&v[param_idx])),
-            Moments::Device { m, v } => {
-                (tensor_is_finite(&m[param_idx])?, tensor_is_finite(&v[param_idx])?)
-            }
-        };
+    for (param_idx, spec) in params.specs().iter().enumerate() {
         for (what, is_finite) in [
-            ("a weight", tensor_is_finite(weights)?),
-            ("the first moment", m_is_finite),
-            ("the second moment", v_is_finite),
+            ("a weight", params.is_finite(param_idx)?),
+            ("the first moment", moments.m.is_finite(param_idx)?),
+            ("the second moment", moments.v.is_finite(param_idx)?),
         ] {
             if !is_finite {
                 return Ok(Some(format!("{what} of `{}` is not finite", spec.name)));
@@ -38,26 +31,12 @@ pub(crate) fn first_non_finite(
     Ok(None)
 }
 
-fn tensor_is_finite(tensor: &Tensor) -> Result<bool, TrainError> {
-    if tensor.device().is_cpu() {
-        return Ok(is_finite(&host::read(tensor)?));
-    }
-    // Zero times anything is zero, but for NaN and infinities.
-    Ok((tensor.detach() * 0.0)?.sum_all()?.to_scalar::<f32>()? == 0.0)
-}
-
-/// In pieces, so that the inner loop has no exit and runs on whole vectors.
-fn is_finite(values: &[f32]) -> bool {
-    let has_none = |piece: &[f32]| !piece.iter().fold(false, |bad, v| bad | !v.is_finite());
-    values.chunks(4096).all(has_none)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use candle_core::Device;
-    use tinygpt_model::{ModelConfig, param_specs};
+    use tinygpt_model::{ModelConfig, ParamArrays, param_specs};
 
     #[test]
     fn the_one_number_that_is_none_is_found_and_named() {
@@ -74,8 +53,9 @@ mod tests {
             param_specs(&shape).iter().map(|spec| vec![1.0; spec.len()]).collect()
         };
         let names: Vec<String> = param_specs(&shape).into_iter().map(|spec| spec.name).collect();
+        let moments = |m, v| Moments { m: ParamArrays::Host(m), v: ParamArrays::Host(v) };
         let params = |values| Params::from_values(&shape, values, &Device::Cpu).unwrap();
-        let good = Moments::Host { m: ones(), v: ones() };
+        let good = moments(ones(), ones());
         assert_eq!(first_non_finite(&params(ones()), &good).unwrap(), None);
         for (place, what) in
             ["a weight", "the first moment", "the second moment"].iter().enumerate()
@@ -84,7 +64,7 @@ mod tests {
                 let mut all = [ones(), ones(), ones()];
                 *all[place][param_idx].last_mut().unwrap() = value;
                 let [w, m, v] = all;
-                let found = first_non_finite(&params(w), &Moments::Host { m, v }).unwrap();
+                let found = first_non_finite(&params(w), &moments(m, v)).unwrap();
                 let expected = format!("{what} of `{}` is not finite", names[param_idx]);
                 assert_eq!(found, Some(expected));
             }

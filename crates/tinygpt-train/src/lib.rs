@@ -35,7 +35,7 @@ mod threads;
 mod trainer;
 mod verify;
 
-pub use adamw::{AdamW, AdamWConfig};
+pub use adamw::{AdamW, AdamWConfig, train_step};
 pub use config::{InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError};
 pub use evaluate::{EvalSet, SplitLoss};

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tinygpt_data::Tokenizer;
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{Event, Model, Stop, StopReason, stream};
+use tinygpt_model::{Event, Model, SamplingParams, Stop, StopReason, generate_with};
 use tinygpt_train::StopFlag;
 
 use super::prompt::Seen;
@@ -34,26 +34,21 @@ const HELP: &str = "\
   /retry          generate another continuation
   /new            start a document without a prompt
   /settings       show all settings
-  /NAME VALUE     change a setting: temperature, top_k, top_p, min_p, repetition_penalty,
-                  presence_penalty, frequency_penalty, no_repeat_ngram_size, max_new_tokens,
-                  seed, stop, show_probs (no VALUE resets it)
+  /NAME VALUE     change a setting; no VALUE resets it
   /quit           quit, as Ctrl-D does";
 
-/// Settings that can be changed between two texts.
-const NAMES: [&str; 12] = [
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "no_repeat_ngram_size",
-    "max_new_tokens",
-    "seed",
-    "stop",
-    "show_probs",
-];
+/// The settings that can be changed between two texts.
+fn names() -> impl Iterator<Item = &'static str> {
+    let others = ["max_new_tokens", "seed", "stop", "show_probs"];
+    SamplingParams::RANGES.map(|range| range.key).into_iter().chain(others)
+}
+
+/// Their names for the help, four in a line.
+fn settings_in_words() -> String {
+    let names: Vec<&str> = names().collect();
+    let lines: Vec<String> = names.chunks(4).map(|names| names.join(", ")).collect();
+    format!("  NAME is one of  {}", lines.join(",\n                  "))
+}
 
 /// What a line of input asks for.
 #[derive(Debug, PartialEq)]
@@ -87,7 +82,7 @@ impl Command {
             "settings" => Self::Settings,
             "help" => Self::Help,
             "quit" => Self::Quit,
-            name => match NAMES.into_iter().find(|known| *known == name) {
+            name => match names().find(|known| *known == name) {
                 Some(name) => Self::Set(name, value.to_owned()),
                 None => {
                     let word = cut(word);
@@ -203,7 +198,7 @@ impl Session<'_> {
             (other, unchanged) => {
                 *text = unchanged;
                 match other {
-                    Command::Help => say(HELP),
+                    Command::Help => say(&format!("{HELP}\n{}", settings_in_words())),
                     Command::Settings => self.show_settings(),
                     Command::Set(name, value) => self.set(name, &value),
                     _ => {}
@@ -231,7 +226,7 @@ impl Session<'_> {
         let (mut failure, mut is_over) = (None, false);
         let samples = text.sample_idx..text.sample_idx + 1;
         let (out, stop) = (&mut self.out, &self.stop);
-        stream(self.model, &text.before, &params, samples, &mut |index, event| {
+        generate_with(self.model, &text.before, &params, samples, &mut |index, event| {
             let rendered = match event {
                 Event::Token { id, logprobs } => rendering.push(id, logprobs),
                 Event::End(reason) => {
@@ -254,7 +249,7 @@ impl Session<'_> {
     }
 
     fn show_settings(&self) {
-        for name in NAMES {
+        for name in names() {
             say(&format!("  {name:<20}{}", self.layered.value(name)));
         }
     }
@@ -317,6 +312,6 @@ mod tests {
     #[test]
     fn every_name_is_an_option() {
         let values = serde_json::to_value(SampleOptions::default()).unwrap();
-        assert!(NAMES.iter().all(|name| values.get(name).is_some()));
+        assert!(names().all(|name| values.get(name).is_some()));
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tinygpt_data::Encoding;
-use tinygpt_model::Model;
+use tinygpt_model::{Model, SamplingParams};
 use tinygpt_serve::{Card, Curve, Defaults};
 use tinygpt_train::checkpoint;
 use tinygpt_train::metrics::{self, Line};
@@ -59,15 +59,8 @@ fn defaults(
     let is_set = |key| layered.origin(key) != Origin::Default;
     Defaults {
         prompt: start.unwrap_or_default(),
-        temperature: settings.temperature,
-        top_k: settings.top_k.unwrap_or(0),
-        top_p: settings.top_p,
-        min_p: settings.min_p,
-        repetition_penalty: settings.repetition_penalty,
-        presence_penalty: settings.presence_penalty,
-        frequency_penalty: settings.frequency_penalty,
-        no_repeat_ngram_size: settings.no_repeat_ngram_size,
-        max_tokens: if is_set("max_new_tokens") { settings.max_new_tokens } else { 200 },
+        sampling: SamplingParams::RANGES.map(|it| (it.key, layered.value(it.key))).into(),
+        max_tokens: if is_set("max_new_tokens") { settings.sampling.max_new_tokens } else { 200 },
         n: if is_set("num_samples") { settings.num_samples } else { 2 },
     }
 }

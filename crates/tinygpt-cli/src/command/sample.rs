@@ -93,7 +93,7 @@ pub(super) fn note_probabilities(settings: &SampleSettings) {
         say(&format!(
             "note: the probabilities are the model's own, at temperature 1 and before any filter; \
              tokens are sampled at temperature {}",
-            settings.temperature
+            settings.sampling.temperature
         ));
     }
 }
@@ -184,7 +184,7 @@ fn load_from<M: Model>(
 /// How samples are printed.
 pub(super) fn output_format(settings: &SampleSettings, out: &Output) -> OutputFormat {
     match settings {
-        SampleSettings { json: true, seed, .. } => OutputFormat::Json { seed: *seed },
+        SampleSettings { json: true, sampling, .. } => OutputFormat::Json { seed: sampling.seed },
         SampleSettings { show_probs: Some(n), .. } => {
             OutputFormat::Table { colour: wants_colour(out), n_others: *n }
         }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 use tinygpt_data::Tokenizer;
-use tinygpt_model::{Event, Model, SamplingParams, Stop, stream};
+use tinygpt_model::{Event, Model, SamplingParams, Stop, generate_with};
 
 use super::rendering::{OutputFormat, Rendering};
 use crate::terminal::Output;
@@ -71,7 +71,7 @@ impl<'a> SampleWriter<'a> {
             n_tokens: 0,
             failure: None,
         };
-        stream(self.model, &self.prompt_ids, params, 0..n_samples, &mut |sample_idx, event| {
+        generate_with(self.model, &self.prompt_ids, params, 0..n_samples, &mut |sample_idx, event| {
             printer.on_event(sample_idx, event)
         })?;
         match printer.failure {

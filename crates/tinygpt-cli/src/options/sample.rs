@@ -43,29 +43,35 @@ pub struct SampleOptions {
     /// Longest sample, in tokens; it ends earlier where the model ends the document
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub max_new_tokens: Option<usize>,
-    /// Below 1 more careful, above 1 wilder, 0 always the likeliest token
-    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    /// See [`SamplingParams::temperature`].
+    #[arg(long, help = help("temperature"), help_heading = "Text", value_name = "X",
+          value_parser = finite)]
     pub temperature: Option<f64>,
-    /// Choose among this many likeliest tokens only; 0 means all
-    #[arg(long, help_heading = "Text", value_name = "N")]
+    /// See [`SamplingParams::top_k`].
+    #[arg(long, help = help("top_k"), help_heading = "Text", value_name = "N")]
     pub top_k: Option<usize>,
-    /// Choose among the likeliest tokens that together hold this share of all probability; 1 is off
-    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    /// See [`SamplingParams::top_p`].
+    #[arg(long, help = help("top_p"), help_heading = "Text", value_name = "X",
+          value_parser = finite)]
     pub top_p: Option<f64>,
-    /// Choose among tokens at least this times as likely as the likeliest; 0 is off
-    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    /// See [`SamplingParams::min_p`].
+    #[arg(long, help = help("min_p"), help_heading = "Text", value_name = "X",
+          value_parser = finite)]
     pub min_p: Option<f64>,
-    /// Above 1, what stands in the text already becomes less likely; 1 is off
-    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    /// See [`SamplingParams::repetition_penalty`].
+    #[arg(long, help = help("repetition_penalty"), help_heading = "Text", value_name = "X",
+          value_parser = finite)]
     pub repetition_penalty: Option<f64>,
-    /// Subtracted from the logit of each token that was generated already, as in OpenAI's API; 0 is off
-    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    /// See [`SamplingParams::presence_penalty`].
+    #[arg(long, help = help("presence_penalty"), help_heading = "Text", value_name = "X",
+          value_parser = finite)]
     pub presence_penalty: Option<f64>,
-    /// Subtracted from a token's logit for each time it was generated, as in OpenAI's API; 0 is off
-    #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
+    /// See [`SamplingParams::frequency_penalty`].
+    #[arg(long, help = help("frequency_penalty"), help_heading = "Text", value_name = "X",
+          value_parser = finite)]
     pub frequency_penalty: Option<f64>,
-    /// Never repeat a sequence of N tokens, prompt included, as in transformers; 0 is off
-    #[arg(long, help_heading = "Text", value_name = "N")]
+    /// See [`SamplingParams::no_repeat_ngram_size`].
+    #[arg(long, help = help("no_repeat_ngram_size"), help_heading = "Text", value_name = "N")]
     pub no_repeat_ngram_size: Option<usize>,
     /// End a sample before this text, in which `\n`, `\r`, `\t` and `\\` are newline, carriage return, tab
     /// and backslash; may be given several times [default: none]
@@ -124,23 +130,24 @@ impl Options for SampleOptions {
     const SECRETS: &'static [&'static str] = &["api_key"];
 
     fn defaults() -> Self {
+        let sampling = SamplingParams::default();
         Self {
             out_dir: Some("out-tiny-stories".into()),
             checkpoint: Some("best".to_owned()),
             quantize: None,
             start: None,
             num_samples: Some(10),
-            max_new_tokens: Some(500),
-            temperature: Some(0.8),
-            top_k: Some(200),
-            top_p: Some(1.0),
-            min_p: Some(0.0),
-            repetition_penalty: Some(1.0),
-            presence_penalty: Some(0.0),
-            frequency_penalty: Some(0.0),
-            no_repeat_ngram_size: Some(0),
+            max_new_tokens: Some(sampling.max_new_tokens),
+            temperature: Some(sampling.temperature),
+            top_k: Some(sampling.top_k),
+            top_p: Some(sampling.top_p),
+            min_p: Some(sampling.min_p),
+            repetition_penalty: Some(sampling.repetition_penalty),
+            presence_penalty: Some(sampling.presence_penalty),
+            frequency_penalty: Some(sampling.frequency_penalty),
+            no_repeat_ngram_size: Some(sampling.no_repeat_ngram_size),
             stop: None,
-            seed: Some(1337),
+            seed: Some(sampling.seed),
             show_probs: None,
             json: Some(false),
             interactive: Some(false),
@@ -153,6 +160,12 @@ impl Options for SampleOptions {
             overwrite: Some(false),
         }
     }
+}
+
+/// The help of a sampling parameter's flag.
+fn help(key: &str) -> String {
+    let range = SamplingParams::range(key);
+    range.map(|range| format!("{}; {}", range.help, range.note)).unwrap_or_default()
 }
 
 /// How weights are rounded.
@@ -177,28 +190,10 @@ pub struct SampleSettings {
     pub start: Start,
     /// How many samples.
     pub num_samples: u64,
-    /// The longest sample, in tokens.
-    pub max_new_tokens: usize,
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// `None` is all tokens.
-    pub top_k: Option<usize>,
-    /// 1 is all tokens.
-    pub top_p: f32,
-    /// 0 is all tokens.
-    pub min_p: f32,
-    /// 1 is none.
-    pub repetition_penalty: f32,
-    /// 0 is none.
-    pub presence_penalty: f32,
-    /// 0 is none.
-    pub frequency_penalty: f32,
-    /// 0 allows repetition.
-    pub no_repeat_ngram_size: usize,
+    /// How tokens are chosen, and how many; [`SampleSettings::params`] adds what the model knows.
+    pub sampling: SamplingParams,
     /// Texts that end a sample; none is empty.
     pub stop: Vec<String>,
-    /// Seed of the choices.
-    pub seed: u64,
     /// Whether to tell each token's probability, and that of how many alternatives.
     pub show_probs: Option<usize>,
     /// Whether to write objects.
@@ -219,19 +214,11 @@ impl SampleSettings {
     /// What the model crate needs to know, for the model of `tokenizer`; `eos` ends a document.
     pub fn params(&self, tokenizer: &Tokenizer, eos: Option<u32>) -> SamplingParams {
         SamplingParams {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-            no_repeat_ngram_size: self.no_repeat_ngram_size,
             // The table shows so many besides the token itself, which is one of the most likely ones.
             logprobs: self.show_probs.map(|n| n + usize::from(!self.json)),
-            seed: self.seed,
             eos,
-            ..SamplingParams::new(self.max_new_tokens, tokenizer.vocab_size())
+            vocab_size: Some(tokenizer.vocab_size()),
+            ..self.sampling.clone()
         }
     }
 }
@@ -245,7 +232,7 @@ impl Layered<SampleOptions> {
         let mut faults = Faults::of(self);
         let options = self.options.clone();
         let device = faults.device(options.device.as_deref());
-        check_ranges(&options, &mut faults);
+        check_ranges(self, &mut faults);
         let export = Export::of(self, &mut faults);
         let start = Start::of(options.start.as_deref().unwrap_or_default());
         check_together(&options, (device, &start, export.is_some()), &mut faults);
@@ -256,6 +243,7 @@ impl Layered<SampleOptions> {
             })
         });
         faults.into_result()?;
+        let sampling = SamplingParams::default().with(self.values())?;
         let api_key = options.api_key;
         let serve = address.flatten().map(|address| ServeSettings { address, api_key });
         let stop = options.stop.unwrap_or_default();
@@ -266,17 +254,8 @@ impl Layered<SampleOptions> {
             quantize: options.quantize,
             start,
             num_samples: options.num_samples.unwrap_or_default(),
-            max_new_tokens: options.max_new_tokens.unwrap_or_default(),
-            temperature: options.temperature.unwrap_or_default() as f32,
-            top_k: options.top_k.filter(|&k| k > 0),
-            top_p: options.top_p.unwrap_or(1.0) as f32,
-            min_p: options.min_p.unwrap_or_default() as f32,
-            repetition_penalty: options.repetition_penalty.unwrap_or(1.0) as f32,
-            presence_penalty: options.presence_penalty.unwrap_or_default() as f32,
-            frequency_penalty: options.frequency_penalty.unwrap_or_default() as f32,
-            no_repeat_ngram_size: options.no_repeat_ngram_size.unwrap_or_default(),
+            sampling,
             stop: stop.iter().map(|text| unescape(text)).collect(),
-            seed: options.seed.unwrap_or_default(),
             show_probs: options.show_probs,
             json: options.json.unwrap_or_default(),
             interactive: options.interactive.unwrap_or_default(),
@@ -288,31 +267,17 @@ impl Layered<SampleOptions> {
 }
 
 /// Checks each option by itself.
-fn check_ranges(options: &SampleOptions, faults: &mut Faults<'_, SampleOptions>) {
+fn check_ranges(layered: &Layered<SampleOptions>, faults: &mut Faults<'_, SampleOptions>) {
+    let options = &layered.options;
     faults.at_least_one("num_samples", options.num_samples);
     faults.at_least_one("max_new_tokens", options.max_new_tokens.map(|n| n as u64));
     faults.threads(options.threads);
-    faults.unless(
-        options.temperature.is_none_or(|t| (0.0..=100.0).contains(&t)),
-        "temperature",
-        "0 (greedy) to 100; 0.8 is a good start",
-    );
-    for (key, share) in [("top_p", options.top_p), ("min_p", options.min_p)] {
-        faults.unless(share.is_none_or(|p| (0.0..=1.0).contains(&p)), key, "0 to 1");
-    }
-    faults.unless(
-        options.repetition_penalty.is_none_or(|x| x > 0.0 && x <= 100.0),
-        "repetition_penalty",
-        "more than 0, at most 100; 1 is off, 1.1 is a good start",
-    );
-    for (key, penalty) in [
-        ("presence_penalty", options.presence_penalty),
-        ("frequency_penalty", options.frequency_penalty),
-    ] {
+    for range in &SamplingParams::RANGES {
+        let value = layered.value(range.key).as_f64();
         faults.unless(
-            penalty.is_none_or(|x| (-2.0..=2.0).contains(&x)),
-            key,
-            "-2 to 2; 0 is off, 0.5 is a good start",
+            value.is_none_or(|value| range.contains(value)),
+            range.key,
+            &range.expected(),
         );
     }
     let has_empty = options.stop.iter().flatten().any(String::is_empty);

@@ -139,7 +139,7 @@ fn one_head(head: HeadView<'_>, saved: OneHead<'_>, dqkv: &mut [f32]) {
     });
 }
 
-/// What the rows of a row of tiles need beside their scores.
+/// What the rows of a row of tiles need besides their scores.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     /// Log-sum-exps.

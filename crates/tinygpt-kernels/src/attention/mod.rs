@@ -9,7 +9,7 @@
 //! # Layout
 //!
 //! `qkv` is `[B, T, 3C]`, the output of `c_attn`: in each row C queries, C keys, C values, head h
-//! in the columns `h·D..(h+1)·D` of each. Queries are read where they lie; keys and values of one
+//! in the columns `h·D..(h+1)·D` of each. Queries are read in place; keys and values of one
 //! head at a time are packed into panels as the matrix product wants them, since in the packed rows
 //! each position of a head is on another page of memory. The scores are worked on in tiles of 48
 //! queries by 64 keys; what lies above the diagonal is not computed.

@@ -2,7 +2,7 @@
 //!
 //! A tile is 48 queries by 64 keys, small enough to stay in L1 together with its operands. Tiles
 //! below the diagonal are plain products. On the diagonal each strip of 6 rows, the height of a
-//! register block, is cut to the keys that its last row may look at: at T = 64 that is a third of
+//! register block, is cut to the keys that its last row may attend to: at T = 64 that is a third of
 //! the work.
 
 use crate::gemm::{Matrix, MatrixMut, Panels, ROWS, Store, multiply};

@@ -1,6 +1,6 @@
-//! The one door to matrix products: `out ← a·b` or `out ← out + a·b` on strided views.
+//! The one entry point for matrix products: `out ← a·b` or `out ← out + a·b` on strided views.
 //!
-//! A transposed operand is a view, never a copy. From the door a product goes one of two ways:
+//! A transposed operand is a view, never a copy. There are two implementations:
 //!
 //! - with AVX2 or AVX-512 through our own blocks: `blocks.rs` cuts it into pieces that fit the
 //!   caches, `pack.rs` lays the right operand out in panels, `tile.rs` multiplies;
@@ -10,7 +10,7 @@
 #![expect(unsafe_code, reason = "columns of one matrix are handed to several threads")]
 
 mod blocks;
-mod elsewhere;
+mod fallback;
 mod pack;
 mod tile;
 
@@ -187,7 +187,7 @@ pub fn gemm(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, store: Store, thre
         out.cols
     );
     match level() {
-        Level::Portable => elsewhere::gemm(out, a, b, store, threads),
+        Level::Portable => fallback::gemm(out, a, b, store, threads),
         Level::Avx2 | Level::Avx512 => blocks::gemm(out, a, b, store, threads),
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `out[i, ..] (+)= Σ_p a(i, p) · b[p, ..]` for 6 rows by 4 registers of 16 lanes (by 2 of 8): 24
 //! (12) sums stay in registers over the whole of k. Each step loads 4 vectors of `b`, which lie
-//! one after the other in a packed panel, and broadcasts 6 elements of `a`, so 24 multiply-adds
-//! meet 10 loads. `a` is read where it lies, whatever its strides: its six rows fit L1.
+//! one after the other in a packed panel, and broadcasts 6 elements of `a`, so there are
+//! 24 multiply-adds for 10 loads. `a` is read in place, whatever its strides: its six rows fit L1.
 #![expect(unsafe_code, reason = "the innermost loop takes pointers: no check per load")]
 
 use super::pack::Panels;

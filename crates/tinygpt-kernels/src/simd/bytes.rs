@@ -1,4 +1,4 @@
-//! Whole numbers of 8 bits as lanes of `f32`: what quantised weights become in a register.
+//! 8-bit integers as lanes of `f32`: how 8-bit weights are read into a register.
 #![cfg_attr(
     target_arch = "x86_64",
     expect(unsafe_code, reason = "intrinsics with a target feature")

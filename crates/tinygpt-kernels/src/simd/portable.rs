@@ -1,4 +1,4 @@
-//! The portable vector: an array of eight lanes and loops that the compiler vectorises.
+//! The portable vector: an array of eight lanes and loops that the compiler vectorizes.
 //!
 //! On x86-64 this becomes SSE2, on aarch64 NEON. No intrinsics.
 

@@ -4,14 +4,14 @@
 //! projection `c_attn` and the output projection `c_proj`. The residual is the block's.
 
 use candle_core::{D, DType, Device, Result, Tensor};
+use candle_nn::ops::softmax;
 use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{attention as kernel, bias};
 
-use super::block::BlockPass;
 use super::dropout::{self, Dropout, Site};
 use super::linear;
-use crate::params::{Affine, BlockParts};
-use crate::workspace::AttentionActs;
+use crate::cpu::workspace::{AttentionActs, BlockPass};
+use crate::parts::{Affine, BlockParts};
 
 /// The two projections of one attention layer and its number of heads.
 pub(crate) struct Attention<'a> {
@@ -27,7 +27,7 @@ impl Attention<'_> {
     ///
     /// # Shapes
     /// `x` `[B, T, C]` → `[B, T, C]`.
-    pub(crate) fn composed(
+    pub(crate) fn autograd(
         &self,
         x: &Tensor,
         dropout: Option<&Dropout>,
@@ -51,7 +51,7 @@ impl Attention<'_> {
                 weight: cut(&self.c_attn.weight)?, // [C, C]
                 bias: self.c_attn.bias.as_ref().map(cut).transpose()?,
             };
-            linear::composed(x, &projection, compute)? // [B, T, C]
+            linear::autograd(x, &projection, compute)? // [B, T, C]
                 .reshape((b, t, self.n_head, c / self.n_head))?
                 .transpose(1, 2)? // [B, H, T, D]
                 .contiguous()
@@ -76,19 +76,13 @@ impl Attention<'_> {
         // Scaled before the product: q is smaller than the scores.
         let q = (q / (d as f64).sqrt())?;
         let scores = linear::matmul(&q, &k.t()?, compute)?; // [B, H, T, S]
-        let att = softmax(&scores.broadcast_add(mask)?)?;
-        let att = dropout::composed(att, dropout, Site::Attention(self.layer))?;
+        // Not `softmax_last_dim`, which has no backward (huggingface/candle#3011).
+        let att = softmax(&scores.broadcast_add(mask)?, D::Minus1)?;
+        let att = dropout::autograd(att, dropout, Site::Attention(self.layer))?;
         let y = linear::matmul(&att, v, compute)?; // [B, H, T, D]
         let y = y.transpose(1, 2)?.reshape((b, t, h * d))?; // [B, T, C]
-        linear::composed(&y, self.c_proj, compute)
+        linear::autograd(&y, self.c_proj, compute)
     }
-}
-
-/// Softmax over the last dimension. The maximum is subtracted as a constant: it cancels, so no
-/// gradient has to flow through it. (candle's fused softmax has no backward, huggingface/candle#3011.)
-fn softmax(x: &Tensor) -> Result<Tensor> {
-    let weights = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?.exp()?;
-    weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)
 }
 
 /// 0 where query `i` of the last `t` positions may look at key `j` of all `s`, −∞ elsewhere, `[T, S]`.

@@ -1,15 +1,14 @@
 //! One pre-norm block: `x += attn(ln_1(x))`, `x += mlp(ln_2(x))` (GPT-2 paper, section 2.3).
 
 use candle_core::{DType, Result, Tensor};
-use tinygpt_kernels::dropout::Dropout as Mask;
 use tinygpt_kernels::profile::{Op, timed};
-use tinygpt_kernels::{Store, residual};
+use tinygpt_kernels::residual;
 
 use super::attention::{self, Attention};
 use super::dropout::{self, Dropout, Site};
 use super::{layer_norm, mlp};
-use crate::params::BlockParts;
-use crate::workspace::{BlockActs, Dims, Scratch};
+use crate::cpu::workspace::{BlockActs, BlockPass, Scratch};
+use crate::parts::BlockParts;
 
 /// The attention layer of block `layer`.
 pub(crate) fn attention(block: &BlockParts<Tensor>, n_head: usize, layer: usize) -> Attention<'_> {
@@ -20,48 +19,30 @@ pub(crate) fn attention(block: &BlockParts<Tensor>, n_head: usize, layer: usize)
 ///
 /// # Shapes
 /// `x` `[B, T, C]` → `[B, T, C]`, f32.
-pub(crate) fn composed(
+pub(crate) fn autograd(
     x: &Tensor,
     block: &BlockParts<Tensor>,
     attention: &Attention<'_>,
     dropout: Option<&Dropout>,
     compute: DType,
 ) -> Result<Tensor> {
-    let y = attention.composed(&layer_norm::composed(x, &block.ln_1)?, dropout, compute)?;
+    let y = attention.autograd(&layer_norm::autograd(x, &block.ln_1)?, dropout, compute)?;
     let site = Site::AttentionOutput(attention.layer);
-    let x = (x + dropout::composed(y, dropout, site)?)?;
-    composed_mlp(&x, block, attention.layer, dropout, compute)
+    let x = (x + dropout::autograd(y, dropout, site)?)?;
+    autograd_mlp(&x, block, attention.layer, dropout, compute)
 }
 
 /// The second half of the block: `x + mlp(ln_2(x))`.
-pub(crate) fn composed_mlp(
+pub(crate) fn autograd_mlp(
     x: &Tensor,
     block: &BlockParts<Tensor>,
     layer: usize,
     dropout: Option<&Dropout>,
     compute: DType,
 ) -> Result<Tensor> {
-    let y = layer_norm::composed(x, &block.ln_2)?;
-    let y = mlp::composed(&y, &block.c_fc, &block.mlp_c_proj, compute)?;
-    x + dropout::composed(y, dropout, Site::MlpOutput(layer))?
-}
-
-/// What is fixed while one block is passed through: sizes, weights, dropout masks.
-#[derive(Clone, Copy)]
-pub(crate) struct BlockPass<'a> {
-    pub(crate) dims: Dims,
-    pub(crate) weights: &'a BlockParts<&'a [f32]>,
-    pub(crate) masks: BlockMasks,
-    /// What [`backward`] does to the gradients of matrices; the others are added to.
-    pub(crate) store: Store,
-}
-
-/// Dropout masks of one block, their row 0 being the first row of the pass.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct BlockMasks {
-    pub(crate) attention: Option<Mask>,
-    pub(crate) attention_output: Option<Mask>,
-    pub(crate) mlp_output: Option<Mask>,
+    let y = layer_norm::autograd(x, &block.ln_2)?;
+    let y = mlp::autograd(&y, &block.c_fc, &block.mlp_c_proj, compute)?;
+    x + dropout::autograd(y, dropout, Site::MlpOutput(layer))?
 }
 
 /// `out ← block(x)`; what [`backward`] needs is kept in `acts`.

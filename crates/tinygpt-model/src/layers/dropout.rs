@@ -13,7 +13,7 @@ use tinygpt_kernels::dropout as kernel;
 pub struct DropoutKey {
     /// The run's seed.
     pub seed: u64,
-    /// The optimiser step.
+    /// The optimizer step.
     pub step: u64,
     /// The micro-batch within the step.
     pub micro_batch: u64,
@@ -75,7 +75,7 @@ impl Dropout {
 /// # Shapes
 /// `x` `[.., C]` → `[.., C]`; the rows of the mask are those of `x` with all other dimensions
 /// flattened.
-pub(crate) fn composed(x: Tensor, dropout: Option<&Dropout>, site: Site) -> Result<Tensor> {
+pub(crate) fn autograd(x: Tensor, dropout: Option<&Dropout>, site: Site) -> Result<Tensor> {
     let Some(dropout) = dropout else { return Ok(x) };
     let keep = 1.0 - dropout.p;
     let mask = match x.device() {

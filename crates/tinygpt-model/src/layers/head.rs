@@ -3,7 +3,8 @@
 //! `loss = mean(log Σⱼ exp(zⱼ) − z_target)`. The last layer norm comes before it; rows are given in
 //! chunks by the caller so that the whole `[N, V]` never exists.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
+use candle_nn::loss::cross_entropy;
 use tinygpt_kernels::{Matrix, MatrixMut, Store, gemm};
 
 use super::linear;
@@ -12,21 +13,16 @@ use super::linear;
 ///
 /// # Shapes
 /// `h` `[N, C]`, `wte` `[V, C]` → `[N, V]`, f32.
-pub(crate) fn composed_logits(h: &Tensor, wte: &Tensor, compute: DType) -> Result<Tensor> {
+pub(crate) fn autograd_logits(h: &Tensor, wte: &Tensor, compute: DType) -> Result<Tensor> {
     linear::matmul(h, &wte.t()?, compute)
 }
 
 /// Sum of the cross-entropies of some rows, a scalar.
 ///
-/// The maximum is subtracted as a constant: it cancels, so no gradient has to flow through it.
-///
 /// # Shapes
 /// `logits` `[N, V]`, `targets` `[N]` (u32) → `[]`.
-pub(crate) fn composed_loss(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
-    let log_sum = shifted.exp()?.sum(D::Minus1)?.log()?; // [N]
-    let picked = shifted.gather(&targets.unsqueeze(1)?, 1)?.squeeze(1)?; // [N]
-    (log_sum - picked)?.sum_all()
+pub(crate) fn autograd_loss(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    cross_entropy(logits, targets)? * targets.elem_count() as f64
 }
 
 /// `logits ← x wteᵀ`, all of them; where only the loss or its gradient is wanted,

@@ -5,18 +5,18 @@ use candle_core::{D, Result, Tensor};
 use tinygpt_kernels::layer_norm as kernel;
 use tinygpt_kernels::profile::{Op, timed};
 
-use crate::params::Affine;
-use crate::workspace::NormActs;
+use crate::cpu::workspace::NormActs;
+use crate::parts::Affine;
 
 /// GPT-2's `layer_norm_epsilon`.
 pub(crate) const EPS: f32 = 1e-5;
 
-/// Own composition: candle's fused layer norm has no backward and cuts the graph silently
+/// Composed here: candle's fused layer norm has no backward and cuts the graph silently
 /// (huggingface/candle#3011).
 ///
 /// # Shapes
 /// `x` `[.., C]`, gain and bias `[C]` → `[.., C]`.
-pub(crate) fn composed(x: &Tensor, norm: &Affine<Tensor>) -> Result<Tensor> {
+pub(crate) fn autograd(x: &Tensor, norm: &Affine<Tensor>) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?; // [.., 1]
     let normed = centred.broadcast_div(&(variance + f64::from(EPS))?.sqrt()?)?;
@@ -32,9 +32,23 @@ pub(crate) fn composed(x: &Tensor, norm: &Affine<Tensor>) -> Result<Tensor> {
 /// # Shapes
 /// `x` `[N, C]` → `acts.out` `[N, C]`.
 pub(crate) fn forward(x: &[f32], norm: &Affine<&[f32]>, acts: &mut NormActs, threads: usize) {
-    let affine = kernel::Affine { weight: norm.weight, bias: norm.bias };
     let (out, stats) = acts.split();
-    timed(Op::LayerNorm, threads, 0, || kernel::forward(x, affine, out, stats, threads));
+    timed(Op::LayerNorm, threads, 0, || normalize(x, norm, out, stats, threads));
+}
+
+/// `out ← norm(x)`: the norm of every path on the CPU, decoding included.
+///
+/// # Shapes
+/// `x`, `out` `[N, C]`, `stats` `[N]` each.
+pub(crate) fn normalize(
+    x: &[f32],
+    norm: &Affine<&[f32]>,
+    out: &mut [f32],
+    stats: kernel::Stats<'_>,
+    threads: usize,
+) {
+    let affine = kernel::Affine { weight: norm.weight, bias: norm.bias };
+    kernel::forward(x, affine, out, stats, threads);
 }
 
 /// Adds the gradients of the input to `dx` and those of gain and bias to `grad`.

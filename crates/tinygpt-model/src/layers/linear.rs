@@ -5,13 +5,13 @@ use candle_core::{DType, Result, Tensor};
 use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{Matrix, MatrixMut, Store, gemm};
 
-use crate::params::Affine;
+use crate::parts::Affine;
 
-/// Multiplies in `compute` and adds the bias in f32.
+/// Multiplies in `compute` and adds the bias in f32, which `candle_nn::Linear` would add in `compute`.
 ///
 /// # Shapes
 /// `x` `[.., in]`, weight `[in, out]`, bias `[out]` → `[.., out]`, f32.
-pub(crate) fn composed(x: &Tensor, linear: &Affine<Tensor>, compute: DType) -> Result<Tensor> {
+pub(crate) fn autograd(x: &Tensor, linear: &Affine<Tensor>, compute: DType) -> Result<Tensor> {
     let (n_in, n_out) = linear.weight.dims2()?;
     let mut dims = x.dims().to_vec();
     let rows = x.reshape(((), n_in))?; // [N, in]
@@ -33,7 +33,7 @@ pub(crate) fn matmul(a: &Tensor, b: &Tensor, compute: DType) -> Result<Tensor> {
     a.to_dtype(compute)?.matmul(&b.to_dtype(compute)?)?.to_dtype(DType::F32)
 }
 
-/// `y ← x W`; the bias is added by whoever comes next, in a pass that is made anyway.
+/// `y ← x W`; the bias is added by the next operation, in a pass that it makes anyway.
 ///
 /// # Shapes
 /// `x` `[N, in]`, `weight` `[in, out]` → `y` `[N, out]`.

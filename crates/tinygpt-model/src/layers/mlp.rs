@@ -7,25 +7,25 @@ use candle_core::{DType, Result, Tensor};
 use tinygpt_kernels::gelu as kernel;
 use tinygpt_kernels::profile::{Op, timed};
 
-use super::block::BlockPass;
 use super::linear;
-use crate::params::{Affine, BlockParts};
+use crate::cpu::workspace::BlockPass;
+use crate::parts::{Affine, BlockParts};
 
 /// √(2/π).
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 
-/// Own composition of GELU: the backward of candle's has constants cut to six digits.
+/// GELU is composed here: the backward of candle's has constants rounded to six digits.
 ///
 /// # Shapes
 /// `x` `[B, T, C]` → `[B, T, C]`.
-pub(crate) fn composed(
+pub(crate) fn autograd(
     x: &Tensor,
     c_fc: &Affine<Tensor>,
     c_proj: &Affine<Tensor>,
     compute: DType,
 ) -> Result<Tensor> {
-    let hidden = gelu(&linear::composed(x, c_fc, compute)?)?; // [B, T, 4C]
-    linear::composed(&hidden, c_proj, compute)
+    let hidden = gelu(&linear::autograd(x, c_fc, compute)?)?; // [B, T, 4C]
+    linear::autograd(&hidden, c_proj, compute)
 }
 
 /// `½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))`.
@@ -49,8 +49,16 @@ pub(crate) fn forward(
     let (weights, d) = (pass.weights, pass.dims);
     linear::forward(x, weights.c_fc.weight, hidden, d.c, d.threads);
     let bias = weights.c_fc.bias.unwrap_or(no_bias);
-    timed(Op::Gelu, d.threads, 0, || kernel::forward(hidden, bias, wide, d.threads));
+    timed(Op::Gelu, d.threads, 0, || activate(hidden, bias, wide, d.threads));
     linear::forward(wide, weights.mlp_c_proj.weight, y, 4 * d.c, d.threads);
+}
+
+/// `out ← gelu(x + b)`, and `x ← x + b`: the activation of every path on the CPU, decoding included.
+///
+/// # Shapes
+/// `x`, `out` `[N, F]`, `bias` `[F]`.
+pub(crate) fn activate(x: &mut [f32], bias: &[f32], out: &mut [f32], threads: usize) {
+    kernel::forward(x, bias, out, threads);
 }
 
 /// `dx ←` the gradient of the input, given that of the output; adds to both matrices' gradients

@@ -1,8 +1,11 @@
 //! The layers of GPT-2, one page each.
 //!
-//! Every page holds the layer's reference, `composed`: a function of differentiable candle ops
-//! that runs on any device, trains on CUDA and Metal, and is the oracle of the CPU's hand-written
-//! `forward` and `backward`. How layers make a step is in `composed.rs`.
+//! Every page has the layer's formula and two implementations. `autograd` is a function of
+//! differentiable candle operations and modules: it runs on any device, trains on CUDA and Metal,
+//! and is the reference for the CPU. `forward` and `backward` are the CPU's, written by hand over
+//! `tinygpt-kernels`; decoding calls the same pages (`mlp::activate`, `layer_norm::normalize`). An
+//! activation or a norm is changed in its page and nowhere else. How layers make a step is in
+//! `autograd.rs` and `cpu/step.rs`.
 
 pub(crate) mod attention;
 pub(crate) mod block;

@@ -1,5 +1,5 @@
 //! Models that the tests share: the directories under `tests/golden` and what PyTorch made of
-//! them, and an optimiser step.
+//! them, and an optimizer step.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -16,19 +16,19 @@ use tinygpt_model::{Gpt, Grads, ModelConfig, Store, TokenBatch, hf, host};
 /// Names of the golden directories.
 pub(crate) const GOLDEN: [&str; 3] = ["plain", "no_bias", "odd"];
 
-/// The two paths through a model on the CPU.
+/// The two backends that can compute a model on the CPU.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Path {
-    Fused,
-    Composed,
+    Cpu,
+    Autograd,
 }
 
 impl Path {
-    pub(crate) const BOTH: [Self; 2] = [Self::Fused, Self::Composed];
+    pub(crate) const BOTH: [Self; 2] = [Self::Cpu, Self::Autograd];
 
     pub(crate) fn set(self, mut gpt: Gpt) -> Gpt {
-        if matches!(self, Self::Composed) {
-            gpt.use_composed_path();
+        if matches!(self, Self::Autograd) {
+            gpt.use_autograd();
         }
         gpt.set_threads(2);
         gpt.set_decode_threads(2);
@@ -164,7 +164,7 @@ impl Optimizer {
                 beta1,
                 beta2,
                 eps: 1e-8,
-                weight_decay: if spec.decay { self.weight_decay } else { 0.0 },
+                weight_decay: if spec.kind.is_decayed() { self.weight_decay } else { 0.0 },
                 bias_correction1: 1.0 - beta1.powi(self.n_steps),
                 bias_correction2: 1.0 - beta2.powi(self.n_steps),
                 grad_scale: (self.grad_clip / (norm + 1e-6)).min(1.0) as f32,

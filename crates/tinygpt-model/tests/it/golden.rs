@@ -1,4 +1,4 @@
-//! Against PyTorch: logits, loss, each gradient by name, and ten optimiser steps, on both paths.
+//! Against PyTorch: logits, loss, each gradient by name, and ten optimizer steps, on both backends.
 //! The numbers come from `tests/golden/make.py`.
 
 #![allow(clippy::unwrap_used, reason = "tests")]

@@ -1,5 +1,5 @@
-//! Directories exchanged with `transformers`: what it saved is read (the golden directories are
-//! its), what we write is read back, and everything that is not a plain GPT-2 is refused.
+//! Directories exchanged with `transformers`: what it saved is read (it wrote the golden
+//! directories), what we write is read back, and everything that is not a plain GPT-2 is rejected.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -198,7 +198,7 @@ fn weights_that_do_not_fit_are_refused_by_name() {
             let wte = t["transformer.wte.weight"].t().unwrap().contiguous().unwrap();
             t.insert("transformer.wte.weight".to_owned(), wte);
         }),
-        ("`transformer.h.2.ln_1.weight` is none of GPT-2's with 2 layers", |t| {
+        ("`transformer.h.2.ln_1.weight` is not a tensor of GPT-2 with 2 layers", |t| {
             let extra = t["transformer.h.1.ln_1.weight"].clone();
             t.insert("transformer.h.2.ln_1.weight".to_owned(), extra);
         }),

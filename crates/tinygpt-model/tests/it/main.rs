@@ -1,10 +1,10 @@
-//! What the model must be, seen from outside: PyTorch's numbers, laws that hold for any GPT-2, and
+//! Tests through the public API: PyTorch's numbers, properties that hold for any GPT-2, and
 //! directories exchanged with `transformers`.
 
 mod fixture;
 mod gguf;
 mod golden;
 mod hf;
-mod laws;
+mod properties;
 mod quantized;
 mod sampling;

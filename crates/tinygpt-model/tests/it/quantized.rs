@@ -1,4 +1,4 @@
-//! Models of 8-bit weights: what is rounded, and that decoding is that of the rounded model.
+//! 8-bit models: what is rounded, and that decoding equals that of the rounded model.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -65,17 +65,17 @@ fn decoders_compute_with_the_same_rounded_weights_on_any_number_of_threads() {
     let text = ids(80, 70, 5);
     for threads in 1..=4 {
         model.set_decode_threads(threads);
-        // As short texts, as long ones, and as those between two lots.
+        // Short prompts, long ones, and those at the edge of a chunk.
         for read in [1, 31, 32, 33, 64, 75] {
             let mut decoder = model.decoder(2).unwrap();
-            decoder.read(&[0, 1], &text[..read]).unwrap();
+            decoder.prefill(&[0, 1], &text[..read]).unwrap();
             for position in read..read + 3 {
                 let what = format!("{threads} threads, {read} read, position {position}");
                 for slot in [0, 1] {
                     let expected = &expected[(position - 1) * 70..position * 70];
                     assert_close(decoder.logits(slot), expected, 2e-5, &what);
                 }
-                decoder.step(&[(0, text[position]), (1, text[position])]).unwrap();
+                decoder.decode(&[(0, text[position]), (1, text[position])]).unwrap();
             }
         }
     }
@@ -89,7 +89,7 @@ fn every_kind_of_directory_can_be_rounded() {
         let text = ids(10, 50, 5);
         let expected = rounded.logits(&text, 1, 10).unwrap();
         let mut decoder = model.decoder(1).unwrap();
-        decoder.read(&[0], &text).unwrap();
+        decoder.prefill(&[0], &text).unwrap();
         let v = model.config().vocab_size;
         assert_close(decoder.logits(0), &expected[9 * v..], 2e-5, name);
     }

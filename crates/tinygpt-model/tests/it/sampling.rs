@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tinygpt_model::{Engine, Event, Sampler, SamplingParams, generate};
+use tinygpt_model::{Engine, Event, Sampler, SamplingParams, generate_samples};
 
 use crate::fixture::{Path, golden_dir, golden_gpt};
 
@@ -38,7 +38,7 @@ struct Case {
 #[derive(Deserialize)]
 struct Greedy {
     prompt: Vec<u32>,
-    repetition_penalty: f32,
+    repetition_penalty: f64,
     no_repeat_ngram_size: usize,
     tokens: Vec<u32>,
 }
@@ -48,29 +48,20 @@ fn expected() -> Expected {
     serde_json::from_slice(&text).unwrap()
 }
 
-fn params(settings: &Map<String, Value>, vocab_used: usize) -> SamplingParams {
-    let mut params = SamplingParams::new(1, vocab_used);
+fn params(settings: &Map<String, Value>, vocab_size: usize) -> SamplingParams {
+    let mut settings = settings.clone();
+    let biases = settings.remove("logit_bias").unwrap_or_default();
+    let bias = |(id, bias): (&String, &Value)| (id.parse().unwrap(), bias.as_f64().unwrap() as f32);
+    let unfiltered = serde_json::to_value(SamplingParams::unfiltered()).unwrap();
+    let mut all = unfiltered.as_object().unwrap().clone();
     for (key, value) in settings {
-        if let Some(biases) = value.as_object() {
-            assert_eq!(key, "logit_bias");
-            let bias = |(id, bias): (&String, &Value)| {
-                (id.parse().unwrap(), bias.as_f64().unwrap() as f32)
-            };
-            params.logit_bias = biases.iter().map(bias).collect();
-            continue;
-        }
-        let number = value.as_f64().unwrap() as f32;
-        match key.as_str() {
-            "temperature" => params.temperature = number,
-            "top_k" => params.top_k = Some(number as usize),
-            "top_p" => params.top_p = number,
-            "min_p" => params.min_p = number,
-            "repetition_penalty" => params.repetition_penalty = number,
-            "no_repeat_ngram_size" => params.no_repeat_ngram_size = number as usize,
-            other => panic!("what is {other}?"),
-        }
+        assert!(all.insert(key.clone(), value).is_some(), "what is {key}?");
     }
-    params
+    SamplingParams {
+        logit_bias: biases.as_object().into_iter().flatten().map(bias).collect(),
+        vocab_size: Some(vocab_size),
+        ..serde_json::from_value(Value::Object(all)).unwrap()
+    }
 }
 
 #[test]
@@ -80,7 +71,7 @@ fn processed_logits_are_those_of_transformers() {
     for case in &expected.cases {
         let set = expected.sets.iter().find(|set| set.name == case.logits).unwrap();
         let mut sampler = Sampler::new(&params(&case.settings, set.logits.len()), 0);
-        sampler.see_prompt(&set.text);
+        sampler.observe_prompt(&set.text);
         let what = format!("{} {:?}", case.logits, case.settings);
         let (ids, mut got): (Vec<u32>, Vec<f32>) =
             sampler.probabilities(&set.logits).unwrap().into_iter().unzip();
@@ -108,9 +99,10 @@ fn greedy_texts_are_those_of_transformers() {
                 temperature: 0.0,
                 repetition_penalty,
                 no_repeat_ngram_size,
-                ..SamplingParams::new(tokens.len(), 65)
+                max_new_tokens: tokens.len(),
+                ..SamplingParams::unfiltered()
             };
-            let made = generate(&gpt, &prompt, &params, 0..1).unwrap().remove(0);
+            let made = generate_samples(&gpt, &prompt, &params, 0..1).unwrap().remove(0);
             let what = format!("{prompt:?} {repetition_penalty} {no_repeat_ngram_size}");
             assert_eq!(made.tokens, tokens, "{path:?} {what}");
         }
@@ -119,18 +111,19 @@ fn greedy_texts_are_those_of_transformers() {
 
 #[test]
 fn logprobs_are_the_log_softmax_of_what_the_model_says() {
-    let mut gpt = golden_gpt("plain", Path::Fused);
+    let mut gpt = golden_gpt("plain", Path::Cpu);
     let logits = gpt.logits(&[1, 2, 3], 1, 3).unwrap()[2 * 65..].to_vec();
     let log_sum = logits.iter().map(|z| f64::from(*z).exp()).sum::<f64>().ln();
     let params = SamplingParams {
         temperature: 0.3,
-        top_k: Some(3),
+        top_k: 3,
         repetition_penalty: 2.0,
         logprobs: Some(5),
-        ..SamplingParams::new(1, 65)
+        max_new_tokens: 1,
+        ..SamplingParams::unfiltered()
     };
     let mut engine = Engine::new(&gpt, 1).unwrap();
-    engine.admit(&[1, 2, 3], &params, 0..1).unwrap();
+    engine.add(&[1, 2, 3], &params, 0..1).unwrap();
     engine
         .step(&mut |_, event| {
             if let Event::Token { id, logprobs } = event {

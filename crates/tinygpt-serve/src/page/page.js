@@ -3,10 +3,7 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const SLIDERS = [
-  "temperature", "max_tokens", "n", "top_k", "top_p", "min_p", "repetition_penalty",
-  "presence_penalty", "frequency_penalty", "no_repeat_ngram_size",
-];
+const SLIDERS = Array.from(document.querySelectorAll("input[type=range]"), (input) => input.id);
 const MAX_SEED = 2147483647;
 // The probability of each colour level: likely tokens have no colour, unlikely ones the strongest.
 const LEVELS = [0.9, 0.5, 0.2, 0.05];

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tinygpt_data::END_OF_TEXT;
-use tinygpt_model::{SamplingParams, generate};
+use tinygpt_model::{SamplingParams, generate_samples};
 use tinygpt_serve::Limits;
 
 use crate::common::{Answer, MODEL, World, served};
@@ -41,11 +41,13 @@ fn a_completion_is_the_text_of_the_model() {
     let used = served.tokenizer.vocab_size();
     let params = SamplingParams {
         temperature: 0.7,
-        top_k: Some(20),
+        top_k: 20,
         seed: 5,
-        ..SamplingParams::new(40, used)
+        max_new_tokens: 40,
+        vocab_size: Some(used),
+        ..SamplingParams::unfiltered()
     };
-    let made = generate(&*served.model, &prompt, &params, 0..3).unwrap();
+    let made = generate_samples(&*served.model, &prompt, &params, 0..3).unwrap();
     for (choice, made) in made.iter().enumerate() {
         let mut tokens = made.tokens.clone();
         tokens.retain(|id| *id != served.tokenizer.eot_id());

@@ -8,10 +8,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use tinygpt_data::read_regular;
-use tinygpt_model::{ParamSpec, Params};
+use tinygpt_model::{ParamArrays, ParamSpec, Params};
 
 use crate::adamw::Moments;
 use crate::error::TrainError;
@@ -25,10 +24,7 @@ pub(crate) fn write_moments(
     params: &Params,
     moments: &Moments,
 ) -> Result<(), TrainError> {
-    let (m, v) = match moments {
-        Moments::Host { m, v } => (slices(m), slices(v)),
-        Moments::Device { m, v } => (downloads(m)?, downloads(v)?),
-    };
+    let (m, v) = (moments.m.to_host()?, moments.v.to_host()?);
     let mut tensors = Vec::with_capacity(2 * params.len());
     for ((spec, m), v) in params.specs().iter().zip(m).zip(v) {
         tensors.push((format!("m.{}", spec.name), F32View { shape: &spec.shape, values: m }));
@@ -63,11 +59,8 @@ pub(crate) fn read_moments(path: &Path, params: &Params) -> Result<Moments, Trai
     let read_all = |prefix: &str| -> Result<Vec<Vec<f32>>, TrainError> {
         params.specs().iter().map(|spec| read_one(path, &file, prefix, spec)).collect()
     };
-    let (m, v) = (read_all("m")?, read_all("v")?);
-    if params.device().is_cpu() {
-        return Ok(Moments::Host { m, v });
-    }
-    Ok(Moments::Device { m: uploads(m, params)?, v: uploads(v, params)? })
+    let read_all = |prefix| Ok::<_, TrainError>(ParamArrays::from_host(read_all(prefix)?, params)?);
+    Ok(Moments { m: read_all("m")?, v: read_all("v")? })
 }
 
 fn read_one(
@@ -90,24 +83,6 @@ fn read_one(
     }
     let words = view.data().chunks_exact(4);
     Ok(words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect())
-}
-
-fn slices(values: &[Vec<f32>]) -> Vec<Cow<'_, [f32]>> {
-    values.iter().map(|values| Cow::Borrowed(values.as_slice())).collect()
-}
-
-fn downloads(tensors: &[Tensor]) -> Result<Vec<Cow<'static, [f32]>>, TrainError> {
-    let download = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>().map(Cow::Owned);
-    Ok(tensors.iter().map(download).collect::<candle_core::Result<_>>()?)
-}
-
-fn uploads(values: Vec<Vec<f32>>, params: &Params) -> Result<Vec<Tensor>, TrainError> {
-    let device: &Device = params.device();
-    let upload = |(values, spec): (Vec<f32>, &ParamSpec)| {
-        Tensor::from_vec(values, spec.shape.as_slice(), device)
-    };
-    let pairs = values.into_iter().zip(params.specs());
-    Ok(pairs.map(upload).collect::<candle_core::Result<_>>()?)
 }
 
 /// One tensor as safetensors wants to see it; its bytes exist only while they are written.

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use tinygpt_model::{Event, SamplingParams, Stop, stream};
+use tinygpt_model::{Event, SamplingParams, Stop, generate_with};
 
 use super::Trainer;
 use crate::checkpoint::Best;
@@ -104,11 +104,11 @@ impl Trainer {
     /// A short document from the model as it is now.
     fn sample(&self, stop: &StopFlag) -> Result<String, TrainError> {
         let params = SamplingParams {
-            temperature: 0.8,
-            top_k: Some(200),
             seed: self.config.seed,
             eos: self.special.eos,
-            ..SamplingParams::new(SAMPLE_TOKENS, self.prepared.tokenizer.vocab_size())
+            vocab_size: Some(self.prepared.tokenizer.vocab_size()),
+            max_new_tokens: SAMPLE_TOKENS,
+            ..SamplingParams::default()
         };
         let eot = self.prepared.tokenizer.eot_id();
         let mut ids = Vec::with_capacity(SAMPLE_TOKENS);
@@ -124,7 +124,7 @@ impl Trainer {
             }
         };
         let number = self.progress.step;
-        stream(&self.gpt, &[self.special.bos], &params, number..number + 1, &mut keep)?;
+        generate_with(&self.gpt, &[self.special.bos], &params, number..number + 1, &mut keep)?;
         Ok(self.prepared.tokenizer.decode(&ids)?)
     }
 }

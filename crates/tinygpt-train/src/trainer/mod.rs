@@ -302,7 +302,7 @@ impl Trainer {
             max_iters: self.config.max_iters,
             started_from: self.started_from.clone(),
             n_params: model.num_params(),
-            n_decayed_params: specs.iter().filter(|s| s.decay).map(|s| s.len()).sum(),
+            n_decayed_params: specs.iter().filter(|s| s.kind.is_decayed()).map(|s| s.len()).sum(),
             tokens_per_step: self.tokens_per_step(),
             train_tokens: self.prepared.train.len(),
             val_tokens: self.prepared.val.len(),

@@ -1,0 +1,220 @@
+//! Several threads on one batch, in one of two ways.
+//!
+//! *Workers* each take some of the sequences, with gradients of their own and single-threaded
+//! kernels. They synchronize once per step, when the gradients are added, and each worker's
+//! activations stay in its core's cache. That is faster as long as the additional gradients are
+//! small. Otherwise one pass takes the whole batch and its kernels divide their rows. Either way
+//! results depend on the number of threads alone, never on timing.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use tinygpt_kernels::profile::{Op, timed};
+use tinygpt_kernels::{Store, accumulate};
+
+use crate::batch::{TokenBatch, check_ids};
+use crate::cpu::step::{Pass, WeightGrads, Weights};
+use crate::cpu::workspace::{Dims, Workspace};
+use crate::error::Result;
+use crate::layers::dropout::{Dropout, DropoutKey};
+use crate::params::Params;
+use crate::parts::ModelParts;
+
+/// The gradients that all workers but the first may hold together, in elements: 256 MiB.
+const WORKER_GRADIENTS: usize = 64 << 20;
+
+/// The memory of the CPU path, kept from call to call.
+#[derive(Debug, Default)]
+pub(crate) struct Workers(Vec<Worker>);
+
+/// One worker's activations and, except for the first, its own gradients.
+#[derive(Debug, Default)]
+struct Worker {
+    workspace: Workspace,
+    grads: Vec<Vec<f32>>,
+}
+
+impl Workers {
+    /// Writes or adds `scale` times the gradient of the mean loss to `grads`; returns the loss.
+    #[allow(clippy::too_many_arguments, reason = "the arguments of Gpt::backward, and its state")]
+    pub(crate) fn backward(
+        &mut self,
+        params: &Params,
+        threads: usize,
+        batch: &TokenBatch<'_>,
+        dropout: Option<DropoutKey>,
+        scale: f32,
+        store: Store,
+        grads: &mut [Vec<f32>],
+    ) -> Result<f32> {
+        let config = params.config();
+        batch.validate(config)?;
+        let guards = params.read()?;
+        let weights = &guards.slices();
+        let dropout = Dropout::new(config.dropout, dropout);
+        let n_workers = count(config.num_params(), batch.batch_size, threads);
+        self.0.resize_with(n_workers.max(self.0.len()), Worker::default);
+        for worker in &mut self.0[1..n_workers] {
+            worker.grads.resize_with(grads.len(), Vec::new);
+            for (own, grad) in worker.grads.iter_mut().zip(grads.iter()) {
+                own.resize(grad.len(), 0.0);
+            }
+        }
+        let mut jobs = Vec::with_capacity(n_workers);
+        let mut outer = Some(grads.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+        for (i, worker) in self.0[..n_workers].iter_mut().enumerate() {
+            let Worker { workspace, grads } = worker;
+            let (mut grads, store) = match outer.take() {
+                Some(outer) => (outer, store),
+                None => (grads.iter_mut().map(Vec::as_mut_slice).collect(), Store::Overwrite),
+            };
+            if store == Store::Overwrite {
+                clear_added(params, &mut grads);
+            }
+            let grads = ModelParts::from_ordered(config, grads)?;
+            let sequences = part(batch.batch_size, i, n_workers);
+            jobs.push(Job { sequences, workspace, store, grads, loss: 0.0 });
+        }
+        let step = Step {
+            weights,
+            batch,
+            dropout,
+            scale: scale / batch.inputs.len() as f32,
+            dims: Dims::new(config, batch.batch_size, batch.seq_len, threads / n_workers),
+        };
+        let work = |job: &mut Job<'_>| job.run(&step);
+        on_pool(threads, || match &mut jobs[..] {
+            [one] => work(one),
+            several => several.par_iter_mut().with_max_len(1).for_each(work),
+        });
+        let total: f64 = jobs.iter().map(|job| job.loss).sum();
+        drop(jobs);
+        on_pool(threads, || {
+            for worker in &self.0[1..n_workers] {
+                for (sum, grad) in grads.iter_mut().zip(&worker.grads) {
+                    timed(Op::GradientSum, threads, 0, || accumulate::add(sum, grad, threads));
+                }
+            }
+        });
+        Ok((total / batch.inputs.len() as f64) as f32)
+    }
+
+    /// The mean loss without dropout.
+    pub(crate) fn loss(
+        &mut self,
+        params: &Params,
+        threads: usize,
+        batch: &TokenBatch<'_>,
+    ) -> Result<f32> {
+        batch.validate(params.config())?;
+        let guards = params.read()?;
+        let weights = guards.slices();
+        let dims = Dims::new(params.config(), batch.batch_size, batch.seq_len, threads);
+        let pass = Pass::without_gradients(batch.inputs, dims);
+        let workspace = self.first_workspace();
+        let total = on_pool(threads, || pass.loss(&weights, batch.targets, workspace));
+        Ok((total / batch.inputs.len() as f64) as f32)
+    }
+
+    /// All logits, `[B, T, V]`.
+    pub(crate) fn logits(
+        &mut self,
+        params: &Params,
+        threads: usize,
+        ids: &[u32],
+        (b, t): (usize, usize),
+    ) -> Result<Vec<f32>> {
+        check_ids(params.config(), ids, b, t)?;
+        let guards = params.read()?;
+        let weights = guards.slices();
+        let dims = Dims::new(params.config(), b, t, threads);
+        let pass = Pass::without_gradients(ids, dims);
+        let workspace = self.first_workspace();
+        Ok(on_pool(threads, || pass.logits(&weights, workspace)))
+    }
+
+    fn first_workspace(&mut self) -> &mut Workspace {
+        self.0.resize_with(self.0.len().max(1), Worker::default);
+        &mut self.0[0].workspace
+    }
+}
+
+/// What all workers of a step share.
+struct Step<'a> {
+    weights: &'a Weights<'a>,
+    batch: &'a TokenBatch<'a>,
+    dropout: Option<Dropout>,
+    /// Factor of the gradient of the *summed* losses.
+    scale: f32,
+    /// Sizes of the whole batch, threads of one worker.
+    dims: Dims,
+}
+
+/// One worker's part of a step.
+struct Job<'a> {
+    /// Which sequences of the batch.
+    sequences: Range<usize>,
+    workspace: &'a mut Workspace,
+    /// What it does to the gradients of matrices; the others are always added to.
+    store: Store,
+    grads: WeightGrads<'a>,
+    /// Sum over its tokens, in nats.
+    loss: f64,
+}
+
+impl Job<'_> {
+    fn run(&mut self, step: &Step<'_>) {
+        let t = step.dims.t;
+        let tokens = self.sequences.start * t..self.sequences.end * t;
+        let pass = Pass {
+            inputs: &step.batch.inputs[tokens.clone()],
+            dims: Dims { b: self.sequences.len(), ..step.dims },
+            dropout: step.dropout,
+            first_sequence: self.sequences.start,
+            store: self.store,
+        };
+        let (targets, grads) = (&step.batch.targets[tokens], &mut self.grads);
+        self.loss = pass.train(step.weights, targets, step.scale, self.workspace, grads);
+    }
+}
+
+/// Clears the gradients that a pass only ever adds to: all but those of matrices that one product
+/// writes.
+fn clear_added(params: &Params, grads: &mut [&mut [f32]]) {
+    for (spec, grad) in params.specs().iter().zip(grads) {
+        if !spec.kind.is_multiplied() {
+            grad.fill(0.0);
+        }
+    }
+}
+
+/// How many workers train a model of `n_params` on `batch_size` sequences.
+pub(crate) fn count(n_params: usize, batch_size: usize, threads: usize) -> usize {
+    let n_workers = threads.min(batch_size).max(1);
+    if n_params.saturating_mul(n_workers - 1) <= WORKER_GRADIENTS { n_workers } else { 1 }
+}
+
+/// The `i`-th of `n` parts of `len`, as equal as can be.
+fn part(len: usize, i: usize, n: usize) -> Range<usize> {
+    len * i / n..len * (i + 1) / n
+}
+
+/// Runs `work` on a thread of rayon's pool if several threads are used, so that dividing work does
+/// not start from outside the pool; otherwise in the calling thread.
+fn on_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    if threads > 1 { rayon::scope(|_| work()) } else { work() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_stop_where_their_gradients_would_take_too_much() {
+        assert_eq!(count(64 << 20, 8, 2), 2, "one more set of gradients fits exactly");
+        assert_eq!(count((64 << 20) + 1, 8, 2), 1);
+        assert_eq!(count(11 << 20, 8, 16), 1, "seven more sets do not fit");
+        assert_eq!(count(1 << 20, 8, 16), 8, "no more workers than sequences");
+        assert_eq!(count(usize::MAX, 1, 16), 1, "one worker needs no further gradients");
+    }
+}

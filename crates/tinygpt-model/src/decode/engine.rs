@@ -1,0 +1,407 @@
+//! The engine: samples of many prompts, decoded together (continuous batching).
+//!
+//! Sequences can be added and removed at any step, each with its own parameters and seed. Samples
+//! of one prompt share its prefill, and every weight that a step reads serves all sequences. A
+//! sample is a function of model, prompt, parameters and its number: it is the same alone and in a
+//! batch. The KV cache is bound to absolute positions, so a sequence longer than `block_size` needs
+//! a context shift: when its slot is full, the last three quarters of a block are prefilled again.
+//! Only token ids come in and go out. Queueing for a free slot is left to the caller.
+
+use std::ops::{ControlFlow, Range};
+
+use crate::config::ModelConfig;
+use crate::decode::decoder::Decoder;
+use crate::decode::model::Model;
+use crate::error::{ModelError, Result};
+use crate::sampling::{Logprobs, Sampler, SamplingParams, logprobs};
+
+/// Why a sample ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The model ended the document.
+    Eos,
+    /// `max_new_tokens` were made.
+    Length,
+    /// The caller stopped it.
+    Caller,
+    /// Every token was banned by the parameters.
+    Banned,
+}
+
+/// What happens to a sample.
+#[derive(Debug)]
+pub enum Event {
+    /// The model made a token.
+    Token {
+        /// Its id.
+        id: u32,
+        /// How likely it was, if the request asks for that.
+        logprobs: Option<Logprobs>,
+    },
+    /// The sample is complete.
+    End(StopReason),
+    /// The sample failed.
+    Failed(ModelError),
+}
+
+/// Identifies one sample of an [`Engine`]; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SequenceId(u64);
+
+/// Event callback; returning `Break` stops that sample.
+pub type OnEvent<'a> = dyn FnMut(SequenceId, Event) -> ControlFlow<()> + 'a;
+
+/// Decodes samples of one model together.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use candle_core::Device;
+/// use tinygpt_model::{Engine, Event, Gpt, ModelConfig, SamplingParams};
+/// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
+///     dropout: 0.0, bias: true };
+/// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
+/// let mut engine = Engine::new(&gpt, 4)?;
+/// let params = SamplingParams { max_new_tokens: 20, ..SamplingParams::default() };
+/// engine.add(&[1, 2, 3], &params, 0..2)?;
+/// let mut n_tokens = 0;
+/// while !engine.is_idle() {
+///     engine.step(&mut |_id, event| {
+///         n_tokens += usize::from(matches!(event, Event::Token { .. }));
+///         ControlFlow::Continue(())
+///     })?;
+///     if n_tokens == 10 {
+///         engine.add(&[4], &params, 0..1)?; // Joins the others.
+///     }
+/// }
+/// assert_eq!(n_tokens, 60);
+/// # Ok::<(), tinygpt_model::ModelError>(())
+/// ```
+#[derive(Debug)]
+pub struct Engine<'a> {
+    decoder: Decoder<'a>,
+    config: &'a ModelConfig,
+    /// By the decoder's slots.
+    sequences: Vec<Option<Sequence>>,
+    n_added: u64,
+}
+
+/// A sample that is being made.
+#[derive(Debug)]
+struct Sequence {
+    id: SequenceId,
+    sampler: Sampler,
+    /// The prompt and what was generated.
+    tokens: Vec<u32>,
+    n_generated: usize,
+}
+
+impl<'a> Engine<'a> {
+    /// An engine for at most `capacity` samples at a time.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if `capacity` is 0, [`ModelError::Tensor`] if the device refuses.
+    pub fn new(model: &'a dyn Model, capacity: usize) -> Result<Self> {
+        let sequences = (0..capacity).map(|_| None).collect();
+        let (decoder, config) = (model.decoder(capacity)?, model.config());
+        Ok(Self { decoder, config, sequences, n_added: 0 })
+    }
+
+    /// How many more samples can be added now.
+    pub fn room(&self) -> usize {
+        self.sequences.iter().filter(|sequence| sequence.is_none()).count()
+    }
+
+    /// Whether no sample is being made.
+    pub fn is_idle(&self) -> bool {
+        self.sequences.iter().all(Option::is_none)
+    }
+
+    /// Prefills `prompt` and adds the given samples of it; their ids come in that order. Of a
+    /// prompt longer than `block_size` the model sees the end.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] for parameters out of range, [`ModelError::Request`] for an empty
+    /// prompt, ids outside the vocabulary, or more samples than there is [`Engine::room`] for.
+    pub fn add(
+        &mut self,
+        prompt: &[u32],
+        params: &SamplingParams,
+        samples: Range<u64>,
+    ) -> Result<Vec<SequenceId>> {
+        params.validate(self.config.vocab_size)?;
+        if prompt.is_empty() {
+            let message = "the prompt is empty, expected at least one token: start with the token \
+                           that ends documents";
+            return Err(ModelError::request(message));
+        }
+        let free = (0..self.sequences.len()).filter(|slot| self.sequences[*slot].is_none());
+        let wanted = samples.end.saturating_sub(samples.start);
+        let slots: Vec<usize> = (0..wanted).zip(free).map(|(_, slot)| slot).collect();
+        if slots.is_empty() || (slots.len() as u64) < wanted {
+            return Err(ModelError::request(format!(
+                "{wanted} samples were asked for, expected 1 to {}, for which there is room",
+                self.room()
+            )));
+        }
+        self.decoder.prefill(&slots, end_of(prompt, self.config.block_size))?;
+        let mut ids = Vec::new();
+        for (slot, sample_idx) in slots.into_iter().zip(samples) {
+            let id = SequenceId(self.n_added);
+            self.n_added += 1;
+            ids.push(id);
+            let mut sampler = Sampler::new(params, sample_idx);
+            sampler.observe_prompt(prompt);
+            let tokens = prompt.to_vec();
+            self.sequences[slot] = Some(Sequence { id, sampler, tokens, n_generated: 0 });
+        }
+        Ok(ids)
+    }
+
+    /// Samples one token for each sequence and reports it, then each sample that has ended.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] if the device refuses: the engine cannot continue.
+    pub fn step(&mut self, on_event: &mut OnEvent<'_>) -> Result<()> {
+        let (mut tokens, mut full) = (Vec::new(), Vec::new());
+        for slot in 0..self.sequences.len() {
+            let Some(sequence) = &mut self.sequences[slot] else { continue };
+            match sequence.next(self.decoder.logits(slot), on_event) {
+                ControlFlow::Continue(id) if self.decoder.len(slot) < self.config.block_size => {
+                    tokens.push((slot, id));
+                }
+                ControlFlow::Continue(_) => full.push(slot),
+                ControlFlow::Break(end) => {
+                    let id = sequence.id;
+                    self.free(slot)?;
+                    // There is nothing left to stop.
+                    let _ = on_event(id, end);
+                }
+            }
+        }
+        full.iter().try_for_each(|slot| self.decoder.free(*slot))?;
+        if !tokens.is_empty() {
+            self.decoder.decode(&tokens)?;
+        }
+        for slot in full {
+            if let Some(sequence) = &self.sequences[slot] {
+                let kept = kept_on_shift(self.config.block_size);
+                self.decoder.prefill(&[slot], end_of(&sequence.tokens, kept))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a sample without an event; does nothing if it has ended.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] if the device refuses.
+    pub fn remove(&mut self, id: SequenceId) -> Result<()> {
+        let is_it = |sequence: &Option<Sequence>| sequence.as_ref().is_some_and(|s| s.id == id);
+        match self.sequences.iter().position(is_it) {
+            Some(slot) => self.free(slot),
+            None => Ok(()),
+        }
+    }
+
+    fn free(&mut self, slot: usize) -> Result<()> {
+        self.sequences[slot] = None;
+        self.decoder.free(slot)
+    }
+}
+
+impl Sequence {
+    /// Samples the next token; what ended the sample if there is none.
+    fn next(&mut self, logits: &[f32], on_event: &mut OnEvent<'_>) -> ControlFlow<Event, u32> {
+        let end = |reason| ControlFlow::Break(Event::End(reason));
+        let SamplingParams { max_new_tokens, eos, logprobs: n_alternatives, .. } =
+            *self.sampler.params();
+        if self.n_generated == max_new_tokens {
+            return end(StopReason::Length);
+        }
+        let id = match self.sampler.choose(logits, self.n_generated as u64) {
+            Ok(Some(id)) => id,
+            Ok(None) => return end(StopReason::Banned),
+            Err(error) => return ControlFlow::Break(Event::Failed(error)),
+        };
+        if eos == Some(id) {
+            return end(StopReason::Eos);
+        }
+        self.tokens.push(id);
+        self.sampler.observe(id);
+        self.n_generated += 1;
+        let logprobs = n_alternatives.map(|n| logprobs(self.sampler.used(logits), id, n));
+        if on_event(self.id, Event::Token { id, logprobs }).is_break() {
+            return end(StopReason::Caller);
+        }
+        // The last token needs no logits after it.
+        if self.n_generated == max_new_tokens {
+            return end(StopReason::Length);
+        }
+        ControlFlow::Continue(id)
+    }
+}
+
+/// How many tokens are prefilled again when a slot is full.
+pub(crate) fn kept_on_shift(block_size: usize) -> usize {
+    (block_size - block_size / 4).min(block_size - 1).max(1)
+}
+
+fn end_of(tokens: &[u32], n_tokens: usize) -> &[u32] {
+    &tokens[tokens.len().saturating_sub(n_tokens)..]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::decode::generate::tests::{gpt, unfiltered};
+    use crate::gpt::Gpt;
+
+    #[derive(Default)]
+    struct Heard {
+        tokens: BTreeMap<SequenceId, Vec<u32>>,
+        ends: BTreeMap<SequenceId, String>,
+    }
+
+    impl Heard {
+        fn hear(&mut self, sequence: SequenceId, event: Event) -> ControlFlow<()> {
+            assert!(!self.ends.contains_key(&sequence), "{sequence:?} has events after its end");
+            match event {
+                Event::Token { id, .. } => self.tokens.entry(sequence).or_default().push(id),
+                Event::End(reason) => _ = self.ends.insert(sequence, format!("{reason:?}")),
+                Event::Failed(error) => _ = self.ends.insert(sequence, error.to_string()),
+            }
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// Prompt, parameters and sample number of request `i`: all differ, some need a context shift, some end early.
+    fn request(i: u64) -> (Vec<u32>, SamplingParams, u64) {
+        let params = SamplingParams {
+            temperature: 0.5 + 0.1 * i as f64,
+            top_k: 5 + i as usize,
+            seed: i / 2,
+            eos: Some(3).filter(|_| i.is_multiple_of(2)),
+            ..unfiltered(10 + 7 * i as usize)
+        };
+        ((0..1 + 2 * i as u32).map(|j| j * 5 % 13).collect(), params, i % 3)
+    }
+
+    fn alone(gpt: &Gpt, i: u64) -> Vec<u32> {
+        let (prompt, params, sample_idx) = request(i);
+        let mut engine = Engine::new(gpt, 1).unwrap();
+        let mut heard = Heard::default();
+        engine.add(&prompt, &params, sample_idx..sample_idx + 1).unwrap();
+        while !engine.is_idle() {
+            engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
+        }
+        heard.tokens.into_values().next().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_sample_is_the_same_alone_and_beside_requests_that_come_and_go() {
+        for autograd in [false, true] {
+            let mut gpt = gpt(8);
+            gpt.set_decode_threads(2);
+            if autograd {
+                gpt.use_autograd();
+            }
+            let mut engine = Engine::new(&gpt, 3).unwrap();
+            let mut heard = Heard::default();
+            let mut ids = Vec::new();
+            let mut n_steps = 0;
+            while ids.len() < 9 || !engine.is_idle() {
+                // One newcomer every other step, if there is room.
+                if ids.len() < 9 && engine.room() > 0 && n_steps % 2 == 1 {
+                    let (prompt, params, sample_idx) = request(ids.len() as u64);
+                    ids.extend(engine.add(&prompt, &params, sample_idx..sample_idx + 1).unwrap());
+                }
+                engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
+                n_steps += 1;
+            }
+            let mut n_long = 0;
+            for (i, sequence) in (0..).zip(&ids) {
+                let tokens = heard.tokens.remove(sequence).unwrap_or_default();
+                assert_eq!(tokens, alone(&gpt, i), "request {i}, autograd: {autograd}");
+                n_long += usize::from(tokens.len() > 16);
+            }
+            assert!(n_long > 1 && heard.ends.values().any(|end| end == "Eos"));
+        }
+    }
+
+    #[test]
+    fn a_released_sample_is_heard_no_more_and_leaves_room() {
+        let gpt = gpt(8);
+        let mut engine = Engine::new(&gpt, 2).unwrap();
+        let ids = engine.add(&[1], &unfiltered(50), 0..2).unwrap();
+        let mut heard = Heard::default();
+        engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
+        engine.remove(ids[0]).unwrap();
+        engine.remove(ids[0]).unwrap();
+        assert_eq!(engine.room(), 1);
+        engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
+        assert_eq!((heard.tokens[&ids[0]].len(), heard.tokens[&ids[1]].len()), (1, 2));
+        assert!(heard.ends.is_empty());
+    }
+
+    #[test]
+    fn broken_logits_end_only_their_own_sample() {
+        let gpt = gpt(8);
+        // Token 7's embedding is broken: a sequence that reads it has no finite logits.
+        let mut params = unfiltered(20);
+        let (_, wte) = gpt.params().iter().next().unwrap();
+        crate::cpu::host::write(wte, |wte| wte[7 * 8] = f32::NAN).unwrap();
+        params.vocab_size = Some(7);
+        let mut engine = Engine::new(&gpt, 2).unwrap();
+        let broken = engine.add(&[7], &params, 0..1).unwrap()[0];
+        let whole = engine.add(&[2], &params, 0..1).unwrap()[0];
+        let mut heard = Heard::default();
+        while !engine.is_idle() {
+            engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
+        }
+        assert!(heard.ends[&broken].contains("not finite"), "{:?}", heard.ends);
+        assert_eq!((heard.ends[&whole].as_str(), heard.tokens[&whole].len()), ("Length", 20));
+    }
+
+    #[test]
+    fn what_cannot_be_admitted_is_refused() {
+        let gpt = gpt(8);
+        assert!(Engine::new(&gpt, 0).is_err());
+        let mut engine = Engine::new(&gpt, 2).unwrap();
+        let params = unfiltered(5);
+        for (prompt, samples) in [(&[][..], 0..1), (&[13], 0..1), (&[1], 0..3), (&[1], 4..4)] {
+            assert!(engine.add(prompt, &params, samples).is_err(), "{prompt:?}");
+        }
+        assert!(engine.is_idle() && engine.room() == 2);
+        engine.add(&[1], &params, 0..1).unwrap();
+        let message = engine.add(&[1], &params, 0..2).unwrap_err().to_string();
+        assert!(message.contains("2 samples") && message.contains("1 to 1"), "{message}");
+    }
+
+    #[test]
+    fn logprobs_come_with_each_token_when_asked_for() {
+        let gpt = gpt(8);
+        let mut engine = Engine::new(&gpt, 1).unwrap();
+        let params = SamplingParams { temperature: 0.0, logprobs: Some(2), ..unfiltered(20) };
+        engine.add(&[1], &params, 0..1).unwrap();
+        let mut n = 0;
+        while !engine.is_idle() {
+            engine
+                .step(&mut |_, event| {
+                    if let Event::Token { id, logprobs } = event {
+                        let logprobs = logprobs.unwrap();
+                        assert_eq!(
+                            (logprobs.top[0], logprobs.top.len()),
+                            ((id, logprobs.chosen), 2)
+                        );
+                        n += 1;
+                    }
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+        }
+        assert_eq!(n, 20);
+    }
+}

@@ -1,0 +1,21 @@
+//! Text from a model: prompts go in, samples come out token by token.
+
+mod autograd_decoder;
+mod barrier;
+mod cpu_decoder;
+pub(crate) mod decoder;
+pub(crate) mod engine;
+pub(crate) mod generate;
+pub(crate) mod model;
+pub(crate) mod q8_model;
+mod shard;
+mod weights;
+
+/// One more position of one sequence.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    slot: usize,
+    id: u32,
+    /// Tokens in the cache before.
+    position: usize,
+}
