@@ -20,7 +20,8 @@ pub fn of_device(error: &DeviceError, binary: &str) -> String {
             "choose --device cpu, or --device cuda with an NVIDIA GPU".to_owned()
         }
         DeviceError::NoAnswer { .. } => {
-            "check that the machine has such a GPU and its driver, or choose --device cpu".to_owned()
+            "check that the machine has such a GPU and its driver, or choose --device cpu"
+                .to_owned()
         }
     }
 }

@@ -13,7 +13,9 @@ use tinygpt_data::{Meta, Prepared};
 use tinygpt_model::{ModelConfig, hf};
 
 use crate::adamw::AdamW;
-use crate::checkpoint::{self, BEST, Best, Found, LAST, OPTIMIZER_FILE, RunConfig, STATE_FILE, State};
+use crate::checkpoint::{
+    self, BEST, Best, Found, LAST, OPTIMIZER_FILE, RunConfig, STATE_FILE, State,
+};
 use crate::config::TrainConfig;
 use crate::error::{Rejected, TrainError};
 use crate::schedule::{Schedule, learning_rate};
@@ -45,7 +47,8 @@ pub fn recorded(out_dir: &Path) -> Result<Option<Recorded>, TrainError> {
         return Ok(None);
     };
     let shape = hf::read_config(&dir)?;
-    let State { step, config: RunConfig { train: mut config, program }, data_fingerprint, .. } = state;
+    let State { step, config: RunConfig { train: mut config, program }, data_fingerprint, .. } =
+        state;
     config.take_shape(&shape);
     if config.encoding_type.is_none() {
         let meta = Meta::find(&config.data_dir, &config.dataset_name, &data_fingerprint);

@@ -71,9 +71,13 @@ impl<'a> SampleWriter<'a> {
             n_tokens: 0,
             failure: None,
         };
-        generate_with(self.model, &self.prompt_ids, params, 0..n_samples, &mut |sample_idx, event| {
-            printer.on_event(sample_idx, event)
-        })?;
+        generate_with(
+            self.model,
+            &self.prompt_ids,
+            params,
+            0..n_samples,
+            &mut |sample_idx, event| printer.on_event(sample_idx, event),
+        )?;
         match printer.failure {
             Some(error) => Err(error),
             None => Ok(printer.n_tokens),

@@ -64,8 +64,8 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
         wait_for_lock(&config.out_dir)?;
     }
     let mut report = TrainLines::new(&config, program.log_interval);
-    let mut trainer = Trainer::new(config.clone(), prepared)
-        .map_err(|error| with_places(layered, error))?;
+    let mut trainer =
+        Trainer::new(config.clone(), prepared).map_err(|error| with_places(layered, error))?;
     trainer.record(layered.program_values());
     signals.ask_first_and(report.answer());
     let outcome = trainer.run(&stop, &mut report);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer, Serialize};
 use tinygpt_data::{
-    DATASET_NAME_RULE, Encoding, Format, PrepareRequest, Source, Sources, ValSplit, dataset_name_fault,
+    DATASET_NAME_RULE, Encoding, Format, PrepareRequest, Source, Sources, ValSplit,
+    dataset_name_fault,
 };
 
 use super::{Options, encoding, finite};

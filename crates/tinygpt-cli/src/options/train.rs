@@ -277,6 +277,8 @@ impl Layered<TrainOptions> {
     /// The program's own keys with their values, for checkpoints.
     pub fn program_values(&self) -> Map<String, Value> {
         let names = ProgramConfig::KEYS.iter().map(|key| key.name);
-        names.filter_map(|name| Some((name.to_owned(), self.options.0.get(name)?.clone()))).collect()
+        names
+            .filter_map(|name| Some((name.to_owned(), self.options.0.get(name)?.clone())))
+            .collect()
     }
 }

@@ -144,14 +144,21 @@ fn cut_everywhere(n_kept: &str, failures: &mut Vec<String>) -> usize {
 
 /// Judges one outcome of a power cut while a run takes the place of an earlier one: the steps of the
 /// new run are odd. `old_metrics` are those of the earlier run.
-fn judge_replacement(left: &Left<'_>, reported: &Reported, old_metrics: Option<Id>) -> Result<(), String> {
+fn judge_replacement(
+    left: &Left<'_>,
+    reported: &Reported,
+    old_metrics: Option<Id>,
+) -> Result<(), String> {
     let steps = whole_steps(left);
     let (new, old): (Vec<u64>, Vec<u64>) = steps.iter().partition(|step| *step % 2 == 1);
     match (new.is_empty(), old.is_empty()) {
         (true, true) => return Err("no checkpoint of either run is left".to_owned()),
         (false, false) => return Err(format!("checkpoints of both runs: {steps:?}")),
         (true, false) if reported.saved > 0 => {
-            return Err(format!("step {} was reported, and the earlier run is left", reported.saved));
+            return Err(format!(
+                "step {} was reported, and the earlier run is left",
+                reported.saved
+            ));
         }
         (true, false) if old.last() != Some(&MAX_ITERS) => {
             return Err(format!("of the earlier run only {old:?} are left"));

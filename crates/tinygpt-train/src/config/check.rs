@@ -72,7 +72,8 @@ impl TrainConfig {
             faults.add("dataset_name", format!("{:?}", self.dataset_name), expected);
         }
         if self.overwrite && self.init_from == InitFrom::Resume {
-            let expected = "false with `init_from` resume: one continues a run, the other replaces it";
+            let expected =
+                "false with `init_from` resume: one continues a run, the other replaces it";
             faults.add("overwrite", true, expected);
         }
         if self.profile && self.device != DeviceSpec::Cpu {

@@ -18,8 +18,8 @@ use self::text::{
     after_non_finite, circumstances, last_whole, list_faults, list_rejected, nothing_to_resume,
     on_dataset, out_dir_lost, unsaved,
 };
-use crate::config::KeyValue;
 use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
+use crate::config::KeyValue;
 use crate::excerpt::{excerpt, excerpt_quoted};
 
 /// One fault of a configuration: which key, what it holds and what it may hold.
@@ -40,7 +40,11 @@ impl Fault {
     }
 
     /// The fault of a `value` of `key` that is not in `range`.
-    pub fn of_range<T: KeyValue>(key: &'static str, value: &T, range: crate::Range) -> Option<Self> {
+    pub fn of_range<T: KeyValue>(
+        key: &'static str,
+        value: &T,
+        range: crate::Range,
+    ) -> Option<Self> {
         Some(Self::new(key, value.outside(range)?, range.expected(T::IS_OPTIONAL)))
     }
 }

@@ -11,7 +11,7 @@ use tinygpt_model::hf;
 
 use super::Trainer;
 use crate::checkpoint::{
-    self, BEST, FORMAT_VERSION, Keep, LAST, OPTIMIZER_FILE, STATE_FILE, RunConfig, State,
+    self, BEST, FORMAT_VERSION, Keep, LAST, OPTIMIZER_FILE, RunConfig, STATE_FILE, State,
 };
 use crate::config::TrainConfig;
 use crate::error::{TrainError, chain};

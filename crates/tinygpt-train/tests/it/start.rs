@@ -305,5 +305,8 @@ fn a_run_leaves_its_curves_and_a_summary_of_what_it_was() {
     let bits = last.val_loss / std::f32::consts::LN_2;
     assert!((last.val_bits_per_byte / bits - 1.0).abs() < 0.05);
     let encoding_type = Some(tinygpt_data::Encoding::Simple);
-    assert_eq!(state(&config.out_dir, "last").config.train, TrainConfig { encoding_type, ..config });
+    assert_eq!(
+        state(&config.out_dir, "last").config.train,
+        TrainConfig { encoding_type, ..config }
+    );
 }
