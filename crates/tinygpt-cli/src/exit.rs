@@ -135,6 +135,7 @@ fn hint(error: &anyhow::Error, binary: &str) -> Option<String> {
     let training = || error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()?.hint());
     let of_device = || error.chain().find_map(|cause| device_error(cause));
     let device = || Some(hints::of_device(of_device()?, binary));
+    let training = || training().as_deref().map(hints::in_flags);
     known.or_else(device).or_else(|| hint_of_data(error, binary)).or_else(training)
 }
 
@@ -160,27 +161,27 @@ fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
     let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     io_errors.map(io::Error::kind).find_map(|kind| match kind {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
-            "free some space; all that was saved before is whole, and `train` resumes from it \
-             with --init-from resume",
+            "free some space; everything saved before is intact, and `train` resumes from it with \
+             --init-from resume",
         ),
         io::ErrorKind::FileTooLarge => Some(
-            "a limit on the size of files is in the way: see `ulimit -f`; all that was saved \
-             before is whole, and `train` resumes from it with --init-from resume",
+            "raise the limit on file sizes, see `ulimit -f`; everything saved before is intact, and \
+             `train` resumes from it with --init-from resume",
         ),
         io::ErrorKind::NotFound => {
-            Some("the path is looked for from the current directory: check its spelling, or name another path")
+            Some("check the spelling: the path is relative to the current directory")
         }
         io::ErrorKind::NotADirectory
         | io::ErrorKind::IsADirectory
         | io::ErrorKind::AlreadyExists => {
-            Some("a file stands where a directory should be, or a directory for a file: name another path")
+            Some("a file is where a directory is expected, or the other way round: choose another path")
         }
         io::ErrorKind::WouldBlock => Some(
-            "a limit on threads is in the way: lower --threads, or raise `ulimit -u` or the pids \
+            "the system allows no more threads: lower --threads, or raise `ulimit -u` or the pids \
              limit of the container",
         ),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            Some("this user may not do that there: change who may, or name another path")
+            Some("permission denied: change the permissions or choose another path")
         }
         _ => None,
     })

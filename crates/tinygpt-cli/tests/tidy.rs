@@ -168,7 +168,7 @@ fn dependencies(manifest: &str) -> Vec<&str> {
 }
 
 /// Crates whose messages speak of keys; the command line translates them.
-const FLAGLESS: [&str; 4] = ["fs", "data", "model", "serve"];
+const FLAGLESS: [&str; 5] = ["fs", "data", "model", "train", "serve"];
 
 #[test]
 fn libraries_name_no_flags_and_no_commands() {

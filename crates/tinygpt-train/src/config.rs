@@ -32,11 +32,14 @@ pub enum OnNonFinite {
 }
 
 impl KeyValue for OnNonFinite {
-    const KIND: Kind = Kind::Choice(&["stop", "skip"]);
+    const KIND: Kind = Kind::choice(&["stop", "skip"]);
 }
 
 impl KeyValue for ComputeType {
-    const KIND: Kind = Kind::Choice(&["float32", "bfloat16"]);
+    const KIND: Kind = Kind::Choice {
+        words: &["float32", "bfloat16"],
+        refused: Some(("float16", "needs loss scaling, which is left out")),
+    };
 }
 
 impl KeyValue for DeviceSpec {

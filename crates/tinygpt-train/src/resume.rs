@@ -123,7 +123,7 @@ fn check_same_run(
     ] {
         if saved != now {
             let cure = format!(
-                "leave `{key}` out or set it to {saved}, or start a new run with another `--out-dir`"
+                "leave `{key}` out or set it to {saved}, or start a new run with another `out_dir`"
             );
             let checkpoint = dir.to_path_buf();
             return Err(TrainError::Mismatch { checkpoint, key, saved, now, cure });
@@ -147,7 +147,7 @@ fn check_same_data(
         (
             format!("that run trains on `{theirs}`, and this one is to train on `{ours}`"),
             format!(
-                "choose another `--out-dir` for a run on `{ours}`; to continue the run on \
+                "choose another `out_dir` for a run on `{ours}`; to continue the run on \
                  `{theirs}`, leave `dataset_name` out"
             ),
         )
@@ -156,8 +156,8 @@ fn check_same_data(
         (
             format!("`{ours}` was prepared again since, from another text or with other settings"),
             format!(
-                "prepare it as it was, or start a new run from the checkpoint with `--init-from {} \
-                 --out-dir OTHER`",
+                "prepare it as it was, or start a new run from the checkpoint, with `init_from` {} \
+                 and another `out_dir`",
                 dir.display()
             ),
         )
@@ -263,7 +263,7 @@ fn changed_learning_rate(config: &TrainConfig, state: &State) -> Option<String> 
     let is_longer = config.max_iters > state.config.max_iters.max(end);
     (is_longer && schedule.decay_lr).then(|| {
         format!(
-            "from step {end} on the learning rate stays at min_lr ({}): `--lr-decay-iters {}` \
+            "from step {end} on the learning rate stays at min_lr ({}): `lr_decay_iters` {} \
              spreads the decay over the longer run, which raises the rate to {:.1e} now",
             format_args!("{:.1e}", schedule.min_lr),
             config.max_iters,

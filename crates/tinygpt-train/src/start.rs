@@ -267,7 +267,7 @@ pub(crate) fn check_tokenizer(
     let (what, cure) = match theirs {
         Ok(theirs) if theirs != ours => (
             format!("its tokenizer is {theirs}, and `{data}` is prepared as {ours}"),
-            format!("choose the other preparation with `--encoding-type {theirs}`, or {prepare}"),
+            format!("choose the other preparation with `encoding_type` {theirs}, or {prepare}"),
         ),
         _ => (format!("`{data}` was prepared with another tokenizer than the model's"), prepare),
     };
@@ -276,7 +276,7 @@ pub(crate) fn check_tokenizer(
 
 fn prepare_with(prepared: &Prepared, tokenizer: &Path) -> String {
     format!(
-        "prepare the data with its tokenizer: `prepare --dataset-name {} --tokenizer {}`",
+        "prepare the data with its tokenizer, with `dataset_name` {} and `tokenizer` {}",
         prepared.meta.dataset,
         shell_word(&tokenizer.to_string_lossy())
     )

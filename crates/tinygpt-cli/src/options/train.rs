@@ -4,7 +4,7 @@
 //! `--show-config` are made from that definition. Options hold what was typed, not yet checked
 //! against its range.
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
@@ -73,10 +73,14 @@ impl<'de> Deserialize<'de> for TrainOptions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut values = Map::deserialize(deserializer)?;
         values.retain(|_, value| !value.is_null());
-        for (name, value) in &values {
+        for (name, value) in &mut values {
             let key = keys().find(|key| key.name == name);
             let key = key.ok_or_else(|| D::Error::custom(format!("unknown key `{name}`")))?;
-            key.kind.check(value).map_err(D::Error::custom)?;
+            check_type(key, value).map_err(D::Error::custom)?;
+            if let (Kind::Number, Some(number)) = (key.kind, value.as_f64()) {
+                // 1 and 1.0 are the same.
+                *value = number.into();
+            }
         }
         Ok(Self(values))
     }
@@ -109,6 +113,17 @@ impl FromArgMatches for TrainOptions {
     }
 }
 
+/// Refuses a value of another type than its key's.
+fn check_type(key: &Key, value: &Value) -> Result<(), String> {
+    match (key.kind, value) {
+        (Kind::Choice { .. }, Value::String(word)) => key
+            .kind
+            .check(value)
+            .map_err(|choices| format!("`{word}` is not a choice, expected {choices}")),
+        (kind, value) => kind.check(value),
+    }
+}
+
 /// The flag of a key.
 fn flag_of(key: &'static Key) -> Arg {
     let help: Vec<&str> = key.help.iter().map(|line| line.trim()).collect();
@@ -126,7 +141,11 @@ fn flag_of(key: &'static Key) -> Arg {
         Kind::Count => arg.value_parser(value_parser!(u64)),
         Kind::Number => arg.value_parser(finite),
         Kind::Text | Kind::Path => arg.value_parser(value_parser!(String)),
-        Kind::Choice(words) => arg.value_parser(PossibleValuesParser::new(words)),
+        Kind::Choice { words, refused } => {
+            let hidden = refused.map(|(word, _)| PossibleValue::new(word).hide(true));
+            let words = words.iter().copied().map(PossibleValue::new);
+            arg.value_parser(PossibleValuesParser::new(words.chain(hidden)))
+        }
     };
     match key.name {
         "verify_resume" => arg.num_args(0..=1).default_missing_value("10"),
@@ -140,7 +159,7 @@ fn typed_value(key: &Key, matches: &ArgMatches) -> Result<Value, clap::Error> {
         Kind::Bool => matches.get_one::<bool>(key.name).copied().map(Value::from),
         Kind::Count => matches.get_one::<u64>(key.name).copied().map(Value::from),
         Kind::Number => matches.get_one::<f64>(key.name).copied().map(Value::from),
-        Kind::Text | Kind::Path | Kind::Choice(_) => {
+        Kind::Text | Kind::Path | Kind::Choice { .. } => {
             matches.get_one::<String>(key.name).cloned().map(Value::from)
         }
     };

@@ -15,6 +15,7 @@ use super::doing::Doing;
 use super::pace::Pace;
 use super::profile::profile_lines;
 use super::rising::Rising;
+use crate::hints::in_flags;
 use crate::signals::Answer;
 use crate::terminal::{clock, escape_controls, grouped, say};
 
@@ -191,7 +192,7 @@ impl Report for TrainLines {
     }
 
     fn notice(&mut self, text: &str) {
-        self.line(&format!("note: {text}"));
+        self.line(&format!("note: {}", in_flags(text)));
     }
 }
 

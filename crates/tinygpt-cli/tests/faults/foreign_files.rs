@@ -137,7 +137,7 @@ fn nothing_is_put_into_what_is_removed_as_a_whole() {
 }
 
 #[test]
-fn a_preparation_replaces_nothing_but_a_preparation() {
+fn a_preparation_replaces_only_a_preparation() {
     const CASES: [(&str, fn(&Path)); 4] = [
         ("notes.txt", |at| fs::write(at.join("notes.txt"), "mine").unwrap()),
         ("train-00000.bin", |at| symlink("/etc/hostname", at.join("train-00000.bin")).unwrap()),
@@ -158,7 +158,7 @@ fn a_preparation_replaces_nothing_but_a_preparation() {
             let before = names(dir.path());
             let ran = run("prepare", dir.path(), &format!("--source t.txt {flags}"));
             let path: PathBuf = Path::new("data/t/simple").join(name).components().collect();
-            let refusal = format!("{} was not made by `prepare`", path.display());
+            let refusal = format!("{} is not part of a prepared dataset", path.display());
             let is_refused = ran.code == 2 && ran.stderr.contains(&refusal);
             if !is_refused || names(dir.path()) != before {
                 failures.push(format!("{name} {flags}: code {}: {}", ran.code, ran.stderr));

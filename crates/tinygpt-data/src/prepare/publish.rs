@@ -102,7 +102,13 @@ fn refuse_files_of_others(target: &Path) -> Result<(), DataError> {
     let is_missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
     let foreign = match fs::read_dir(target) {
         Err(error) if is_missing(&error) => return Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => target.to_path_buf(),
+        // Of a path below a file, the error says more.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            match target.symlink_metadata() {
+                Ok(_) => target.to_path_buf(),
+                Err(_) => return Ok(()),
+            }
+        }
         Err(error) => return Err(DataError::io("list", target)(error)),
         Ok(entries) => {
             let paths: Result<Vec<_>, _> = entries.map(|entry| Ok(entry?.path())).collect();
@@ -113,7 +119,8 @@ fn refuse_files_of_others(target: &Path) -> Result<(), DataError> {
             path
         }
     };
-    let what = format!("{} was not made by `prepare`, so it is not replaced", Shown(&foreign));
+    let what =
+        format!("{} is not part of a prepared dataset, so it is not replaced", Shown(&foreign));
     Err(DataError::usage(what, "move it somewhere else"))
 }
 

@@ -123,7 +123,8 @@ fn damaged_and_forged_shards_are_refused_by_name() {
         let message = error.explained();
         assert!(message.contains(expected), "{expected}: {message}");
         assert!(
-            message.contains("train-00000.bin") && message.ends_with("prepare the dataset again")
+            message.contains("train-00000.bin")
+                && message.ends_with("prepare the dataset again with `force`")
         );
         assert_eq!(error.kind(), ErrorKind::Corrupt);
     }

@@ -202,7 +202,7 @@ fn weights_that_do_not_fit_are_refused_by_name() {
             let extra = t["transformer.h.1.ln_1.weight"].clone();
             t.insert("transformer.h.2.ln_1.weight".to_owned(), extra);
         }),
-        ("stands there twice", |t| {
+        ("is stored twice", |t| {
             let twice = t["transformer.ln_f.bias"].clone();
             t.insert("ln_f.bias".to_owned(), twice);
         }),

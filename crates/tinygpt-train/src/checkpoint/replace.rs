@@ -117,7 +117,7 @@ pub(crate) fn announcement(out_dir: &Path) -> Result<String, TrainError> {
     let names = [BEST, LAST, metrics::FILE_NAME, crate::plot::FILE_NAME];
     let there: Vec<&str> = names.into_iter().filter(|name| out_dir.join(name).exists()).collect();
     Ok(format!(
-        "--overwrite replaces the run in {}: {checkpoints}, {}. It stays until the first checkpoint \
+        "`overwrite` replaces the run in {}: {checkpoints}, {}. It stays until the first checkpoint \
          of this run is saved",
         out_dir.display(),
         there.join(", ")

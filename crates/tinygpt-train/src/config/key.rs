@@ -42,7 +42,12 @@ pub enum Kind {
     /// A path.
     Path,
     /// One of these words.
-    Choice(&'static [&'static str]),
+    Choice {
+        /// The words.
+        words: &'static [&'static str],
+        /// A word that people try, and why it is refused.
+        refused: Option<(&'static str, &'static str)>,
+    },
 }
 
 /// The numbers that a key allows.
@@ -65,7 +70,8 @@ impl Kind {
     /// Checks that `value` has this type.
     ///
     /// # Errors
-    /// What it is and what was expected, in a sentence.
+    /// For a word that is not among the choices, what they are; for another type, what the value is
+    /// and what was expected.
     pub fn check(self, value: &Value) -> Result<(), String> {
         use serde::Deserialize as _;
         let result = match self {
@@ -73,15 +79,23 @@ impl Kind {
             Self::Count => u64::deserialize(value).map(drop),
             Self::Number => f64::deserialize(value).map(drop),
             Self::Path => PathBuf::deserialize(value).map(drop),
-            Self::Text | Self::Choice(_) => String::deserialize(value).map(drop),
+            Self::Text | Self::Choice { .. } => String::deserialize(value).map(drop),
         };
         result.map_err(|error| error.to_string())?;
         match (self, value.as_str()) {
-            (Self::Choice(words), Some(word)) if !words.contains(&word) => {
-                Err(format!("`{word}` is not a choice, expected {}", words.join(" or ")))
+            (Self::Choice { words, refused }, Some(word)) if !words.contains(&word) => {
+                let why = refused.filter(|(refused, _)| *refused == word);
+                let why = why.map_or(String::new(), |(word, why)| format!(" ({word} {why})"));
+                let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+                Err(format!("{}{why}", words.join(" or ")))
             }
             _ => Ok(()),
         }
+    }
+
+    /// The choice among `words`.
+    pub const fn choice(words: &'static [&'static str]) -> Self {
+        Self::Choice { words, refused: None }
     }
 }
 
@@ -168,7 +182,7 @@ impl KeyValue for PathBuf {
 }
 
 impl KeyValue for Encoding {
-    const KIND: Kind = Kind::Choice(&["simple", "bpe"]);
+    const KIND: Kind = Kind::choice(&["simple", "bpe"]);
 }
 
 /// Defines a configuration: a struct, its defaults, and a [`Key`] for each field.

@@ -296,19 +296,19 @@ impl TrainError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::UsedOutDir { out_dir, other_dataset: Some(theirs), dataset, .. } => format!(
-                "choose another `--out-dir` for `{}`; `--overwrite` deletes the run on `{}` in {}",
+                "choose another `out_dir` for `{}`; `overwrite` deletes the run on `{}` in {}",
                 excerpt(dataset),
                 excerpt(theirs),
                 Shown(out_dir)
             ),
-            Self::UsedOutDir { .. } => "continue it with `--init-from resume`, start over with \
-                                        `--overwrite`, or choose another `--out-dir`"
+            Self::UsedOutDir { .. } => "continue it with `init_from` resume, start over with \
+                                        `overwrite`, or choose another `out_dir`"
                 .to_string(),
-            Self::Foreign(_) => "choose another `--out-dir`, or move it somewhere else".to_string(),
+            Self::Foreign(_) => "choose another `out_dir`, or move it somewhere else".to_string(),
             Self::NothingToResume(dir) => nothing_to_resume(dir),
             Self::Mismatch { cure, .. } | Self::OtherData { cure, .. } => cure.clone(),
             Self::Locked(_) => {
-                "wait for it to end, stop it, or choose another `--out-dir`".to_string()
+                "wait for it to end, stop it, or choose another `out_dir`".to_string()
             }
             Self::OutDirLost { out_dir, last_good, .. } => {
                 out_dir_lost(out_dir.as_deref().filter(|_| last_good.is_some()))
@@ -317,16 +317,16 @@ impl TrainError {
                 "use another checkpoint or restore this one from a copy".to_string()
             }
             Self::NewerFormat { .. } => "continue with the version of TinyGPT that wrote it, or \
-                                         start over with `--overwrite`"
+                                         start over with `overwrite`"
                 .to_string(),
             Self::NoGoodCheckpoint { .. } => {
-                "restore one from a copy, or start over with `--overwrite`".to_string()
+                "restore one from a copy, or start over with `overwrite`".to_string()
             }
             Self::NonFinite { last_good, windows, skipped, .. } => {
                 after_non_finite(last_good.as_deref(), windows.is_some() && skipped.total == 0)
             }
             Self::Unsaved { last_good: Some(_), .. } => "make room or choose another disk, and \
-                                                         continue with `--init-from resume`"
+                                                         continue with `init_from` resume"
                 .to_string(),
             Self::Data(error) => return error.hint(),
             _ => return None,

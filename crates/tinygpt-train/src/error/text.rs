@@ -24,13 +24,13 @@ pub(super) fn nothing_to_resume(dir: &Path) -> String {
             let is_listed = parent.file_name().is_some_and(|name| name == DIR_NAME);
             let run = if is_listed { above } else { parent };
             format!(
-                "{} is a checkpoint: name the run, `--out-dir {}`",
+                "{} is a checkpoint: name the run, `out_dir` {}",
                 Shown(dir),
                 shell_word(&Shown(run).to_string())
             )
         }
-        None => "name the directory of a run with `--out-dir`, or start one with `--init-from \
-                 scratch` (`auto` resumes if there is a checkpoint)"
+        None => "name the directory of a run with `out_dir`, or start one with `init_from` \
+                 scratch (`auto` resumes if there is a checkpoint)"
             .to_string(),
     }
 }
@@ -59,11 +59,11 @@ pub(super) fn last_whole(last_good: Option<&Path>) -> String {
 pub(super) fn out_dir_lost(out_dir: Option<&Path>) -> String {
     match out_dir {
         Some(dir) => format!(
-            "if no other run uses it, continue with `--init-from resume --out-dir {}`; do not \
+            "if no other run uses it, continue with `init_from` resume and `out_dir` {}; do not \
              remove or move files of a run while it trains",
             Shown(dir)
         ),
-        None => "start again with another `--out-dir`; do not remove or move files of a run while \
+        None => "start again with another `out_dir`; do not remove or move files of a run while \
                  it trains"
             .to_string(),
     }
@@ -110,14 +110,14 @@ pub(super) fn circumstances(
 
 /// How to continue after a number that is not finite; `may_skip` if skipping the batch may help.
 pub(super) fn after_non_finite(last_good: Option<&Path>, may_skip: bool) -> String {
-    let skip = if may_skip { ", or skip such batches with `--on-non-finite skip`" } else { "" };
+    let skip = if may_skip { ", or skip such batches with `on_non_finite` skip" } else { "" };
     match last_good {
         Some(dir) => format!(
-            "the last good checkpoint is {}: continue from it with `--init-from resume` and a \
-             lower `--learning-rate`{skip}",
+            "the last good checkpoint is {}: continue from it with `init_from` resume and a \
+             lower `learning_rate`{skip}",
             Shown(dir)
         ),
-        None => format!("no checkpoint was saved yet: try a lower `--learning-rate`{skip}"),
+        None => format!("no checkpoint was saved yet: try a lower `learning_rate`{skip}"),
     }
 }
 

@@ -8,10 +8,11 @@
 mod clock;
 mod evaluation;
 mod possession;
+mod profiled;
 mod save;
 mod update;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Map, Value};
 use tinygpt_data::{Loader, Prepared};
@@ -21,6 +22,7 @@ use tinygpt_model::{ComputeType, Gpt, Grads};
 
 use self::clock::Clock;
 use self::possession::take_over;
+use self::profiled::{Profiled, share_of_peak};
 use self::update::Update;
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
@@ -29,7 +31,7 @@ use crate::document::special_tokens;
 use crate::error::{Fault, TrainError};
 use crate::metrics::{Metrics, Seen};
 use crate::plot;
-use crate::report::{Profile, Report, ResumeRecord, RunSummary, StepRecord};
+use crate::report::{Report, ResumeRecord, RunSummary, StepRecord};
 use crate::schedule::learning_rate;
 use crate::start::{Changed, Progress, Start, device_name, instruction_set, start};
 use crate::stop::StopFlag;
@@ -366,34 +368,6 @@ impl Trainer {
     }
 }
 
-/// The updates of a run whose operations were timed.
-#[derive(Debug, Default)]
-struct Profiled {
-    n_steps: u64,
-    wall: Duration,
-}
-
-impl Profiled {
-    fn add(&mut self, wall: Duration) {
-        self.n_steps += 1;
-        self.wall += wall;
-    }
-
-    fn conclude(self, threads: usize, peak_flops: Option<f64>) -> Profile {
-        let (n_steps, seconds) = (self.n_steps, self.wall.as_secs_f64());
-        Profile { n_steps, seconds, threads, entries: profile::entries(), peak_flops }
-    }
-}
-
-/// The share of `peak` that is `reached`, which raises it if it is more.
-///
-/// The peak was measured in a moment in which the machine may have been busy: an update that is
-/// faster is the better measurement.
-fn share_of_peak(peak: &mut f64, reached: f64) -> f64 {
-    *peak = peak.max(reached);
-    reached / *peak
-}
-
 /// Checks that both splits hold at least one window, as [`Trainer::new`] does.
 ///
 /// # Errors
@@ -410,16 +384,4 @@ pub fn check_block_size(block_size: usize, prepared: &Prepared) -> Result<(), Tr
         _ => format!("at most {largest}: {tokens}, and a window needs one more than `block_size`"),
     };
     Err(TrainError::Config(vec![Fault::new("block_size", block_size, expected)]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_faster_than_the_fastest_that_was_seen() {
-        let mut peak = 100.0;
-        let shares = [50.0, 200.0, 100.0, 200.0].map(|reached| share_of_peak(&mut peak, reached));
-        assert_eq!(shares, [0.5, 1.0, 0.5, 1.0]);
-    }
 }

@@ -104,8 +104,8 @@ fn a_run_stops_before_the_update_and_says_what_one_needs_to_know() {
         format!("learning rate {learning_rate}"),
         "gradient norm of the update before".to_string(),
         format!("windows {} to {}", 4 * iter, 4 * iter + 3),
-        "--on-non-finite skip".to_string(),
-        "--learning-rate".to_string(),
+        "`on_non_finite` skip".to_string(),
+        "`learning_rate`".to_string(),
     ] {
         assert!(text.contains(&word), "{word}: {text}");
     }
@@ -118,7 +118,7 @@ fn ten_in_a_row_are_enough() {
     assert_eq!(error.kind(), ErrorKind::NonFinite);
     let text = told(&error);
     assert!(text.contains("10 skipped before, 10 in a row"), "{text}");
-    assert!(!text.contains("--on-non-finite"), "{text}");
+    assert!(!text.contains("on_non_finite"), "{text}");
     let config = hopeless(&world, OnNonFinite::Skip);
     let lines = metrics::read(&config.out_dir.join(metrics::FILE_NAME)).unwrap();
     let n_skips = lines.iter().filter(|line| matches!(line, Line::Skip(_))).count();

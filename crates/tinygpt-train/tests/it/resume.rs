@@ -122,7 +122,7 @@ fn a_decayed_run_stays_decayed_unless_asked_and_a_jump_is_told() {
     let (_, heard) = world.run(longer).unwrap();
     assert_eq!(heard.steps.iter().map(|s| s.learning_rate).collect::<Vec<_>>(), [1e-3, 1e-3]);
     let notice = heard.notices.concat();
-    for part in ["stays at min_lr (1.0e-3)", "`--lr-decay-iters 22`", "raises the rate to"] {
+    for part in ["stays at min_lr (1.0e-3)", "`lr_decay_iters` 22", "raises the rate to"] {
         assert!(notice.contains(part), "{part}: {notice}");
     }
     let again = TrainConfig { max_iters: 44, lr_decay_iters: 44, ..resumed(&config) };

@@ -20,7 +20,7 @@ fn a_used_directory_is_refused_and_named_ways_on_work() {
     let error = world.run(config.clone()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     let message = told(&error);
-    assert!(message.contains("--init-from resume") && message.contains("--overwrite"), "{message}");
+    assert!(message.contains("`init_from` resume") && message.contains("`overwrite`"), "{message}");
     assert_eq!(bytes(&config.out_dir, "last", "model.safetensors"), before);
 
     fs::write(config.out_dir.join("notes.txt"), "mine").unwrap();
@@ -37,7 +37,7 @@ fn resuming_nothing_is_refused() {
     let config = TrainConfig { init_from: InitFrom::Resume, ..world.config("out") };
     let error = world.run(config.clone()).unwrap_err();
     assert!(matches!(error, TrainError::NothingToResume(_)), "{error}");
-    assert!(told(&error).contains("`--out-dir`"), "{}", told(&error));
+    assert!(told(&error).contains("`out_dir`"), "{}", told(&error));
     assert!(locate(&config.out_dir, &Which::Best).is_err());
     // A checkpoint is named instead of the run that it belongs to.
     world.run_until(world.config("run"), Some(1)).unwrap();
@@ -107,7 +107,7 @@ fn a_resume_that_would_be_another_run_names_both_values() {
         (
             TrainConfig { dataset_name: "other".into(), ..resumed.clone() },
             "that run trains on `text`, and this one is to train on `other`\nchoose another \
-             `--out-dir`",
+             `out_dir`",
         ),
     ] {
         let error = world.run(changed).unwrap_err();
@@ -136,7 +136,7 @@ fn a_resume_that_would_be_another_run_names_both_values() {
         TrainConfig { init_from: InitFrom::Scratch, dataset_name: "other".into(), ..resumed };
     let message = told(&world.run(anew).unwrap_err());
     assert!(message.contains("holds a run on dataset `text`"), "{message}");
-    assert!(message.contains("another `--out-dir` for `other`"), "{message}");
+    assert!(message.contains("another `out_dir` for `other`"), "{message}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tinygpt_data::{NoProgress, PrepareRequest, Prepared, prepare};
+use tinygpt_model::ComputeType;
 use tinygpt_train::checkpoint::{RunConfig, State};
 use tinygpt_train::{
     EvalRecord, Outcome, Report, RunSummary, Saved, SkipRecord, StepRecord, StopFlag, TrainConfig,
@@ -65,6 +66,7 @@ impl World {
             eval_iters: 2,
             sample_at_eval: false,
             threads: Some(1),
+            dtype: ComputeType::Float32,
             ..TrainConfig::default()
         }
     }
