@@ -169,12 +169,12 @@ fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
              `train` resumes from it with --init-from resume",
         ),
         io::ErrorKind::NotFound => {
-            Some("check the spelling: the path is relative to the current directory")
+            Some("check its spelling; a relative path starts from the current directory")
         }
         io::ErrorKind::NotADirectory
         | io::ErrorKind::IsADirectory
         | io::ErrorKind::AlreadyExists => {
-            Some("a file is where a directory is expected, or the other way round: choose another path")
+            Some("a file is where a directory is expected, or the other way round: name another path")
         }
         io::ErrorKind::WouldBlock => Some(
             "the system allows no more threads: lower --threads, or raise `ulimit -u` or the pids \

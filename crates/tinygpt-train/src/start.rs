@@ -276,7 +276,7 @@ pub(crate) fn check_tokenizer(
 
 fn prepare_with(prepared: &Prepared, tokenizer: &Path) -> String {
     format!(
-        "prepare the data with its tokenizer, with `dataset_name` {} and `tokenizer` {}",
+        "prepare the data with its tokenizer: prepare `dataset_name` {} `tokenizer` {}",
         prepared.meta.dataset,
         shell_word(&tokenizer.to_string_lossy())
     )

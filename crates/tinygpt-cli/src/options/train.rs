@@ -116,6 +116,12 @@ impl FromArgMatches for TrainOptions {
 /// Refuses a value of another type than its key's.
 fn check_type(key: &Key, value: &Value) -> Result<(), String> {
     match (key.kind, value) {
+        // Reported with all other faults, and with the place.
+        (Kind::Choice { refused: Some((refused, _)), .. }, Value::String(word))
+            if word == refused =>
+        {
+            Ok(())
+        }
         (Kind::Choice { .. }, Value::String(word)) => key
             .kind
             .check(value)
@@ -286,7 +292,10 @@ impl Layered<TrainOptions> {
             let alone = Map::from_iter([(key.name.to_owned(), value.clone())]);
             match serde_json::from_value::<C>(alone.into()) {
                 Ok(_) => _ = values.insert(key.name.to_owned(), value.clone()),
-                Err(error) => faults.add(key.name, &error.to_string()),
+                Err(error) => {
+                    let choices = key.kind.check(value).err();
+                    faults.add(key.name, &choices.unwrap_or_else(|| error.to_string()));
+                }
             }
         }
         // Each key was accepted alone.

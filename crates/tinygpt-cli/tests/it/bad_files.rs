@@ -74,9 +74,5 @@ fn a_running_training_keeps_its_directory() {
     let held = OpenOptions::new().read(true).write(true).open(lock).unwrap();
     held.lock().unwrap();
     let resume = format!("{SMALL} --init-from resume --max-iters 30");
-    check_all(
-        "train",
-        dir.path(),
-        &[(&resume, 7, &["out is in use", "choose another `--out-dir`"])],
-    );
+    check_all("train", dir.path(), &[(&resume, 7, &["out is in use", "choose another --out-dir"])]);
 }

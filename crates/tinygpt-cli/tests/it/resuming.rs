@@ -125,11 +125,11 @@ fn another_preparation_since_does_not_matter_and_another_dataset_is_named() {
 
 const SAME_DIRECTORY: [&str; 2] = [
     "that run trains on `text`, and this one is to train on `other`",
-    "hint: choose another `--out-dir` for a run on `other`",
+    "hint: choose another --out-dir for a run on `other`",
 ];
 const OTHER_ENCODING: [&str; 2] = [
     "its tokenizer is simple, and `text` is prepared as bpe",
-    "hint: choose the other preparation with `--encoding-type simple`",
+    "hint: choose the other preparation with --encoding-type simple",
 ];
 
 #[test]
@@ -139,7 +139,7 @@ fn a_hint_names_no_other_run() {
         ("--init-from resume --out-dir nowhere", "nowhere holds no checkpoint"),
         (
             "--init-from resume --out-dir out/best",
-            "hint: out/best is a checkpoint: name the run, `--out-dir out`",
+            "hint: out/best is a checkpoint: name the run, --out-dir out",
         ),
     ] {
         let ran = run("train", dir.path(), args);

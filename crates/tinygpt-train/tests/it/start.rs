@@ -44,7 +44,7 @@ fn resuming_nothing_is_refused() {
     for checkpoint in ["run/last", "run/checkpoints/step-00000001"] {
         let error = world.run(TrainConfig { out_dir: world.out_dir(checkpoint), ..config.clone() });
         let (message, run) = (told(&error.unwrap_err()), world.out_dir("run"));
-        assert!(message.ends_with("run`"), "{} in {message}", run.display());
+        assert!(message.ends_with(&format!("`out_dir` {}", run.display())), "{message}");
     }
 }
 
@@ -164,7 +164,7 @@ fn any_gpt2_directory_can_be_tuned_and_its_tokenizer_rules() {
     let other = TrainConfig { out_dir: world.out_dir("elsewhere"), ..other };
     let message = told(&world.run(other).unwrap_err());
     assert!(message.contains("`other` was prepared with another tokenizer"), "{message}");
-    let command = format!("prepare --dataset-name other --tokenizer {}", best.display());
+    let command = format!("prepare `dataset_name` other `tokenizer` {}", best.display());
     assert!(message.contains(&command), "{message}");
 }
 
