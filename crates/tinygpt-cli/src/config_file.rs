@@ -1,7 +1,7 @@
 //! Reads a config file: one JSON object whose keys are the flags of the binary in snake_case.
 //!
 //! Each wrong key or value is reported with its line, all of them at once. Ranges are not checked
-//! here: a value that a flag overrules does no harm.
+//! here: a flag may override the value.
 
 use std::fmt;
 use std::fs::File;
@@ -27,11 +27,11 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads and checks the file for the binary of `O`. A key that is `null` counts as not there.
+    /// Reads and checks the file for the binary of `O`. A key that is `null` counts as missing.
     ///
     /// # Errors
-    /// [`UsageError`] if the file cannot be read, is no JSON object, or holds keys or types that
-    /// the binary does not know.
+    /// [`UsageError`] if the file cannot be read, is not a JSON object, or holds unknown keys or
+    /// values of the wrong type.
     pub fn read<O: Options>(path: &Path) -> Result<Self, UsageError> {
         // It may be a pipe, such as `<(…)` in a shell.
         let bytes = File::open(path)
@@ -128,9 +128,9 @@ pub fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
 }
 
-/// The closest of `known`, as the end of a sentence; empty where none is close.
+/// The closest of `known`, as the end of a sentence; empty if none is close.
 pub fn did_you_mean<S: AsRef<str>>(word: &str, known: &[S]) -> String {
-    // No key is as long, and to compare takes time.
+    // No key is this long, and comparing takes time.
     if word.len() > MAX_QUOTED {
         return String::new();
     }
@@ -148,10 +148,10 @@ pub fn did_you_mean<S: AsRef<str>>(word: &str, known: &[S]) -> String {
 fn type_fault<O: Options>(key: &str, value: &Value) -> Option<String> {
     let alone = Value::Object(Map::from_iter([(key.to_owned(), value.clone())]));
     let reason = serde_json::from_value::<O>(alone).err()?.to_string();
-    // serde names Rust's types; a config file knows numbers, words and true or false.
+    // serde names Rust's types; a config file has numbers, words and true or false.
     let spelled = [
-        ("expected usize", "expected a whole number, 0 or more"),
-        ("expected u64", "expected a whole number, 0 or more"),
+        ("expected usize", "expected an integer, 0 or more"),
+        ("expected u64", "expected an integer, 0 or more"),
         ("expected f64", "expected a number"),
         ("expected a boolean", "expected true or false"),
         ("expected path string", "expected a path in quotes"),
@@ -161,7 +161,7 @@ fn type_fault<O: Options>(key: &str, value: &Value) -> Option<String> {
     Some(spelled.iter().fold(reason, |reason, (rust, plain)| reason.replace(rust, plain)))
 }
 
-/// The file could not be read: where it is the wrong name, says which ones there are.
+/// The error of a file that cannot be read; for a wrong name, the hint lists the existing files.
 fn unreadable(path: &Path, error: &FileError) -> UsageError {
     let what = match error {
         FileError::Io(error) => {

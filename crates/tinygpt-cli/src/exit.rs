@@ -31,16 +31,16 @@ const LOCKED: u8 = 7;
 /// How the work of a binary ended, if it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// All that was asked for is done.
+    /// Everything is done.
     Done,
-    /// Stopped by the signal of this number, everything saved.
+    /// Stopped by the signal of this number; everything is saved.
     Stopped(usize),
 }
 
-/// The whole `main` of a binary: parses its command line, does `work`, reports how it ended.
+/// The `main` of a binary: parses its command line, does `work`, reports how it ended.
 pub fn run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) -> ExitCode {
     panic::set_hook(Box::new(|panic| {
-        // A broken file in a library: the call becomes an error with a message of its own.
+        // A library's panic on a damaged file becomes an error with its own message.
         if is_in_library() {
             return;
         }
@@ -76,7 +76,7 @@ fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<En
     }
 }
 
-/// Prints help or the version. That nobody reads on is no error; that it cannot be written is.
+/// Prints help or the version. A closed pipe is not an error; any other failure to write is.
 fn print_help(help: &clap::Error) -> anyhow::Result<Ended> {
     match help.print().and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -86,22 +86,22 @@ fn print_help(help: &clap::Error) -> anyhow::Result<Ended> {
     }
 }
 
-/// Prints why flags were refused, a wrong number in words of ours.
+/// Prints why flags were refused, with a clearer message for a wrong number.
 fn print_refusal<O: Options>(error: &clap::Error) {
     if let Some(error) = flag_of_another::<O>(error) {
         return report(&error.into(), O::BINARY);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        // Nothing is left to be done about a closed terminal.
+        // A closed terminal cannot show an error.
         let _ = error.print();
         return;
     }
     let plain = error.render().to_string();
-    let plain = plain.replace("invalid digit found in string", "expected a whole number");
+    let plain = plain.replace("invalid digit found in string", "expected an integer");
     say(plain.trim_end());
 }
 
-/// The refusal of a flag that another binary has.
+/// The error for a flag of another binary.
 fn flag_of_another<O: Options>(error: &clap::Error) -> Option<UsageError> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let key = flag.strip_prefix("--")?.replace('-', "_");
@@ -127,8 +127,8 @@ fn report(error: &anyhow::Error, binary: &str) {
     say(&message);
 }
 
-/// What to do about it: as the command says, or else for what the system refused, or else as the
-/// training or the hub says.
+/// The hint of an error: the command's, else the one for an error of the system, else that of the
+/// training or the data crate.
 fn hint(error: &anyhow::Error, binary: &str) -> Option<String> {
     let usage = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.hint_text());
     let known = usage.or_else(|| hint_of_system(error)).map(str::to_owned);
@@ -149,14 +149,13 @@ fn device_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a 
 
 fn hint_of_data(error: &anyhow::Error, binary: &str) -> Option<String> {
     error.chain().find_map(|cause| match cause.downcast_ref::<TrainError>() {
-        // Transparent: the chain holds the error around it only.
+        // Transparent: the chain contains only the error around it.
         Some(TrainError::Data(error)) => hints::of_data(error, binary),
         _ => hints::of_data(cause.downcast_ref::<DataError>()?, binary),
     })
 }
 
-/// The hint where the system refused: the path is wrong, or the disk is used up, or what this user
-/// may write to it.
+/// The hint for an error of the system: a wrong path, a full disk, or missing permissions.
 fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
     let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     io_errors.map(io::Error::kind).find_map(|kind| match kind {
@@ -165,7 +164,8 @@ fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
              --init-from resume",
         ),
         io::ErrorKind::FileTooLarge => Some(
-            "raise the limit on file sizes, see `ulimit -f`; everything saved before is intact, and \
+            "raise the limit on file sizes, see `ulimit -f`; everything saved before is intact, \
+             and \
              `train` resumes from it with --init-from resume",
         ),
         io::ErrorKind::NotFound => {
@@ -173,9 +173,10 @@ fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
         }
         io::ErrorKind::NotADirectory
         | io::ErrorKind::IsADirectory
-        | io::ErrorKind::AlreadyExists => {
-            Some("a file is where a directory is expected, or the other way round: name another path")
-        }
+        | io::ErrorKind::AlreadyExists => Some(
+            "a file is where a directory is expected, or the other way round: name another \
+                  path",
+        ),
         io::ErrorKind::WouldBlock => Some(
             "the system allows no more threads: lower --threads, or raise `ulimit -u` or the pids \
              limit of the container",
@@ -187,7 +188,7 @@ fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
     })
 }
 
-/// The chain of causes, without those whose text the message before already holds.
+/// The chain of causes, without those whose text the message before already contains.
 fn chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {

@@ -1,12 +1,12 @@
-//! What to do about an error of a library, in the words of the program that was run.
+//! Hints for errors of the libraries, in flags and commands.
 //!
-//! Libraries speak of keys. Here keys become flags, environment variables and commands.
+//! The libraries name keys; here they become flags, environment variables and commands.
 
 use tinygpt_model::DeviceError;
 
 mod data;
 
-/// What to do if a device cannot be used.
+/// The hint if a device cannot be used.
 pub fn of_device(error: &DeviceError, binary: &str) -> String {
     match error {
         DeviceError::NotBuilt(spec) => {

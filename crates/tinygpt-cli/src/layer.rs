@@ -1,8 +1,7 @@
-//! Flags over file over what a checkpoint recorded over defaults, value by value, and where each
-//! value came from.
+//! Merges options: flags over file over checkpoint over defaults, with the origin of each value.
 //!
 //! The layers are merged as JSON objects, so that one rule serves every key of every binary; the
-//! merged object then becomes the options struct again. What the values mean is decided later.
+//! merged object then becomes the options struct again. Values are interpreted later.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -26,25 +25,25 @@ pub enum Origin {
     Checkpoint,
     /// The config file.
     File,
-    /// A flag, the strongest.
+    /// A flag; it overrides all others.
     Flag,
 }
 
 /// The merged options of a binary, each value with its origin.
 #[derive(Clone, Debug)]
 pub struct Layered<O> {
-    /// The strongest value of each key.
+    /// The effective value of each key.
     pub options: O,
     flags: Map<String, Value>,
     file: Option<ConfigFile>,
     recorded: Option<Recorded>,
-    /// Keys whose value was chosen to fit the others.
+    /// Keys whose value was adapted to the others.
     fitted: BTreeSet<String>,
-    /// What the user should know about them.
+    /// Notes about them for the user.
     notes: Vec<String>,
 }
 
-/// What a checkpoint says.
+/// The values stored in a checkpoint.
 #[derive(Clone, Debug)]
 struct Recorded {
     dir: PathBuf,
@@ -57,7 +56,7 @@ impl<O: Options> Layered<O> {
     /// # Errors
     /// [`UsageError`] if a flag cannot be written as JSON: a path that is not Unicode.
     pub fn new(flags: &O, file: Option<ConfigFile>) -> Result<Self, UsageError> {
-        Self::merged(said(flags)?, file, None)
+        Self::merged(set_values(flags)?, file, None)
     }
 
     /// The same with `values` of the checkpoint `dir` above the defaults.
@@ -73,7 +72,7 @@ impl<O: Options> Layered<O> {
         file: Option<ConfigFile>,
         recorded: Option<Recorded>,
     ) -> Result<Self, UsageError> {
-        let mut merged = said(&O::defaults())?;
+        let mut merged = set_values(&O::defaults())?;
         merged.extend(recorded.iter().flat_map(|recorded| recorded.values.clone()));
         merged.extend(file.iter().flat_map(|file| file.values().clone()));
         merged.extend(flags.clone());
@@ -86,8 +85,8 @@ impl<O: Options> Layered<O> {
         Ok(layered)
     }
 
-    /// Gives `key` a value that fits the others, where what was given does not. A value of another
-    /// kind than the key's changes nothing.
+    /// Replaces the value of `key` by one that fits the others. A value of the wrong type is
+    /// ignored.
     pub fn fit(&mut self, key: &str, value: Value) {
         if let Ok(options) = self.options_with(key, value) {
             self.options = options;
@@ -100,7 +99,7 @@ impl<O: Options> Layered<O> {
         self.notes.push(note);
     }
 
-    /// What the user should know about values that nobody gave.
+    /// Notes about values that were adapted.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -112,10 +111,10 @@ impl<O: Options> Layered<O> {
         serde_json::from_value(all).map_err(wrong)
     }
 
-    /// The same with another value of `key`, as if a flag had said it.
+    /// The same with another value of `key`, as if a flag had set it.
     ///
     /// # Errors
-    /// If the key's values are of another kind.
+    /// If the value has the wrong type.
     pub fn with(mut self, key: &str, value: Value) -> Result<Self, UsageError> {
         self.options = self.options_with(key, value.clone())?;
         self.flags.insert(key.to_owned(), value);
@@ -127,7 +126,7 @@ impl<O: Options> Layered<O> {
         if self.fitted.contains(key) { Origin::Default } else { self.given_by(key) }
     }
 
-    /// Who gave a value of `key`, whether it fits or not.
+    /// The origin of the given value of `key`, even if it was adapted.
     fn given_by(&self, key: &str) -> Origin {
         if self.flags.contains_key(key) {
             Origin::Flag
@@ -145,8 +144,7 @@ impl<O: Options> Layered<O> {
         self.file.as_ref().map(ConfigFile::path)
     }
 
-    /// Who gave the value of `key`, in words that lead to it: `--n-head`, `config/x.json line 7`,
-    /// `default`.
+    /// Where the value of `key` was given: `--n-head`, `config/x.json line 7`, `default`.
     pub fn place(&self, key: &str) -> String {
         match (self.given_by(key), &self.file, &self.recorded) {
             (Origin::Flag, ..) => format!("--{}", key.replace('_', "-")),
@@ -170,10 +168,10 @@ impl<O: Options> Layered<O> {
 
     /// All keys that have a value, as JSON.
     pub fn values(&self) -> Map<String, Value> {
-        said(&self.options).unwrap_or_default()
+        set_values(&self.options).unwrap_or_default()
     }
 
-    /// The whole configuration as JSON, one key a line, each with value and origin.
+    /// The whole configuration as JSON, one key per line, each with value and origin.
     pub fn show(&self) -> String {
         let all = match serde_json::to_value(&self.options) {
             Ok(Value::Object(all)) => all,
@@ -201,14 +199,14 @@ impl<O: Options> Layered<O> {
     }
 }
 
-/// What `options` says as a JSON object, without the keys it says nothing about.
-fn said<O: Options>(options: &O) -> Result<Map<String, Value>, UsageError> {
+/// `options` as a JSON object, without the keys that have no value.
+fn set_values<O: Options>(options: &O) -> Result<Map<String, Value>, UsageError> {
     match serde_json::to_value(options) {
         Ok(Value::Object(mut map)) => {
             map.retain(|_, value| !value.is_null());
             Ok(map)
         }
-        Ok(other) => Err(UsageError::new(format!("options are no object: {other}"))),
+        Ok(other) => Err(UsageError::new(format!("options are not an object: {other}"))),
         Err(error) => Err(UsageError::new(format!("a flag is not Unicode text: {error}"))),
     }
 }
@@ -216,16 +214,17 @@ fn said<O: Options>(options: &O) -> Result<Map<String, Value>, UsageError> {
 /// Collects the faults of a merged configuration, so that all can be listed at once.
 pub struct Faults<'a, O> {
     layered: &'a Layered<O>,
-    list: Vec<String>,
+    /// The key and the message of each fault.
+    list: Vec<(String, String)>,
 }
 
 impl<'a, O: Options> Faults<'a, O> {
-    /// No fault yet.
+    /// An empty list.
     pub fn of(layered: &'a Layered<O>) -> Self {
         Self { layered, list: Vec::new() }
     }
 
-    /// Notes that `key` cannot be as it is; `expected` says what could be.
+    /// Adds the fault of a value of `key` that is not accepted; `expected` is what is accepted.
     pub fn add(&mut self, key: &str, expected: &str) {
         let got = self.layered.value(key).to_string();
         self.push(key, &got, expected);
@@ -238,19 +237,42 @@ impl<'a, O: Options> Faults<'a, O> {
         }
     }
 
-    /// Adds what the training crate found.
+    /// Adds the faults that the training crate found.
     pub fn extend(&mut self, found: &[Fault]) {
         for fault in found {
             self.push(fault.key, &fault.got, &fault.expected);
         }
     }
 
+    /// Adds the conflict of `key` with the option `other`; `reason` may be empty.
+    pub fn conflict(&mut self, key: &str, other: &str, reason: &str) {
+        self.push_combination(key, &format!("cannot be combined with {other}"), reason);
+    }
+
+    /// Adds that `key` also needs the option `other`; `reason` may be empty.
+    pub fn needs(&mut self, key: &str, other: &str, reason: &str) {
+        self.push_combination(key, &format!("needs {other}"), reason);
+    }
+
+    fn push_combination(&mut self, key: &str, what: &str, reason: &str) {
+        let place = self.layered.place(key);
+        let option = match self.layered.given_by(key) {
+            Origin::Flag => place,
+            _ => format!("`{key}` ({place})"),
+        };
+        let colon = if reason.is_empty() { "" } else { ": " };
+        self.push_line(key, format!("{option} {what}{colon}{reason}"));
+    }
+
     fn push(&mut self, key: &str, got: &str, expected: &str) {
-        // One fault a key: a second check of the same key would only say it in other words.
-        let start = format!("`{key}` is ");
-        if !self.list.iter().any(|line| line.starts_with(&start)) {
-            let (got, place) = (excerpt(got), self.layered.place(key));
-            self.list.push(format!("{start}{got} ({place}), expected {expected}"));
+        let (got, place) = (excerpt(got), self.layered.place(key));
+        self.push_line(key, format!("`{key}` is {got} ({place}), expected {expected}"));
+    }
+
+    /// One fault per key: a second check of the same key would report it again.
+    fn push_line(&mut self, key: &str, line: String) {
+        if !self.list.iter().any(|(known, _)| known == key) {
+            self.list.push((key.to_owned(), line));
         }
     }
 
@@ -281,7 +303,7 @@ impl<'a, O: Options> Faults<'a, O> {
     /// # Errors
     /// [`UsageError`] if there is any.
     pub fn into_result(self) -> anyhow::Result<()> {
-        match UsageError::from_faults(self.list) {
+        match UsageError::from_faults(self.list.into_iter().map(|(_, line)| line).collect()) {
             Some(error) => Err(error.into()),
             None => Ok(()),
         }

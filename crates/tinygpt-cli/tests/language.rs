@@ -6,27 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is checked: files, folders, and the help of binaries.
-const AREAS: [&str; 20] = [
+const AREAS: [&str; 10] = [
     "README.md",
     "CONTRIBUTING.md",
     "bench",
+    "crates",
     "data",
     "docs",
     "fuzz",
-    "crates/tinygpt-cli/src/args.rs",
-    "crates/tinygpt-cli/src/bin",
-    "crates/tinygpt-cli/src/command",
-    "crates/tinygpt-cli/src/hub_environment.rs",
-    "crates/tinygpt-cli/src/lib.rs",
-    "crates/tinygpt-cli/src/line.rs",
-    "crates/tinygpt-cli/src/memory.rs",
-    "crates/tinygpt-cli/src/pool.rs",
-    "crates/tinygpt-cli/src/progress",
-    "crates/tinygpt-cli/src/signals.rs",
-    "crates/tinygpt-cli/src/terminal.rs",
-    "crates/tinygpt-cli/src/usage.rs",
-    "crates/tinygpt-cli/tests",
     "prepare --help",
+    "train --help",
+    "sample --help",
 ];
 
 /// Extensions of the files that are read in a folder.
@@ -40,17 +30,46 @@ struct Exception {
     reason: &'static str,
 }
 
-const EXCEPTIONS: [Exception; 10] = [
+const EXCEPTIONS: [Exception; 19] = [
     Exception { text: "there is no", place: "", reason: "plain English for a missing thing" },
     Exception { text: "there are no", place: "", reason: "plain English for missing things" },
+    Exception { text: "there is none", place: "", reason: "plain English for a missing thing" },
+    Exception { text: "there are none", place: "", reason: "plain English for missing things" },
     Exception { text: "is no longer", place: "", reason: "a comparison" },
+    Exception { text: "are no longer", place: "", reason: "a comparison" },
     Exception { text: "is no larger", place: "", reason: "a comparison" },
     Exception { text: "is no slower", place: "", reason: "a comparison" },
     Exception { text: "is no faster", place: "", reason: "a comparison" },
     Exception { text: ".is none", place: "crates/", reason: "a function of Rust's Option" },
+    Exception { text: "::is none", place: "crates/", reason: "a function of Rust's Option" },
     Exception { text: " is none", place: "bench/", reason: "a value of Python" },
+    Exception {
+        text: " is none",
+        place: "crates/tinygpt-model/tests/interop/",
+        reason: "a value of Python",
+    },
     Exception { text: "\" said ", place: "README.md", reason: "a generated story" },
     Exception { text: " amy said", place: "README.md", reason: "a generated story" },
+    Exception {
+        text: "owl said",
+        place: "crates/tinygpt-data/README.md",
+        reason: "a text to tokenize",
+    },
+    Exception {
+        text: "said the owl",
+        place: "crates/tinygpt-data/src/tokenizer/tests.rs",
+        reason: "a text to tokenize",
+    },
+    Exception {
+        text: "\" said ben",
+        place: "crates/tinygpt-data/src/tales/tests.rs",
+        reason: "a generated story",
+    },
+    Exception {
+        text: "is no separator",
+        place: "crates/tinygpt-data/tests/interop/golden.py",
+        reason: "a text to tokenize",
+    },
 ];
 
 #[test]

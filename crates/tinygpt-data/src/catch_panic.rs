@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caught_panic_is_none_and_the_flag_ends_with_the_call() {
+    fn a_caught_panic_returns_nothing_and_the_flag_ends_with_the_call() {
         assert_eq!(guard(|| (is_in_library(), guard(is_in_library))), Some((true, Some(true))));
         assert_eq!(guard(|| guard(|| panic!("expected")).is_none()), Some(true));
         assert!(!is_in_library());

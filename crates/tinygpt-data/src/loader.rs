@@ -109,7 +109,7 @@ impl Loader {
         self.batch_from(batch_idx * self.batch_size as u64)
     }
 
-    /// The batch that begins with window number `first`, for a run whose batch size has changed.
+    /// The batch that starts at window number `first`, for a run whose batch size has changed.
     /// Empty if an evaluation has no such window.
     ///
     /// # Errors

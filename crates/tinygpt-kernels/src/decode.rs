@@ -139,8 +139,7 @@ fn sweep<V: Vector, const S: usize>(
 }
 
 /// One register wide. With several rows of `w` the ones that come next are asked for meanwhile, in
-/// the order in which they lie in memory: the processor does not follow eight streams as well as
-/// one.
+/// the order in which they lie in memory: the CPU does not prefetch eight streams as well as one.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "the body of a loop")]
 fn sweep_column<V: Vector, const S: usize>(

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn probability_zero_is_no_dropout() {
+    fn probability_zero_disables_dropout() {
         assert_eq!(Dropout::new(0.0, 1), None);
     }
 }

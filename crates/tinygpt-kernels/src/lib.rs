@@ -7,7 +7,7 @@
 //! - Matrix products have one entry point, [`gemm()`], with blocked kernels of our own; on a processor
 //!   with neither AVX2 nor AVX-512 it calls the `gemm` crate.
 //! - Everything else is written once, generic over the vector type of [`simd`], and compiled three
-//!   times: for AVX-512, for AVX2 with FMA, and in portable form. The processor is asked once.
+//!   times: for AVX-512, for AVX2 with FMA, and in portable form. The CPU is detected once.
 //! - [`peak`] measures what the machine could do, [`profile`] what it did.
 //! - Chains of element-wise operations are one pass over memory: bias with GELU, bias with dropout
 //!   with residual, a layer norm's backward with its parameter gradients.

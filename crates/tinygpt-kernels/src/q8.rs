@@ -2,7 +2,7 @@
 //!
 //! Every 32 inputs of an output share a scale, the largest of their 32 weights divided by 127; a
 //! weight is rounded to the nearest integer multiple of it. This is GGUF's `Q8_0`, except that its
-//! scale has half precision. Activations stay f32, so nothing but the weights is rounded.
+//! scale has half precision. Activations stay f32, so only the weights are rounded.
 //!
 //! The weights lie in tiles of 32 inputs by 32 outputs, in a tile 32 outputs side by side, one input
 //! after the other: the sums of 32 outputs stay in registers from the first input to the last. Each 32
@@ -40,7 +40,7 @@ impl Q8Matrix {
     /// Rounds a matrix `[K, M]`, whose rows are the inputs.
     ///
     /// # Panics
-    /// If the length is no multiple of `m`.
+    /// If the length is not a multiple of `m`.
     pub fn from_matrix(w: &[f32], m: usize) -> Self {
         Self::copied(w, m, false)
     }
@@ -48,7 +48,7 @@ impl Q8Matrix {
     /// Rounds a table `[M, K]`, whose rows are the outputs.
     ///
     /// # Panics
-    /// If the length is no multiple of `k`.
+    /// If the length is not a multiple of `k`.
     pub fn from_table(table: &[f32], k: usize) -> Self {
         Self::copied(table, k, true)
     }

@@ -1,7 +1,7 @@
 //! The one error type of this crate.
 //!
-//! Every message names the file, key or parameter, what was found, what was expected and the way
-//! on. The command line turns [`ModelError::kind`] into an exit code.
+//! Every message names the file, key or parameter, what was found, what was expected and a hint.
+//! The command line turns [`ModelError::kind`] into an exit code.
 
 use std::path::{Path, PathBuf};
 

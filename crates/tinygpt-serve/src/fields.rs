@@ -42,7 +42,7 @@ impl Fields {
         self.0.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
     }
 
-    /// A whole number within `range`; `expected` describes it.
+    /// An integer within `range`; `expected` describes it.
     pub(crate) fn whole(
         &self,
         name: &'static str,
@@ -72,7 +72,7 @@ impl Fields {
         if is_kind && value.as_f64().is_some_and(|number| range.contains(number)) {
             return Ok(Some(value.clone()));
         }
-        let kind = if range.is_integer { "a whole number" } else { "a number" };
+        let kind = if range.is_integer { "an integer" } else { "a number" };
         Err(wrong(range.key, value, &format!("{kind}, {}", range.expected())))
     }
 

@@ -117,8 +117,8 @@ fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Headers of every response: a browser loads nothing but this server's own files, and no other page
-/// can frame, embed or read them. The page has no inline styles.
+/// Headers of every response: a browser loads only this server's own files, and no other page can
+/// frame, embed or read them. The page has no inline styles.
 const HEADERS: [(HeaderName, &str); 8] = [
     (
         header::CONTENT_SECURITY_POLICY,

@@ -71,7 +71,7 @@ impl CompletionRequest {
         known_fields::check(&fields)?;
         let prompts = prompts(&fields, limits)?;
         let most = limits.choices as i64;
-        let n = fields.whole("n", 1..=most, &format!("a whole number from 1 to {most}"))?;
+        let n = fields.whole("n", 1..=most, &format!("an integer from 1 to {most}"))?;
         let n = n.unwrap_or(1) as usize;
         if let Some(best_of) =
             fields.get("best_of").filter(|value| value.as_u64() != Some(n as u64))
@@ -153,11 +153,11 @@ fn params(fields: &Fields, limits: &ModelLimits) -> Result<SamplingParams, ApiEr
     for range in &SamplingParams::RANGES {
         shape.extend(fields.in_range(range)?.map(|value| (range.key.to_owned(), value)));
     }
-    let seed = fields.whole("seed", i64::MIN..=i64::MAX, "a whole number")?;
+    let seed = fields.whole("seed", i64::MIN..=i64::MAX, "an integer")?;
     let logprobs = fields.whole(
         "logprobs",
         0..=MAX_LOGPROBS,
-        &format!("a whole number from 0 to {MAX_LOGPROBS}"),
+        &format!("an integer from 0 to {MAX_LOGPROBS}"),
     )?;
     let shape = SamplingParams::unfiltered().with(shape);
     let shape = shape.map_err(|e| ApiError::refused(StatusCode::BAD_REQUEST, e.to_string()))?;
@@ -174,7 +174,7 @@ fn params(fields: &Fields, limits: &ModelLimits) -> Result<SamplingParams, ApiEr
 
 /// The longest text, by either of its names.
 fn max_tokens(fields: &Fields) -> Result<usize, ApiError> {
-    let expected = format!("a whole number from 0 to {MAX_TOKENS}");
+    let expected = format!("an integer from 0 to {MAX_TOKENS}");
     let of = |name| fields.whole(name, 0..=MAX_TOKENS, &expected);
     let (old, new) = (of("max_tokens")?, of(NEW_NAME)?);
     if let (Some(old), Some(new)) = (old, new)
@@ -205,8 +205,8 @@ fn logit_bias(fields: &Fields, limits: &ModelLimits) -> Result<Vec<(u32, f32)>, 
     biases.ok_or_else(|| wrong(NAME, value, &expected))
 }
 
-/// A seed for whom any will do. The standard library's keys are the only randomness at hand that
-/// needs neither a clock nor a further crate.
+/// A random seed. The standard library's hash keys are the only available randomness that needs
+/// neither a clock nor a further crate.
 pub(crate) fn any_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -1,4 +1,5 @@
-//! Full training steps of one shape on random ids, timed: our half of `bench/steps.py`, and by hand
+//! Times full training steps of one shape on random ids: the TinyGPT half of `bench/steps.py`, also
+//! usable by hand
 //!
 //! ```text
 //! echo 20 | cargo run --release --example step -- '{"n_layer":6,"n_head":6,"n_embd":384,
@@ -7,8 +8,8 @@
 //!
 //! A step is zeroed gradients, forward, backward, clipping by the global norm and AdamW. Every line
 //! of standard input is a number of steps to make; the answer is a line of JSON with the seconds of
-//! each and the last loss. So a driver can let two programs run in turn without starting them anew.
-//! `TINYGPT_SIMD=avx2` or `portable` holds the kernels to that instruction set.
+//! each and the last loss. So a driver can run two programs alternately without starting them
+//! again. `TINYGPT_SIMD=avx2` or `portable` limits the kernels to that instruction set.
 #![allow(clippy::print_stdout, reason = "an example prints its result")]
 
 use std::env;
@@ -62,7 +63,7 @@ impl Bench {
         let adamw =
             AdamWConfig { beta1: 0.9, beta2: 0.99, eps: AdamWConfig::EPS, weight_decay: 0.1 };
         let optimizer = AdamW::new(adamw, gpt.params(), shape.threads);
-        // Spread over the vocabulary without a pattern that a cache could like.
+        // Spread over the vocabulary without a pattern that would favour a cache.
         let id = |i: usize| (((i as u64 * 2_654_435_761) >> 7) % shape.vocab_size as u64) as u32;
         let ids = (0..=shape.batch_size * shape.block_size).map(id).collect();
         Ok(Self { grads: gpt.new_grads()?, optimizer: optimizer?, gpt, ids, shape })
@@ -81,7 +82,7 @@ impl Bench {
     }
 }
 
-/// Holds the kernels to the instruction set that the environment names.
+/// Limits the kernels to the instruction set named in the environment.
 fn limit_simd() -> Result<(), Box<dyn Error>> {
     let Ok(wanted) = env::var("TINYGPT_SIMD") else { return Ok(()) };
     let mut known = simd::Level::available();

@@ -5,8 +5,8 @@
 //! storage (`tinygpt_kernels::adamw`); on CUDA and Metal they are tensors. The state is named by
 //! parameter, so it is saved and restored exactly (see [`crate::checkpoint`]).
 //!
-//! The learning rate comes from outside with each step, and so does the clipping factor: scaling
-//! the gradient inside the update saves a pass over it.
+//! The caller passes the learning rate and the clipping factor with each step: scaling the gradient
+//! inside the update saves a pass over it.
 
 use candle_core::Tensor;
 use tinygpt_kernels::adamw::AdamWStep;
@@ -52,16 +52,16 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// An optimiser without a past, for `params`, using `threads` threads on the CPU.
+    /// A new optimiser for `params`, using `threads` threads on the CPU.
     ///
     /// # Errors
-    /// [`TrainError::Tensor`] if the device has no room for the moments.
+    /// [`TrainError::Tensor`] if the device has not enough memory for the moments.
     pub fn new(config: AdamWConfig, params: &Params, threads: usize) -> Result<Self, TrainError> {
         let moments = Moments { m: ParamArrays::zeros(params)?, v: ParamArrays::zeros(params)? };
         Ok(Self { config, threads, n_steps: 0, moments })
     }
 
-    /// An optimiser that goes on after `n_steps` steps with the moments it had then.
+    /// An optimiser restored from the moments it had after `n_steps` steps.
     pub(crate) fn restore(
         config: AdamWConfig,
         threads: usize,
@@ -71,7 +71,7 @@ impl AdamW {
         Self { config, threads, n_steps, moments }
     }
 
-    /// Steps made so far; the bias correction depends on it.
+    /// Steps so far; the bias correction depends on it.
     pub fn n_steps(&self) -> u64 {
         self.n_steps
     }
@@ -81,7 +81,7 @@ impl AdamW {
         &self.moments
     }
 
-    /// Makes one update of `params` from `grads`.
+    /// Updates `params` once from `grads`.
     ///
     /// With `g = grad_scale · gradient` and `t` the number of this step, from 1:
     ///
@@ -91,7 +91,7 @@ impl AdamW {
     /// ```
     ///
     /// where `λ` is the weight decay for parameters of two dimensions or more and else 0. The
-    /// caller has made sure that the gradient is finite.
+    /// caller has checked that the gradient is finite.
     ///
     /// # Errors
     /// [`TrainError::Model`] or [`TrainError::Tensor`] if the tensors cannot be read or written.
@@ -132,7 +132,7 @@ impl AdamW {
 ///
 /// # Errors
 /// [`TrainError::Model`] if the batch does not fit the model or a gradient is not finite,
-/// [`TrainError::Tensor`] if the device refuses.
+/// [`TrainError::Tensor`] if the device fails.
 pub fn train_step(
     gpt: &mut Gpt,
     batch: &TokenBatch<'_>,
@@ -189,7 +189,7 @@ impl Rates {
         Ok(())
     }
 
-    /// The same formula in tensor operations.
+    /// The same formula as tensor operations.
     fn on_device(
         &self,
         params: &Params,
@@ -241,7 +241,8 @@ mod tests {
         assert!(last < 0.3 * first, "{first} {last}");
     }
 
-    /// The path of CUDA and Metal, on CPU tensors, against the one that PyTorch's numbers prove.
+    /// The code for CUDA and Metal, on CPU tensors, against the CPU kernel, which is tested against
+    /// PyTorch.
     #[test]
     fn tensors_take_the_same_steps_as_slices() {
         let shape = ModelConfig {

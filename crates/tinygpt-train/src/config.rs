@@ -47,8 +47,7 @@ impl KeyValue for DeviceSpec {
 }
 
 crate::config! {
-    /// Everything that decides a run. [`Default`] is the original's `train_tiny_stories.json` on a
-    /// CPU.
+    /// Every setting of a run. [`Default`] is the original's `train_tiny_stories.json` on a CPU.
     #[derive(Debug, Clone, PartialEq)]
     pub struct TrainConfig {
         "Run" {
@@ -154,7 +153,7 @@ crate::config! {
 }
 
 impl TrainConfig {
-    /// The model this configuration asks for, with `vocab_size` rows in its token table.
+    /// The model shape of this configuration, with `vocab_size` rows in its token table.
     pub fn model_config(&self, vocab_size: usize) -> ModelConfig {
         ModelConfig {
             vocab_size,

@@ -1,13 +1,14 @@
-//! Where text begins and ends for the model of a run: at `<|endoftext|>`, if the run ever shows it.
+//! The tokens at which documents start and end for the model of a run: `<|endoftext|>`, if the
+//! training data contains it.
 
 use tinygpt_data::{DataError, Prepared};
 use tinygpt_model::hf::SpecialTokens;
 
-/// The tokens that begin and end what a model of `prepared` writes.
+/// The tokens that start and end a sample of a model trained on `prepared`.
 ///
 /// `<|endoftext|>` stands between documents. A training split that is one document (Shakespeare's
-/// plays in one file) never shows what comes after it: such a model begins with a new line, which
-/// it has seen often, and does not end by itself.
+/// plays in one file) does not contain a token after it: samples of such a model start after a line
+/// feed, a frequent token, and do not end by themselves.
 ///
 /// # Errors
 /// [`DataError::Tokenizer`] if the tokenizer fails.

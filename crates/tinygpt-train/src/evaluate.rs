@@ -1,7 +1,7 @@
 //! The loss on fixed windows, without touching the state of training.
 //!
 //! The windows are spread evenly over a split and are the same at every evaluation, so that two
-//! losses differ because the weights do. Nothing random is drawn and no weight is written.
+//! losses differ because the weights do. Nothing is random and no weight is written.
 
 use std::f64::consts::LN_2;
 use std::ops::ControlFlow;
@@ -16,16 +16,16 @@ use crate::error::TrainError;
 pub struct SplitLoss {
     /// Mean over all tokens, in nats per token.
     pub nats_per_token: f64,
-    /// The same loss spread over the bytes those tokens stand for, in bits.
+    /// The same loss in bits per byte of the text of those tokens.
     pub bits_per_byte: f64,
 }
 
-/// What one evaluation reads.
+/// The batches of one evaluation.
 #[derive(Debug)]
 pub struct EvalSet(Loader);
 
 impl EvalSet {
-    /// `n_batches · batch_size` windows of `seq_len` tokens over `stream`, or as many as it holds.
+    /// `n_batches · batch_size` windows of `seq_len` tokens over `stream`, or as many as there are.
     ///
     /// # Errors
     /// [`TrainError::Data`] if it does not hold one.
@@ -49,7 +49,7 @@ impl EvalSet {
     }
 
     /// The loss of `gpt` on these windows, each token counted once. `None` if `on_batch`, which is
-    /// called before each batch, breaks off.
+    /// called before each batch, stops it.
     ///
     /// # Errors
     /// [`TrainError::Data`] or [`TrainError::Model`] if a batch cannot be read or computed.

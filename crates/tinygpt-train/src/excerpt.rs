@@ -1,4 +1,4 @@
-//! Text of others in messages, cut to a length that a terminal and a log can bear.
+//! Input text quoted in messages, cut to a length that suits a terminal and a log.
 //!
 //! A config file, a checkpoint's JSON or a flag may hold a value of megabytes. Messages quote its
 //! beginning and its end, which is what identifies a path or a sentence.

@@ -1,15 +1,15 @@
 //! Whether every weight and every moment is a finite number.
 //!
-//! AdamW can overflow on gradients that are finite: a large learning rate takes a weight beyond f32,
-//! a large gradient the second moment, whose parameter then never moves again. This is looked at
-//! before each save, in one pass over memory, so that no checkpoint holds what nobody can go on from.
+//! AdamW can overflow on gradients that are finite: a large learning rate takes a weight beyond
+//! f32, a large gradient the second moment, whose parameter then never moves again. This is checked
+//! before each save, in one pass over memory, so that every checkpoint can be resumed.
 
 use tinygpt_model::Params;
 
 use crate::adamw::Moments;
 use crate::error::TrainError;
 
-/// What is not finite, in words that name the parameter; `None` if all of it is.
+/// What is not finite, named by parameter; `None` if everything is finite.
 ///
 /// # Errors
 /// [`TrainError::Model`] or [`TrainError::Tensor`] if a tensor cannot be read.
@@ -39,7 +39,7 @@ mod tests {
     use tinygpt_model::{ModelConfig, ParamArrays, param_specs};
 
     #[test]
-    fn the_one_number_that_is_none_is_found_and_named() {
+    fn the_one_number_that_is_not_finite_is_found_and_named() {
         let shape = ModelConfig {
             vocab_size: 600,
             block_size: 3,

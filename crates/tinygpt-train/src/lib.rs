@@ -1,9 +1,9 @@
-//! Training a GPT-2: the loop and everything around it that must not go wrong.
+//! Training a GPT-2: the loop, its checkpoints and its metrics.
 //!
 //! [`Trainer`] ties the model and the data together: schedule, gradient accumulation, clipping,
 //! [`AdamW`], evaluation on fixed windows, metrics, checkpoints that are written whole or not at
-//! all, and a resume that equals the uninterrupted run. It speaks to the outside through
-//! [`Report`] only: nothing here prints, reads a flag or exits.
+//! all, and a resume that equals the uninterrupted run. Its only output is a [`Report`]: nothing
+//! here prints, reads a flag or exits.
 //!
 //! ```no_run
 //! use tinygpt_data::Prepared;

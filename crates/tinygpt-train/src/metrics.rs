@@ -1,12 +1,12 @@
-//! `metrics.jsonl`: the run's numbers, one JSON object a line.
+//! `metrics.jsonl`: the run's numbers, one JSON object per line.
 //!
-//! Every update writes a `step` line, every update that was passed over a `skip` line, every
-//! evaluation an `eval` line, a resume with changed settings a `resume` line. The file belongs to the checkpoints: when a run is resumed it is first
-//! cut back to what the checkpoint has seen, so that it reads as if the run had never stopped. It
-//! draws nothing (see [`crate::plot`]).
+//! Every update writes a `step` line, every skipped update a `skip` line, every evaluation an
+//! `eval` line, and a resume with changed settings a `resume` line. When a run is resumed, the file
+//! is first cut back to the steps of the checkpoint, so that it reads as if the run had never
+//! stopped. [`crate::plot`] draws it.
 //!
-//! A disk that is full costs no run: lines that cannot be written stay in memory until they can, and
-//! what a failed write has left of one is written over.
+//! A full disk does not end a run: lines that cannot be written stay in memory until they can, and
+//! the incomplete line of a failed write is overwritten.
 
 mod gap;
 
@@ -42,7 +42,7 @@ pub const FILE_NAME: &str = "metrics.jsonl";
 pub enum Line {
     /// One update.
     Step(StepRecord),
-    /// One update that was passed over.
+    /// One skipped update.
     Skip(SkipRecord),
     /// One evaluation.
     Eval(EvalRecord),
@@ -50,7 +50,7 @@ pub enum Line {
     Resume(ResumeRecord),
 }
 
-/// What a checkpoint has seen of the run, as far as the metrics go.
+/// The steps and evaluations that a checkpoint contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// Updates made.
@@ -70,14 +70,14 @@ impl Seen {
     }
 }
 
-/// As many bytes of lines are worth a write.
+/// Bytes of buffered lines at which they are written.
 const FULL_BYTES: usize = 8 << 10;
 
-/// The open file. Lines are gathered; what other programs shall see is flushed by name.
+/// The open file. Lines are buffered until [`Metrics::flush`].
 #[derive(Debug)]
 pub struct Metrics {
     path: PathBuf,
-    /// `None` while lines are only kept: see [`Metrics::held_back`].
+    /// `None` while lines are only buffered: see [`Metrics::held_back`].
     file: Option<File>,
     /// Bytes of whole lines in the file.
     written: u64,
@@ -88,7 +88,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Starts the file anew in `out_dir`.
+    /// Starts a new file in `out_dir`.
     ///
     /// # Errors
     /// [`TrainError::Io`] if the file cannot be created.
@@ -126,18 +126,18 @@ impl Metrics {
         Ok(())
     }
 
-    /// Opens the file of an earlier run to go on with it, cut back to what the checkpoint has seen.
+    /// Opens the file of an earlier run to continue it, cut back to the steps of the checkpoint.
     ///
     /// A last line that a crash cut in two is dropped, and so is any line that is not a record. A
-    /// missing file is started anew: the weights matter more than their history. The text says what
-    /// is missing, if anything is.
+    /// missing file is started again: the weights matter more than their history. The returned text
+    /// names the missing lines, if any.
     ///
     /// # Errors
     /// [`TrainError::Io`] if the file cannot be read or replaced.
     pub fn resume(out_dir: &Path, seen: Seen) -> Result<(Self, Option<String>), TrainError> {
         let path = out_dir.join(FILE_NAME);
         if !path.exists() {
-            return Ok((Self::create(out_dir)?, Gap::default().told(&path, seen)));
+            return Ok((Self::create(out_dir)?, Gap::default().message(&path, seen)));
         }
         let (mut kept, mut gap) = (String::new(), Gap::default());
         let bytes = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
@@ -156,19 +156,19 @@ impl Metrics {
         write_file(&path, kept.as_bytes())?;
         let file = File::options().write(true).open(&path);
         let file = file.map_err(TrainError::io("open for writing", &path))?;
-        let told = gap.told(&path, seen);
-        Ok((Self::over(path, file, kept.len() as u64), told))
+        let message = gap.message(&path, seen);
+        Ok((Self::over(path, file, kept.len() as u64), message))
     }
 
     /// Adds an update.
     ///
     /// # Errors
-    /// [`TrainError::Io`] if the record cannot be told in JSON.
+    /// [`TrainError::Io`] if the record cannot be written as JSON.
     pub fn step(&mut self, record: &StepRecord) -> Result<(), TrainError> {
         self.write(&Line::Step(record.clone()))
     }
 
-    /// Adds an update that was passed over.
+    /// Adds a skipped update.
     ///
     /// # Errors
     /// As [`Metrics::step`].
@@ -192,7 +192,7 @@ impl Metrics {
         self.write(&Line::Resume(record.clone()))
     }
 
-    /// Whether so many lines are gathered that they are worth a write.
+    /// Whether enough lines are buffered for a write.
     pub(crate) fn is_full(&self) -> bool {
         self.file.is_some() && self.pending.len() >= FULL_BYTES
     }
@@ -200,8 +200,8 @@ impl Metrics {
     /// Hands everything to the operating system, so that other programs see it.
     ///
     /// # Errors
-    /// [`TrainError::Io`] if the file cannot be written: the lines are kept, and written by the next
-    /// flush that can.
+    /// [`TrainError::Io`] if the file cannot be written: the lines are kept, and written by the
+    /// next flush that succeeds.
     pub fn flush(&mut self) -> Result<(), TrainError> {
         let Some(mut file) = self.file.as_ref().filter(|_| !self.pending.is_empty()) else {
             return Ok(());
@@ -220,20 +220,20 @@ impl Metrics {
         written
     }
 
-    /// [`Metrics::flush`] for a run that goes on without: the first failure is said, and when it is
-    /// mended.
-    pub(crate) fn flush_or_say(&mut self, report: &mut dyn Report) {
+    /// [`Metrics::flush`] for a run that continues after a failure: the first failure is reported,
+    /// and so is the first success after it.
+    pub(crate) fn flush_or_report(&mut self, report: &mut dyn Report) {
         let flushed = self.flush();
-        self.say(flushed, report);
+        self.report_change(flushed, report);
     }
 
     /// [`Metrics::sync`] in the same way.
-    pub(crate) fn sync_or_say(&mut self, report: &mut dyn Report) {
+    pub(crate) fn sync_or_report(&mut self, report: &mut dyn Report) {
         let synced = self.sync();
-        self.say(synced, report);
+        self.report_change(synced, report);
     }
 
-    fn say(&mut self, result: Result<(), TrainError>, report: &mut dyn Report) {
+    fn report_change(&mut self, result: Result<(), TrainError>, report: &mut dyn Report) {
         match result {
             Ok(()) if self.is_behind => {
                 self.is_behind = false;
@@ -242,8 +242,8 @@ impl Metrics {
             Err(error) if !self.is_behind => {
                 self.is_behind = true;
                 report.notice(&format!(
-                    "METRICS NOT WRITTEN: {}. Training goes on; the lines are kept and written as \
-                     soon as that is possible",
+                    "METRICS NOT WRITTEN: {}. Training continues; the lines are kept and written \
+                     as soon as possible",
                     chain(&error)
                 ));
             }
@@ -251,8 +251,8 @@ impl Metrics {
         }
     }
 
-    /// Makes everything survive a power cut. Its name does once `out_dir` is synced, as it is with
-    /// every checkpoint.
+    /// Syncs the file, so that it survives a power cut. Its name does once `out_dir` is synced, as
+    /// it is with every checkpoint.
     ///
     /// # Errors
     /// As [`Metrics::flush`].
@@ -274,7 +274,7 @@ impl Metrics {
         (length < self.written).then(|| format!("{path} was cut to {length} bytes"))
     }
 
-    /// Drops the lines that are not in the file yet, of a run that must not write any more.
+    /// Drops the lines that are not in the file yet, of a run that must not write anything more.
     pub(crate) fn discard_pending(&mut self) {
         self.pending.clear();
     }
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_worded_as_promised() {
+    fn lines_have_the_documented_keys() {
         let dir = tempfile::tempdir().unwrap();
         let mut metrics = Metrics::create(dir.path()).unwrap();
         metrics.step(&step(7)).unwrap();
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_back_to_what_the_checkpoint_has_seen() {
+    fn cut_back_to_the_steps_of_the_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
         written(dir.path());
         // Saved by the evaluation at 8, before update 8 was made.
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_a_full_disk_refuses_is_written_later() {
+    fn lines_refused_by_a_full_disk_are_written_later() {
         let dir = tempfile::tempdir().unwrap();
         let mut metrics = Metrics::create(dir.path()).unwrap();
         metrics.step(&step(0)).unwrap();
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_last_line_is_dropped_and_writing_goes_on() {
+    fn a_torn_last_line_is_dropped_and_writing_continues() {
         let dir = tempfile::tempdir().unwrap();
         written(dir.path());
         let path = dir.path().join(FILE_NAME);

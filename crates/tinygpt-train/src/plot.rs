@@ -1,9 +1,9 @@
 //! `loss.svg`: the loss curves of a run, drawn from its `metrics.jsonl`.
 //!
-//! The training loss of every update is faint, its running mean is the line; evaluations are marked
-//! on lines of their own. The loss axis is linear, from the data's lowest to its highest value: a
-//! loss in nats is a logarithm already, so equal distances are equal gains in likelihood. The
-//! drawing holds no font: viewers take their own sans-serif.
+//! The training loss of every update is faint and its running mean is a line; evaluations are
+//! marked on separate lines. The loss axis is linear, from the data's lowest to its highest value:
+//! a loss in nats is a logarithm already, so equal distances are equal gains in likelihood. The
+//! drawing contains no font: viewers use their own sans-serif.
 
 use std::ops::Range;
 use std::path::Path;

@@ -1,9 +1,9 @@
-//! What the loop tells the outside: the only way out of it.
+//! What a training run reports: its only output.
 //!
-//! The loop calls a [`Report`] as things happen; the command line implements it with progress bars
-//! and lines, a test with a vector. Nothing here prints. The records are also the lines of
-//! `metrics.jsonl` (see [`crate::metrics`]). Losses are f32: that is what they are computed in, and
-//! their shortest decimal form survives JSON exactly, which a 17-digit f64 does not always.
+//! The loop calls a [`Report`] at each event; the command line implements it with progress bars and
+//! lines, a test with a vector. Nothing here prints. The records are also the lines of
+//! `metrics.jsonl` (see [`crate::metrics`]). Losses are f32: they are computed in f32, and their
+//! shortest decimal form survives JSON exactly, which a 17-digit f64 does not always.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ use serde_json::Value;
 use tinygpt_kernels::profile::Entry;
 use tinygpt_model::memory::MemoryEstimate;
 
-/// Listens to a training run. Every method may be left out.
+/// Receives the events of a training run. Every method has an empty default.
 pub trait Report {
     /// Once, before the first step.
     fn run_summary(&mut self, _summary: &RunSummary) {}
     /// After each update.
     fn step(&mut self, _record: &StepRecord) {}
-    /// In place of an update that was passed over.
+    /// In place of a skipped update.
     fn skip(&mut self, _record: &SkipRecord) {}
     /// During an evaluation, which can take minutes: `done` of `total` batches.
     fn evaluating(&mut self, _done: usize, _total: usize) {}
@@ -35,13 +35,13 @@ pub trait Report {
     fn notice(&mut self, _text: &str) {}
 }
 
-/// Listens to nothing.
+/// Ignores every event.
 #[derive(Debug, Default)]
 pub struct Silent;
 
 impl Report for Silent {}
 
-/// What is about to run.
+/// The run that is about to start.
 #[derive(Debug, Clone)]
 pub struct RunSummary {
     /// Updates already made, 0 unless the run is resumed.
@@ -52,7 +52,7 @@ pub struct RunSummary {
     pub started_from: String,
     /// Number of weights; the tied head counts once.
     pub n_params: usize,
-    /// Weights that are decayed (matrices and embeddings).
+    /// Weights with weight decay (matrices and embeddings).
     pub n_decayed_params: usize,
     /// Tokens per update: accumulation · batch · block.
     pub tokens_per_step: usize,
@@ -62,7 +62,7 @@ pub struct RunSummary {
     pub val_tokens: usize,
     /// Windows of `block_size + 1` tokens in one epoch of the training split.
     pub windows_per_epoch: usize,
-    /// What training is expected to hold in memory.
+    /// The memory that training is expected to use.
     pub memory: MemoryEstimate,
     /// The device in words: `cpu`, `cuda`, `metal`.
     pub device: &'static str,
@@ -70,8 +70,8 @@ pub struct RunSummary {
     pub threads: usize,
     /// The vector instructions in use on the CPU.
     pub instruction_set: String,
-    /// What matrix products reach on this machine with these threads, in floating-point operations per
-    /// second, measured; `None` on an accelerator.
+    /// The measured speed of matrix products on this machine with these threads, in floating-point
+    /// operations per second; `None` on an accelerator.
     pub peak_flops: Option<f64>,
     /// The run's directory.
     pub out_dir: PathBuf,
@@ -111,9 +111,9 @@ pub struct SkipRecord {
     pub first_window: u64,
     /// The last one.
     pub last_window: u64,
-    /// Updates passed over since the last one that was made, with this one.
+    /// Updates skipped since the last one that was made, including this one.
     pub in_row: u64,
-    /// Updates passed over in the whole run, with this one.
+    /// Updates skipped in the whole run, including this one.
     pub total: u64,
 }
 
@@ -122,7 +122,7 @@ pub struct SkipRecord {
 pub struct ResumeRecord {
     /// Updates made before it.
     pub iter: u64,
-    /// By key, the value that was saved and the one that holds from now on.
+    /// By key, the saved value and the new one.
     pub changed: BTreeMap<String, [Value; 2]>,
 }
 
@@ -148,7 +148,7 @@ pub struct Profile {
     pub n_steps: u64,
     /// Their wall time.
     pub seconds: f64,
-    /// Threads that each second of it offered.
+    /// Number of threads.
     pub threads: usize,
     /// Thread seconds by operation.
     pub entries: Vec<Entry>,
@@ -165,7 +165,7 @@ pub struct Saved {
     pub iter: u64,
     /// Whether it has the lowest validation loss of the run so far.
     pub is_best: bool,
-    /// Wall time of the save in milliseconds, with its syncs.
+    /// Wall time of the save in milliseconds, including its syncs.
     pub save_ms: f64,
 }
 
@@ -178,8 +178,8 @@ pub fn as_typed(number: f64) -> String {
     }
 }
 
-/// `0.8431`, and from a million on `1.0000e30`: losses and norms of a run that explodes have dozens of
-/// digits before the point, of which the first few say all.
+/// `0.8431`, and from a million on `1.0000e30`: losses and norms of a run that explodes have dozens
+/// of digits before the point, of which only the first few matter.
 pub fn few_digits(number: f64, decimals: usize) -> String {
     if number.abs() < 1e6 {
         format!("{number:.decimals$}")

@@ -1,9 +1,9 @@
 //! Resuming a run: the newest good checkpoint, and whether it is the same run at all.
 //!
 //! A resumed run must be the run that was saved: other data, another tokenizer, another shape or
-//! another seed are refused with both values. What may change (a longer run, another learning
-//! rate, other threads) is taken and reported. A checkpoint knows the configuration it was made
-//! with, so a caller needs no more than the run's directory ([`recorded`]).
+//! another seed are refused with both values. What may change (a longer run, another learning rate,
+//! other threads) is applied and reported. A checkpoint knows the configuration it was made with,
+//! so a caller needs only the run's directory ([`recorded`]).
 
 use std::path::{Path, PathBuf};
 
@@ -23,21 +23,21 @@ use crate::start::{
     Changed, Named, Progress, Start, check_tokenizer, device_name, instruction_set,
 };
 
-/// What the newest checkpoint of a run says of the run.
+/// The run as its newest checkpoint describes it.
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// The checkpoint.
     pub dir: PathBuf,
-    /// Updates it holds.
+    /// Updates made before it.
     pub step: u64,
     /// The configuration of the run, with the shape that the model really has and the encoding of
-    /// the data if that can still be told.
+    /// the data if it can still be found.
     pub config: TrainConfig,
-    /// What the program that trained has recorded of its own settings.
+    /// The settings that the training program has stored.
     pub program: Map<String, Value>,
 }
 
-/// Reads what the newest checkpoint in `out_dir` says of the run, without reading its weights;
+/// Reads the description of the run in the newest checkpoint in `out_dir`, without its weights;
 /// `None` if there is no checkpoint.
 ///
 /// # Errors
@@ -78,10 +78,10 @@ pub(crate) fn resume(
     let moments = checkpoint::read_moments(&dir.join(OPTIMIZER_FILE), gpt.params())?;
     let threads = config.resolved_threads();
     let optimizer = AdamW::restore(config.adamw(), threads, state.optimizer_steps, moments);
-    let mut notices: Vec<String> = rejected.iter().map(|r| passed_over(r, &state)).collect();
+    let mut notices: Vec<String> = rejected.iter().map(|r| skipped_notice(r, &state)).collect();
     notices.extend(changed_machine(threads, device, &state));
     let changed = changed_settings(config, &state.config);
-    notices.extend(told(&changed));
+    notices.extend(changed_notice(&changed));
     notices.extend(changed_learning_rate(config, &state));
     let best = usable_best(&config.out_dir, &state, &mut notices);
     let progress = Progress {
@@ -122,17 +122,17 @@ fn check_same_run(
         ("seed", state.seed.to_string(), config.seed.to_string()),
     ] {
         if saved != now {
-            let cure = format!(
+            let hint = format!(
                 "leave `{key}` out or set it to {saved}, or start a new run with another `out_dir`"
             );
             let checkpoint = dir.to_path_buf();
-            return Err(TrainError::Mismatch { checkpoint, key, saved, now, cure });
+            return Err(TrainError::Mismatch { checkpoint, key, saved, now, hint });
         }
     }
     Ok(())
 }
 
-/// Refuses data that are not those of the saved run, whatever they are called now.
+/// Refuses data other than that of the saved run, whatever its name is now.
 fn check_same_data(
     config: &TrainConfig,
     prepared: &Prepared,
@@ -143,7 +143,7 @@ fn check_same_data(
         return Ok(());
     }
     let (theirs, ours) = (&state.config.dataset_name, &config.dataset_name);
-    let (what, cure) = if theirs != ours {
+    let (what, hint) = if theirs != ours {
         (
             format!("that run trains on `{theirs}`, and this one is to train on `{ours}`"),
             format!(
@@ -162,10 +162,10 @@ fn check_same_data(
             ),
         )
     };
-    Err(TrainError::OtherData { checkpoint: dir.to_path_buf(), what, cure })
+    Err(TrainError::OtherData { checkpoint: dir.to_path_buf(), what, hint })
 }
 
-fn passed_over(rejected: &Rejected, state: &State) -> String {
+fn skipped_notice(rejected: &Rejected, state: &State) -> String {
     let (dir, reason, from) = (rejected.dir.display(), &rejected.reason, state.step);
     let named = step_of(&rejected.dir).unwrap_or_default();
     let holds = State::read(&rejected.dir.join(STATE_FILE)).map(|theirs| theirs.step);
@@ -175,13 +175,13 @@ fn passed_over(rejected: &Rejected, state: &State) -> String {
              remove that directory or give it its own name again"
         );
     }
-    // A name can say anything; more steps than the run has cannot be lost.
+    // A directory can have any name; no more steps than the run has can be lost.
     let lost = match named.saturating_sub(from) {
         lost if named <= state.config.max_iters => format!("{lost} steps"),
         _ => "the steps after it".to_string(),
     };
     format!(
-        "CHECKPOINT DAMAGED: {dir} cannot be used ({reason}). Going on from step {from} instead: \
+        "CHECKPOINT DAMAGED: {dir} cannot be used ({reason}). Continuing from step {from} instead: \
          {lost} are lost and will be trained again"
     )
 }
@@ -195,13 +195,14 @@ fn changed_machine(threads: usize, device: &Device, state: &State) -> Option<Str
     let now = format!("{} {} {threads} threads", device_name(device), instruction_set());
     (saved != now).then(|| {
         format!(
-            "saved on {saved}, going on with {now}: the results will differ in the last bits from \
+            "saved on {saved}, continuing with {now}: the results will differ in the last bits \
+             from \
              those of an uninterrupted run"
         )
     })
 }
 
-/// Keys that only say how to start, where, and what to save and print; and the shape, which is
+/// Keys that only decide how and where to start and what to save and print; and the shape, which is
 /// compared with the model's.
 const NOT_THE_RUN: [&str; 19] = [
     "init_from",
@@ -241,13 +242,13 @@ fn changed_settings(config: &TrainConfig, saved: &TrainConfig) -> Changed {
         .collect()
 }
 
-fn told(changed: &Changed) -> Option<String> {
+fn changed_notice(changed: &Changed) -> Option<String> {
     let each: Vec<String> =
         changed.iter().map(|(key, [saved, now])| format!("{key} {saved} → {now}")).collect();
     (!each.is_empty()).then(|| format!("resuming with changed settings: {}", each.join(", ")))
 }
 
-/// What a changed schedule does to the learning rate, if it makes it jump or stands still.
+/// A notice if a changed schedule makes the learning rate jump or stay at its minimum.
 fn changed_learning_rate(config: &TrainConfig, state: &State) -> Option<String> {
     let (schedule, saved) = (config.schedule(), state.config.schedule());
     let last = learning_rate(state.step.checked_sub(1)?, &saved);
@@ -272,7 +273,7 @@ fn changed_learning_rate(config: &TrainConfig, state: &State) -> Option<String> 
     })
 }
 
-/// The best checkpoint, if it is still good; its loss alone would be a promise without a file.
+/// The best checkpoint, if it is still good; without its file its loss must not be kept.
 fn usable_best(out_dir: &Path, state: &State, notices: &mut Vec<String>) -> Option<Best> {
     let best = state.best?;
     if best.step == state.step {
@@ -283,8 +284,8 @@ fn usable_best(out_dir: &Path, state: &State, notices: &mut Vec<String>) -> Opti
         Ok(_) => Some(best),
         Err(error) => {
             notices.push(format!(
-                "CHECKPOINT DAMAGED: the best one, {}, cannot be used ({}). The next \
-                 evaluation chooses anew",
+                "CHECKPOINT DAMAGED: the best one, {}, cannot be used ({}). The next evaluation \
+                 chooses a new one",
                 dir.display(),
                 checkpoint::why(&error)
             ));

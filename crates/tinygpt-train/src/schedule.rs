@@ -1,12 +1,12 @@
 //! The learning rate as a pure function of the step.
 //!
-//! Linear warm-up, then half a cosine down to `min_lr`, then `min_lr` for ever. Nothing is stored,
-//! so a resumed run has the rate of the uninterrupted one, and a longer `lr_decay_iters` simply
-//! draws another curve. It does not know about the optimiser.
+//! Linear warm-up, then half a cosine down to `min_lr`, then `min_lr` from there on. Nothing is
+//! stored, so a resumed run has the rate of the uninterrupted one, and a longer `lr_decay_iters`
+//! simply gives another curve.
 
 use std::f64::consts::PI;
 
-/// The four numbers that draw the curve, and the switch that makes it flat.
+/// The four numbers of the curve, and the switch that makes it constant.
 ///
 /// ```
 /// use tinygpt_train::schedule::{Schedule, learning_rate};
@@ -25,7 +25,7 @@ pub struct Schedule {
     pub min_lr: f64,
     /// Steps of linear warm-up; 0 switches it off.
     pub warmup_iters: u64,
-    /// The step at which the cosine has arrived at `min_lr`.
+    /// The step at which the cosine reaches `min_lr`.
     pub lr_decay_iters: u64,
     /// Whether the rate falls at all.
     pub decay_lr: bool,
@@ -34,13 +34,13 @@ pub struct Schedule {
 /// The learning rate of the update that follows `step` completed updates.
 ///
 /// * `step < warmup_iters`: `learning_rate · (step + 1) / (warmup_iters + 1)`, so that the first
-///   update is not lost on a rate of zero (as nanoGPT `train.py`, `get_lr`).
+///   update is not made with a rate of zero (as nanoGPT `train.py`, `get_lr`).
 /// * then `min_lr + (learning_rate − min_lr) · (1 + cos(π r)) / 2`, where `r` runs from 0 at the
 ///   end of the warm-up to 1 at `lr_decay_iters` (Loshchilov and Hutter 2017, eq. 5, one cycle).
 /// * from `lr_decay_iters` on: `min_lr`. With `lr_decay_iters == warmup_iters` there is no cosine
-///   and nothing is divided by zero.
+///   and no division by zero.
 ///
-/// With `decay_lr` false the rate stays at `learning_rate` once it is warm. nanoGPT skips the
+/// With `decay_lr` false the rate stays at `learning_rate` after the warm-up. nanoGPT skips the
 /// warm-up as well in that case; here warm-up has a switch of its own, `warmup_iters` 0.
 pub fn learning_rate(step: u64, schedule: &Schedule) -> f64 {
     let Schedule { learning_rate, min_lr, warmup_iters, lr_decay_iters, decay_lr } = *schedule;
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn without_decay_it_stays_warm() {
+    fn without_decay_the_rate_stays_after_the_warm_up() {
         let flat = Schedule { decay_lr: false, ..ORIGINAL };
         assert!(learning_rate(50, &flat) < 1e-3);
         assert_eq!(learning_rate(100, &flat), 1e-3);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn no_room_for_a_cosine_is_no_division_by_zero() {
+    fn without_room_for_a_cosine_nothing_is_divided_by_zero() {
         let step = Schedule { lr_decay_iters: 100, ..ORIGINAL };
         assert!(learning_rate(99, &step) < 1e-3);
         assert_eq!(learning_rate(100, &step), 1e-4);

@@ -1,6 +1,6 @@
-//! Where a run starts: fresh weights, a checkpoint of its own, or somebody else's model.
+//! Where a run starts: random weights, a checkpoint of its own, or another model.
 //!
-//! Going on with a checkpoint of the same run is [`crate::resume`]'s.
+//! [`crate::resume`] continues from a checkpoint of the same run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::config::{InitFrom, TrainConfig};
 use crate::error::{Fault, TrainError};
 use crate::resume::{recorded, resume};
 
-/// How far a run has come: all of its state but weights and moments.
+/// The progress of a run: all of its state except weights and moments.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Progress {
     /// Updates made.
@@ -27,29 +27,29 @@ pub(crate) struct Progress {
     pub(crate) last_eval_iter: Option<u64>,
     /// The lowest validation loss among the checkpoints.
     pub(crate) best: Option<Best>,
-    /// Updates that were passed over.
+    /// Skipped updates.
     pub(crate) skipped: Skipped,
     /// The step of the newest good checkpoint.
     pub(crate) last_saved: Option<u64>,
 }
 
-/// Everything a run begins with.
+/// Everything a run starts with.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) gpt: Gpt,
     pub(crate) optimizer: AdamW,
     pub(crate) progress: Progress,
-    /// Where the weights came from, in words.
+    /// A description of where the weights came from.
     pub(crate) from: String,
-    /// What the run as a whole started from, which a resumed one remembers.
+    /// What the run originally started from; a resumed run keeps it.
     pub(crate) origin: InitFrom,
-    /// What of the configuration is not as it was saved.
+    /// The keys of the configuration that differ from the saved ones.
     pub(crate) changed: Changed,
-    /// What the user should know.
+    /// Notices for the user.
     pub(crate) notices: Vec<String>,
 }
 
-/// Values of a resumed run's keys: as they were saved, and as they are now.
+/// The changed keys of a resumed run: the saved value and the new one.
 pub(crate) type Changed = BTreeMap<String, [Value; 2]>;
 
 /// The shape of the model that `init_from` names, if it names one: what the configuration of a
@@ -63,11 +63,11 @@ pub fn model_shape(init_from: &InitFrom) -> Result<Option<ModelConfig>, TrainErr
     Ok(Some(hf::read_config(model.dir)?))
 }
 
-/// Loads or draws the weights that `config` asks for.
+/// Loads the weights that `config` names, or initializes random ones.
 ///
 /// # Errors
 /// [`TrainError::UsedOutDir`], [`TrainError::NothingToResume`], [`TrainError::Mismatch`],
-/// [`TrainError::NoGoodCheckpoint`], and whatever reading or drawing weights can fail with.
+/// [`TrainError::NoGoodCheckpoint`], and the errors of reading or initializing weights.
 pub(crate) fn start(
     config: &TrainConfig,
     prepared: &Prepared,
@@ -122,7 +122,7 @@ fn scratch(
 ) -> Result<Start, TrainError> {
     let vocab_size = vocab_size(config, prepared)?;
     let gpt = Gpt::init(config.model_config(vocab_size), config.seed, device)?;
-    begin(config, gpt, "freshly drawn weights".to_string(), Vec::new())
+    begin(config, gpt, "random weights".to_string(), Vec::new())
 }
 
 /// The rows of the token table: the tokenizer's, or more of them as padding.
@@ -138,7 +138,7 @@ fn vocab_size(config: &TrainConfig, prepared: &Prepared) -> Result<usize, TrainE
     }
 }
 
-/// A model's directory, and what the user calls it.
+/// A model's directory, and the name that the user gave.
 pub(crate) struct Named<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) name: &'a Path,
@@ -154,7 +154,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// A model of any origin in the form of GPT-2 on the hub. `config` has its shape, but for a
+/// Starts from a model in Hugging Face's GPT-2 format. `config` must have its shape, except for a
 /// `block_size` that may be smaller, and `prepared` its tokenizer.
 fn fine_tune(
     config: &TrainConfig,
@@ -172,8 +172,8 @@ fn fine_tune(
     if config.block_size < positions {
         gpt.cut_block_size(config.block_size)?;
         notices.push(format!(
-            "block_size is {}: the model keeps that many of its {positions} positions, and takes \
-             as much less memory",
+            "block_size is {}: the model keeps this many of its {positions} positions and takes \
+             less memory",
             config.block_size
         ));
     }
@@ -183,7 +183,8 @@ fn fine_tune(
         check_tokenizer(model, theirs.sha256(), prepared)?;
     } else {
         notices.push(format!(
-            "{} holds no tokenizer: that the data was prepared with its tokenizer cannot be checked",
+            "{} holds no tokenizer: whether the data was prepared with its tokenizer cannot be \
+             checked",
             name.display()
         ));
     }
@@ -194,13 +195,13 @@ fn fine_tune(
             key: "vocab_size",
             saved: rows.to_string(),
             now: format!("{needed} in the prepared data"),
-            cure: prepare_with(prepared, name),
+            hint: prepare_with(prepared, name),
         });
     }
     begin(config, gpt, format!("the model in {}", name.display()), notices)
 }
 
-/// Refuses a word that is neither a keyword nor a directory with a model, before it is read as one.
+/// Refuses a word that is neither a keyword nor a directory with a model.
 fn check_is_model(&Named { dir, name }: &Named<'_>) -> Result<(), TrainError> {
     if dir.join("config.json").is_file() {
         return Ok(());
@@ -214,7 +215,7 @@ fn check_is_model(&Named { dir, name }: &Named<'_>) -> Result<(), TrainError> {
     Err(TrainError::Config(vec![Fault::new("init_from", name.display(), expected)]))
 }
 
-/// Refuses each key of the configuration that asks for another shape than the model's weights have.
+/// Refuses each key of the configuration that differs from the shape of the model's weights.
 fn check_shape(config: &TrainConfig, model: &ModelConfig, name: &Path) -> Result<(), TrainError> {
     let name = name.display();
     let mut faults = Vec::new();
@@ -252,7 +253,7 @@ fn begin(
     Ok(Start { gpt, optimizer, progress, from, origin, changed, notices })
 }
 
-/// Refuses data that another tokenizer made than that of `model`.
+/// Refuses data that was not prepared with the tokenizer of `model`.
 pub(crate) fn check_tokenizer(
     model: &Named<'_>,
     sha256: &str,
@@ -264,14 +265,14 @@ pub(crate) fn check_tokenizer(
     let (data, ours) = (&prepared.meta.dataset, prepared.meta.encoding);
     let prepare = prepare_with(prepared, model.name);
     let theirs = Tokenizer::from_path(model.dir).map(|tokenizer| tokenizer.encoding());
-    let (what, cure) = match theirs {
+    let (what, hint) = match theirs {
         Ok(theirs) if theirs != ours => (
             format!("its tokenizer is {theirs}, and `{data}` is prepared as {ours}"),
             format!("choose the other preparation with `encoding_type` {theirs}, or {prepare}"),
         ),
         _ => (format!("`{data}` was prepared with another tokenizer than the model's"), prepare),
     };
-    Err(TrainError::OtherData { checkpoint: model.name.to_path_buf(), what, cure })
+    Err(TrainError::OtherData { checkpoint: model.name.to_path_buf(), what, hint })
 }
 
 fn prepare_with(prepared: &Prepared, tokenizer: &Path) -> String {

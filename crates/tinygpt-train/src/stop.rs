@@ -1,6 +1,6 @@
 //! The flag by which a signal asks the loop to stop.
 //!
-//! The signal handler itself is installed by the command line; this crate only looks at the flag
+//! The signal handler itself is installed by the command line; this crate only reads the flag,
 //! between two steps and between two evaluation batches.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ impl StopFlag {
         Self::default()
     }
 
-    /// Raises the flag on behalf of `signal` (2 for SIGINT, 15 for SIGTERM, never 0).
+    /// Raises the flag for `signal` (2 for SIGINT, 15 for SIGTERM, never 0).
     pub fn raise(&self, signal: usize) {
         self.0.store(signal, Ordering::Relaxed);
     }

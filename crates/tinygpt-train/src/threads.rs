@@ -1,4 +1,4 @@
-//! How many threads to use where nobody asked for a number.
+//! The default number of threads.
 
 /// One thread for each physical core that this process may use.
 ///

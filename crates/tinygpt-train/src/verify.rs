@@ -1,8 +1,8 @@
-//! Proof, on a user's own configuration, that a resumed run is the run that was never stopped.
+//! Checks, on a user's own configuration, that a resumed run equals the run that was never stopped.
 //!
 //! Two runs in a temporary directory: 2 N updates in one go, and N updates, a stop, and N more by a
-//! trainer that knows nothing but the checkpoint. Weights, moments, counters and metrics must agree
-//! in every bit. `out_dir` is not looked at.
+//! trainer that reads only the checkpoint. Weights, moments, counters and metrics must agree in
+//! every bit. `out_dir` is not used.
 
 use std::path::{Path, PathBuf};
 
@@ -17,31 +17,31 @@ use crate::report::{Report, SkipRecord, StepRecord};
 use crate::stop::StopFlag;
 use crate::trainer::Trainer;
 
-/// How the names of temporary directories begin.
+/// Prefix of the temporary directories.
 const PREFIX: &str = "tinygpt-verify-";
 
-/// What the second run is stopped with.
+/// The signal that stops the second run.
 const SIGINT: usize = 2;
 
-/// One thing that both runs have.
+/// One thing that is compared between the two runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compared {
-    /// What it is, in a word.
+    /// Its name.
     pub what: &'static str,
-    /// How much of it there is.
+    /// Its size.
     pub extent: String,
-    /// Where the two differ, if they do.
+    /// The difference, if there is one.
     pub difference: Option<String>,
 }
 
 /// Trains 2 `n` updates of `config` twice, the second time with a stop after `n`, and compares.
 ///
 /// Evaluations are cut down to one batch, samples are left out, and a run that would resume starts
-/// with new weights; all else is as configured. `None` if `stop` was raised meanwhile. Nothing is
-/// left on the disk.
+/// from random weights; everything else is as configured. `None` if `stop` was raised meanwhile.
+/// Nothing is left on the disk.
 ///
 /// # Errors
-/// What either run can fail with; [`TrainError::Io`] if there is no room for temporary files.
+/// The errors of either run; [`TrainError::Io`] if there is no space for temporary files.
 pub fn verify_resume(
     config: &TrainConfig,
     n: u64,
@@ -59,8 +59,8 @@ pub fn verify_resume(
     {
         let config = short(config, n, out_dir, is_resumed);
         let mut trainer = Trainer::new(config, prepared)?;
-        let mut half = Half { asked: stop.clone(), stop: StopFlag::new(), stop_after };
-        trainer.run(&half.stop.clone(), &mut half)?;
+        let mut listener = StopAfter { asked: stop.clone(), stop: StopFlag::new(), stop_after };
+        trainer.run(&listener.stop.clone(), &mut listener)?;
         if stop.signal().is_some() {
             return Ok(None);
         }
@@ -69,7 +69,7 @@ pub fn verify_resume(
     compare_runs(&whole, &halves, 2 * n).map(Some)
 }
 
-/// Removes the directories of earlier proofs that were killed: those that nobody holds a lock in.
+/// Removes the directories of earlier checks that were killed: those without a held lock.
 fn remove_leftovers(temp_dir: &Path) {
     let entries = std::fs::read_dir(temp_dir).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
@@ -81,7 +81,7 @@ fn remove_leftovers(temp_dir: &Path) {
     }
 }
 
-/// `config` as far as it decides the numbers of 2 `n` updates.
+/// `config`, reduced to what decides the numbers of 2 `n` updates.
 fn short(config: &TrainConfig, n: u64, out_dir: &Path, is_resumed: bool) -> TrainConfig {
     let init_from = match &config.init_from {
         _ if is_resumed => InitFrom::Resume,
@@ -103,15 +103,15 @@ fn short(config: &TrainConfig, n: u64, out_dir: &Path, is_resumed: bool) -> Trai
     }
 }
 
-/// Raises `stop` after so many updates, or when somebody asks for it.
-struct Half {
+/// Raises `stop` after this many updates, or when a signal asks for it.
+struct StopAfter {
     asked: StopFlag,
     stop: StopFlag,
     stop_after: Option<u64>,
 }
 
-impl Half {
-    fn look(&self, n_made: Option<u64>) {
+impl StopAfter {
+    fn raise_if_due(&self, n_made: Option<u64>) {
         let is_half = n_made.is_some() && n_made == self.stop_after;
         if let Some(signal) = self.asked.signal().or(is_half.then_some(SIGINT)) {
             self.stop.raise(signal);
@@ -119,17 +119,17 @@ impl Half {
     }
 }
 
-impl Report for Half {
+impl Report for StopAfter {
     fn step(&mut self, record: &StepRecord) {
-        self.look(Some(record.iter + 1));
+        self.raise_if_due(Some(record.iter + 1));
     }
 
     fn skip(&mut self, record: &SkipRecord) {
-        self.look(Some(record.iter + 1));
+        self.raise_if_due(Some(record.iter + 1));
     }
 
     fn evaluating(&mut self, _done: usize, _total: usize) {
-        self.look(None);
+        self.raise_if_due(None);
     }
 }
 
@@ -152,7 +152,7 @@ fn compare_tensors(what: &'static str, paths: &[PathBuf; 2]) -> Result<Compared,
     let read = |path: &Path| std::fs::read(path).map_err(TrainError::io("read", path));
     let (left, right) = (read(&paths[0])?, read(&paths[1])?);
     let parse = |path: &Path, bytes| {
-        let bad = |error| TrainError::corrupt(path, format!("is no safetensors file ({error})"));
+        let bad = |error| TrainError::corrupt(path, format!("is not a safetensors file ({error})"));
         SafeTensors::deserialize(bytes).map_err(bad)
     };
     let (left, right) = (parse(&paths[0], &left)?, parse(&paths[1], &right)?);
@@ -175,7 +175,7 @@ fn compare_tensors(what: &'static str, paths: &[PathBuf; 2]) -> Result<Compared,
     Ok(Compared { what, extent, difference })
 }
 
-/// The part of [`State`] that says how far a run has come.
+/// The part of [`State`] that is the progress of a run.
 #[derive(Debug, PartialEq)]
 struct Counters {
     step: u64,
@@ -217,7 +217,7 @@ fn compare_metrics(paths: &[PathBuf; 2]) -> Result<Compared, TrainError> {
     Ok(Compared { what: "metrics", extent, difference })
 }
 
-/// Two runs never take the same time.
+/// Times differ between any two runs.
 fn without_time(line: Line) -> Line {
     match line {
         Line::Step(record) => {

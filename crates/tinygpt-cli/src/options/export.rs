@@ -1,4 +1,4 @@
-//! What `sample --export` is asked to write, and where.
+//! The file or directory that `sample --export` writes.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub enum GgufType {
     F32,
     /// Half precision.
     F16,
-    /// 8-bit whole numbers, a scale for each 32.
+    /// 8-bit integers, one scale per 32 weights.
     Q8_0,
 }
 
@@ -32,7 +32,7 @@ impl From<GgufType> for WeightType {
     }
 }
 
-/// For whom a model is written.
+/// The program for which a model is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
     /// llama.cpp: one file.
@@ -44,16 +44,16 @@ pub enum ExportFormat {
 /// A model to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
-    /// As what.
+    /// The format.
     pub format: ExportFormat,
-    /// Where to.
+    /// The file or directory.
     pub path: PathBuf,
     /// Whether it may replace an earlier export.
     pub overwrite: bool,
 }
 
 impl Export {
-    /// What the options say, if they ask for an export; notes what they cannot mean.
+    /// The export that the options ask for, if any; adds its faults.
     pub(super) fn of(
         layered: &Layered<SampleOptions>,
         faults: &mut Faults<'_, SampleOptions>,
@@ -71,9 +71,8 @@ impl Export {
                 return None;
             }
         };
-        if !matches!(format, Some(ExportFormat::Gguf(_))) {
-            let expected = "nothing but with --export gguf FILE";
-            faults.unless(options.r#type.is_none(), "type", expected);
+        if options.r#type.is_some() && !matches!(format, Some(ExportFormat::Gguf(_))) {
+            faults.needs("type", "--export gguf FILE", "");
         }
         let path = options.export.as_ref()?.get(1)?;
         Some(Self {

@@ -1,8 +1,8 @@
-//! What each binary can be told: one struct of `Option`s per binary, filled by flags and by the
-//! config file alike, so that a flag and its key cannot drift apart.
+//! The options of each binary: one struct of `Option`s per binary, filled by flags and by the
+//! config file, so that a flag and its key cannot drift apart.
 //!
 //! The structs only hold what was typed. [`crate::layer`] puts flags over file over defaults; the
-//! `resolve` of each struct then says what it means. Only [`Options::resume`] reads the disk.
+//! `resolve` of each struct then interprets it. Only [`Options::resume`] reads the disk.
 
 mod export;
 mod model_shape;
@@ -26,28 +26,29 @@ use tinygpt_data::Encoding;
 
 use crate::layer::Layered;
 
-/// The options of one binary: every field an `Option`, `None` meaning "not said here".
+/// The options of one binary: every field is an `Option`, `None` if it is not set here.
 pub trait Options: clap::Args + Serialize + DeserializeOwned {
     /// Name of the binary, as typed after `cargo run --bin`.
     const BINARY: &'static str;
-    /// What the binary does, for the head of `--help`.
+    /// What the binary does, for the top of `--help`.
     const ABOUT: &'static str;
 
     /// Keys whose values `--show-config` does not print.
     const SECRETS: &'static [&'static str] = &[];
 
-    /// The value of every key that nobody has said anything about.
+    /// The default of every key.
     ///
-    /// A key left `None` has no fixed default; its help text then tells what happens.
+    /// A key left `None` has no fixed default; its help text describes what happens then.
     fn defaults() -> Self;
 
-    /// Fills in what follows from other options, once all layers are merged.
+    /// Fills in what follows from other options after all layers are merged.
     fn derive(&mut self) {}
 
-    /// Makes values that nobody gave on the command line fit those that somebody did, with a note.
+    /// Adapts values that were not given on the command line to those that were, with a note.
     fn fit(_layered: &mut Layered<Self>) {}
 
-    /// Puts what a run recorded under the options, if they ask to resume one.
+    /// Puts the configuration stored in a checkpoint under the options, if they ask to resume a
+    /// run.
     ///
     /// # Errors
     /// If there is nothing to resume, or it cannot be read.

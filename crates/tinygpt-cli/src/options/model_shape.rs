@@ -1,9 +1,9 @@
-//! Which shape a run has that starts from a model: the model's.
+//! The shape of a run that starts from a model: the model's.
 //!
-//! A flag was typed for this very run, so the training crate takes it (a smaller `block_size`) or
-//! refuses it by name, and so it does with a file that names the model itself. Any other config file
-//! describes a model to train from scratch: there the shape yields to that of the model which
-//! `--init-from` names, with a note. Only its `block_size` is kept if the model has that many
+//! A flag was typed for this run, so the training crate accepts it (a smaller `block_size`) or
+//! refuses it by name; the same holds for a file that names the model itself. Any other config file
+//! describes a model to train from scratch: its shape is replaced by that of the model in
+//! `--init-from`, with a note. Only its `block_size` is kept if the model has at least that many
 //! positions.
 
 use std::path::Path;
@@ -16,8 +16,8 @@ use super::TrainOptions;
 use crate::layer::{Layered, Origin};
 
 impl Layered<TrainOptions> {
-    /// Takes the shape of `model`, which the user calls `name`, for all that nobody gave for this
-    /// run.
+    /// Uses the shape of `model`, named `name` by the user, for every key that was not given for
+    /// this run.
     pub fn prefer_model_shape(&mut self, model: &ModelConfig, name: &str) {
         let names_the_model = self.origin("init_from") == Origin::File;
         let (mut used, mut given) = (Vec::new(), Vec::new());
@@ -53,7 +53,7 @@ impl Layered<TrainOptions> {
         }
     }
 
-    /// Says so if a model is to be fine-tuned at a learning rate for training from scratch.
+    /// Adds a note if a model is to be fine-tuned at a learning rate for training from scratch.
     pub fn note_rate_of_fine_tuning(&mut self) {
         let names_the_model = self.origin("init_from") == Origin::File;
         let is_meant = match self.origin("learning_rate") {
@@ -63,8 +63,9 @@ impl Layered<TrainOptions> {
         };
         if !is_meant {
             self.note(format!(
-                "learning_rate is {} ({}), a rate for training from scratch, at which a trained model \
-                 forgets: a tenth or less is usual, and 3e-5 for GPT-2 (config/finetune_gpt2.json)",
+                "learning_rate is {} ({}), a rate for training from scratch, which is too high for \
+                 fine-tuning: a tenth or less is usual, and 3e-5 for GPT-2 \
+                 (config/finetune_gpt2.json)",
                 self.value("learning_rate"),
                 self.place("learning_rate")
             ));

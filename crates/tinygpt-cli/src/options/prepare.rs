@@ -78,12 +78,12 @@ pub struct PrepareOptions {
     /// How text becomes tokens: `simple` (characters) or `bpe` [default: simple, or the recipe's]
     #[arg(long, help_heading = "Tokenizer", value_parser = encoding())]
     pub encoding_type: Option<Encoding>,
-    /// Size of the vocabulary that bpe learns
+    /// Size of the vocabulary of bpe
     #[arg(long, help_heading = "Tokenizer", value_name = "N")]
     pub vocab_size: Option<usize>,
-    /// Use this tokenizer.json, or GPT-2's vocab.json with its merges.txt next to it, or what of these
-    /// is in a directory or, as hub:owner/name or hub:owner/name@revision, in a model's repository,
-    /// and learn none [default: learn one from the training text]
+    /// Use this tokenizer.json, or GPT-2's vocab.json with its merges.txt next to it, or a
+    /// directory or a model's repository (hub:owner/name or hub:owner/name@revision) that holds one
+    /// of these [default: train one on the training text]
     #[arg(long, help_heading = "Tokenizer", value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
 
@@ -97,7 +97,7 @@ pub struct PrepareOptions {
     /// Directory that holds the prepared datasets
     #[arg(long, help_heading = "Output", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Replace what an earlier run with other settings has prepared
+    /// Replace an earlier preparation with other settings
     #[arg(long, help_heading = "Output")]
     pub force: Option<bool>,
 }
@@ -133,10 +133,10 @@ impl Options for PrepareOptions {
 }
 
 impl Layered<PrepareOptions> {
-    /// Says what the options mean to the data crate, without the hub.
+    /// The request to the data crate, without the options of the hub.
     ///
     /// # Errors
-    /// All faults that show without a look at the text, at once, as a [`crate::usage::UsageError`].
+    /// All faults that can be found without the text, at once, as a [`crate::usage::UsageError`].
     pub fn resolve(&self) -> anyhow::Result<PrepareRequest> {
         let options = self.options.clone();
         let unsaid = PrepareRequest::default();
@@ -191,7 +191,7 @@ impl Layered<PrepareOptions> {
     }
 }
 
-/// Formats of text, as flags and keys spell them.
+/// Formats of text, as spelled in flags and keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TextFormat {

@@ -1,7 +1,6 @@
-//! What a run that is resumed was told when it was saved: its checkpoint knows, so that nobody has to
-//! type it again.
+//! Resuming: the configuration stored in the checkpoint, so that nobody has to type it again.
 //!
-//! A config file and flags that are given now win over it; the training crate reports what changes.
+//! A config file and flags that are given now override it; the training crate reports what changes.
 
 use std::path::PathBuf;
 
@@ -18,12 +17,12 @@ const NOT_RECORDED: [&str; 7] =
 /// Puts the configuration of the newest checkpoint under `layered`, if that asks to resume.
 ///
 /// # Errors
-/// [`TrainError::NothingToResume`]; whatever keeps the checkpoint from being read.
+/// [`TrainError::NothingToResume`]; and the errors of reading the checkpoint.
 pub(super) fn put_under(layered: Layered<TrainOptions>) -> anyhow::Result<Layered<TrainOptions>> {
     let options = &layered.options;
     let out_dir: PathBuf = options.get("out_dir").unwrap_or_default();
     let overwrite = options.get("overwrite") == Some(true);
-    // An empty word and two that contradict each other are refused with all other faults.
+    // An empty word and contradictions are refused together with all other faults.
     let is_needed = match options.get("init_from") {
         Some(InitFrom::Resume) if !overwrite => true,
         Some(InitFrom::Auto) if !overwrite => false,

@@ -14,33 +14,33 @@ use super::start::{Start, unescape};
 use super::{Options, finite};
 use crate::layer::{Faults, Layered};
 
-/// The most alternatives of a token that are told.
+/// The most alternatives of a token that are shown.
 const MAX_ALTERNATIVES: usize = 20;
 
 /// Flags of `sample`, which are also the keys of its config file.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SampleOptions {
-    /// The out_dir of a training run; it holds all that is needed
+    /// The out_dir of a training run
     #[arg(long, help_heading = "Model", value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
     /// Which checkpoint: `best`, `last`, any Hugging Face GPT-2 directory with a tokenizer, or
     /// `hub:owner/name[@revision]`
     #[arg(long, help_heading = "Model", value_name = "WHICH")]
     pub checkpoint: Option<String>,
-    /// Round the weights to 8-bit numbers when they are loaded: text comes faster, and a little worse,
-    /// which is measured where the validation data is at hand; on a CPU [default: none]
+    /// Round the weights to 8-bit integers when they are loaded: faster, slightly worse; the loss
+    /// it costs is printed if the validation data is available; CPU only [default: none]
     #[arg(long, help_heading = "Model")]
     pub quantize: Option<Quantization>,
 
-    /// Prompt, taken as it is typed (`\n` is a backslash and an n); FILE:path reads a file, `-` standard
+    /// Prompt, used as typed (`\n` is a backslash and an n); FILE:path reads a file, `-` standard
     /// input, both without their last line break [default: the start of a document]
     #[arg(long, help_heading = "Text", value_name = "TEXT", allow_hyphen_values = true)]
     pub start: Option<String>,
-    /// Samples to write
+    /// Number of samples
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub num_samples: Option<u64>,
-    /// Longest sample, in tokens; it ends earlier where the model ends the document
+    /// Longest sample, in tokens; it ends earlier if the model ends the document
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub max_new_tokens: Option<usize>,
     /// See [`SamplingParams::temperature`].
@@ -77,7 +77,7 @@ pub struct SampleOptions {
     /// and backslash; may be given several times [default: none]
     #[arg(long, help_heading = "Text", value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Option<Vec<String>>,
-    /// Seed of the choices; the same seed gives the same text
+    /// Seed; the same seed gives the same text
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub seed: Option<u64>,
 
@@ -86,20 +86,20 @@ pub struct SampleOptions {
     #[arg(long, help_heading = "Output", value_name = "N", num_args = 0..=1,
           default_missing_value = "5")]
     pub show_probs: Option<usize>,
-    /// Write a JSON object for each sample, one a line
+    /// Write one JSON object per sample and line
     #[arg(long, help_heading = "Output")]
     pub json: Option<bool>,
-    /// Take turns with the model: type beginnings, go on, try again, change settings
+    /// Prompt the model interactively: continue, try again, change settings
     #[arg(long, help_heading = "Output")]
     pub interactive: Option<bool>,
 
-    /// Serve a page and OpenAI's API at ADDR instead of writing [default: off; 127.0.0.1:8080
-    /// where no ADDR follows]
+    /// Serve a web page and OpenAI's API at ADDR instead of printing samples [default: off;
+    /// 127.0.0.1:8080 if no ADDR follows]
     #[arg(long, help_heading = "Server", value_name = "ADDR", num_args = 0..=1,
           default_missing_value = super::serve::DEFAULT_ADDRESS)]
     pub serve: Option<String>,
-    /// Key that clients of the server have to send; needed where other machines can reach it
-    /// [default: the variable TINYGPT_API_KEY]
+    /// Key that clients of the server must send; required if other machines can reach it [default:
+    /// the environment variable TINYGPT_API_KEY]
     #[arg(long, help_heading = "Server", value_name = "KEY")]
     pub api_key: Option<String>,
 
@@ -110,23 +110,22 @@ pub struct SampleOptions {
     #[arg(long, help_heading = "Machine", value_name = "N")]
     pub threads: Option<usize>,
 
-    /// Write the model for other programs instead of a text: `gguf FILE` for llama.cpp, `hf DIR` for
+    /// Export the model instead of printing samples: `gguf FILE` for llama.cpp, `hf DIR` for
     /// transformers [default: none]
     #[arg(long, help_heading = "Export", num_args = 2, value_names = ["FORMAT", "PATH"],
           action = ArgAction::Set)]
     pub export: Option<Vec<String>>,
-    /// How a GGUF file stores matrices: as they are, rounded, or as 8-bit numbers with a scale
-    /// [default: f32]
+    /// How a GGUF file stores matrices: f32, f16, or 8-bit integers with scales [default: f32]
     #[arg(long, help_heading = "Export")]
     pub r#type: Option<GgufType>,
-    /// Let `export` replace what it made at PATH before
+    /// Let `export` replace an earlier export at PATH
     #[arg(long, help_heading = "Export")]
     pub overwrite: Option<bool>,
 }
 
 impl Options for SampleOptions {
     const BINARY: &'static str = "sample";
-    const ABOUT: &'static str = "Let a trained model write.";
+    const ABOUT: &'static str = "Generate text with a trained model.";
     const SECRETS: &'static [&'static str] = &["api_key"];
 
     fn defaults() -> Self {
@@ -173,7 +172,7 @@ fn help(key: &str) -> String {
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Quantization {
-    /// 8-bit whole numbers, a scale for each 32 inputs of an output.
+    /// 8-bit integers, one scale per 32 weights.
     Q8_0,
 }
 
@@ -186,35 +185,37 @@ pub struct SampleSettings {
     pub checkpoint: String,
     /// How the weights are rounded, if they are.
     pub quantize: Option<Quantization>,
-    /// What the samples go on from.
+    /// The prompt.
     pub start: Start,
     /// How many samples.
     pub num_samples: u64,
-    /// How tokens are chosen, and how many; [`SampleSettings::params`] adds what the model knows.
+    /// How tokens are chosen, and how many; [`SampleSettings::params`] adds what depends on the
+    /// model.
     pub sampling: SamplingParams,
     /// Texts that end a sample; none is empty.
     pub stop: Vec<String>,
-    /// Whether to tell each token's probability, and that of how many alternatives.
+    /// Whether to show each token's probability, and with how many alternatives.
     pub show_probs: Option<usize>,
-    /// Whether to write objects.
+    /// Whether to write JSON objects.
     pub json: bool,
-    /// Whether to take turns with a person.
+    /// Whether to prompt interactively.
     pub interactive: bool,
-    /// Where to serve, if not to write.
+    /// The server to start instead of printing samples.
     pub serve: Option<ServeSettings>,
-    /// Where to compute.
+    /// The device to compute on.
     pub device: DeviceSpec,
-    /// CPU threads; `None` is one per physical core, or as many as help.
+    /// CPU threads; `None` is one per physical core, or fewer for a small model.
     pub threads: Option<usize>,
-    /// What to write in place of samples.
+    /// The export to write instead of samples.
     pub export: Option<Export>,
 }
 
 impl SampleSettings {
-    /// What the model crate needs to know, for the model of `tokenizer`; `eos` ends a document.
+    /// The parameters for the model crate, for the model of `tokenizer`; `eos` ends a document.
     pub fn params(&self, tokenizer: &Tokenizer, eos: Option<u32>) -> SamplingParams {
         SamplingParams {
-            // The table shows so many besides the token itself, which is one of the most likely ones.
+            // The table shows this many in addition to the token itself, which is one of the most
+            // likely ones.
             logprobs: self.show_probs.map(|n| n + usize::from(!self.json)),
             eos,
             vocab_size: Some(tokenizer.vocab_size()),
@@ -224,7 +225,7 @@ impl SampleSettings {
 }
 
 impl Layered<SampleOptions> {
-    /// Says what the options mean.
+    /// Checks and interprets the options.
     ///
     /// # Errors
     /// All faults at once, as a [`crate::usage::UsageError`].
@@ -281,7 +282,7 @@ fn check_ranges(layered: &Layered<SampleOptions>, faults: &mut Faults<'_, Sample
         );
     }
     let has_empty = options.stop.iter().flatten().any(String::is_empty);
-    faults.unless(!has_empty, "stop", "no empty text");
+    faults.unless(!has_empty, "stop", "a text that is not empty");
     faults.unless(
         options.show_probs.is_none_or(|n| (1..=MAX_ALTERNATIVES).contains(&n)),
         "show_probs",
@@ -289,42 +290,36 @@ fn check_ranges(layered: &Layered<SampleOptions>, faults: &mut Faults<'_, Sample
     );
 }
 
-/// Checks which options can stand together.
+/// Checks combinations of options.
 fn check_together(
     options: &SampleOptions,
     (device, start, exports): (DeviceSpec, &Start, bool),
     faults: &mut Faults<'_, SampleOptions>,
 ) {
     let is_on = |flag: Option<bool>| flag.unwrap_or_default();
-    let interactive = is_on(options.interactive);
-    faults.unless(
-        !(interactive && is_on(options.json)),
-        "interactive",
-        "false where `json` is true",
-    );
-    faults.unless(
-        !(interactive && *start == Start::Stdin),
-        "start",
-        "a text or FILE:path with --interactive, which reads lines from standard input",
-    );
-    faults.unless(
-        options.quantize.is_none() || device == DeviceSpec::Cpu,
-        "quantize",
-        "nothing but with --device cpu",
-    );
-    faults.unless(
-        options.quantize.is_none() || !exports,
-        "quantize",
-        "nothing with --export: `--type q8_0` rounds the weights of a GGUF file",
-    );
-    faults.unless(
-        options.serve.is_none() || !exports,
-        "serve",
-        "nothing with --export: the one writes a file and ends, the other stays",
-    );
-    faults.unless(
-        !interactive || (options.serve.is_none() && !exports),
-        "interactive",
-        "false where `serve` or `export` is said",
-    );
+    let (interactive, quantizes) = (is_on(options.interactive), options.quantize.is_some());
+    let serves = options.serve.is_some();
+    if interactive && is_on(options.json) {
+        faults.conflict("interactive", "--json", "");
+    }
+    if interactive && (serves || exports) {
+        faults.conflict("interactive", "--serve or --export", "");
+    }
+    if interactive && *start == Start::Stdin {
+        faults.conflict("start", "--interactive", "both read standard input");
+    }
+    if quantizes && device != DeviceSpec::Cpu {
+        faults.needs("quantize", "--device cpu", "");
+    }
+    if quantizes && exports {
+        let reason = "`--type q8_0` rounds the weights of a GGUF file";
+        faults.conflict("quantize", "--export", reason);
+    }
+    if serves && exports {
+        faults.conflict(
+            "serve",
+            "--export",
+            "one serves until it is stopped, the other writes a file",
+        );
+    }
 }

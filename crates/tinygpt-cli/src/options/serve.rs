@@ -1,14 +1,14 @@
-//! Where a server is to listen, and with which key: what `sample --serve` and `--api-key` mean.
+//! The address and the key of a server: `sample --serve` and `--api-key`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// What `--serve` stands for when no address follows.
+/// The address of `--serve` if none follows.
 pub(super) const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 
 /// The port of an address without one.
 const DEFAULT_PORT: u16 = 8080;
 
-/// What an address may look like.
+/// The accepted addresses.
 pub(super) const EXPECTED: &str = "an address such as 127.0.0.1:8080, localhost:8080, [::1]:8080, \
                                    or only its port";
 
@@ -21,7 +21,7 @@ pub struct ServeSettings {
     pub api_key: Option<String>,
 }
 
-/// Reads an address; a port alone is one of this machine's own address.
+/// Parses an address; a port alone means localhost.
 pub(super) fn address(text: &str) -> Option<SocketAddr> {
     let own = IpAddr::V4(Ipv4Addr::LOCALHOST);
     if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse() {

@@ -1,7 +1,7 @@
 //! What `--start` and `--stop` mean: a prompt and where it comes from, and stop texts with escapes.
 //!
 //! A prompt is taken as it is, since its backslashes may be LaTeX, code or a path. A stop text is a
-//! pattern that people type for this one purpose, so it has the escapes that a shell line lacks.
+//! pattern that is typed only for this purpose, so it has the escapes that a shell lacks.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub enum Start {
 }
 
 impl Start {
-    /// What the text of `--start` means.
+    /// Interprets the text of `--start`.
     pub(super) fn of(text: &str) -> Self {
         match (text, text.strip_prefix("FILE:")) {
             ("", _) => Self::Document,
@@ -30,7 +30,7 @@ impl Start {
     }
 }
 
-/// The text that a stop text with escapes stands for; what is no escape stays as it is.
+/// Replaces the escapes of a stop text; everything else stays as it is.
 pub(super) fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stop_texts_have_escapes_and_keep_what_is_none() {
+    fn stop_texts_have_escapes_and_keep_everything_else() {
         for (typed, meant) in [
             ("The end", "The end"),
             (r"\n", "\n"),

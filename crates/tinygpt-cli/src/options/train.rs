@@ -18,15 +18,15 @@ use super::{Options, finite, recorded};
 use crate::layer::{Faults, Layered, Origin};
 
 config! {
-    /// Keys of the program, of which a `Trainer` knows nothing.
+    /// Keys of the program that a `Trainer` does not use.
     #[derive(Clone, Debug, PartialEq)]
     pub struct ProgramConfig {
         "Run" {
             /// Steps between two progress lines
             log_interval: u64 = 10, in AtLeastOne, "N";
-            /// Instead of training, prove in a temporary directory that N updates, a stop and N
-            /// more are the same as 2 N without a stop: weights, moments, counters and losses, bit
-            /// for bit [default: train; N is 10 if not given]
+            /// Instead of training, check in a temporary directory that N steps, a stop and N more
+            /// equal 2 N steps without a stop: weights, moments, counters and losses, bit for bit
+            /// [default: train; N is 10 if not given]
             verify_resume: Option<u64> = None, in AtLeastOne, "N";
         }
         "Original" {
@@ -116,7 +116,7 @@ impl FromArgMatches for TrainOptions {
 /// Refuses a value of another type than its key's.
 fn check_type(key: &Key, value: &Value) -> Result<(), String> {
     match (key.kind, value) {
-        // Reported with all other faults, and with the place.
+        // Reported with all other faults, and with its place.
         (Kind::Choice { refused: Some((refused, _)), .. }, Value::String(word))
             if word == refused =>
         {
@@ -159,7 +159,7 @@ fn flag_of(key: &'static Key) -> Arg {
     }
 }
 
-/// What was typed for a key.
+/// The value that was typed for a key.
 fn typed_value(key: &Key, matches: &ArgMatches) -> Result<Value, clap::Error> {
     let value = match key.kind {
         Kind::Bool => matches.get_one::<bool>(key.name).copied().map(Value::from),
@@ -175,9 +175,9 @@ fn typed_value(key: &Key, matches: &ArgMatches) -> Result<Value, clap::Error> {
 impl Options for TrainOptions {
     const BINARY: &'static str = "train";
     const ABOUT: &'static str = "Train a GPT-2 on a prepared dataset.\n\n\
-        Without arguments this is the original's run: tiny_stories, 6 layers, 6 heads, width 384. \
+        Without arguments it trains the original's model: tiny_stories, 6 layers, 6 heads, width 384. \
         For stories in two minutes: train --config-file config/quickstart.json\n\
-        To fine-tune GPT-2 (124 million parameters, 2.5 GB of memory) on a prepared text of yours: \
+        To fine-tune GPT-2 (124 million parameters, 2.5 GB of memory) on your prepared text: \
         train --config-file config/finetune_gpt2.json --dataset-name NAME";
 
     /// The defaults of the keys' definitions; only the warm-up and the decay follow `max_iters`.
@@ -207,7 +207,7 @@ impl Options for TrainOptions {
     }
 }
 
-/// A warm-up that nobody gave on the command line is no longer than the run that somebody did.
+/// A warm-up that was not given on the command line is at most as long as a run that was.
 fn fit_warmup(layered: &mut Layered<TrainOptions>) {
     let count = |key| layered.options.get::<u64>(key);
     let (Some(max_iters), Some(lr_decay_iters), Some(warmup_iters)) =
@@ -229,13 +229,14 @@ fn fit_warmup(layered: &mut Layered<TrainOptions>) {
     if may_change && warmup_iters > end {
         let place = layered.place("warmup_iters");
         layered.note(format!(
-            "warmup_iters is {end} instead of {warmup_iters} ({place}), the whole of a run this short"
+            "warmup_iters is {end} instead of {warmup_iters} ({place}), as the run has only {end} \
+             steps"
         ));
         layered.fit("warmup_iters", end.into());
     }
 }
 
-/// The end of the decay follows a learning rate that was given on the command line below it.
+/// Lowers `min_lr` if a learning rate below it was given on the command line.
 fn fit_min_lr(layered: &mut Layered<TrainOptions>) {
     let number = |key| layered.options.get::<f64>(key);
     let (Some(learning_rate), Some(min_lr)) = (number("learning_rate"), number("min_lr")) else {
@@ -245,7 +246,7 @@ fn fit_min_lr(layered: &mut Layered<TrainOptions>) {
     let is_below = learning_rate > 0.0 && learning_rate < min_lr;
     if is_below && is_flag("learning_rate") && !is_flag("min_lr") {
         let (tenth, place) = (learning_rate / 10.0, layered.place("min_lr"));
-        // A tenth as people write it: 3e-6, not 3.0000000000000001e-6.
+        // Rounded, so that it prints as 3e-6, not 3.0000000000000001e-6.
         let tenth = format!("{tenth:.3e}").parse().unwrap_or(tenth);
         layered.note(format!(
             "min_lr is {} instead of {} ({place}), a tenth of learning_rate",
@@ -257,10 +258,10 @@ fn fit_min_lr(layered: &mut Layered<TrainOptions>) {
 }
 
 impl Layered<TrainOptions> {
-    /// The options as the trainer and as the program understand them.
+    /// The options of the trainer and those of the program.
     ///
     /// # Errors
-    /// All faults that show without a look at the data, at once, as a
+    /// All faults that can be found without the data, at once, as a
     /// [`UsageError`](crate::usage::UsageError).
     pub fn resolve(&self) -> anyhow::Result<(TrainConfig, ProgramConfig)> {
         let mut faults = Faults::of(self);
@@ -279,8 +280,8 @@ impl Layered<TrainOptions> {
         Ok((config, program))
     }
 
-    /// The configuration with these `keys`. A text that means nothing is a fault, and stands at its
-    /// default.
+    /// The configuration with these `keys`. A text that cannot be parsed is a fault, and the key
+    /// keeps its default.
     fn part<C: DeserializeOwned + Default>(
         &self,
         keys: &[Key],

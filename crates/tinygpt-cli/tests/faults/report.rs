@@ -22,7 +22,7 @@ pub(crate) fn times(quick: usize, full: usize) -> usize {
 pub(crate) fn seed() -> u64 {
     match std::env::var("TINYGPT_FAULT_SEED") {
         Err(_) => 1,
-        Ok(text) => text.parse().expect("TINYGPT_FAULT_SEED is a whole number"),
+        Ok(text) => text.parse().expect("TINYGPT_FAULT_SEED is an integer"),
     }
 }
 

@@ -73,7 +73,7 @@ fn requests_that_cannot_be_met_are_refused() {
         ("--source text.txt --val-fraction 0.2", 2, &["val_fraction", "0.1", "0.2", "--force"]),
         ("--source text.txt --data-dir text.txt", 4, &["text.txt", "name another path"]),
         ("--source text.txt --encoding-type words", 2, &["words", "simple", "bpe"]),
-        ("--source text.txt --vocab-size -1", 2, &["-1", "--vocab-size", "a whole number"]),
+        ("--source text.txt --vocab-size -1", 2, &["-1", "--vocab-size", "an integer"]),
         ("--source text.txt --sauce x", 2, &["--sauce", "--source"]),
         ("--config-file bad.json", 2, &["bad.json line 1", "did you mean `vocab_size`?"]),
         ("--dataset-name tiny_stories", 5, &["127.0.0.1:9", "tiny_tales"]),

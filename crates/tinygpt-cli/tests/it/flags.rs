@@ -135,7 +135,7 @@ fn what_was_fitted_is_reported() {
     let args = format!("{flags} --config-file c.json --out-dir new --learning-rate 5e-5");
     let ran = run("train", dir.path(), &args).ok();
     for note in [
-        "note: warmup_iters is 20 instead of 50 (c.json line 2), the whole of a run this short\n",
+        "note: warmup_iters is 20 instead of 50 (c.json line 2), as the run has only 20 steps\n",
         "note: min_lr is 5e-6 instead of 0.0001 (default), a tenth of learning_rate\n",
     ] {
         assert!(ran.stderr.contains(note), "{note}: {}", ran.stderr);

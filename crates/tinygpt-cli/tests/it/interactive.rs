@@ -73,7 +73,11 @@ fn wrong_commands_are_reported_and_change_nothing() {
     }
     let refused = run("sample", dir.path(), "--out-dir out --interactive --json");
     assert_eq!(refused.code, 2);
-    assert!(refused.stderr.contains("`interactive` is true"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("--interactive cannot be combined with --json"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]

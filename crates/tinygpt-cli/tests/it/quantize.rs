@@ -40,8 +40,8 @@ fn rounding_what_is_not_sampled_here_is_refused() {
     let dir = trained();
     let table: &[Bad<'_>] = &[
         ("--out-dir out --quantize q4_0", 2, &["--quantize", "q8_0"]),
-        ("--out-dir out --quantize q8_0 --export gguf x", 2, &["`quantize`", "--type q8_0"]),
-        ("--out-dir out --quantize q8_0 --device metal", 2, &["`quantize`", "--device cpu"]),
+        ("--out-dir out --quantize q8_0 --export gguf x", 2, &["--quantize cannot", "--type q8_0"]),
+        ("--out-dir out --quantize q8_0 --device metal", 2, &["--quantize needs --device cpu"]),
     ];
     check_all("sample", dir.path(), table);
 }

@@ -1,8 +1,8 @@
 //! Checks of external names: repository ids, revisions, listed files and their splits.
 //!
-//! A listed name ends up in an address and in a path below the cache folder, so it is held to
-//! plain components here, once, before either is built. Nothing in this file touches disk or
-//! network.
+//! A listed name ends up in an address and in a path below the cache folder, so it is checked
+//! against plain components here, once, before either is built. Nothing in this file touches disk
+//! or network.
 
 use super::error::HubError;
 

@@ -91,7 +91,8 @@ fn blob_name(etag: String, name: &str) -> String {
     format!("{etag:.64}-{of_name}")
 }
 
-/// The length of a file that is nobody else's: 0 if it is a link, has a second name or is no file.
+/// The length of a file that only this process uses: 0 if it is a link, has a second name or is not
+/// a file.
 pub(super) fn length_of_own(path: &Path) -> u64 {
     let own = fs::symlink_metadata(path).ok().filter(|it| it.is_file() && n_names(it) == 1);
     own.map_or(0, |it| it.len())

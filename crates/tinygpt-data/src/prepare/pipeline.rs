@@ -1,8 +1,8 @@
 //! Work in parallel, results in order, in bounded memory.
 //!
-//! One thread reads batches, one worker per core processes them, and the calling
-//! thread takes the results in the order of the text. All queues are short: a thread that is too fast
-//! waits. This file does not know what a batch is.
+//! One thread reads batches, one worker per core processes them, and the calling thread takes the
+//! results in the order of the text. All queues are short: a thread that is too fast waits. The
+//! code is generic over the type of a batch.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ type Job<T, R> = (T, SyncSender<Result<R, DataError>>);
 /// Receives the result of one batch.
 type Pending<R> = Receiver<Result<R, DataError>>;
 
-/// Reads until `None`, works on each batch, takes the results in order.
+/// Reads batches until `None`, processes each, and takes the results in order.
 ///
 /// `worker` is called once on each worker's thread, so that what it keeps (a cache, a table) is
 /// that thread's own.
@@ -95,7 +95,7 @@ fn work_on<T, R>(
     }
 }
 
-/// Takes the results in order; a worker that panicked has left its place empty.
+/// Takes the results in order; a worker that panicked has sent no result.
 fn take_all<R>(
     order: Receiver<Pending<R>>,
     mut take: impl FnMut(R) -> Result<(), DataError>,
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn results_come_in_order_whoever_is_slow() {
+    fn results_come_in_order_if_a_worker_is_slow() {
         let mut taken = Vec::new();
         let slow = || {
             |n: usize| {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn little_is_read_ahead_of_what_is_taken() {
+    fn reading_ahead_is_bounded() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         let (n_read, mut most) = (AtomicUsize::new(0), 0);
         let mut n_taken = 0;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_error_of_the_text_counts_and_ends_all() {
+    fn the_first_error_of_the_text_is_returned_and_ends_all() {
         let fail = |at: usize| DataError::usage(format!("number {at}"), "");
         let worker = || |n: usize| if n >= 20 { Err(fail(n)) } else { Ok(n) };
         let error = in_order(counting(usize::MAX), worker, |_| Ok(())).unwrap_err();

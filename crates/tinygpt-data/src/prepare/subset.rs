@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_percentage() {
+    fn refuses_numbers_that_are_not_percentages() {
         for percentage in [0.0, -1.0, 100.1, f64::NAN, f64::INFINITY] {
             assert!(Subset::new(percentage, 0).is_err(), "{percentage}");
         }

@@ -78,7 +78,7 @@ impl Header {
         };
         let n_id_bytes = n_file_bytes.saturating_sub(HEADER_BYTES as u64);
         if header[..8] != MAGIC {
-            return Err("not a token shard (it does not begin with `TGPTSHRD`)".to_owned());
+            return Err("not a token shard (it does not start with `TGPTSHRD`)".to_owned());
         }
         let version = u32_at(header, 8);
         if version != VERSION {

@@ -198,13 +198,13 @@ mod tests {
     #[test]
     fn wrong_tables_are_refused_by_place() {
         let dir = tempfile::tempdir().unwrap();
-        for (content, said) in [
+        for (content, expected_text) in [
             (&b"id,story\n1,a"[..], "line 1: no text column `text`; it has `id` and `story`"),
             (b"id,text\n1,a\n2\n", "line 3: 1 values, but the header has 2"),
             (b"text\nfine\ncaf\xe9 au lait", "invalid UTF-8 at byte 13"),
         ] {
             let error = read(&file(&dir, "a.csv", content)).unwrap_err().to_string();
-            assert!(error.contains(said), "{said}: {error}");
+            assert!(error.contains(expected_text), "{expected_text}: {error}");
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) struct Utf16<R> {
 }
 
 impl<R: Read> Utf16<R> {
-    /// Decodes `inner`, which begins with a byte order mark.
+    /// Decodes `inner`, which starts with a byte order mark.
     pub(super) fn new(
         inner: R,
         encoding: &'static Encoding,

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_of_the_folder_is_left_out_with_the_reason() {
+    fn files_that_are_not_text_are_skipped_with_the_reason() {
         let names = [
             "a.txt",
             ".hidden.txt",

@@ -247,7 +247,7 @@ impl Read for Counted {
     }
 }
 
-/// Whether a file of unknown name may be text: it is no other known kind, and has no NUL.
+/// Whether a file of unknown name may be text: it is not of another known kind, and has no NUL.
 pub(super) fn looks_like_text(path: &Path) -> bool {
     unpack(path, &Arc::default()).is_ok_and(|(_, head, _)| {
         wrong_kind(&head).is_none() && (marked_utf16(&head).is_some() || !head.contains(&0))
@@ -324,7 +324,7 @@ mod tests {
             bytes[middle..middle + 20].fill(0x55);
             bytes
         };
-        for (name, bytes, said) in [
+        for (name, bytes, expected_text) in [
             ("cut.txt.gz", gz[..gz.len() / 2].to_vec(), "its gzip data is cut off"),
             ("cut.txt.zst", zst[..zst.len() / 2].to_vec(), "its zstd data is cut off"),
             ("cut.txt.xz", XZ[..30].to_vec(), "its xz data is"),
@@ -336,7 +336,7 @@ mod tests {
         ] {
             let error = read(&file(&dir, name, bytes)).err().unwrap();
             assert_eq!(error.kind(), crate::error::ErrorKind::Corrupt, "{error}");
-            assert!(error.explained().contains(said), "{name}: {error}");
+            assert!(error.explained().contains(expected_text), "{name}: {error}");
         }
     }
 

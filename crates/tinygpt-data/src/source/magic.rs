@@ -11,7 +11,7 @@ pub(super) enum Compression {
 impl Compression {
     /// What the first bytes of a file say.
     pub(super) fn of(head: &[u8]) -> Option<Self> {
-        // A zstd file may begin with a frame that is to be skipped.
+        // A zstd file may start with a frame that is to be skipped.
         let skippable = matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
         match head {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn utf_16_is_told_by_its_zeros() {
+    fn utf_16_is_recognized_by_its_zeros() {
         let le: Vec<u8> =
             "It was a dark night.".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let be: Vec<u8> =

@@ -17,7 +17,7 @@ fn stem(path: &Path) -> String {
     stem.unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What a name on the hub begins with.
+/// The prefix of a name on the hub.
 const HUB_PREFIX: &str = "hub:";
 
 /// A text in place of a recipe's, or a tokenizer in place of a new one.
@@ -61,7 +61,7 @@ impl Source {
 impl FromStr for Source {
     type Err = Infallible;
 
-    /// `-` is standard input; whatever does not begin with `hub:` is a path.
+    /// `-` is standard input; everything that does not start with `hub:` is a path.
     fn from_str(text: &str) -> Result<Self, Infallible> {
         if text == "-" {
             return Ok(Self::Stdin);

@@ -1,4 +1,4 @@
-//! What a text had that is no document, or that was replaced.
+//! Counts of what was skipped or replaced in a text.
 
 use std::ops::AddAssign;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The most examples of unusable records.
 const MAX_EXAMPLES: usize = 3;
 
-/// What a text had that is no document, or that was replaced.
+/// Counts of what was skipped or replaced in a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceStats {

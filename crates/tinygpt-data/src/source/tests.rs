@@ -30,7 +30,7 @@ fn text(path: &Path, text_column: &str) -> Text {
     Text::Files { files: expand(&[path.to_path_buf()], None).unwrap().files, read_as }
 }
 
-/// What a text of so many documents leaves that had nothing else.
+/// The counts of a text of this many documents and nothing else.
 pub(super) fn only_documents(n_documents: u64) -> SourceStats {
     SourceStats { n_documents, ..SourceStats::default() }
 }

@@ -162,7 +162,7 @@ impl PlainText {
             end = trim(end, |byte| matches!(byte, b' ' | b'\t'));
         }
         end = trim(end, |byte| matches!(byte, b'\n' | b'\r'));
-        // Lines without text are no documents that were left out.
+        // Lines without text do not count as skipped documents.
         let counts_empty = matches!(self.separator, Separator::Text(_));
         if !self.push_last_piece(start, end)? {
             self.stats.n_empty += u64::from(counts_empty);

@@ -5,7 +5,7 @@
 //! problem, a turn and an ending, each in many variants, in short sentences of plain words.
 //! What is lost is what is found, who is introduced is who helps, and "he" is never a girl.
 //!
-//! The stories are text, in files beside this module (`words.txt`, `plots/*.txt`), compiled in:
+//! The stories are text, in files next to this module (`words.txt`, `plots/*.txt`), compiled in:
 //!
 //! ```text
 //! [The lost toy]                   a plot

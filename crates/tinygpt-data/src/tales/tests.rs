@@ -190,9 +190,9 @@ fn pronouns_fit_the_cast() {
     const HE: [&str; 4] = ["he", "him", "his", "himself"];
     const SHE: [&str; 4] = ["she", "her", "hers", "herself"];
     for story in STORIES.iter() {
-        let said: HashSet<String> = words(&story.text).map(str::to_ascii_lowercase).collect();
+        let used: HashSet<String> = words(&story.text).map(str::to_ascii_lowercase).collect();
         for (pronoun, forms) in [(Pronoun::He, HE), (Pronoun::She, SHE)] {
-            let stray = forms.iter().find(|form| said.contains(**form));
+            let stray = forms.iter().find(|form| used.contains(**form));
             let known = story.pronouns.contains(&pronoun);
             assert!(known || stray.is_none(), "{}: who is {stray:?}?\n{}", story.title, story.text);
         }

@@ -21,7 +21,7 @@ const MIN_VOCAB_SIZE: usize = 257;
 /// Pairs seen only once are not merged: such a token would almost never be used.
 const MIN_FREQUENCY: u64 = 2;
 
-/// Checks that a vocabulary has room for what byte-pair encoding begins with.
+/// Checks that a vocabulary has room for the initial tokens of byte-pair encoding.
 pub(crate) fn check_vocab_size(vocab_size: usize) -> Result<(), DataError> {
     if vocab_size >= MIN_VOCAB_SIZE {
         return Ok(());

@@ -1,8 +1,8 @@
 //! A cache from words to ids: it makes encoding fast, since most words occur again and again.
 //!
-//! Each thread has its own cache. Its memory is bounded: a short word has two slots, where
-//! it replaces the older one; the table of the others is emptied when it
-//! is full. Forgetting a word costs time and changes no id.
+//! Each thread has its own cache. Its memory is bounded: a short word has two slots, where it
+//! replaces the older one; the table of the others is emptied when it is full. Forgetting a word
+//! costs time and changes no id.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::word::{QuickHash, ShortWord};
 /// The binary logarithm of the number of [`Places`].
 const LOG_PLACES: u32 = 15;
 
-/// The most ids that a place holds.
+/// The most ids in one slot.
 const MAX_IDS: usize = 3;
 
 /// The most words in the table of the others.
@@ -30,12 +30,12 @@ struct Slot {
 
 const EMPTY: Slot = Slot { word: ShortWord::NONE, ids: [0; MAX_IDS], n_ids: 0 };
 
-/// The two places of a short word, in one line of the processor's cache.
+/// The two slots of a short word, in one cache line of the CPU.
 #[derive(Clone)]
 #[repr(align(64))]
 struct Places([Slot; 2]);
 
-/// From words to ids, as far as they are remembered.
+/// The cached ids of words.
 pub(super) struct WordCache {
     places: Vec<Places>,
     /// Long words, and short ones of more than [`MAX_IDS`] ids.
@@ -47,7 +47,8 @@ impl WordCache {
         Self { places: vec![Places([EMPTY; 2]); 1 << LOG_PLACES], others: HashMap::default() }
     }
 
-    /// Appends the ids of the word `bytes[start..end]`; `encode` finds them if need be.
+    /// Appends the ids of the word `bytes[start..end]`; `encode` computes them if they are not
+    /// cached.
     #[inline(always)]
     pub(super) fn push_ids(
         &mut self,
@@ -104,7 +105,7 @@ impl WordCache {
     }
 }
 
-/// Ids on their way into a list: gathered in a small buffer, so that most need no decision.
+/// Appends ids to a list through a small buffer, so that most appends need no branch.
 pub(super) struct IdBuffer<'a> {
     gathered: [u32; 256],
     n_gathered: usize,
@@ -135,7 +136,7 @@ impl<'a> IdBuffer<'a> {
         self.ids.extend_from_slice(ids);
     }
 
-    /// Moves what was gathered into the list.
+    /// Moves the buffered ids into the list.
     pub(super) fn flush(&mut self) {
         self.ids.extend_from_slice(&self.gathered[..self.n_gathered]);
         self.n_gathered = 0;

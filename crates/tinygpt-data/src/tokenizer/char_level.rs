@@ -63,7 +63,7 @@ impl CharSet {
 /// How many bytes are looked at together, to see whether they are ASCII.
 const BLOCK: usize = 64;
 
-/// Marks a character that is no token.
+/// Marks a character that is not a token.
 const UNSEEN: u32 = u32::MAX;
 
 /// How many characters share an entry of [`CharTable`]'s first table.

@@ -1,8 +1,8 @@
 //! How often each word of a text occurs, in bounded memory: what byte-pair training starts from.
 //!
 //! A text is counted batch by batch. [`WordCounts::trim`] after each batch keeps the table within
-//! its bound by dropping the rarest words. What is dropped depends on the text and the borders of
-//! its batches alone, never on the number of threads.
+//! its bound by dropping the rarest words. What is dropped depends only on the text and the
+//! boundaries of its batches, never on the number of threads.
 
 use std::collections::HashMap;
 
@@ -31,16 +31,16 @@ pub(crate) struct WordCounts {
     n_long_bytes: usize,
     max_words: usize,
     dropped: Dropped,
-    /// Whether `<|endoftext|>` in a text is that token and no word.
+    /// Whether `<|endoftext|>` in a text is that token instead of a word.
     parses_special: bool,
 }
 
-/// What did not fit.
+/// The dropped words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Dropped {
-    /// How often words were dropped; one that comes back may be dropped again.
+    /// How many words were dropped; one that occurs again may be dropped again.
     pub(crate) n_words: u64,
-    /// How often they had occurred.
+    /// The number of their occurrences.
     pub(crate) n_occurrences: u64,
 }
 
@@ -110,7 +110,7 @@ impl WordCounts {
         }
         if self.n_long_bytes > MAX_LONG_BYTES || self.long.len() > self.max_words {
             let mut words: Vec<(Box<[u8]>, u64)> = self.long.drain().collect();
-            // So few that they fit whatever their length is, or half of them.
+            // At most this many fit, whatever their length; or half of them.
             let n_kept = (self.max_words / 2).min(words.len() / 2);
             keep_most_frequent(&mut words, n_kept, &mut self.dropped);
             self.n_long_bytes = words.iter().map(|(word, _)| word.len()).sum();
@@ -202,7 +202,7 @@ impl ShortCounts {
     }
 
     /// Grows for another table's words, which come in the order of their places: without room they
-    /// would crowd the first places before the table is half full.
+    /// would fill the first slots before the table is half full.
     fn make_room(&mut self, n_words: usize) {
         while 4 * (self.n_words + n_words) > 3 * self.slots.len() {
             self.grow();

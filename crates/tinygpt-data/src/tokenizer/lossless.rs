@@ -61,7 +61,7 @@ fn lost(tokenizer: &Tokenizer, text: &str) -> Result<Option<Lost>, DataError> {
 }
 
 impl Lost {
-    /// The same without what both texts begin with, but for a few characters.
+    /// The same without the common prefix of both texts, except for its last characters.
     fn beginning_at_the_difference(self) -> Self {
         let same = self.text.chars().zip(self.back.chars()).take_while(|(a, b)| a == b).count();
         let rest = |text: &str| text.chars().skip(same.saturating_sub(CONTEXT)).collect();

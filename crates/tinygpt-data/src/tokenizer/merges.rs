@@ -28,7 +28,7 @@ const NO_MERGE: Merge = Merge { rank: NEVER, id: 0 };
 /// The ids of two neighbouring tokens.
 pub(super) type Pair = (u32, u32);
 
-/// The merges of a vocabulary and the ids of the bytes they begin with.
+/// The merges of a vocabulary and the ids of the 256 bytes.
 pub(super) struct Merges {
     byte_ids: [u32; 256],
     by_pair: HashMap<u64, Merge, QuickHash>,

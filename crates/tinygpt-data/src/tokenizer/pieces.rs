@@ -9,7 +9,7 @@ impl Tokenizer {
     /// Whether token `id` stands for bytes of a character that has no token of its own.
     ///
     /// At the character level these are the 256 byte tokens; of byte-pair encoding, those whose
-    /// bytes are no whole characters.
+    /// bytes are not whole characters.
     pub fn is_fallback(&self, id: u32) -> bool {
         match self.encoding {
             Encoding::Simple => {

@@ -73,7 +73,7 @@ impl Block {
         block
     }
 
-    /// The block of the characters that `text` begins with, as many as fit.
+    /// The block of the first characters of `text`, as many as fit.
     fn of_characters(classes: &CharClasses, text: &str) -> Self {
         let mut block = Self::default();
         for c in text.chars() {
@@ -100,7 +100,7 @@ impl Block {
     }
 }
 
-/// What the end of a block says to the next one, each in bit 0.
+/// What the end of a block passes to the next one, each in bit 0.
 #[derive(Default)]
 struct Carry {
     letter: u64,
@@ -121,14 +121,14 @@ impl Carry {
         let changes = (letters & !((letters << 1) | self.letter))
             | (numbers & !((numbers << 1) | self.number))
             | (others & !((others << 1) | self.other));
-        // A blank before them belongs to letters, numbers and others: the word starts with it.
+        // A space before letters, numbers and others belongs to them: the word starts with it.
         let after_blank = (blanks << 1) | self.blank;
         let after_space = (spaces << 1) | self.space;
         let mut starts = (changes & !after_blank) | (spaces & !after_space);
 
         // `\s+(?!\S)` leaves the last of several spaces to what follows, unless nothing does.
-        let goes_on = spaces >> last & 1 == 1 && space_or_end(classes, text, at + n_bytes);
-        let run_ends = spaces & !((spaces >> 1) | (u64::from(goes_on) << last));
+        let continues = spaces >> last & 1 == 1 && space_or_end(classes, text, at + n_bytes);
+        let run_ends = spaces & !((spaces >> 1) | (u64::from(continues) << last));
         starts |= first_bytes(run_ends, block.continuations) & after_space;
 
         let apostrophes = block.apostrophes & starts;
@@ -195,7 +195,7 @@ impl Contractions {
     }
 }
 
-/// The length of the contraction at the apostrophe that `bytes` begins with, or 0.
+/// The length of the contraction at the apostrophe at the start of `bytes`, or 0.
 fn contraction(bytes: &[u8]) -> usize {
     match bytes {
         [_, b's' | b't' | b'm' | b'd', ..] => 2,

@@ -1,13 +1,13 @@
-//! Learning merges from counted words.
+//! Training of byte-pair encoding: learns merges from counted words.
 //!
 //! The pair that occurs most often becomes a token, again and again; of pairs that occur equally
-//! often the one of smaller ids (Sennrich et al. 2016, arXiv:1508.07909 §3.2). Each pair knows
-//! the words that it stands in, so a merge touches those alone; the queue's counts may be out of
-//! date and are put right when they come up.
+//! often the one of smaller ids (Sennrich et al. 2016, arXiv:1508.07909 §3.2). Each pair has a list
+//! of the words that contain it, so a merge touches only those; counts in the queue may be out of
+//! date and are corrected when they reach its top.
 //!
-//! The merges, their order and their ties are those of the `tokenizers` library, also where its
-//! bookkeeping shows: a token that two different pairs give is one token, and a pair whose count
-//! was put into the queue twice is merged from both entries.
+//! The merges, their order and their ties are those of the `tokenizers` library, also in two
+//! details of its implementation: a token that two different pairs give is one token, and a pair
+//! whose count was put into the queue twice is merged from both entries.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -24,7 +24,7 @@ pub(super) struct Learned {
 
 /// Learns merges until there are `vocab_size` tokens, or no pair occurs `min_frequency` times.
 ///
-/// `tokens` are those to begin with, by id; among them the bytes of the words.
+/// `tokens` are the initial tokens, by id; among them the bytes of the words.
 pub(super) fn learn(
     mut words: Words,
     tokens: Vec<Box<[u8]>>,
@@ -61,7 +61,7 @@ pub(super) struct Words {
     words: Vec<Word>,
 }
 
-/// Where a word begins, how many tokens it has (fewer and fewer), and how often it occurs.
+/// The start of a word, its current number of tokens, and how often it occurs.
 struct Word {
     start: usize,
     length: u32,
@@ -69,7 +69,7 @@ struct Word {
 }
 
 impl Words {
-    /// No words yet; `byte_ids` are the tokens that they will begin with.
+    /// An empty list; `byte_ids` are the initial tokens of its words.
     pub(super) fn new(byte_ids: [u32; 256]) -> Self {
         Self { byte_ids, symbols: Vec::new(), words: Vec::new() }
     }
@@ -121,17 +121,17 @@ struct Pairs {
     lists: Vec<WordList>,
 }
 
-/// What is known of a pair.
+/// The statistics of a pair.
 #[derive(Clone, Copy)]
 struct PairState {
     /// How often it occurs now.
     count: u64,
-    /// After which merge it was found last, and its place among those found then.
+    /// The merge after which it was found last, and its index among those found then.
     found: (u32, u32),
 }
 
 impl Pairs {
-    /// The pairs of bytes, which are few: a table finds them quicker than a map.
+    /// The pairs of bytes, which are few: a table is faster than a map.
     fn of(words: &Words) -> Self {
         let n_ids = words.byte_ids.iter().max().map_or(0, |&id| id as usize + 1);
         let mut table: Vec<(u64, Option<WordList>)> = Vec::new();
@@ -211,7 +211,7 @@ impl Pairs {
 struct Entry {
     count: u64,
     pair: Reverse<u64>,
-    /// The place of its words among the lists.
+    /// The index of its list of words.
     list: Reverse<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! A short word as one number, which is how tables of words are keyed.
+//! A short word as one number: the key of the tables of words.
 //!
 //! Nearly all words of a text have at most 15 bytes. With its length such a word fits 128 bits,
 //! so that comparing two words is comparing two numbers.
@@ -49,7 +49,7 @@ impl ShortWord {
         take(&self.0.to_le_bytes()[..n_bytes])
     }
 
-    /// A hash whose high bits are good.
+    /// A hash whose high bits are well mixed.
     #[inline(always)]
     pub(super) fn hash(self) -> u64 {
         mix(self.0 as u64 ^ 0x9e37_79b9_7f4a_7c15, (self.0 >> 64) as u64 ^ 0xd6e8_feb8_6659_fd93)
@@ -63,7 +63,7 @@ fn mix(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// A quick hash for tables that nobody attacks from outside: of one pair of ids, or of bytes.
+/// A fast hash of a pair of ids or of bytes, for tables whose keys are not chosen by an attacker.
 #[derive(Default, Clone, Copy)]
 pub(super) struct QuickHasher(u64);
 

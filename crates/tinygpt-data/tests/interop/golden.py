@@ -1,7 +1,7 @@
 """Checks a prepared directory against tokenizers and transformers; writes golden ids.
 
 Usage: golden.py DATA_DIR/NAME, where both encodings of tests/golden/text.txt are prepared.
-See README.md beside this file.
+See README.md next to this file.
 """
 
 import hashlib

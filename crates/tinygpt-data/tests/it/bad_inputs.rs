@@ -207,7 +207,7 @@ fn preparations_that_are_not_whole() {
         let error = open().unwrap_err();
         let kind = if words == ["train-00001.bin"] { ErrorKind::Io } else { ErrorKind::Corrupt };
         check(&error, kind, words);
-        // A preparation that is not whole is not kept either, and the cure works.
+        // An incomplete preparation is not kept either, and the hint works.
         assert!(prepare(&request, &NoProgress).is_err());
         if kind == ErrorKind::Corrupt {
             check(&error, kind, &["prepare the dataset again with `force`"]);

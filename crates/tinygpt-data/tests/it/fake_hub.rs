@@ -345,7 +345,7 @@ fn send(
     length: Option<usize>,
     body: &[u8],
 ) -> std::io::Result<()> {
-    let mut head = format!("HTTP/1.1 {status} Said\r\nConnection: close\r\n");
+    let mut head = format!("HTTP/1.1 {status} Status\r\nConnection: close\r\n");
     for header in headers {
         head.push_str(&format!("{header}\r\n"));
     }

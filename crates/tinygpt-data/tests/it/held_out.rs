@@ -229,7 +229,7 @@ fn the_text_of_a_recipe_is_not_replaced_by_another() {
         assert!(message.contains(name) && message.contains("`dataset_name`"), "{message}");
         assert!(!dir.path().join("data").join(name).exists());
     }
-    // Shakespeare's text is also at hand as a file, and a recipe may be made for a given text.
+    // Shakespeare's text is also available as a file, and a recipe may be made for a given text.
     write(dir.path(), "data/given/dataset.json", r#"{"source": "given"}"#);
     for name in ["shakespeare_char", "given"] {
         let named = PrepareRequest { dataset_name: name.into(), ..request(dir.path(), &source) };

@@ -186,7 +186,7 @@ fn a_changed_text_of_the_same_name_and_size_is_noticed() {
 }
 
 #[test]
-fn invalid_utf_8_is_mended_and_counted_where_that_is_asked_for() {
+fn invalid_utf_8_is_replaced_and_counted_on_request() {
     let dir = tempfile::tempdir().unwrap();
     // Three wrong places in more than 300 bytes: a larger part would be another encoding.
     let words = "with words around it, ".repeat(20);

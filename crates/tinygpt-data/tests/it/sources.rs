@@ -216,13 +216,13 @@ fn what_decides_the_text_is_remembered_and_compared() {
         Err(error) => crate::explained(&error),
     };
     assert_eq!(again(&lines), "true");
-    for (request, said) in [
+    for (request, expected_text) in [
         (base.clone(), "separator: line → none"),
         (PrepareRequest { parse_special: true, ..lines.clone() }, "parse_special: false → true"),
         (PrepareRequest { format: Some(Format::Text), ..lines.clone() }, "format: none → text"),
         (PrepareRequest { max_bad_fraction: 0.5, ..lines.clone() }, "true"),
     ] {
-        assert!(again(&request).contains(said), "{said}: {}", again(&request));
+        assert!(again(&request).contains(expected_text), "{expected_text}: {}", again(&request));
     }
 }
 
@@ -233,7 +233,7 @@ fn options_that_have_no_use_are_refused() {
     let lines = write(dir.path(), "a.jsonl", "{\"text\": \"a\"}\n".repeat(9));
     let (text, lines) = (request(dir.path(), &text), request(dir.path(), &lines));
     let template = |template: &str| Some(template.to_owned());
-    for (request, said) in [
+    for (request, expected_text) in [
         (PrepareRequest { separator: "line".parse().unwrap(), ..lines.clone() }, "`separator`"),
         (PrepareRequest { text_template: template("{a}"), ..text.clone() }, "`text_template`"),
         (PrepareRequest { text_template: template("a"), ..lines.clone() }, "no field is named"),
@@ -250,7 +250,7 @@ fn options_that_have_no_use_are_refused() {
     ] {
         let error = prepare(&request, &NoProgress).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(crate::explained(&error).contains(said), "{said}: {error}");
+        assert!(crate::explained(&error).contains(expected_text), "{expected_text}: {error}");
     }
 }
 

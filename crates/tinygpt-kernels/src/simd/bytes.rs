@@ -31,7 +31,7 @@ impl FromBytes for F32x16 {
     #[inline(always)]
     fn from_bytes(from: &[i8]) -> Self {
         let from = &from[..Self::LANES];
-        // SAFETY: the processor has AVX-512, and 16 bytes are read of a slice of 16.
+        // SAFETY: the CPU has AVX-512, and 16 bytes are read of a slice of 16.
         Self(unsafe {
             let bytes = _mm_loadu_si128(from.as_ptr().cast());
             _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
@@ -44,7 +44,7 @@ impl FromBytes for F32x8 {
     #[inline(always)]
     fn from_bytes(from: &[i8]) -> Self {
         let from = &from[..Self::LANES];
-        // SAFETY: the processor has AVX2, and 8 bytes are read of a slice of 8.
+        // SAFETY: the CPU has AVX2, and 8 bytes are read of a slice of 8.
         Self(unsafe {
             let bytes = _mm_loadl_epi64(from.as_ptr().cast());
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))

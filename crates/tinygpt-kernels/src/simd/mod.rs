@@ -52,7 +52,7 @@ pub(crate) trait Vector:
     fn transpose(rows: [Self; 16]) -> [Self; 16];
     /// Writes as many lanes as `to` can hold.
     fn store(self, to: &mut [f32]);
-    /// `self · factor + addend` in one rounding where the processor can.
+    /// `self · factor + addend` in one rounding if the CPU can.
     fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// Lane-wise maximum; `other` where either is NaN.
     fn max(self, other: Self) -> Self;
@@ -72,7 +72,8 @@ pub(crate) trait Vector:
     fn keep_below(self, bits: Self::Bits, limit: u32) -> Self;
 
     /// Asks for the cache line at the start of `from`, which will be read soon, into the second
-    /// cache: the first has no room for it yet. Nothing where the processor cannot be asked.
+    /// cache: the first has no room for it yet. Does nothing on CPUs without a prefetch
+    /// instruction.
     #[inline(always)]
     fn prefetch_read(_from: &[f32]) {}
 
@@ -202,7 +203,7 @@ macro_rules! dispatch {
                     $kernel::<$crate::simd::F32x8>($($arg),*)
                 }
                 match ($level).min($crate::simd::Level::detect()) {
-                    // SAFETY: this is no more than what `Level::detect` found on this processor.
+                    // SAFETY: this is at most the level that `Level::detect` found on this CPU.
                     $crate::simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::simd::Level::Avx2 => return unsafe { avx2($($arg),*) },

@@ -73,7 +73,7 @@ impl Vector for F32xPortable {
     }
     #[inline(always)]
     fn mul_add(self, factor: Self, addend: Self) -> Self {
-        // `f32::mul_add` would call a library function where the processor has no FMA.
+        // `f32::mul_add` would call a library function if the CPU has no FMA.
         #[cfg(target_arch = "aarch64")]
         return Self(from_fn(|i| self.0[i].mul_add(factor.0[i], addend.0[i])));
         #[cfg(not(target_arch = "aarch64"))]

@@ -1,9 +1,9 @@
 //! The AVX2 and AVX-512 vectors: thin wrappers over the intrinsics.
 #![expect(unsafe_code, reason = "intrinsics with a target feature")]
-// Every intrinsic below is `unsafe` for two reasons only. (1) The processor must have the feature:
-// these types are crate-private and named by the `dispatch!` macro alone, inside functions that run
-// only after the feature was detected. (2) Loads and stores take pointers: each comes from a slice
-// whose length was compared with LANES in the same function.
+// Every intrinsic below is `unsafe` for two reasons only. (1) The CPU must have the feature: these
+// types are crate-private and named by the `dispatch!` macro alone, inside functions that run only
+// after the feature was detected. (2) Loads and stores take pointers: each comes from a slice whose
+// length was compared with LANES in the same function.
 
 use super::{Bits, Vector};
 use std::arch::x86_64::*;

@@ -69,7 +69,7 @@ fn gradients_equal_autograd() {
 }
 
 #[test]
-fn threads_and_workers_change_nothing_but_rounding() {
+fn threads_and_workers_change_only_rounding() {
     let mut gpt = model(&config(true, 0.3));
     let one = gradients(&mut gpt, (5, 13), Some(KEY));
     for threads in [2, 3, 8] {

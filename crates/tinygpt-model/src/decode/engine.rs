@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_the_same_alone_and_beside_requests_that_come_and_go() {
+    fn a_sample_is_the_same_alone_and_next_to_other_requests() {
         for autograd in [false, true] {
             let mut gpt = gpt(8);
             gpt.set_decode_threads(2);
@@ -313,7 +313,7 @@ mod tests {
             let mut ids = Vec::new();
             let mut n_steps = 0;
             while ids.len() < 9 || !engine.is_idle() {
-                // One newcomer every other step, if there is room.
+                // One new sequence every other step, if there is room.
                 if ids.len() < 9 && engine.room() > 0 && n_steps % 2 == 1 {
                     let (prompt, params, sample_idx) = request(ids.len() as u64);
                     ids.extend(engine.add(&prompt, &params, sample_idx..sample_idx + 1).unwrap());

@@ -272,7 +272,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_sample_is_the_same_alone_and_beside_others() {
+    fn a_sample_is_the_same_alone_and_next_to_others() {
         for threads in [1, 2, 3] {
             let mut gpt = gpt(8);
             gpt.set_decode_threads(threads);

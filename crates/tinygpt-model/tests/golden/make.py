@@ -1,4 +1,4 @@
-"""Makes the fixtures beside this file: small random GPT-2 models and what PyTorch computes with them.
+"""Makes the fixtures next to this file: small random GPT-2 models and what PyTorch computes with them.
 
 Each directory is what `GPT2LMHeadModel.save_pretrained` wrote, plus
 

@@ -1,4 +1,4 @@
-"""Makes sampling.json beside this file: what `transformers` makes of logits before it draws, and greedy texts.
+"""Makes sampling.json next to this file: what `transformers` makes of logits before it draws, and greedy texts.
 
     python sampling.py
 

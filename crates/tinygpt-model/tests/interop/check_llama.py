@@ -5,7 +5,7 @@
 
 For each directory and each type: `sample --export gguf` writes the file and llama.cpp loads it. Its tokenizer must give
 our ids (the example `ids` of tinygpt-data) for texts of all kinds, and their pieces must be the text's bytes again. In
-f32 its greedy 100 tokens must be ours (the example `decode`), but where our two best logits are no more than 1e-3
+f32 its greedy 100 tokens must be ours (the example `decode`), but where our two best logits are at most 1e-3
 apart the paths may part: llama.cpp takes the GELU from a table of half-precision numbers. For f16 and q8_0 the share of
 equal tokens is printed.
 
@@ -124,10 +124,10 @@ def check(directory, prompt_text):
             theirs = llama.greedy(prompt, n_tokens)
             n_same = next((i for i in range(n_tokens) if ours["ids"][i] != theirs[i]), n_tokens)
             gap = ours["gaps"][n_same] if n_same < n_tokens else None
-            said = f"the greedy {n_tokens} tokens are the same"
+            outcome = f"the greedy {n_tokens} tokens are the same"
             if gap is not None:
-                said = f"the first {n_same} of {n_tokens} greedy tokens are the same, then our best two are {gap:.1e} apart"
-            print(f"  {kind}: {path.stat().st_size:,} bytes, {said}")
+                outcome = f"the first {n_same} of {n_tokens} greedy tokens are the same, then our best two are {gap:.1e} apart"
+            print(f"  {kind}: {path.stat().st_size:,} bytes, {outcome}")
             assert kind != "f32" or gap is None or gap <= NEAR
             llama.close()
 

@@ -163,7 +163,7 @@ fn shards_are_put_together() {
 }
 
 #[test]
-fn another_model_is_refused_by_the_key_that_tells() {
+fn another_model_is_refused_with_the_key_that_differs() {
     let (_, dir) = written(small(true));
     for (key, bad) in [
         ("model_type", json!("llama")),

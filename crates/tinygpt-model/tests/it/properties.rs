@@ -116,7 +116,7 @@ fn the_cache_of_the_decoder_changes_nothing() {
 }
 
 #[test]
-fn sequences_of_any_length_come_and_go_beside_each_other() {
+fn sequences_of_any_length_are_decoded_next_to_each_other() {
     for path in Path::BOTH {
         let mut gpt = golden_gpt("odd", path);
         let (t, v) = (gpt.config().block_size, gpt.config().vocab_size);

@@ -21,7 +21,7 @@ fn assert_close(a: &[f32], b: &[f32], tolerance: f32, what: &str) {
     }
 }
 
-/// A model whose heads and widths are no whole blocks, in a directory.
+/// A model whose heads and widths are not whole blocks, in a directory.
 fn written() -> (Gpt, TempDir) {
     let config = ModelConfig {
         vocab_size: 70,

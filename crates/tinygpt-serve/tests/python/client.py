@@ -33,10 +33,10 @@ assert text == whole.choices[0].text, text
 assert len(chunks) > 5 and chunks[-1].usage == whole.usage
 print("stream", len(chunks), "chunks")
 
-told = complete(logprobs=3, temperature=0.5).choices[0]
-assert len(told.logprobs.tokens) == len(told.logprobs.token_logprobs) > 0
-assert all(3 <= len(top) <= 4 for top in told.logprobs.top_logprobs)
-print("logprobs", told.logprobs.tokens[0], told.logprobs.top_logprobs[0])
+answer = complete(logprobs=3, temperature=0.5).choices[0]
+assert len(answer.logprobs.tokens) == len(answer.logprobs.token_logprobs) > 0
+assert all(3 <= len(top) <= 4 for top in answer.logprobs.top_logprobs)
+print("logprobs", answer.logprobs.tokens[0], answer.logprobs.top_logprobs[0])
 
 several = complete(n=3, prompt=["One day", "At night"])
 assert [choice.index for choice in several.choices] == list(range(6))

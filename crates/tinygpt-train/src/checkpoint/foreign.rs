@@ -1,7 +1,7 @@
-//! What may lie in a run's directory: files of others that a run would replace are refused.
+//! What may be in a run's directory: files of other programs that a run would replace are refused.
 //!
-//! Anything with another name than those that a run writes may lie in `out_dir` and is left alone.
-//! Of a name that a run writes, only what a run wrote may be there.
+//! A file whose name no run writes may be in `out_dir` and is left alone. A file with a name that a
+//! run writes must have been written by a run.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,8 @@ use crate::{metrics, plot};
 
 /// The first thing in `out_dir` that a run would replace and that no run there has written.
 ///
-/// A run that is to be replaced (`overwrite`) takes all of its checkpoints' directory with it, so
-/// nothing else may lie there.
+/// A run that is to be replaced (`overwrite`) removes its whole directory of checkpoints, so
+/// nothing else may be there.
 ///
 /// # Errors
 /// [`TrainError::Io`] if a directory cannot be listed.
@@ -38,7 +38,7 @@ pub(crate) fn foreign(out_dir: &Path, overwrite: bool) -> Result<Option<PathBuf>
         (OLD, is_dir(&out_dir.join(OLD))),
     ];
     let not_own = own.iter().filter(|(_, is_own)| !is_own).map(|(name, _)| out_dir.join(name));
-    // What a kill leaves of a link or a file that was being replaced.
+    // What a killed process leaves of a link or a file that was being replaced.
     let names = [BEST, LAST, metrics::FILE_NAME, plot::FILE_NAME];
     let parts =
         names.map(|name| part_of(&out_dir.join(name))).into_iter().filter(|part| is_dir(part));

@@ -1,10 +1,10 @@
 //! One trainer at a time in one directory.
 //!
-//! The lock belongs to the open file and not to its name: the kernel lets go of it however the
+//! The lock belongs to the open file and not to its name: the kernel releases it however the
 //! process ends, so a lock is never stale. Readers (`sample`) take none; checkpoints are immutable.
 //!
 //! A start that is refused leaves nothing behind: the directories and the file that were made for
-//! the lock go again, unless [`OutDirLock::keep`] was called.
+//! the lock are removed again, unless [`OutDirLock::keep`] was called.
 //!
 //! Removing or moving the file takes the lock's protection away, not the lock: another process can
 //! lock a new file of that name. So a run asks [`OutDirLock::lost`] before it writes.
@@ -43,7 +43,7 @@ impl OutDirLock {
             let file = open(&path)?;
             match file.try_lock() {
                 Ok(()) if is_at(&file, &path) => return Ok(Self { path, file: Some(file), made }),
-                // A start that was refused has just removed the file: this lock locks nobody out.
+                // A start that was refused has just removed the file: this lock protects nothing.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     return Err(TrainError::Locked(out_dir.to_path_buf()));
@@ -95,13 +95,13 @@ impl Drop for OutDirLock {
         if self.lost().is_some() {
             return;
         }
-        // Windows removes no file that this process has locked.
+        // Windows does not remove a file that this process has locked.
         if cfg!(windows) {
             self.file = None;
         }
         // Under the lock, so that nobody else has made anything of the same name.
         for path in self.made.drain(..).rev() {
-            // A directory that somebody has put a file into stays.
+            // A directory into which somebody has put a file stays.
             let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
         }
     }
@@ -110,7 +110,7 @@ impl Drop for OutDirLock {
 /// Whether another process trains in `out_dir` now.
 ///
 /// # Errors
-/// [`TrainError::Io`] if the lock file is there and the system cannot tell.
+/// [`TrainError::Io`] if the lock file exists and the system cannot test it.
 pub fn is_locked(out_dir: &Path) -> Result<bool, TrainError> {
     let path = out_dir.join(FILE_NAME);
     let Ok(file) = File::options().write(true).open(&path) else { return Ok(false) };
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_refused_until_the_first_lets_go() {
+    fn the_second_is_refused_until_the_first_is_released() {
         let dir = tempfile::tempdir().unwrap();
         let out_dir = dir.path().join("a/new/place");
         assert!(!is_locked(&out_dir).unwrap());
@@ -204,7 +204,7 @@ mod tests {
         drop(first);
         assert!(!is_locked(&out_dir).unwrap());
         drop(OutDirLock::take(&out_dir).unwrap());
-        assert!(out_dir.join(FILE_NAME).exists(), "who finds a lock file leaves it");
+        assert!(out_dir.join(FILE_NAME).exists(), "an existing lock file stays");
     }
 
     #[test]

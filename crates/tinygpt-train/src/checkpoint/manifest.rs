@@ -23,7 +23,7 @@ pub(super) const FILE_NAME: &str = "manifest.json";
 /// The largest manifest, in bytes: it lists ten files.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Without these a directory is no checkpoint.
+/// A directory without these is not a checkpoint.
 const REQUIRED: [&str; 4] = [CONFIG_FILE, "model.safetensors", OPTIMIZER_FILE, STATE_FILE];
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -128,7 +128,7 @@ fn verify_file(path: &Path, entry: &Entry) -> Result<(), TrainError> {
         Err(error) if error.is_not_found() => return Err(TrainError::corrupt(path, "is missing")),
         Err(error) => return Err(TrainError::file(path)(error)),
     };
-    // Before the hash, which takes as long as the file is.
+    // Before the hash, which reads the whole file.
     let bytes = file.metadata().map_err(TrainError::io("read", path))?.len();
     if bytes != entry.bytes {
         let reason = format!("has {bytes} bytes, the manifest says {}", entry.bytes);

@@ -1,4 +1,4 @@
-//! Checkpoints: written whole or not at all, checked before they are believed.
+//! Checkpoints: written whole or not at all, checked before they are used.
 //!
 //! ```text
 //! out_dir/
@@ -17,7 +17,7 @@
 //! dies anywhere in between leaves the earlier checkpoints as they were. The links are for people
 //! and for `sample`; resuming looks at the directories themselves and takes the newest good one.
 //!
-//! What is saved, and when, is the [`Trainer`](crate::Trainer)'s business.
+//! The [`Trainer`](crate::Trainer) decides what is saved, and when.
 
 mod foreign;
 mod lock;
@@ -88,7 +88,7 @@ fn is_temporary(name: &str) -> bool {
     prefixes.iter().any(|prefix| name.strip_prefix(prefix).and_then(step_of).is_some())
 }
 
-/// All checkpoints of a run by name, newest first, good or not. Empty where there are none.
+/// All checkpoints of a run by name, newest first, good or damaged. Empty if there are none.
 pub(crate) fn list(out_dir: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     let mut found = Vec::new();
     for name in entry_names(&out_dir.join(DIR_NAME))? {
@@ -100,7 +100,7 @@ pub(crate) fn list(out_dir: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     Ok(found)
 }
 
-/// Names in `dir` that are valid UTF-8, as all of ours are; none if `dir` is missing.
+/// Names in `dir` that are valid UTF-8, as all that a run writes are; empty if `dir` is missing.
 fn entry_names(dir: &Path) -> Result<Vec<String>, TrainError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -2,7 +2,7 @@
 //!
 //! `m.{parameter}` and `v.{parameter}`, f32, shaped as the parameter. How many steps they have seen
 //! is in `state.json`. Reading is strict: a tensor that is missing, left over or of another shape
-//! makes the file useless, because a resumed run would silently differ.
+//! is an error, because a resumed run would silently differ.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -85,7 +85,7 @@ fn read_one(
     Ok(words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect())
 }
 
-/// One tensor as safetensors wants to see it; its bytes exist only while they are written.
+/// One tensor in the form that safetensors writes; its bytes exist only while they are written.
 struct F32View<'a> {
     shape: &'a [usize],
     values: Cow<'a, [f32]>,

@@ -1,8 +1,8 @@
 //! `best` and `last`: names for two of the checkpoints.
 //!
 //! On Unix they are relative symbolic links, so that a run can be moved and so that any program can
-//! open `out/best` as a directory. Where links are not to be had they are files of one line with the
-//! same path in it. Both are swapped by a rename: a reader finds the old or the new one.
+//! open `out/best` as a directory. If the system refuses links, they are files of one line that
+//! holds the same path. Both are swapped by a rename: a reader finds the old or the new one.
 
 use std::path::{Path, PathBuf};
 

@@ -18,7 +18,7 @@ pub enum Which {
     Best,
     /// The newest.
     Last,
-    /// This directory: one of ours, or any Hugging Face GPT-2 directory.
+    /// This directory: a checkpoint of a run, or any Hugging Face GPT-2 directory.
     Dir(PathBuf),
 }
 
@@ -47,8 +47,8 @@ impl fmt::Display for Which {
 
 /// The directory of a checkpoint of the run in `out_dir`, verified against its manifest.
 ///
-/// `Best` falls back to the newest where no evaluation has been made yet. A `Dir` without a
-/// manifest is somebody else's and is returned as it is.
+/// `Best` falls back to the newest if no evaluation was made yet. A `Dir` without a manifest was
+/// not written by a run and is returned as it is.
 ///
 /// # Errors
 /// [`TrainError::NothingToResume`] if there is no checkpoint, [`TrainError::Corrupt`] if it is
@@ -102,7 +102,7 @@ fn named(out_dir: &Path, name: &str) -> Result<PathBuf, TrainError> {
     found.map(|(_, dir)| dir).ok_or_else(|| TrainError::NothingToResume(out_dir.to_path_buf()))
 }
 
-/// The state beside a model that [`locate`] found; `None` where the model is somebody else's.
+/// The training state next to a model that [`locate`] found; `None` if no run wrote the model.
 ///
 /// # Errors
 /// [`TrainError::Corrupt`] or [`TrainError::Io`] if there is one and it cannot be read.
@@ -133,7 +133,7 @@ fn read_state(dir: &Path) -> Result<State, TrainError> {
     }
 }
 
-/// The newest good checkpoint of a run and those that had to be passed over.
+/// The newest good checkpoint of a run and those that had to be skipped.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) dir: PathBuf,
@@ -142,16 +142,16 @@ pub(crate) struct Found {
     pub(crate) rejected: Vec<Rejected>,
 }
 
-/// Looks at the checkpoints from the newest on and takes the first good one.
+/// Returns the first good checkpoint, newest first.
 ///
 /// # Errors
-/// [`TrainError::NoGoodCheckpoint`] if there are some and all are damaged;
-/// [`TrainError::NewerFormat`] if the newest that is not was written by a newer build.
+/// [`TrainError::NoGoodCheckpoint`] if there are checkpoints and all are damaged;
+/// [`TrainError::NewerFormat`] if the newest undamaged one was written by a newer build.
 pub(crate) fn newest_good(out_dir: &Path) -> Result<Option<Found>, TrainError> {
     newest(out_dir, open)
 }
 
-/// The newest checkpoint whose state and shape are good; its weights are not looked at.
+/// The newest checkpoint whose state and shape are good; its weights are not read.
 ///
 /// # Errors
 /// As [`newest_good`].
@@ -170,12 +170,12 @@ fn newest(
     for (_, dir) in list(out_dir)? {
         match open(&dir) {
             Ok(state) => return Ok(Some(Found { dir, state, rejected })),
-            // Whoever goes on from an older one loses steps that are not lost.
+            // Falling back to an older one would discard steps that are intact.
             Err(error @ TrainError::NewerFormat { .. }) => return Err(error),
             Err(error) => rejected.push(Rejected { reason: why(&error), dir }),
         }
     }
-    // Directories of others that only have such a name are not checkpoints that went bad.
+    // Other directories that only have such a name are not damaged checkpoints.
     if !rejected.iter().any(|rejected| is_checkpoint(&rejected.dir)) {
         return Ok(None);
     }

@@ -1,9 +1,9 @@
 //! Replacing the run in a directory by another one, in one step.
 //!
-//! A run with `--overwrite` leaves the earlier run as it is until its own first checkpoint is whole.
-//! That checkpoint and the metrics so far are written into `out_dir/.new`, which then changes
-//! places with `out_dir/checkpoints`: a process that dies before leaves the earlier run, one that dies
-//! after leaves the new one, and the next start tidies up.
+//! A run with `--overwrite` leaves the earlier run as it is until its own first checkpoint is
+//! whole. That checkpoint and the metrics so far are written into `out_dir/.new`, which is then
+//! exchanged with `out_dir/checkpoints`: a process that dies before leaves the earlier run, one
+//! that dies after leaves the new one, and the next start tidies up.
 
 use std::path::{Path, PathBuf};
 
@@ -16,13 +16,13 @@ use crate::metrics;
 
 /// What is about to be `checkpoints`; after the exchange the earlier run's.
 pub(super) const NEW: &str = ".new";
-/// The earlier run's checkpoints, where two directories cannot change places.
+/// The earlier run's checkpoints, if the system cannot exchange two directories.
 pub(super) const OLD: &str = ".old";
 
 /// Saves the first checkpoint of a run with its `metrics`, in the place of the run that is there.
 ///
 /// # Errors
-/// [`TrainError::Io`]: then the earlier run is still there, but for its links perhaps, which are
+/// [`TrainError::Io`]: then the earlier run is still there, perhaps without its links, which are
 /// made again when it is resumed.
 pub(crate) fn save_over(
     out_dir: &Path,
@@ -38,7 +38,8 @@ pub(crate) fn save_over(
         .and_then(|_| Ok(fs::write_file(&new.join(metrics::FILE_NAME), metrics)?))
         .and_then(|()| exchange(out_dir));
     if let Err(error) = written {
-        // The save has failed already; that its leftovers stay as well is not worth a second error.
+        // The save has already failed; leftovers that cannot be removed are not worth a second
+        // error.
         let _ = std::fs::remove_dir_all(&new);
         return Err(error);
     }
@@ -48,8 +49,8 @@ pub(crate) fn save_over(
 
 /// Gives the new run's checkpoints their name.
 fn exchange(out_dir: &Path) -> Result<(), TrainError> {
-    // A reader finds the newest checkpoint without the links, and must not follow one that leads
-    // nowhere.
+    // A reader finds the newest checkpoint without the links, and must not follow a link without a
+    // target.
     for name in [BEST, LAST] {
         fs::remove(&out_dir.join(name))?;
     }
@@ -64,7 +65,7 @@ fn exchange(out_dir: &Path) -> Result<(), TrainError> {
     Ok(fs::sync_dir(out_dir)?)
 }
 
-/// Completes or undoes what a process that died has left of a replacement.
+/// Completes or undoes a replacement that a process left unfinished when it died.
 ///
 /// # Errors
 /// [`TrainError::Io`].
@@ -76,7 +77,8 @@ pub(crate) fn finish(out_dir: &Path) -> Result<(), TrainError> {
     }
     let moved = checkpoints.join(metrics::FILE_NAME);
     if moved.exists() {
-        // Copied: of a rename between two directories a power cut may keep only the removal.
+        // Copied, because after a power cut a rename between two directories may have kept only the
+        // removal.
         let lines = std::fs::read(&moved).map_err(TrainError::io("read", &moved))?;
         fs::write_file(&out_dir.join(metrics::FILE_NAME), &lines)?;
         fs::sync_dir(out_dir)?;
@@ -84,14 +86,14 @@ pub(crate) fn finish(out_dir: &Path) -> Result<(), TrainError> {
         fs::sync_dir(&checkpoints)?;
     }
     for dir in [new, old] {
-        dissolve(&dir, &checkpoints)?;
+        remove_checkpoints(&dir, &checkpoints)?;
     }
     Ok(())
 }
 
-/// Removes a directory of checkpoints. What somebody else has put there meanwhile is moved to
+/// Removes a directory of checkpoints. Files that were put there meanwhile are moved to
 /// `checkpoints`.
-fn dissolve(dir: &Path, checkpoints: &Path) -> Result<(), TrainError> {
+fn remove_checkpoints(dir: &Path, checkpoints: &Path) -> Result<(), TrainError> {
     for name in entry_names(dir)? {
         let path = dir.join(&name);
         if step_of(&name).is_none() && !is_temporary(&name) && name != metrics::FILE_NAME {
@@ -117,7 +119,8 @@ pub(crate) fn announcement(out_dir: &Path) -> Result<String, TrainError> {
     let names = [BEST, LAST, metrics::FILE_NAME, crate::plot::FILE_NAME];
     let there: Vec<&str> = names.into_iter().filter(|name| out_dir.join(name).exists()).collect();
     Ok(format!(
-        "`overwrite` replaces the run in {}: {checkpoints}, {}. It stays until the first checkpoint \
+        "`overwrite` replaces the run in {}: {checkpoints}, {}. It stays until the first \
+         checkpoint \
          of this run is saved",
         out_dir.display(),
         there.join(", ")

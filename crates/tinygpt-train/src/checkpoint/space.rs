@@ -1,15 +1,15 @@
 //! Whether there is room on the disk, before a byte is written.
 //!
-//! Only a courtesy: a disk can fill up during the save, and a quota is not free space. What counts
-//! is that a save which fails changes nothing.
+//! This is only an early error: a disk can fill up during the save, and a quota is not free space.
+//! A save that fails changes nothing.
 
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
 use crate::error::TrainError;
 
-/// Refuses if the disk of `dir` has fewer than `needed` bytes left. A system that does not tell
-/// refuses nothing.
+/// Refuses if the disk of `dir` has fewer than `needed` bytes left. If the system does not report
+/// it, nothing is refused.
 ///
 /// # Errors
 /// [`TrainError::Io`] of the kind `StorageFull` with both numbers.
@@ -29,7 +29,7 @@ pub(super) fn check(dir: &Path, needed: u64) -> Result<(), TrainError> {
     }
 }
 
-/// What is left for this user.
+/// Free bytes for this user.
 #[cfg(unix)]
 fn free_bytes(dir: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(dir).ok()?;
@@ -37,7 +37,7 @@ fn free_bytes(dir: &Path) -> Option<u64> {
     (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Elsewhere the failed write tells it.
+/// On other systems the failed write reports it.
 #[cfg(not(unix))]
 fn free_bytes(_dir: &Path) -> Option<u64> {
     None

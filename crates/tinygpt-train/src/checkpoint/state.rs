@@ -3,8 +3,8 @@
 //! There is no generator to store: initial weights, data order and dropout are functions of the
 //! seed and of the numbers kept here. Unknown keys are refused.
 //!
-//! Format 2 counts the updates that were passed over; in a checkpoint of format 1 there are none.
-//! A newer format is no damage and not passed over: the run ends, and its checkpoints stay.
+//! Format 2 counts the skipped updates; in a checkpoint of format 1 there are none. A newer format
+//! is not damage and is not skipped: the run ends, and its checkpoints stay.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub struct Best {
     pub val_loss: f32,
 }
 
-/// Updates that were passed over because their loss or gradient was not finite.
+/// Updates that were skipped because their loss or gradient was not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Skipped {
@@ -45,12 +45,12 @@ pub struct Skipped {
 }
 
 impl Skipped {
-    /// As many in a row are bad luck; one more is a run that is broken.
+    /// The most skips in a row that a run survives.
     const MAX_IN_ROW: u64 = 10;
-    /// Beyond [`Self::MAX_IN_ROW`], at most one in as many steps.
+    /// Beyond [`Self::MAX_IN_ROW`], at most one skip per this many steps.
     const STEPS_PER_SKIP: u64 = 20;
 
-    /// Whether the update of step `iter` may be passed over, too.
+    /// Whether the update of step `iter` may be skipped, too.
     pub(crate) fn may_skip(&self, iter: u64) -> bool {
         let most = Self::MAX_IN_ROW.max(iter / Self::STEPS_PER_SKIP);
         self.in_row < Self::MAX_IN_ROW && self.total < most
@@ -67,15 +67,15 @@ pub struct State {
     pub crate_version: String,
     /// Updates made.
     pub step: u64,
-    /// Steps the optimiser's moments have seen.
+    /// Steps of the optimiser.
     pub optimizer_steps: u64,
-    /// Windows of the training split that were used: where the data goes on.
+    /// Windows of the training split that were used: where the data continues.
     pub window_cursor: u64,
     /// The `iter` of the last evaluation.
     pub last_eval_iter: Option<u64>,
     /// The lowest validation loss so far.
     pub best: Option<Best>,
-    /// Updates that were passed over; they count as steps, not as the optimiser's.
+    /// Skipped updates; they count as steps of the run, not of the optimiser.
     #[serde(default)]
     pub skipped: Skipped,
     /// Seed of the run.
@@ -90,8 +90,8 @@ pub struct State {
     pub instruction_set: String,
     /// Device in words.
     pub device: String,
-    /// The configuration of the run, as it was resolved. The shape of the model itself is in
-    /// `config.json`: it differs from this one where the run started from another model.
+    /// The resolved configuration of the run. The shape of the model itself is in `config.json`: it
+    /// differs from this one where the run started from another model.
     pub config: RunConfig,
 }
 
@@ -146,7 +146,7 @@ impl State {
                 return Err(TrainError::NewerFormat { path: path.to_path_buf(), version });
             }
             Some(version) if version < OLDEST_VERSION => {
-                let reason = format!("is of format {version}, which there never was");
+                let reason = format!("is of format {version}, which does not exist");
                 return Err(TrainError::corrupt(path, reason));
             }
             _ => {}
@@ -193,7 +193,7 @@ mod tests {
     }
 
     proptest! {
-        /// A best loss that came back a bit off would make another checkpoint the best one.
+        /// A best loss that was read back inexactly would make another checkpoint the best one.
         #[test]
         fn comes_back_exactly(best in 0.0f32..20.0) {
             let dir = tempfile::tempdir().unwrap();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_in_a_row_are_passed_over_and_one_in_twenty_of_all() {
+    fn ten_in_a_row_are_skipped_and_one_in_twenty_of_all() {
         let may_skip = |total, in_row, iter| Skipped { total, in_row }.may_skip(iter);
         assert!(may_skip(0, 0, 0) && may_skip(9, 9, 9));
         assert!(!may_skip(10, 10, 10) && !may_skip(10, 10, 1_000_000));

@@ -24,11 +24,11 @@ pub(crate) fn save(
     write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
     let parent = out_dir.join(DIR_NAME);
-    // Not `out_dir` itself: one that is removed while its run trains must not come back without its
-    // lock.
+    // Not `out_dir` itself: if it is removed during the run, it must not be created again without
+    // its lock.
     create_dir(&parent)?;
-    // What an earlier save left that failed even to clean up takes room; if it still cannot go,
-    // only that of this very step is in the way.
+    // Leftovers of an earlier save that could not be cleaned up take space. If they still cannot be
+    // removed, only those of this very step are a problem.
     let _ = clean_leftovers(out_dir);
     save_in(&parent, step, n_bytes, write_files)
 }
@@ -45,7 +45,8 @@ pub(super) fn save_in(
     space::check(parent, n_bytes)?;
     let saved = fill(&temporary, write_files).and_then(|()| publish(parent, &temporary, step));
     if saved.is_err() {
-        // The save has failed already; that its leftovers stay as well is not worth a second error.
+        // The save has already failed; leftovers that cannot be removed are not worth a second
+        // error.
         let _ = std::fs::remove_dir_all(&temporary);
     }
     saved
@@ -64,8 +65,8 @@ fn fill(
 }
 
 /// Replaces a checkpoint of the same step, if there is one: a damaged one that was skipped, or the
-/// one that was resumed. A run that stopped before an evaluation makes it now and may be the best so
-/// far.
+/// one that was resumed. A run that stopped before an evaluation makes it now and may have the best
+/// loss so far.
 fn publish(parent: &Path, temporary: &Path, step: u64) -> Result<PathBuf, TrainError> {
     let dir = parent.join(dir_name(step));
     let replaced = parent.join(format!("{REPLACED}{}", dir_name(step)));
@@ -73,7 +74,7 @@ fn publish(parent: &Path, temporary: &Path, step: u64) -> Result<PathBuf, TrainE
     Ok(dir)
 }
 
-/// What [`prune`] is to leave.
+/// The checkpoints that [`prune`] keeps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keep {
     /// The checkpoint that has just been saved.
@@ -88,8 +89,8 @@ pub(crate) struct Keep {
 
 /// Removes the checkpoints that `keep` does not name.
 ///
-/// Those between `before` and `newest` were passed over as damaged, and go. One that is newer than
-/// `newest` was passed over, too: it stays until the run has come to its step again.
+/// Those between `before` and `newest` were skipped as damaged and are removed. One that is newer
+/// than `newest` was skipped, too: it stays until the run has reached its step again.
 pub(crate) fn prune(out_dir: &Path, keep: &Keep) -> Result<(), TrainError> {
     let mut n_older = 0;
     for (step, dir) in list(out_dir)? {
@@ -105,8 +106,8 @@ pub(crate) fn prune(out_dir: &Path, keep: &Keep) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Removes what an earlier process that died left in the middle of a save or a removal, and gives a
-/// checkpoint its name back that was to be replaced and was not.
+/// Removes what a process that died left of a save or a removal, and restores the name of a
+/// checkpoint that was to be replaced and was not.
 pub(crate) fn clean_leftovers(out_dir: &Path) -> Result<(), TrainError> {
     let parent = out_dir.join(DIR_NAME);
     for name in entry_names(&parent)?.into_iter().filter(|name| is_temporary(name)) {
@@ -119,7 +120,7 @@ pub(crate) fn clean_leftovers(out_dir: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Removes the half-written links and files of an earlier process that died.
+/// Removes the incomplete links and files of an earlier process that died.
 pub(crate) fn clean_parts(out_dir: &Path) -> Result<(), TrainError> {
     for name in [BEST, LAST, metrics::FILE_NAME, plot::FILE_NAME] {
         remove(&part_of(&out_dir.join(name)))?;
@@ -127,7 +128,8 @@ pub(crate) fn clean_parts(out_dir: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Takes a checkpoint's name away in one step before its files go, so that no reader opens half.
+/// Takes a checkpoint's name away in one step before its files are removed, so that no reader opens
+/// half of it.
 fn discard(parent: &Path, dir: &Path) -> Result<(), TrainError> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let deleted = parent.join(format!("{DELETED}{name}"));
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn without_room_nothing_is_begun() {
+    fn without_free_space_nothing_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let refused = save(dir.path(), 10, u64::MAX, |dir| put(dir, "state.json", "{}"));
         assert_eq!(refused.is_err(), cfg!(unix));
@@ -236,7 +238,7 @@ mod tests {
             (Keep { before: None, ..keep }, vec![60, 50]),
         ] {
             let dir = tempfile::tempdir().unwrap();
-            // 40 was passed over as damaged: it lies between the newest good one and the new one.
+            // 40 was skipped as damaged: it lies between the newest good one and the new one.
             for step in [10, 20, 30, 40, 50, 60] {
                 save_empty(dir.path(), step);
             }

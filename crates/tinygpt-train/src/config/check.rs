@@ -1,7 +1,7 @@
-//! Checks of a configuration that need nothing but itself.
+//! Checks of a configuration on its own.
 //!
-//! Whatever needs the data or the machine (a vocabulary smaller than the tokenizer's, a block larger
-//! than the text, a missing device) is checked where those are opened.
+//! What depends on the data or the machine (a vocabulary smaller than the tokenizer's, a block
+//! larger than the text, a missing device) is checked where those are opened.
 
 use std::fmt;
 use std::path::Path;
@@ -21,12 +21,12 @@ impl TrainConfig {
         let mut faults = Faults(self.out_of_range());
         self.check_shape(&mut faults);
         self.check_schedule(&mut faults);
-        self.check_places(&mut faults);
+        self.check_paths(&mut faults);
         if faults.0.is_empty() { Ok(()) } else { Err(TrainError::Config(faults.0)) }
     }
 
     fn check_shape(&self, faults: &mut Faults) {
-        // A model that is fine-tuned has a shape of its own, to which these have to be equal.
+        // A model that is fine-tuned has its own shape, which these must equal.
         let is_own_shape = self.init_from.model_dir().is_none();
         if is_own_shape && self.n_head > 0 && !self.n_embd.is_multiple_of(self.n_head) {
             let expected = format!("a multiple of `n_head` ({})", self.n_head);
@@ -60,7 +60,7 @@ impl TrainConfig {
         }
     }
 
-    fn check_places(&self, faults: &mut Faults) {
+    fn check_paths(&self, faults: &mut Faults) {
         faults.path("out_dir", &self.out_dir);
         faults.path("data_dir", &self.data_dir);
         if let InitFrom::Dir(dir) = &self.init_from {
@@ -91,7 +91,7 @@ impl Faults {
         self.0.push(Fault::new(key, got, expected));
     }
 
-    /// Paths end up in JSON (the saved configuration), which has no way to say raw bytes.
+    /// Paths end up in JSON (the saved configuration), which cannot hold raw bytes.
     fn path(&mut self, key: &'static str, path: &Path) {
         if path.as_os_str().is_empty() {
             self.add(key, "empty", "a directory");

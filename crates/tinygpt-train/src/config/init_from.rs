@@ -42,7 +42,7 @@ impl InitFrom {
 }
 
 impl FromStr for InitFrom {
-    /// What would have been accepted.
+    /// The accepted values.
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

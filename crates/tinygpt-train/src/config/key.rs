@@ -1,8 +1,8 @@
 //! Keys of a configuration, each defined once.
 //!
 //! [`config!`](crate::config) makes a struct whose fields carry, besides type and default, what a
-//! command line needs to know of them: a help text (the field's documentation), a heading, a range
-//! and a name for the value. A program builds its flags from [`Key`]s and never repeats them.
+//! command line needs to know about them: a help text (the field's documentation), a heading, a
+//! range and a name for the value. A program builds its flags from [`Key`]s and never repeats them.
 
 use std::path::PathBuf;
 
@@ -11,20 +11,20 @@ use tinygpt_data::Encoding;
 
 use crate::report::as_typed;
 
-/// What is known of one key besides its value.
+/// Everything about one key except its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     /// The name in JSON, in `snake_case`.
     pub name: &'static str,
-    /// What it means, in lines of source code.
+    /// The help text, one line of source code each.
     pub help: &'static [&'static str],
     /// The group that it belongs to.
     pub heading: &'static str,
-    /// What its value can be.
+    /// The type of its value.
     pub kind: Kind,
-    /// The numbers that it can be.
+    /// The numbers that it accepts.
     pub range: Range,
-    /// A name for the value, such as `DIR`; empty for none.
+    /// A name for the value, such as `DIR`; may be empty.
     pub value_name: &'static str,
 }
 
@@ -33,7 +33,7 @@ pub struct Key {
 pub enum Kind {
     /// True or false.
     Bool,
-    /// A whole number of at least 0.
+    /// An integer of at least 0.
     Count,
     /// A finite number.
     Number,
@@ -53,14 +53,14 @@ pub enum Kind {
 /// The numbers that a key allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Range {
-    /// All of its type.
+    /// Every number of its type.
     #[default]
     Any,
-    /// 1 and more.
+    /// At least 1.
     AtLeastOne,
     /// More than 0.
     Positive,
-    /// 0 and more, where 0 turns something off.
+    /// At least 0, and 0 turns something off.
     ZeroIsOff,
     /// From 0 up to but not including 1.
     BelowOne,
@@ -130,7 +130,7 @@ pub trait KeyValue {
     /// Whether it can be null.
     const IS_OPTIONAL: bool = false;
 
-    /// The value as a user would type it, if it is not in `range`.
+    /// The value in the form in which it is typed, if it is outside `range`.
     fn outside(&self, _range: Range) -> Option<String> {
         None
     }
@@ -187,25 +187,25 @@ impl KeyValue for Encoding {
 
 /// Defines a configuration: a struct, its defaults, and a [`Key`] for each field.
 ///
-/// Each field is `name: Type = default`, then `in RANGE` (a variant of [`Range`]) if not all numbers
-/// of its type are allowed, then a name for its value if it has one. Its documentation is its help
-/// text. Fields stand under headings.
+/// Each field is `name: Type = default`, then `in RANGE` (a variant of [`Range`]) if not all
+/// numbers of its type are allowed, then a name for its value if it has one. Its documentation is
+/// its help text. Fields are grouped under headings.
 ///
 /// ```
 /// tinygpt_train::config! {
 ///     /// How long to wait.
 ///     #[derive(Debug, Clone)]
-///     pub struct Patience {
+///     pub struct Timeouts {
 ///         "Time" {
 ///             /// Longest wait in seconds
 ///             max_wait: f64 = 2.5, in Positive, "SECONDS";
 ///         }
 ///     }
 /// }
-/// let key = &Patience::KEYS[0];
+/// let key = &Timeouts::KEYS[0];
 /// assert_eq!((key.name, key.heading, key.value_name), ("max_wait", "Time", "SECONDS"));
 /// assert_eq!(key.help, [" Longest wait in seconds"]);
-/// assert_eq!(Patience { max_wait: 0.0 }.out_of_range().len(), 1);
+/// assert_eq!(Timeouts { max_wait: 0.0 }.out_of_range().len(), 1);
 /// ```
 #[macro_export]
 macro_rules! config {

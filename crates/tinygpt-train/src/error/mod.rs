@@ -29,7 +29,7 @@ pub struct Fault {
     pub key: &'static str,
     /// The value that was found.
     pub got: String,
-    /// What the key accepts, and the way out where there is one.
+    /// What the key accepts, and the fix if there is one.
     pub expected: String,
 }
 
@@ -39,7 +39,7 @@ impl Fault {
         Self { key, got: excerpt(&got.to_string()).into_owned(), expected: expected.into() }
     }
 
-    /// The fault of a `value` of `key` that is not in `range`.
+    /// The fault of a `value` of `key` that is outside `range`.
     pub fn of_range<T: KeyValue>(
         key: &'static str,
         value: &T,
@@ -68,19 +68,19 @@ pub struct Rejected {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request cannot be met as it was made: a wrong key, a used directory.
+    /// The request is invalid: a wrong key, a directory in use.
     Config,
     /// Data or a checkpoint is bad or corrupt.
     Corrupt,
-    /// The operating system refused to read or write.
+    /// The operating system failed to read or write.
     Io,
     /// The loss or a gradient is not a finite number.
     NonFinite,
     /// Another process trains in the same directory.
     Locked,
-    /// The data crate failed; its own kind says how.
+    /// The data crate failed; see its own kind.
     Data,
-    /// The model crate failed; its own kind says how.
+    /// The model crate failed; see its own kind.
     Model,
     /// Anything else.
     Unexpected,
@@ -94,7 +94,7 @@ pub enum TrainError {
     #[error("the configuration has {}", list_faults(.0))]
     Config(Vec<Fault>),
 
-    /// A new run was asked for and the directory holds an earlier one.
+    /// A new run was requested and the directory holds an earlier one.
     #[error(
         "`out_dir` {} already holds a run{}, and `init_from` is {init_from}",
         Shown(.out_dir), on_dataset(.other_dataset.as_deref())
@@ -102,7 +102,7 @@ pub enum TrainError {
     UsedOutDir {
         /// The run's directory.
         out_dir: PathBuf,
-        /// What the new run was to start from.
+        /// The `init_from` of the new run.
         init_from: String,
         /// The dataset of the run that is there, if it is another one.
         other_dataset: Option<String>,
@@ -131,10 +131,10 @@ pub enum TrainError {
         /// The value of this run.
         now: String,
         /// What to do about it.
-        cure: String,
+        hint: String,
     },
 
-    /// The data is not the one that a checkpoint or a model goes with.
+    /// The data does not belong to the checkpoint or the model.
     #[error("cannot continue from {}: {what}", Shown(.checkpoint))]
     OtherData {
         /// The checkpoint that was to be resumed, or the model directory to start from.
@@ -142,7 +142,7 @@ pub enum TrainError {
         /// How the two differ.
         what: String,
         /// What to do about it.
-        cure: String,
+        hint: String,
     },
 
     /// Another process holds the lock of `out_dir`.
@@ -163,14 +163,14 @@ pub enum TrainError {
         last_good: Option<Box<Path>>,
     },
 
-    /// The operating system refused.
+    /// An operation of the operating system failed.
     #[error("could not {act} {}", Shown(.path))]
     Io {
         /// What was tried, as a verb: `write`, `create`.
         act: &'static str,
         /// On which file or directory.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -191,7 +191,7 @@ pub enum TrainError {
         Shown(.path)
     )]
     NewerFormat {
-        /// The file that says so.
+        /// The file that holds the version.
         path: PathBuf,
         /// Its version.
         version: u32,
@@ -206,7 +206,7 @@ pub enum TrainError {
         rejected: Vec<Rejected>,
     },
 
-    /// Numbers stopped being finite. No checkpoint holds any of it.
+    /// A number is NaN or infinite. No checkpoint holds such a number.
     #[error(
         "{what} at iter {iter} ({}): the run cannot continue",
         circumstances(*.learning_rate, *.last_grad_norm, .windows.as_ref(), .skipped)
@@ -218,18 +218,18 @@ pub enum TrainError {
         iter: u64,
         /// The learning rate of this step.
         learning_rate: f64,
-        /// Gradient norm of the last update, before clipping; NaN where there was none.
+        /// Gradient norm of the last update, before clipping; NaN if there was no update.
         last_grad_norm: f64,
         /// The windows of the update that was not made, by their numbers in the order of the data;
         /// `None` if it was found elsewhere.
         windows: Option<Range<u64>>,
-        /// Updates that were passed over before it.
+        /// Updates that were skipped before it.
         skipped: Skipped,
         /// The newest checkpoint, which holds only finite numbers.
         last_good: Option<Box<Path>>,
     },
 
-    /// The disk refused a checkpoint, and the run ends because of it.
+    /// A checkpoint could not be saved, and the run ends because of it.
     #[error("{}", unsaved(*.step, *.n_failed, .last_good.as_deref()))]
     Unsaved {
         /// Steps made, of which those after the last good checkpoint are lost.
@@ -238,7 +238,7 @@ pub enum TrainError {
         n_failed: u32,
         /// The newest checkpoint.
         last_good: Option<Box<Path>>,
-        /// What the last of them failed with.
+        /// The error of the last one.
         #[source]
         source: Box<Self>,
     },
@@ -248,7 +248,7 @@ pub enum TrainError {
     Plot {
         /// The drawing.
         path: PathBuf,
-        /// What the drawing library says.
+        /// The drawing library's error.
         reason: String,
     },
 
@@ -306,7 +306,7 @@ impl TrainError {
                 .to_string(),
             Self::Foreign(_) => "choose another `out_dir`, or move it somewhere else".to_string(),
             Self::NothingToResume(dir) => nothing_to_resume(dir),
-            Self::Mismatch { cure, .. } | Self::OtherData { cure, .. } => cure.clone(),
+            Self::Mismatch { hint, .. } | Self::OtherData { hint, .. } => hint.clone(),
             Self::Locked(_) => {
                 "wait for it to end, stop it, or choose another `out_dir`".to_string()
             }
@@ -333,7 +333,7 @@ impl TrainError {
         })
     }
 
-    /// Whether the operating system refused to read or write, whoever asked it to.
+    /// Whether the operating system failed to read or write, in this crate or in one below it.
     pub(crate) fn is_io(&self) -> bool {
         match self {
             Self::Model(error) => error.kind() == tinygpt_model::ErrorKind::Io,
@@ -348,7 +348,7 @@ impl TrainError {
         move |source| Self::Io { act, path, source }
     }
 
-    /// A closure for `map_err` on a file that was not read.
+    /// A closure for `map_err` on a file that could not be read.
     pub(crate) fn file(path: &Path) -> impl FnOnce(FileError) -> Self {
         let path = path.to_path_buf();
         move |error| match error {
@@ -369,7 +369,7 @@ impl From<FsError> for TrainError {
     }
 }
 
-/// An error with its causes on one line, for where it is only told.
+/// An error with its causes on one line, for a notice.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

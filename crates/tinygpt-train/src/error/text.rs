@@ -47,7 +47,7 @@ pub(super) fn unsaved(step: u64, n_failed: u32, last_good: Option<&Path>) -> Str
     format!("step {step} could not be saved{times}; {rest}")
 }
 
-/// Where the last whole checkpoint of a run is that lost its directory.
+/// The last complete checkpoint of a run that lost its directory.
 pub(super) fn last_whole(last_good: Option<&Path>) -> String {
     match last_good {
         Some(dir) => format!("; the last whole checkpoint is {}", Shown(dir)),
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gradient_norm_is_told_in_few_digits() {
+    fn a_gradient_norm_is_printed_in_few_digits() {
         let text = |norm: f64| circumstances(1e-3, norm, None, &Skipped::default());
         let norm = "learning rate 0.001, gradient norm of the update before";
         assert_eq!(text(0.84312), format!("{norm} 0.8431"));

@@ -8,10 +8,10 @@ use tinygpt_data::Shown;
 
 use super::{Line, Seen};
 
-/// The most places that a message names.
+/// The most lines or updates that a message lists.
 const MAX_NAMED: usize = 5;
-/// As much of a file shows whose it is.
-const BEGINNING_BYTES: u64 = 4096;
+/// Bytes at the start of a file that show whether a run wrote it.
+const START_BYTES: u64 = 4096;
 
 /// The updates and lines that were found in a file.
 #[derive(Debug, Default)]
@@ -31,8 +31,8 @@ impl Gap {
         }
     }
 
-    /// What is missing of what the checkpoint has seen; `None` if nothing is.
-    pub(super) fn told(mut self, path: &Path, seen: Seen) -> Option<String> {
+    /// What is missing of the steps of the checkpoint; `None` if nothing is.
+    pub(super) fn message(mut self, path: &Path, seen: Seen) -> Option<String> {
         self.iters.sort_unstable();
         let (mut missing, mut next) = (Vec::new(), 0);
         for iter in self.iters.into_iter().chain([seen.n_iters]) {
@@ -43,16 +43,16 @@ impl Gap {
             }
             next = next.max(iter.saturating_add(1));
         }
-        let mut told = Vec::new();
+        let mut faults = Vec::new();
         if !self.bad_lines.is_empty() {
             let lines: Vec<String> = self.bad_lines.iter().map(usize::to_string).collect();
-            told.push(format!("lines that are not records were dropped: {}", named(&lines)));
+            faults.push(format!("lines that are not records were dropped: {}", named(&lines)));
         }
         if !missing.is_empty() {
-            told.push(format!("it has no losses of updates {}", named(&missing)));
+            faults.push(format!("it has no losses of updates {}", named(&missing)));
         }
-        let told = told.join("; ");
-        (!told.is_empty()).then(|| format!("METRICS INCOMPLETE: {}: {told}", Shown(path)))
+        let faults = faults.join("; ");
+        (!faults.is_empty()).then(|| format!("METRICS INCOMPLETE: {}: {faults}", Shown(path)))
     }
 }
 
@@ -63,10 +63,10 @@ fn named(places: &[String]) -> String {
     }
 }
 
-/// Whether a file begins as the metrics of a run do, as far as a crash has left it.
+/// Whether a file starts like the metrics of a run, as far as it was written.
 pub(crate) fn is_own(path: &Path) -> bool {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(BEGINNING_BYTES).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(START_BYTES).read_to_end(&mut bytes));
     if read.is_err() {
         return false;
     }

@@ -1,7 +1,7 @@
-//! What a run knows of the time: when to save again, and when its budget is used up.
+//! The time limits of a run: when to save again, and when its time is up.
 //!
-//! The clock is monotonic: that somebody sets the time of day changes nothing. None of this touches
-//! a number of the training.
+//! The clock is monotonic: setting the time of day changes nothing. The clock does not affect any
+//! number of the training.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ impl Clock {
         let minutes = Some(config.checkpoint_minutes).filter(|minutes| *minutes > 0.0);
         Self {
             last_saved: now,
-            // A time that no clock can hold never comes.
+            // A deadline that overflows the clock is never reached.
             save_every: minutes.and_then(|m| Duration::try_from_secs_f64(m * 60.0).ok()),
             deadline: config
                 .max_seconds
@@ -41,7 +41,7 @@ impl Clock {
         self.longest_step = self.longest_step.max(started.elapsed());
     }
 
-    /// A save that began at `started` has ended, well or not.
+    /// A save that began at `started` has succeeded or failed.
     pub(super) fn saved(&mut self, started: Instant) {
         self.longest_save = self.longest_save.max(started.elapsed());
         self.last_saved = Instant::now();
@@ -52,7 +52,7 @@ impl Clock {
         self.save_every.is_some_and(|every| self.last_saved.elapsed() >= every)
     }
 
-    /// Whether another step and a save would end behind the deadline.
+    /// Whether another step and a save would end after the deadline.
     pub(super) fn is_time_up(&self) -> bool {
         let Some(deadline) = self.deadline else { return false };
         let needed = self.longest_step + self.longest_save;

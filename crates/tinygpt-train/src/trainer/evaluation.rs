@@ -23,7 +23,7 @@ impl Trainer {
             && self.progress.last_eval_iter != Some(step)
     }
 
-    /// Evaluates, and saves if this is the best checkpoint so far or every one is asked for.
+    /// Evaluates, and saves if this is the best checkpoint so far or if every one is to be saved.
     pub(super) fn evaluate_and_save(
         &mut self,
         stop: &StopFlag,
@@ -36,7 +36,7 @@ impl Trainer {
         metrics.eval(&record)?;
         self.flush(metrics, report)?;
         if record.iter == 0 {
-            // Nothing is learnt yet: not worth a checkpoint, and `best` names checkpoints only.
+            // Nothing is learned yet: no checkpoint, and `best` names only checkpoints.
             return Ok(());
         }
         let is_best = self.progress.best.is_none_or(|best| record.val_loss < best.val_loss);
@@ -45,8 +45,8 @@ impl Trainer {
             self.progress.best = Some(Best { step: record.iter, val_loss: record.val_loss });
         }
         let is_due = is_best || self.config.always_save_checkpoint;
-        if is_due && !self.save_or_go_on(is_best, metrics, report)? {
-            // The best of all is the best that there is a checkpoint of.
+        if is_due && !self.save_or_continue(is_best, metrics, report)? {
+            // The best loss is the best that has a checkpoint.
             self.unsaved_best = self.progress.best.filter(|_| is_best);
             self.progress.best = best_before;
         }

@@ -1,9 +1,9 @@
 //! The training loop, in the order in which things happen.
 //!
 //! Learning rate, evaluation and checkpoint, update, report: [`Trainer::run`] reads from top to
-//! bottom as one step does. The only outward call is to [`Report`]; files are written by
-//! [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`]. What an update is, when to
-//! evaluate, what a checkpoint holds and what time it is are in the files beside this one.
+//! bottom like one step. The only outward call is to [`Report`]; files are written by
+//! [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`]. Updates, evaluations, checkpoints
+//! and time limits are in the other files of this module.
 
 mod clock;
 mod evaluation;
@@ -21,7 +21,7 @@ use tinygpt_model::hf::SpecialTokens;
 use tinygpt_model::{ComputeType, Gpt, Grads};
 
 use self::clock::Clock;
-use self::possession::take_over;
+use self::possession::claim_out_dir;
 use self::profiled::{Profiled, share_of_peak};
 use self::update::Update;
 use crate::adamw::AdamW;
@@ -40,7 +40,7 @@ use crate::stop::StopFlag;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// `max_iters` updates are made and saved.
+    /// All `max_iters` updates are done and saved.
     Finished,
     /// The checkpoint that was resumed has `max_iters` updates already; nothing was done.
     AlreadyFinished,
@@ -48,11 +48,11 @@ pub enum Outcome {
     Evaluated,
     /// The [`StopFlag`] was raised by this signal; the last finished step is saved.
     Stopped(usize),
-    /// `max_seconds` are used up; this many updates are made and saved.
+    /// `max_seconds` are over; this many updates are done and saved.
     TimeUp(u64),
 }
 
-/// A run that is ready to go: weights, optimiser, data and the lock of its directory.
+/// A run that is ready to start: weights, optimiser, data and the lock of its directory.
 #[derive(Debug)]
 pub struct Trainer {
     config: TrainConfig,
@@ -66,15 +66,15 @@ pub struct Trainer {
     /// Whether `out_dir` still holds the run that this one replaces.
     replaces: bool,
     last_grad_norm: f64,
-    /// Whether an evaluation was made that no checkpoint knows of.
+    /// Whether there is an evaluation that no checkpoint contains.
     has_unsaved_eval: bool,
     /// Since the last save that succeeded.
     n_failed_saves: u32,
-    /// The last evaluation that was the best so far and could not be saved.
+    /// The last evaluation with the best loss so far that could not be saved.
     unsaved_best: Option<Best>,
     clock: Clock,
     started_from: String,
-    /// What the run as a whole started from.
+    /// What the run originally started from.
     origin: InitFrom,
     changed: Changed,
     notices: Vec<String>,
@@ -94,8 +94,8 @@ impl Trainer {
     ///
     /// # Errors
     /// [`TrainError::Config`] for faults of the configuration, among them a `block_size` that the
-    /// data does not fill; [`TrainError::Device`]; [`TrainError::Locked`] if another process trains there; for the rest
-    /// see the variants of [`TrainError`] that speak of `init_from`.
+    /// data does not fill; [`TrainError::Device`]; [`TrainError::Locked`] if another process trains
+    /// there; for the rest see the variants of [`TrainError`] about `init_from`.
     pub fn new(config: TrainConfig, prepared: Prepared) -> Result<Self, TrainError> {
         config.validate()?;
         let device = config.device.open()?;
@@ -103,7 +103,7 @@ impl Trainer {
         let clock = Clock::start(&config);
         let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
         if lock.is_some() {
-            take_over(&config)?;
+            claim_out_dir(&config)?;
         }
         let Start { mut gpt, optimizer, progress, from, origin, changed, mut notices } =
             start(&config, &prepared, &device)?;
@@ -150,13 +150,13 @@ impl Trainer {
         })
     }
 
-    /// The model, for what comes after training.
+    /// The model, for use after training.
     pub fn gpt(&self) -> &Gpt {
         &self.gpt
     }
 
-    /// Keeps settings of the calling program in each checkpoint, where
-    /// [`Recorded`](crate::Recorded) finds them.
+    /// Stores settings of the calling program in each checkpoint; [`Recorded`](crate::Recorded)
+    /// returns them.
     pub fn record(&mut self, program: Map<String, Value>) {
         self.program = program;
     }
@@ -166,12 +166,12 @@ impl Trainer {
         &self.prepared
     }
 
-    /// The data, for another trainer; this one lets go of its directory.
+    /// The data, for another trainer; this one releases its directory.
     pub(crate) fn into_prepared(self) -> Prepared {
         self.prepared
     }
 
-    /// The tokens that begin and end what the model writes.
+    /// The tokens that start and end a sample of the model.
     pub fn special_tokens(&self) -> SpecialTokens {
         self.special
     }
@@ -181,17 +181,16 @@ impl Trainer {
         self.progress.step
     }
 
-    /// The lowest validation loss so far and where it was seen; `None` before the first checkpoint.
+    /// The lowest validation loss so far and its step; `None` before the first checkpoint.
     pub fn best(&self) -> Option<Best> {
         self.progress.best
     }
 
-    /// Trains until `max_iters` updates are made, `stop` is raised or the time is up.
+    /// Trains until `max_iters` updates are done, `stop` is raised or the time is up.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] before an update that would poison the weights, or a save that
-    /// would keep such weights; [`TrainError::Unsaved`] if checkpoints cannot be written; data and
-    /// model errors.
+    /// [`TrainError::NonFinite`] before an update or a save with numbers that are not finite;
+    /// [`TrainError::Unsaved`] if checkpoints cannot be written; data and model errors.
     pub fn run(&mut self, stop: &StopFlag, report: &mut dyn Report) -> Result<Outcome, TrainError> {
         self.announce(report);
         if self.config.eval_only {
@@ -201,7 +200,7 @@ impl Trainer {
             };
         }
         if self.progress.step > self.config.max_iters || self.is_finished() {
-            // The process that made the last checkpoint may have died before it drew the curves.
+            // The process that saved the last checkpoint may have died before it drew the curves.
             if !self.config.out_dir.join(plot::FILE_NAME).exists() {
                 self.draw_curves(report);
             }
@@ -223,7 +222,7 @@ impl Trainer {
                 break ending;
             }
             if self.is_time_to_save() {
-                self.save_or_go_on(false, &mut metrics, report)?;
+                self.save_or_continue(false, &mut metrics, report)?;
             }
 
             profile::switch(self.config.profile);
@@ -231,7 +230,7 @@ impl Trainer {
             let update = self.update(lr, stop)?;
             profile::switch(false);
             match update {
-                // The step is made anew when the run is resumed.
+                // The step is repeated when the run is resumed.
                 Update::BrokenOff => continue,
                 Update::Made { loss, grad_norm } => {
                     self.count_step(started, &mut profiled);
@@ -260,7 +259,7 @@ impl Trainer {
         Ok(outcome)
     }
 
-    /// Draws `loss.svg`; that it cannot be drawn is only reported.
+    /// Draws `loss.svg`; a failure is only reported.
     fn draw_curves(&self, report: &mut dyn Report) {
         if let Err(error) = plot::draw(&self.config.out_dir) {
             report.notice(&error.to_string());
@@ -273,7 +272,7 @@ impl Trainer {
         profiled.add(started.elapsed());
     }
 
-    /// Whether all updates are made, and what they came to is measured.
+    /// Whether all updates and the evaluation after them are done.
     fn is_finished(&self) -> bool {
         let (step, end) = (self.progress.step, self.config.max_iters);
         step == end && self.progress.last_eval_iter == Some(end)
@@ -286,7 +285,7 @@ impl Trainer {
         stopped.or_else(|| is_up.then_some(Outcome::TimeUp(self.progress.step)))
     }
 
-    /// Whether a checkpoint is due that no evaluation asked for.
+    /// Whether a checkpoint is due outside of an evaluation.
     fn is_time_to_save(&self) -> bool {
         let step = self.progress.step;
         let is_due = |every: u64| step > 0 && step.is_multiple_of(every);
@@ -356,7 +355,7 @@ impl Trainer {
         }
     }
 
-    /// The share of the machine's speed that an update of `seconds` reached.
+    /// The fraction of the machine's speed that an update of `seconds` reached.
     fn utilisation(&mut self, seconds: f64) -> Option<f64> {
         let flops = self.gpt.config().flops_per_token() * self.tokens_per_step() as f64;
         Some(share_of_peak(self.peak_flops.as_mut()?, flops / seconds))

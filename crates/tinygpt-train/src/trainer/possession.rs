@@ -1,7 +1,8 @@
 //! Whether the files in `out_dir` are still those of this run.
 //!
 //! Somebody may remove, move or replace the directory, its lock or its metrics while a run trains,
-//! and start another run there. A run that went on writing would damage the other one, so it stops.
+//! and start another run there. A run that continued to write would damage the other one, so it
+//! stops.
 
 use super::Trainer;
 use crate::checkpoint::{self, Lost};
@@ -10,12 +11,12 @@ use crate::error::TrainError;
 use crate::metrics::Metrics;
 use crate::report::Report;
 
-/// Makes sure that all that a run would replace in `out_dir` is a run's, and puts right what an
-/// earlier process left unfinished.
+/// Checks that everything that a run would replace in `out_dir` was written by a run, and cleans up
+/// what an earlier process left unfinished.
 ///
 /// # Errors
-/// [`TrainError::Foreign`] if something of others is there.
-pub(super) fn take_over(config: &TrainConfig) -> Result<(), TrainError> {
+/// [`TrainError::Foreign`] if there is a file that no run has written.
+pub(super) fn claim_out_dir(config: &TrainConfig) -> Result<(), TrainError> {
     let out_dir = &config.out_dir;
     if let Some(path) = checkpoint::foreign(out_dir, config.overwrite)? {
         return Err(TrainError::Foreign(path));
@@ -26,7 +27,7 @@ pub(super) fn take_over(config: &TrainConfig) -> Result<(), TrainError> {
 }
 
 impl Trainer {
-    /// Checks that `out_dir` still belongs to this run; asked before everything that is written.
+    /// Checks that `out_dir` still belongs to this run; called before every write.
     ///
     /// # Errors
     /// [`TrainError::OutDirLost`] if not: from then on nothing is written.
@@ -45,7 +46,7 @@ impl Trainer {
         })
     }
 
-    /// Hands the metrics to the operating system; that they cannot be written is only reported.
+    /// Hands the metrics to the operating system; a failure is only reported.
     ///
     /// # Errors
     /// As [`Trainer::check_out_dir`].
@@ -55,7 +56,7 @@ impl Trainer {
         report: &mut dyn Report,
     ) -> Result<(), TrainError> {
         self.check_out_dir(metrics)?;
-        metrics.flush_or_say(report);
+        metrics.flush_or_report(report);
         Ok(())
     }
 }

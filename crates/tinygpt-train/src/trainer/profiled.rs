@@ -1,4 +1,4 @@
-//! How long the updates of a run take, against what the machine can do.
+//! How long the updates of a run take, compared to the speed of the machine.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tinygpt_kernels::profile;
 
 use crate::report::Profile;
 
-/// The updates of a run whose operations were timed.
+/// The timed updates of a run.
 #[derive(Debug, Default)]
 pub(super) struct Profiled {
     n_steps: u64,
@@ -25,10 +25,10 @@ impl Profiled {
     }
 }
 
-/// The share of `peak` that is `reached`, which raises it if it is more.
+/// The fraction of `peak` that is `reached`; a higher `reached` becomes the new peak.
 ///
-/// The peak was measured in a moment in which the machine may have been busy: an update that is
-/// faster is the better measurement.
+/// The machine may have been busy when the peak was measured: a faster update is a better
+/// measurement.
 pub(super) fn share_of_peak(peak: &mut f64, reached: f64) -> f64 {
     *peak = peak.max(reached);
     reached / *peak

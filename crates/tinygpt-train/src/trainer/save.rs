@@ -1,8 +1,9 @@
-//! What a checkpoint of a run holds, which of them are kept, and what a disk that refuses costs.
+//! Saving: what a checkpoint of a run contains, which checkpoints are kept, and what happens if a
+//! save fails.
 //!
 //! A save that fails leaves the checkpoints before it as they were. In the middle of a run it is
-//! said and tried again at the next interval; the third one in a row ends the run, and so does the
-//! first one at its end.
+//! reported and tried again at the next interval; the third failure in a row ends the run, and so
+//! does the first one at its end.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -21,16 +22,16 @@ use crate::report::{Report, Saved};
 use crate::schedule::learning_rate;
 use crate::start::{device_name, instruction_set};
 
-/// As many saves that fail one after the other end a run.
+/// This many failed saves in a row end a run.
 const MAX_FAILED: u32 = 3;
 
 impl Trainer {
-    /// Saves in the middle of a run. False if the disk refused, which the next interval may mend.
+    /// Saves in the middle of a run. False if the disk refused; the next interval tries again.
     ///
     /// # Errors
     /// [`TrainError::Unsaved`] if it has refused too often; [`TrainError::NonFinite`] if there is
     /// nothing worth saving.
-    pub(super) fn save_or_go_on(
+    pub(super) fn save_or_continue(
         &mut self,
         is_best: bool,
         metrics: &mut Metrics,
@@ -46,8 +47,8 @@ impl Trainer {
             return Err(self.unsaved(error));
         }
         report.notice(&format!(
-            "SAVE FAILED, {} of at most {MAX_FAILED} in a row: {}. {}; training goes on, and the \
-             next interval saves again",
+            "SAVE FAILED, {} of at most {MAX_FAILED} in a row: {}. {}; training continues, and the \
+             next interval tries again",
             self.n_failed_saves,
             chain(&error),
             match self.last_good() {
@@ -58,16 +59,16 @@ impl Trainer {
         Ok(false)
     }
 
-    /// Saves where nothing comes after it that could mend a failure.
+    /// Saves at the end of a run, where no later save can make up for a failure.
     ///
     /// # Errors
-    /// As [`Trainer::save_or_go_on`], at the first failure.
+    /// As [`Trainer::save_or_continue`], at the first failure.
     pub(super) fn save_at_end(
         &mut self,
         metrics: &mut Metrics,
         report: &mut dyn Report,
     ) -> Result<(), TrainError> {
-        // The evaluation of this very step may have tried already.
+        // The evaluation of this step may have tried already.
         let is_best = self.unsaved_best.is_some_and(|best| best.step == self.progress.step);
         if is_best {
             self.progress.best = self.unsaved_best;
@@ -88,7 +89,7 @@ impl Trainer {
     }
 
     /// Saves the state as it is now and moves the links. Keeps the best checkpoint and some of the
-    /// newest: should the last turn out damaged, there is one to fall back to.
+    /// newest: if the last is damaged, there is one to fall back to.
     fn save(
         &mut self,
         is_best: bool,
@@ -97,11 +98,11 @@ impl Trainer {
     ) -> Result<(), TrainError> {
         let started = Instant::now();
         self.check_out_dir(metrics)?;
-        // What a checkpoint has seen is on the disk before it.
-        metrics.sync_or_say(report);
+        // The metrics of a checkpoint's steps are on the disk before it.
+        metrics.sync_or_report(report);
         let written = self.write_checkpoint(is_best, metrics);
         self.clock.saved(started);
-        // Writing takes a while, and what is removed next must not be another run's.
+        // Writing takes time, and the files removed next must not be another run's.
         self.check_out_dir(metrics)?;
         let dir = written?;
         let (step, out_dir) = (self.progress.step, &self.config.out_dir);
@@ -112,7 +113,10 @@ impl Trainer {
             best: self.progress.best.map(|best| best.step),
         };
         if let Err(error) = checkpoint::prune(out_dir, &keep) {
-            report.notice(&format!("checkpoints that are not needed stay: {}", chain(&error)));
+            report.notice(&format!(
+                "checkpoints that are not needed could not be removed: {}",
+                chain(&error)
+            ));
         }
         self.n_failed_saves = 0;
         self.progress.last_saved = Some(step);
@@ -129,7 +133,7 @@ impl Trainer {
     ) -> Result<PathBuf, TrainError> {
         let (step, out_dir) = (self.progress.step, &self.config.out_dir);
         if let Some(what) = first_non_finite(self.gpt.params(), self.optimizer.moments())? {
-            // The update that did it is the one before this step.
+            // The cause is the update before this step.
             let lr = learning_rate(step.saturating_sub(1), &self.config.schedule());
             return Err(self.non_finite(what, lr, None));
         }
@@ -150,7 +154,7 @@ impl Trainer {
         Ok(dir)
     }
 
-    /// What a checkpoint takes on the disk: weights and two moments, and a tenth for the rest.
+    /// Disk space of a checkpoint: weights and two moments, and 10% for the rest.
     fn checkpoint_bytes(&self) -> u64 {
         let n_params = self.gpt.config().num_params() as u64;
         n_params.saturating_mul(3 * 4).saturating_add(n_params)

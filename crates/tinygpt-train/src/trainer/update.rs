@@ -1,8 +1,8 @@
-//! One update: the gradient of fresh micro-batches, clipping, AdamW.
+//! One update: the gradient of new micro-batches, clipping, AdamW.
 //!
-//! A loss or a gradient that is not finite never gets as far as the weights. The run ends there, or
-//! the update is passed over: step and data go on, weights and moments stay. Whether it is passed
-//! over is a function of what a checkpoint holds, so a resumed run passes over the same ones.
+//! A loss or a gradient that is not finite never reaches the weights. The run ends there, or the
+//! update is skipped: step and data advance, weights and moments stay. Whether it is skipped is a
+//! function of the state in a checkpoint, so a resumed run skips the same ones.
 
 use std::ops::Range;
 use std::path::Path;
@@ -17,37 +17,37 @@ use crate::evaluate::token_batch;
 use crate::report::SkipRecord;
 use crate::stop::StopFlag;
 
-/// What has become of a step.
+/// The outcome of a step.
 pub(super) enum Update {
-    /// The weights have moved.
+    /// The weights were updated.
     Made {
         /// Mean loss of the batch before the update, nats per token.
         loss: f64,
         /// L2 norm of the gradient before clipping.
         grad_norm: f64,
     },
-    /// They have not.
+    /// The update was skipped.
     Skipped(SkipRecord),
-    /// The run was asked to stop between two micro-batches: nothing has happened.
+    /// The run was asked to stop between two micro-batches: nothing has changed.
     BrokenOff,
 }
 
-/// What a batch has come to.
+/// The outcome of a batch.
 enum Gradient {
     /// Its gradient is in the trainer's `grads`.
     Computed { loss: f64, norm: f64 },
-    /// A number is not finite; which, in words: `the loss is NaN`.
+    /// A number is not finite; the text names it: `the loss is NaN`.
     NotFinite(String),
     /// The run was asked to stop meanwhile.
     BrokenOff,
 }
 
 impl Trainer {
-    /// Makes the update at hand with learning rate `lr`, passes over it, or breaks it off.
+    /// Makes the next update with learning rate `lr`, skips it, or stops in the middle of it.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] where numbers stop being finite and that is not to be passed over,
-    /// or no longer; data and model errors.
+    /// [`TrainError::NonFinite`] if numbers are not finite and the update may not be skipped; data
+    /// and model errors.
     pub(super) fn update(&mut self, lr: f64, stop: &StopFlag) -> Result<Update, TrainError> {
         let windows = self.take_windows();
         match self.gradient(windows.clone(), stop)? {
@@ -66,7 +66,7 @@ impl Trainer {
         }
     }
 
-    /// The numbers of the windows of this update, which are used up now.
+    /// The numbers of the windows of this update; advances the cursor past them.
     fn take_windows(&mut self) -> Range<u64> {
         let n_windows = self.config.gradient_accumulation_steps * self.config.batch_size;
         let first = self.progress.window_cursor;
@@ -106,7 +106,8 @@ impl Trainer {
         }
     }
 
-    /// Passes over the update of `windows` if that is asked for and not done too often already.
+    /// Skips the update of `windows` if the configuration allows it and not too many were skipped
+    /// already.
     fn skip_or_stop(
         &mut self,
         what: String,
@@ -130,8 +131,8 @@ impl Trainer {
         })
     }
 
-    /// The error of a run whose numbers stopped being finite; `windows` are those of the update at
-    /// hand, if it is one that failed.
+    /// The error of a run whose numbers stopped being finite; `windows` are those of the current
+    /// update, if it is the one that failed.
     pub(super) fn non_finite(
         &self,
         what: impl Into<String>,
@@ -156,7 +157,7 @@ impl Trainer {
     }
 }
 
-/// The factor that brings a gradient of norm `norm` to at most `grad_clip`; 0 never clips.
+/// The factor that scales a gradient of norm `norm` to at most `grad_clip`; 0 never clips.
 fn clip_factor(norm: f64, grad_clip: f64) -> f64 {
     if grad_clip > 0.0 && norm > grad_clip { grad_clip / norm } else { 1.0 }
 }

@@ -1,4 +1,4 @@
-//! AdamW against PyTorch's; `tests/golden/adamw.py` made the numbers.
+//! AdamW against PyTorch's; the numbers are from `tests/golden/adamw.py`.
 
 use std::collections::BTreeMap;
 

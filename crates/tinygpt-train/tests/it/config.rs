@@ -1,4 +1,4 @@
-//! Faults of a configuration: each is found, all are told, and each names its key.
+//! Faults of a configuration: each is found, all are reported, and each names its key.
 
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ fn defaults_are_the_originals() {
 }
 
 #[test]
-fn comes_back_from_json_and_refuses_unknown_keys() {
+fn survives_json_and_refuses_unknown_keys() {
     let config = TrainConfig {
         init_from: InitFrom::Dir(PathBuf::from("./auto")),
         vocab_size: Some(300),
@@ -95,7 +95,7 @@ fn every_fault_names_its_key() {
 }
 
 #[test]
-fn all_faults_are_told_at_once() {
+fn all_faults_are_reported_at_once() {
     let config = TrainConfig { n_embd: 100, beta1: 2.0, max_iters: 0, ..TrainConfig::default() };
     assert_eq!(faults(&config), ["beta1", "n_embd", "max_iters"]);
     let message = config.validate().unwrap_err().to_string();

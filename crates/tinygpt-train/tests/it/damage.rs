@@ -1,4 +1,4 @@
-//! Damaged checkpoints are found, named and passed over; numbers that are none never get in.
+//! Damaged checkpoints are found, named and skipped; NaN and infinity are never saved.
 
 use std::fs;
 use std::path::Path;
@@ -45,7 +45,7 @@ fn stopped(world: &World, name: &str) -> TrainConfig {
 }
 
 #[test]
-fn every_file_is_protected_and_an_older_checkpoint_takes_over() {
+fn every_file_is_checked_and_an_older_checkpoint_is_used() {
     let world = World::new();
     let straight = TrainConfig { always_save_checkpoint: true, ..world.config("straight") };
     world.run(straight.clone()).unwrap();
@@ -63,8 +63,8 @@ fn every_file_is_protected_and_an_older_checkpoint_takes_over() {
         assert!(error.to_string().contains(file), "{error}");
         assert_eq!(error.kind(), ErrorKind::Corrupt);
 
-        let (_, heard) = world.run(resumed(&config)).unwrap();
-        let notice = heard.notices.concat();
+        let (_, recording) = world.run(resumed(&config)).unwrap();
+        let notice = recording.notices.concat();
         assert!(notice.contains("DAMAGED") && notice.contains(file), "{notice}");
         assert!(notice.contains("step 12") && notice.contains("2 steps are lost"), "{notice}");
         assert_same_end(&straight.out_dir, &config.out_dir);
@@ -88,7 +88,7 @@ fn when_none_is_good_each_is_listed_and_nothing_is_lost() {
     assert_eq!(checkpoints(&config.out_dir), before);
 }
 
-/// Makes the checkpoint of step 14 one of another format, with a manifest that is right about it.
+/// Changes the format of the checkpoint of step 14, with a manifest that matches.
 fn set_format(config: &TrainConfig, version: u32) {
     let dir = config.out_dir.join("checkpoints/step-00000014");
     let read = |name: &str| -> serde_json::Value {
@@ -111,14 +111,14 @@ fn set_format(config: &TrainConfig, version: u32) {
 }
 
 #[test]
-fn an_older_format_is_read_and_a_newer_one_is_no_damage() {
+fn an_older_format_is_read_and_a_newer_one_is_not_damage() {
     let world = World::new();
     let straight = TrainConfig { always_save_checkpoint: true, ..world.config("straight") };
     world.run(straight.clone()).unwrap();
     let older = stopped(&world, "older");
     set_format(&older, 1);
-    let (_, heard) = world.run(resumed(&older)).unwrap();
-    assert_eq!(heard.notices, [] as [&str; 0]);
+    let (_, recording) = world.run(resumed(&older)).unwrap();
+    assert_eq!(recording.notices, [] as [&str; 0]);
     assert_same_end(&straight.out_dir, &older.out_dir);
 
     let newer = stopped(&world, "newer");
@@ -133,15 +133,15 @@ fn an_older_format_is_read_and_a_newer_one_is_no_damage() {
 }
 
 #[test]
-fn a_damaged_best_is_said_and_chosen_anew() {
+fn a_damaged_best_is_reported_and_replaced() {
     let world = World::new();
     let config = stopped(&world, "out");
     let best = state(&config.out_dir, "best").step;
     assert_ne!(best, 14);
     damage(&config.out_dir.join("best/model.safetensors"), true);
-    let (_, heard) = world.run(resumed(&config)).unwrap();
-    assert!(heard.notices.concat().contains("the best one"), "{:?}", heard.notices);
-    assert!(heard.saved.iter().any(|saved| saved.is_best));
+    let (_, recording) = world.run(resumed(&config)).unwrap();
+    assert!(recording.notices.concat().contains("the best one"), "{:?}", recording.notices);
+    assert!(recording.saved.iter().any(|saved| saved.is_best));
     locate(&config.out_dir, &Which::Best).unwrap();
 }
 
@@ -154,15 +154,15 @@ fn links_lost_in_a_crash_are_made_again_and_leftovers_cleaned() {
     fs::write(leftover.join("model.safetensors"), "half").unwrap();
     fs::remove_file(config.out_dir.join("last")).unwrap();
     fs::remove_file(config.out_dir.join("best")).unwrap();
-    let (_, heard) = world.run_until(resumed(&config), Some(15)).unwrap();
-    assert_eq!(heard.notices, [] as [&str; 0]);
+    let (_, recording) = world.run_until(resumed(&config), Some(15)).unwrap();
+    assert_eq!(recording.notices, [] as [&str; 0]);
     assert!(!leftover.exists());
     assert_eq!(state(&config.out_dir, "last").step, 15);
     locate(&config.out_dir, &Which::Best).unwrap();
 }
 
 #[test]
-fn numbers_that_are_none_stop_the_run_before_they_are_saved() {
+fn nan_and_infinity_stop_the_run_before_they_are_saved() {
     let world = World::new();
     let config = world.config("out");
     world.run_until(config.clone(), Some(5)).unwrap();

@@ -1,4 +1,5 @@
-//! A disk that refuses: what was saved stays, the run goes on, and the third time it ends.
+//! A disk that refuses to write: what was saved stays, the run continues, and the third failure in
+//! a row ends it.
 
 use std::fs;
 use std::ops::Range;
@@ -18,7 +19,7 @@ struct BrokenDisk {
     broken: Range<u64>,
     stop: StopFlag,
     stop_after: Option<u64>,
-    mends_when_told: bool,
+    repaired_by_notice: bool,
     saved: Vec<u64>,
     notices: Vec<String>,
 }
@@ -27,8 +28,8 @@ impl BrokenDisk {
     fn of(config: &TrainConfig, broken: Range<u64>) -> Self {
         let out_dir = config.out_dir.clone();
         let (saved, notices) = (Vec::new(), Vec::new());
-        let (stop, stop_after, mends_when_told) = (StopFlag::new(), None, false);
-        Self { out_dir, broken, stop, stop_after, mends_when_told, saved, notices }
+        let (stop, stop_after, repaired_by_notice) = (StopFlag::new(), None, false);
+        Self { out_dir, broken, stop, stop_after, repaired_by_notice, saved, notices }
     }
 
     fn run(&mut self, world: &World, config: &TrainConfig) -> Result<Outcome, TrainError> {
@@ -64,7 +65,7 @@ impl Report for BrokenDisk {
 
     fn notice(&mut self, text: &str) {
         self.notices.push(text.to_string());
-        if self.mends_when_told {
+        if self.repaired_by_notice {
             self.set_broken(false);
         }
     }
@@ -76,7 +77,7 @@ fn config(world: &World, name: &str) -> TrainConfig {
 }
 
 #[test]
-fn saves_that_fail_are_said_and_made_at_the_next_interval() {
+fn failed_saves_are_reported_and_repeated_at_the_next_interval() {
     let world = World::new();
     let straight = config(&world, "straight");
     world.run(straight.clone()).unwrap();
@@ -127,7 +128,7 @@ fn at_the_end_and_at_a_stop_the_first_failure_is_an_error() {
 }
 
 #[test]
-fn the_best_is_one_that_there_is_a_checkpoint_of() {
+fn the_best_loss_has_a_checkpoint() {
     let world = World::new();
     let config = world.config("out");
     let mut disk = BrokenDisk { stop_after: Some(9), ..BrokenDisk::of(&config, 6..9) };
@@ -137,9 +138,9 @@ fn the_best_is_one_that_there_is_a_checkpoint_of() {
     let best = locate(&config.out_dir, &Which::Best).unwrap();
     assert!(best.ends_with("checkpoints/step-00000004"), "{best:?}");
 
-    // The disk comes back between the evaluation at the end and the save at the end.
-    let config = world.config("mended");
-    let mut disk = BrokenDisk { mends_when_told: true, ..BrokenDisk::of(&config, 18..1000) };
+    // The disk works again between the evaluation at the end and the save at the end.
+    let config = world.config("repaired");
+    let mut disk = BrokenDisk { repaired_by_notice: true, ..BrokenDisk::of(&config, 18..1000) };
     disk.run(&world, &config).unwrap();
     assert_eq!(disk.saved.last(), Some(&20));
     let straight = world.config("straight");

@@ -1,11 +1,11 @@
-//! Laws of the loop that hold whatever the model.
+//! Properties of the training loop that hold for every model.
 
 use tinygpt_train::{Outcome, TrainConfig};
 
 use crate::world::{World, bytes};
 
 #[test]
-fn micro_batches_make_the_step_of_one_large_batch() {
+fn micro_batches_give_the_step_of_one_large_batch() {
     let world = World::new();
     let large = TrainConfig {
         dropout: 0.0,
@@ -39,13 +39,16 @@ fn exactly_max_iters_updates_and_the_loss_falls() {
         eval_interval: 25,
         ..world.config("out")
     };
-    let (outcome, heard) = world.run(config).unwrap();
+    let (outcome, recording) = world.run(config).unwrap();
     assert_eq!(outcome, Outcome::Finished);
-    assert_eq!(heard.steps.iter().map(|s| s.iter).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
-    assert_eq!(heard.evals.iter().map(|e| e.iter).collect::<Vec<_>>(), [0, 25, 50, 60]);
-    let (first, last) = (&heard.evals[0], &heard.evals[3]);
+    assert_eq!(
+        recording.steps.iter().map(|s| s.iter).collect::<Vec<_>>(),
+        (0..60).collect::<Vec<_>>()
+    );
+    assert_eq!(recording.evals.iter().map(|e| e.iter).collect::<Vec<_>>(), [0, 25, 50, 60]);
+    let (first, last) = (&recording.evals[0], &recording.evals[3]);
     assert!(last.val_loss < first.val_loss - 1.0, "{first:?} {last:?}");
-    assert_eq!(heard.saved.last().unwrap().iter, 60);
+    assert_eq!(recording.saved.last().unwrap().iter, 60);
 }
 
 #[test]
@@ -53,8 +56,8 @@ fn clipping_bounds_the_update_and_zero_switches_it_off() {
     let world = World::new();
     let run = |name: &str, grad_clip: f64| {
         let config = TrainConfig { grad_clip, max_iters: 5, ..world.config(name) };
-        let (_, heard) = world.run(config.clone()).unwrap();
-        (heard.steps[0].grad_norm, bytes(&config.out_dir, "last", "optimizer.safetensors"))
+        let (_, recording) = world.run(config.clone()).unwrap();
+        (recording.steps[0].grad_norm, bytes(&config.out_dir, "last", "optimizer.safetensors"))
     };
     let (norm, off) = run("off", 0.0);
     let (norm_far, far) = run("far", 1e9);

@@ -1,4 +1,4 @@
-//! Whole runs of the trainer, on a text of a few kilobytes.
+//! Complete runs of the trainer, on a text of a few kilobytes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 

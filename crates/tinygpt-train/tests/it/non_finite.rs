@@ -1,4 +1,4 @@
-//! Numbers that are none: the run ends, or passes over them, and never saves them.
+//! NaN and infinity: the run ends or skips the update, and never saves them.
 
 use std::path::PathBuf;
 
@@ -8,32 +8,32 @@ use tinygpt_train::metrics::{self, Line};
 use tinygpt_train::{ErrorKind, InitFrom, OnNonFinite, TrainConfig, TrainError};
 
 use crate::resume::resumed;
-use crate::world::{Heard, World, assert_same_end, bytes, state, told};
+use crate::world::{Recording, World, assert_same_end, bytes, message_of, state};
 
-/// A trained model whose last gain is `gain` times what it was.
-fn loud_model(world: &World, gain: f32) -> PathBuf {
-    let config = world.config("quiet");
+/// A trained model whose last layer-norm weight is multiplied by `gain`.
+fn scaled_model(world: &World, gain: f32) -> PathBuf {
+    let config = world.config("unscaled");
     if !config.out_dir.exists() {
         world.run(config.clone()).unwrap();
     }
-    let quiet = config.out_dir.join("last");
-    let gpt = hf::read_dir(&quiet, &Device::Cpu).unwrap();
+    let unscaled = config.out_dir.join("last");
+    let gpt = hf::read_dir(&unscaled, &Device::Cpu).unwrap();
     let weights = gpt.params().get("ln_f.weight").unwrap();
     host::write(weights, |w| w.iter_mut().for_each(|w| *w *= gain)).unwrap();
-    let dir = world.out_dir(&format!("loud-{gain:e}"));
+    let dir = world.out_dir(&format!("scaled-{gain:e}"));
     std::fs::create_dir(&dir).unwrap();
-    hf::write_dir(&gpt, &dir, &hf::read_special_tokens(&quiet).unwrap().unwrap()).unwrap();
+    hf::write_dir(&gpt, &dir, &hf::read_special_tokens(&unscaled).unwrap().unwrap()).unwrap();
     dir
 }
 
-/// A run so loud that the gradients of some of its batches overflow and those of others do not,
-/// found by bisection, and what it reported.
-fn on_the_edge(world: &World) -> (TrainConfig, Heard) {
+/// A run whose model is scaled so that the gradients of some of its batches overflow and those of
+/// others do not, found by bisection, and what it reported.
+fn on_the_edge(world: &World) -> (TrainConfig, Recording) {
     let (mut low, mut high) = (10.0f32, 37.0f32);
     for _ in 0..24 {
         let exponent = f32::midpoint(low, high);
         let config = TrainConfig {
-            init_from: InitFrom::Dir(loud_model(world, 10f32.powf(exponent))),
+            init_from: InitFrom::Dir(scaled_model(world, 10f32.powf(exponent))),
             learning_rate: 1e-3,
             warmup_iters: 0,
             eval_interval: 1000,
@@ -41,8 +41,8 @@ fn on_the_edge(world: &World) -> (TrainConfig, Heard) {
             ..world.config(&format!("edge-{exponent}"))
         };
         match world.run(config.clone()) {
-            Ok((_, heard)) if heard.skips.iter().any(|skip| skip.iter > 0) => {
-                return (config, heard);
+            Ok((_, recording)) if recording.skips.iter().any(|skip| skip.iter > 0) => {
+                return (config, recording);
             }
             Ok(_) => low = exponent,
             Err(_) => high = exponent,
@@ -52,18 +52,18 @@ fn on_the_edge(world: &World) -> (TrainConfig, Heard) {
 }
 
 #[test]
-fn batches_that_overflow_are_passed_over_and_a_resumed_run_passes_over_the_same() {
+fn batches_that_overflow_are_skipped_and_a_resumed_run_skips_the_same() {
     let world = World::new();
-    let (straight, heard) = on_the_edge(&world);
-    let n_skips = heard.skips.len() as u64;
+    let (straight, recording) = on_the_edge(&world);
+    let n_skips = recording.skips.len() as u64;
     let end = state(&straight.out_dir, "last");
     assert_eq!((end.step, end.skipped.total), (20, n_skips));
     assert_eq!((end.optimizer_steps, end.window_cursor), (20 - n_skips, 80));
-    let first = heard.skips.iter().find(|skip| skip.iter > 0).unwrap();
+    let first = recording.skips.iter().find(|skip| skip.iter > 0).unwrap();
     assert_eq!((first.first_window, first.last_window), (4 * first.iter, 4 * first.iter + 3));
 
     let stopped = |name: &str| TrainConfig { out_dir: world.out_dir(name), ..straight.clone() };
-    // Before the update that is passed over, and after it: the same weights, other batches.
+    // Before the skipped update and after it: the same weights, other batches.
     let (before, after) = (stopped("before"), stopped("after"));
     world.run_until(before.clone(), Some(first.iter)).unwrap();
     world.run_until(after.clone(), Some(first.iter + 1)).unwrap();
@@ -79,26 +79,29 @@ fn batches_that_overflow_are_passed_over_and_a_resumed_run_passes_over_the_same(
             let lines = metrics::read(&config.out_dir.join(metrics::FILE_NAME)).unwrap();
             lines.into_iter().filter(|line| matches!(line, Line::Skip(_))).collect()
         };
-        assert_eq!(lines(&config), heard.skips.iter().cloned().map(Line::Skip).collect::<Vec<_>>());
+        assert_eq!(
+            lines(&config),
+            recording.skips.iter().cloned().map(Line::Skip).collect::<Vec<_>>()
+        );
     }
 }
 
-/// With this learning rate and no clipping the second update has nothing to work on.
-fn hopeless(world: &World, on_non_finite: OnNonFinite) -> TrainConfig {
-    let wild = TrainConfig { learning_rate: 1e3, min_lr: 1e3, ..world.config("hopeless") };
+/// With this learning rate and no clipping the loss of the second update is not finite.
+fn diverging(world: &World, on_non_finite: OnNonFinite) -> TrainConfig {
+    let wild = TrainConfig { learning_rate: 1e3, min_lr: 1e3, ..world.config("diverging") };
     TrainConfig { grad_clip: 0.0, eval_interval: 1000, on_non_finite, ..wild }
 }
 
 #[test]
-fn a_run_stops_before_the_update_and_says_what_one_needs_to_know() {
+fn a_run_stops_before_the_update_and_reports_the_circumstances() {
     let world = World::new();
-    let error = world.run(hopeless(&world, OnNonFinite::Stop)).unwrap_err();
+    let error = world.run(diverging(&world, OnNonFinite::Stop)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NonFinite);
     let TrainError::NonFinite { iter, learning_rate, windows: Some(windows), .. } = &error else {
         panic!("{error}")
     };
     assert_eq!(*windows, 4 * iter..4 * iter + 4);
-    let text = told(&error);
+    let text = message_of(&error);
     for word in [
         format!("at iter {iter}"),
         format!("learning rate {learning_rate}"),
@@ -112,21 +115,21 @@ fn a_run_stops_before_the_update_and_says_what_one_needs_to_know() {
 }
 
 #[test]
-fn ten_in_a_row_are_enough() {
+fn ten_skips_in_a_row_end_the_run() {
     let world = World::new();
-    let error = world.run(hopeless(&world, OnNonFinite::Skip)).unwrap_err();
+    let error = world.run(diverging(&world, OnNonFinite::Skip)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NonFinite);
-    let text = told(&error);
+    let text = message_of(&error);
     assert!(text.contains("10 skipped before, 10 in a row"), "{text}");
     assert!(!text.contains("on_non_finite"), "{text}");
-    let config = hopeless(&world, OnNonFinite::Skip);
+    let config = diverging(&world, OnNonFinite::Skip);
     let lines = metrics::read(&config.out_dir.join(metrics::FILE_NAME)).unwrap();
     let n_skips = lines.iter().filter(|line| matches!(line, Line::Skip(_))).count();
     assert_eq!(n_skips, 10, "what led to the end is in the metrics");
 }
 
 #[test]
-fn weights_that_have_overflown_are_never_saved() {
+fn weights_that_have_overflowed_are_never_saved() {
     let world = World::new();
     let config = world.config("out");
     world.run_until(config.clone(), Some(5)).unwrap();
@@ -141,7 +144,7 @@ fn weights_that_have_overflown_are_never_saved() {
     };
     let error = world.run_until(wild, Some(6)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NonFinite);
-    let text = told(&error);
+    let text = message_of(&error);
     for word in ["a weight of `wte.weight` is not finite", "iter 6", "step-00000005", "1e39"] {
         assert!(text.contains(word), "{word}: {text}");
     }

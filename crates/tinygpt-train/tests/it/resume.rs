@@ -29,29 +29,29 @@ fn iters(config: &TrainConfig) -> (Vec<u64>, Vec<u64>) {
     (steps, evals)
 }
 
-/// Dropout is on, each step accumulates two micro-batches, and 20 steps cross an epoch's edge.
+/// Dropout is on, each step accumulates two micro-batches, and 20 steps cross the end of an epoch.
 #[test]
 fn any_chain_of_stops_ends_bit_for_bit_where_the_straight_run_ends() {
     let world = World::new();
     let straight = world.config("straight");
-    let (outcome, heard) = world.run(straight.clone()).unwrap();
+    let (outcome, recording) = world.run(straight.clone()).unwrap();
     assert_eq!(outcome, Outcome::Finished);
-    let summary = heard.summary.unwrap();
+    let summary = recording.summary.unwrap();
     let windows_per_step = straight.gradient_accumulation_steps * straight.batch_size;
-    assert!(20 * windows_per_step > summary.windows_per_epoch, "no epoch edge in this test");
+    assert!(20 * windows_per_step > summary.windows_per_epoch, "no epoch boundary in this test");
 
     for stops in [vec![10], vec![8], vec![1, 7, 8, 19]] {
         let config = world.config(&format!("stopped-{stops:?}"));
         for (i, stop) in stops.iter().enumerate() {
             let config = if i == 0 { config.clone() } else { resumed(&config) };
-            let (outcome, heard) = world.run_until(config, Some(*stop)).unwrap();
+            let (outcome, recording) = world.run_until(config, Some(*stop)).unwrap();
             assert_eq!(outcome, Outcome::Stopped(2));
-            assert_eq!(heard.saved.last().unwrap().iter, *stop);
+            assert_eq!(recording.saved.last().unwrap().iter, *stop);
         }
-        let (outcome, heard) = world.run(resumed(&config)).unwrap();
+        let (outcome, recording) = world.run(resumed(&config)).unwrap();
         assert_eq!(outcome, Outcome::Finished);
-        assert_eq!(heard.notices, [] as [&str; 0]);
-        assert_eq!(heard.steps.len() as u64, 20 - stops.last().unwrap());
+        assert_eq!(recording.notices, [] as [&str; 0]);
+        assert_eq!(recording.steps.len() as u64, 20 - stops.last().unwrap());
         assert_same_end(&straight.out_dir, &config.out_dir);
         assert_eq!(iters(&config), iters(&straight));
     }
@@ -80,9 +80,9 @@ fn evaluating_more_often_leaves_the_training_bits_alone() {
         ..world.config("often")
     };
     let never = TrainConfig { eval_interval: 1000, ..world.config("never") };
-    let (_, heard) = world.run(often.clone()).unwrap();
-    assert_eq!(heard.evals.len(), 21);
-    assert_eq!(heard.samples.len(), 21);
+    let (_, recording) = world.run(often.clone()).unwrap();
+    assert_eq!(recording.evals.len(), 21);
+    assert_eq!(recording.samples.len(), 21);
     world.run(never.clone()).unwrap();
     for file in ["model.safetensors", "optimizer.safetensors"] {
         let read = |config: &TrainConfig| crate::world::bytes(&config.out_dir, "last", file);
@@ -91,18 +91,18 @@ fn evaluating_more_often_leaves_the_training_bits_alone() {
 }
 
 #[test]
-fn a_longer_run_and_another_learning_rate_are_taken_and_said() {
+fn a_longer_run_and_another_learning_rate_are_applied_and_reported() {
     let world = World::new();
     let config = world.config("out");
     world.run(config.clone()).unwrap();
     let longer = TrainConfig { max_iters: 23, min_lr: 5e-4, ..resumed(&config) };
-    let (outcome, heard) = world.run(longer).unwrap();
+    let (outcome, recording) = world.run(longer).unwrap();
     assert_eq!(outcome, Outcome::Finished);
-    let notice = heard.notices.concat();
+    let notice = recording.notices.concat();
     assert!(notice.contains("max_iters 20 → 23"), "{notice}");
     assert!(notice.contains("min_lr 0.001 → 0.0005"), "{notice}");
-    assert_eq!(heard.steps.iter().map(|s| s.iter).collect::<Vec<_>>(), [20, 21, 22]);
-    assert_eq!(heard.steps[0].learning_rate, 5e-4);
+    assert_eq!(recording.steps.iter().map(|s| s.iter).collect::<Vec<_>>(), [20, 21, 22]);
+    assert_eq!(recording.steps[0].learning_rate, 5e-4);
     assert_eq!(state(&config.out_dir, "last").step, 23);
     let lines = metrics::read(&config.out_dir.join(metrics::FILE_NAME)).unwrap();
     let logged = lines.iter().find_map(|line| match line {
@@ -112,30 +112,30 @@ fn a_longer_run_and_another_learning_rate_are_taken_and_said() {
     assert_eq!(logged, Some((20, [20.into(), 23.into()])));
 }
 
-/// What is said about the learning rate of a run that is resumed with another schedule.
+/// The notice about the learning rate of a run that is resumed with another schedule.
 #[test]
-fn a_decayed_run_stays_decayed_unless_asked_and_a_jump_is_told() {
+fn a_decayed_run_stays_decayed_unless_requested_and_a_jump_is_reported() {
     let world = World::new();
     let config = world.config("out");
     world.run(config.clone()).unwrap();
     let longer = TrainConfig { max_iters: 22, ..resumed(&config) };
-    let (_, heard) = world.run(longer).unwrap();
-    assert_eq!(heard.steps.iter().map(|s| s.learning_rate).collect::<Vec<_>>(), [1e-3, 1e-3]);
-    let notice = heard.notices.concat();
+    let (_, recording) = world.run(longer).unwrap();
+    assert_eq!(recording.steps.iter().map(|s| s.learning_rate).collect::<Vec<_>>(), [1e-3, 1e-3]);
+    let notice = recording.notices.concat();
     for part in ["stays at min_lr (1.0e-3)", "`lr_decay_iters` 22", "raises the rate to"] {
         assert!(notice.contains(part), "{part}: {notice}");
     }
     let again = TrainConfig { max_iters: 44, lr_decay_iters: 44, ..resumed(&config) };
-    let (_, heard) = world.run_until(again, Some(23)).unwrap();
-    assert!(heard.steps[0].learning_rate > 5e-3, "{:?}", heard.steps[0]);
-    let notice = heard.notices.concat();
+    let (_, recording) = world.run_until(again, Some(23)).unwrap();
+    assert!(recording.steps[0].learning_rate > 5e-3, "{:?}", recording.steps[0]);
+    let notice = recording.notices.concat();
     assert!(notice.contains("the learning rate jumps from 1.0e-3 to 6."), "{notice}");
     assert!(!notice.contains("stays at min_lr"), "{notice}");
-    // The same run again, with the same settings, says nothing.
-    let (_, heard) = world
+    // The same run again, with the same settings, prints nothing.
+    let (_, recording) = world
         .run_until(TrainConfig { max_iters: 44, lr_decay_iters: 44, ..resumed(&config) }, Some(24))
         .unwrap();
-    assert_eq!(heard.notices, [] as [&str; 0]);
+    assert_eq!(recording.notices, [] as [&str; 0]);
 }
 
 /// Stops in the evaluation after the last update.
@@ -157,7 +157,7 @@ impl Report for StopAtTheEnd {
 }
 
 #[test]
-fn a_stop_in_the_last_evaluation_is_made_up_for() {
+fn an_evaluation_that_was_stopped_is_repeated() {
     let world = World::new();
     let straight = world.config("straight");
     world.run(straight.clone()).unwrap();
@@ -167,15 +167,15 @@ fn a_stop_in_the_last_evaluation_is_made_up_for() {
     let outcome = world.trainer(config.clone()).unwrap().run(&stop, &mut report).unwrap();
     assert_eq!(outcome, Outcome::Stopped(2));
     assert_eq!(state(&config.out_dir, "last").last_eval_iter, Some(16));
-    let (outcome, heard) = world.run(resumed(&config)).unwrap();
-    assert_eq!((outcome, heard.evals.len()), (Outcome::Finished, 1));
+    let (outcome, recording) = world.run(resumed(&config)).unwrap();
+    assert_eq!((outcome, recording.evals.len()), (Outcome::Finished, 1));
     assert_same_end(&straight.out_dir, &config.out_dir);
     assert_eq!(iters(&config), iters(&straight));
     assert_eq!(world.run(resumed(&config)).unwrap().0, Outcome::AlreadyFinished);
 }
 
-/// An update of thousands of micro-batches is not waited for, and made anew. Whenever the stop
-/// comes, the end is the same.
+/// A stop does not wait for an update of thousands of micro-batches; the update is repeated.
+/// Whenever the stop comes, the end is the same.
 #[test]
 fn a_stop_in_the_middle_of_an_update_leaves_no_trace_of_it() {
     let world = World::new();
@@ -220,8 +220,7 @@ fn a_checkpoint_knows_the_configuration_of_its_run() {
     assert_eq!((run.step, run.config.init_from), (4, InitFrom::Scratch));
 }
 
-/// Whether another program that knows less has written it: without the encoding, and with a shape
-/// that the model did not get.
+/// A checkpoint of an older program: without the encoding, and with a shape other than the model's.
 #[test]
 fn what_an_older_checkpoint_lacks_is_found_elsewhere() {
     let world = World::new();
@@ -231,14 +230,14 @@ fn what_an_older_checkpoint_lacks_is_found_elsewhere() {
     let mut saved = state(&config.out_dir, "last");
     saved.config.train = TrainConfig { n_layer: 7, encoding_type: None, ..saved.config.train };
     std::fs::write(&path, serde_json::to_vec_pretty(&saved).unwrap()).unwrap();
-    sign_again(&path);
+    update_manifest(&path);
     let run = recorded(&config.out_dir).unwrap().unwrap();
     assert_eq!((run.config.n_layer, run.config.encoding_type), (2, Some(Encoding::Simple)));
     world.run(TrainConfig { init_from: InitFrom::Resume, ..run.config }).unwrap();
 }
 
-/// Writes into the manifest what a changed file is now.
-fn sign_again(path: &Path) {
+/// Updates the entry of a changed file in the manifest.
+fn update_manifest(path: &Path) {
     let manifest = path.with_file_name("manifest.json");
     let mut json: Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
     let bytes = std::fs::read(path).unwrap();
@@ -252,27 +251,27 @@ fn sign_again(path: &Path) {
 }
 
 #[test]
-fn auto_starts_then_goes_on_then_says_that_it_is_finished() {
+fn auto_starts_then_resumes_then_reports_that_it_is_finished() {
     let world = World::new();
     let config = TrainConfig { init_from: InitFrom::Auto, ..world.config("out") };
-    let (outcome, heard) = world.run_until(config.clone(), Some(5)).unwrap();
-    assert_eq!((outcome, heard.summary.unwrap().start_iter), (Outcome::Stopped(2), 0));
-    let (outcome, heard) = world.run(config.clone()).unwrap();
-    assert_eq!((outcome, heard.summary.unwrap().start_iter), (Outcome::Finished, 5));
+    let (outcome, recording) = world.run_until(config.clone(), Some(5)).unwrap();
+    assert_eq!((outcome, recording.summary.unwrap().start_iter), (Outcome::Stopped(2), 0));
+    let (outcome, recording) = world.run(config.clone()).unwrap();
+    assert_eq!((outcome, recording.summary.unwrap().start_iter), (Outcome::Finished, 5));
     let before = checkpoints(&config.out_dir);
-    let (outcome, heard) = world.run(config.clone()).unwrap();
+    let (outcome, recording) = world.run(config.clone()).unwrap();
     assert_eq!(outcome, Outcome::AlreadyFinished);
-    assert!(heard.steps.is_empty() && heard.evals.is_empty() && heard.saved.is_empty());
+    assert!(recording.steps.is_empty() && recording.evals.is_empty() && recording.saved.is_empty());
     assert_eq!(checkpoints(&config.out_dir), before);
 }
 
 #[test]
-fn other_threads_are_said() {
+fn other_threads_are_reported() {
     let world = World::new();
     let config = world.config("out");
     world.run_until(config.clone(), Some(3)).unwrap();
-    let (_, heard) = world.run(TrainConfig { threads: Some(2), ..resumed(&config) }).unwrap();
-    let notice = heard.notices.concat();
+    let (_, recording) = world.run(TrainConfig { threads: Some(2), ..resumed(&config) }).unwrap();
+    let notice = recording.notices.concat();
     assert!(notice.contains("1 threads") && notice.contains("2 threads"), "{notice}");
 }
 

@@ -15,14 +15,14 @@ fn the_newest_and_the_best_are_kept() {
             keep_checkpoints: n,
             ..world.config(&format!("keep-{n}"))
         };
-        // A second process goes on with what the first has kept.
+        // A second process continues with the checkpoints that the first has kept.
         world.run_until(config.clone(), Some(16)).unwrap();
-        let (_, heard) = world.run(resumed(&config)).unwrap();
+        let (_, recording) = world.run(resumed(&config)).unwrap();
         let names: Vec<_> = kept.iter().map(|step| format!("step-{step:08}")).collect();
         assert_eq!(checkpoints(&config.out_dir), names);
-        assert_eq!(heard.notices, [] as [&str; 0]);
+        assert_eq!(recording.notices, [] as [&str; 0]);
     }
-    // The best is older than all that are kept: this learning rate ruins what was learnt.
+    // The best is older than all others that are kept: this learning rate makes the model worse.
     let config = TrainConfig { keep_checkpoints: 1, ..world.config("best") };
     world.run_until(config.clone(), Some(8)).unwrap();
     let worse = TrainConfig {
@@ -40,20 +40,20 @@ fn the_newest_and_the_best_are_kept() {
 fn saving_by_steps_and_by_time_leaves_the_run_as_it_was() {
     let world = World::new();
     let straight = world.config("straight");
-    let (_, heard) = world.run(straight.clone()).unwrap();
-    let at_evals: Vec<u64> = heard.saved.iter().map(|saved| saved.iter).collect();
+    let (_, recording) = world.run(straight.clone()).unwrap();
+    let at_evals: Vec<u64> = recording.saved.iter().map(|saved| saved.iter).collect();
     for (name, interval, minutes) in [("steps", Some(3), 0.0), ("time", None, 1e-9)] {
         let config = TrainConfig {
             checkpoint_interval: interval,
             checkpoint_minutes: minutes,
             ..world.config(name)
         };
-        let (_, heard) = world.run(config.clone()).unwrap();
-        let saved: Vec<u64> = heard.saved.iter().map(|saved| saved.iter).collect();
+        let (_, recording) = world.run(config.clone()).unwrap();
+        let saved: Vec<u64> = recording.saved.iter().map(|saved| saved.iter).collect();
         let is_due =
             |step: &u64| at_evals.contains(step) || interval.is_none_or(|n| step.is_multiple_of(n));
         let mut due: Vec<u64> = (1..=20).filter(is_due).collect();
-        // A run that saves whenever it can saves its first weights, too.
+        // A run that saves as often as possible saves its first weights, too.
         due.splice(0..0, (minutes > 0.0).then_some(0));
         assert_eq!(saved, due, "{name}");
         assert_same_end(&straight.out_dir, &config.out_dir);
@@ -61,22 +61,22 @@ fn saving_by_steps_and_by_time_leaves_the_run_as_it_was() {
 }
 
 #[test]
-fn a_run_whose_time_is_up_saves_and_goes_on_as_if_nothing_had_been() {
+fn a_run_whose_time_is_up_saves_and_resumes_exactly() {
     let world = World::new();
     let straight = world.config("straight");
     world.run(straight.clone()).unwrap();
     let config = world.config("stopped");
     let none = TrainConfig { max_seconds: Some(1e-9), ..config.clone() };
-    let (outcome, heard) = world.run(none).unwrap();
+    let (outcome, recording) = world.run(none).unwrap();
     assert_eq!(outcome, Outcome::TimeUp(0));
-    assert!(heard.evals.is_empty(), "an evaluation has no more time than a step");
+    assert!(recording.evals.is_empty(), "an evaluation must fit the time, like a step");
     assert_eq!(state(&config.out_dir, "last").step, 0);
     world.run_until(resumed(&config), Some(6)).unwrap();
     let none = TrainConfig { max_seconds: Some(1e-9), ..resumed(&config) };
     assert_eq!(world.run(none).unwrap().0, Outcome::TimeUp(6));
     let plenty = TrainConfig { max_seconds: Some(1e9), ..resumed(&config) };
-    let (outcome, heard) = world.run(plenty).unwrap();
+    let (outcome, recording) = world.run(plenty).unwrap();
     assert_eq!(outcome, Outcome::Finished);
-    assert_eq!(heard.notices, [] as [&str; 0]);
+    assert_eq!(recording.notices, [] as [&str; 0]);
     assert_same_end(&straight.out_dir, &config.out_dir);
 }

@@ -8,10 +8,10 @@ use tinygpt_model::hf;
 use tinygpt_train::checkpoint::{Which, locate};
 use tinygpt_train::{ErrorKind, InitFrom, Outcome, TrainConfig, TrainError, model_shape, recorded};
 
-use crate::world::{World, assert_same_end, bytes, checkpoints, state, told};
+use crate::world::{World, assert_same_end, bytes, checkpoints, message_of, state};
 
 #[test]
-fn a_used_directory_is_refused_and_named_ways_on_work() {
+fn a_used_directory_is_refused_and_the_hints_work() {
     let world = World::new();
     let config = world.config("out");
     world.run(config.clone()).unwrap();
@@ -19,7 +19,7 @@ fn a_used_directory_is_refused_and_named_ways_on_work() {
 
     let error = world.run(config.clone()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    let message = told(&error);
+    let message = message_of(&error);
     assert!(message.contains("`init_from` resume") && message.contains("`overwrite`"), "{message}");
     assert_eq!(bytes(&config.out_dir, "last", "model.safetensors"), before);
 
@@ -37,19 +37,19 @@ fn resuming_nothing_is_refused() {
     let config = TrainConfig { init_from: InitFrom::Resume, ..world.config("out") };
     let error = world.run(config.clone()).unwrap_err();
     assert!(matches!(error, TrainError::NothingToResume(_)), "{error}");
-    assert!(told(&error).contains("`out_dir`"), "{}", told(&error));
+    assert!(message_of(&error).contains("`out_dir`"), "{}", message_of(&error));
     assert!(locate(&config.out_dir, &Which::Best).is_err());
     // A checkpoint is named instead of the run that it belongs to.
     world.run_until(world.config("run"), Some(1)).unwrap();
     for checkpoint in ["run/last", "run/checkpoints/step-00000001"] {
         let error = world.run(TrainConfig { out_dir: world.out_dir(checkpoint), ..config.clone() });
-        let (message, run) = (told(&error.unwrap_err()), world.out_dir("run"));
+        let (message, run) = (message_of(&error.unwrap_err()), world.out_dir("run"));
         assert!(message.ends_with(&format!("`out_dir` {}", run.display())), "{message}");
     }
 }
 
 #[test]
-fn a_word_that_is_no_model_is_refused_with_the_words_there_are() {
+fn a_word_that_is_not_a_model_is_refused_with_the_accepted_words() {
     let world = World::new();
     let run_dir = world.config("out");
     world.run(run_dir.clone()).unwrap();
@@ -77,7 +77,7 @@ fn only_text_in_documents_teaches_where_they_end() {
 }
 
 #[test]
-fn two_trainers_in_one_directory_are_one_too_many() {
+fn a_second_trainer_in_one_directory_is_refused() {
     let world = World::new();
     let config = world.config("out");
     let first = world.trainer(config.clone()).unwrap();
@@ -112,7 +112,7 @@ fn a_resume_that_would_be_another_run_names_both_values() {
     ] {
         let error = world.run(changed).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(told(&error).contains(expected), "{}", told(&error));
+        assert!(message_of(&error).contains(expected), "{}", message_of(&error));
     }
     // The same words with the same tokenizer, but more of them: other windows, another run.
     let tokenizer = Some(resumed.data_dir.join("text/simple/tokenizer.json"));
@@ -130,17 +130,17 @@ fn a_resume_that_would_be_another_run_names_both_values() {
         &NoProgress,
     )
     .unwrap();
-    let message = told(&world.run(resumed.clone()).unwrap_err());
+    let message = message_of(&world.run(resumed.clone()).unwrap_err());
     assert!(message.contains("`text` was prepared again since"), "{message}");
     let anew =
         TrainConfig { init_from: InitFrom::Scratch, dataset_name: "other".into(), ..resumed };
-    let message = told(&world.run(anew).unwrap_err());
+    let message = message_of(&world.run(anew).unwrap_err());
     assert!(message.contains("holds a run on dataset `text`"), "{message}");
     assert!(message.contains("another `out_dir` for `other`"), "{message}");
 }
 
 #[test]
-fn any_gpt2_directory_can_be_tuned_and_its_tokenizer_rules() {
+fn any_gpt2_directory_can_be_tuned_with_its_own_tokenizer() {
     let world = World::new();
     world.prepare("other", "a fox and a cat sat in the sun and ate a plum tart! ");
     let first = world.config("first");
@@ -149,27 +149,27 @@ fn any_gpt2_directory_can_be_tuned_and_its_tokenizer_rules() {
 
     let init_from = InitFrom::Dir(best.clone());
     let tuned = TrainConfig { init_from, max_iters: 2, ..world.config("tuned") };
-    let (_, heard) = world.run(tuned.clone()).unwrap();
-    assert_eq!(heard.notices, [] as [&str; 0]);
+    let (_, recording) = world.run(tuned.clone()).unwrap();
+    assert_eq!(recording.notices, [] as [&str; 0]);
     let saved = hf::read_dir(&locate(&tuned.out_dir, &Which::Last).unwrap(), &Device::Cpu).unwrap();
     assert_eq!(saved.config().n_layer, 2);
-    // It starts with the very weights of the other one.
+    // It starts from exactly the weights of the other one.
     let best_loss = state(&first.out_dir, "best").best.unwrap().val_loss;
-    assert_eq!(heard.evals[0].val_loss, best_loss);
+    assert_eq!(recording.evals[0].val_loss, best_loss);
     // And it can be resumed with the keys it was started with.
     let on = TrainConfig { init_from: InitFrom::Resume, max_iters: 4, ..tuned.clone() };
     assert_eq!(world.run(on).unwrap().0, Outcome::Finished);
 
     let other = TrainConfig { dataset_name: "other".into(), ..tuned };
     let other = TrainConfig { out_dir: world.out_dir("elsewhere"), ..other };
-    let message = told(&world.run(other).unwrap_err());
+    let message = message_of(&world.run(other).unwrap_err());
     assert!(message.contains("`other` was prepared with another tokenizer"), "{message}");
     let command = format!("prepare `dataset_name` other `tokenizer` {}", best.display());
     assert!(message.contains(&command), "{message}");
 }
 
 #[test]
-fn a_model_keeps_its_shape_and_what_it_cannot_take_is_refused_by_name() {
+fn a_model_keeps_its_shape_and_other_values_are_refused_by_name() {
     let world = World::new();
     let first = world.config("first");
     world.run_until(first.clone(), Some(1)).unwrap();
@@ -210,9 +210,11 @@ fn a_smaller_block_size_cuts_the_position_table_and_resumes_exactly() {
         ..world.config(name)
     };
     let straight = cut("straight");
-    let (_, heard) = world.run(straight.clone()).unwrap();
-    assert!(heard.notices.concat().contains("8: the model keeps that many of its 16 positions"));
-    assert_eq!(heard.summary.unwrap().tokens_per_step, 2 * 2 * 8);
+    let (_, recording) = world.run(straight.clone()).unwrap();
+    assert!(
+        recording.notices.concat().contains("8: the model keeps this many of its 16 positions")
+    );
+    assert_eq!(recording.summary.unwrap().tokens_per_step, 2 * 2 * 8);
     let json = String::from_utf8(bytes(&straight.out_dir, "last", "config.json")).unwrap();
     assert!(json.contains("\"n_positions\": 8") && json.contains("\"n_ctx\": 8"), "{json}");
     let stopped = cut("stopped");
@@ -223,7 +225,7 @@ fn a_smaller_block_size_cuts_the_position_table_and_resumes_exactly() {
     assert_eq!((run.config.block_size, run.config.init_from), (8, stopped.init_from));
 }
 
-/// Neither the directory nor those above it stay when a run cannot start there.
+/// Neither the directory nor those above it stay if a run cannot start there.
 #[test]
 fn a_start_that_is_refused_leaves_nothing_behind() {
     let world = World::new();
@@ -248,7 +250,7 @@ fn a_start_that_is_refused_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_block_too_large_for_a_split_is_told_with_what_fits_both() {
+fn a_block_too_large_for_a_split_is_refused_with_the_largest_that_fits() {
     let world = World::new();
     let trainer = world.trainer(world.config("a")).unwrap();
     let (train, val) = (trainer.prepared().train.len(), trainer.prepared().val.len());
@@ -256,7 +258,7 @@ fn a_block_too_large_for_a_split_is_told_with_what_fits_both() {
     // Too large for one of them, and for both.
     for block_size in [val, train] {
         let error = world.trainer(TrainConfig { block_size, ..world.config("b") }).unwrap_err();
-        let message = told(&error);
+        let message = message_of(&error);
         let expected = format!(
             "`block_size` is {block_size}, expected at most {}: the training split holds {train} \
              tokens and the validation split {val}",
@@ -284,22 +286,22 @@ fn what_does_not_fit_the_data_is_refused() {
 fn eval_only_writes_nothing() {
     let world = World::new();
     let config = TrainConfig { eval_only: true, ..world.config("out") };
-    let (outcome, heard) = world.run(config.clone()).unwrap();
-    assert_eq!((outcome, heard.evals.len()), (Outcome::Evaluated, 1));
+    let (outcome, recording) = world.run(config.clone()).unwrap();
+    assert_eq!((outcome, recording.evals.len()), (Outcome::Evaluated, 1));
     assert!(!config.out_dir.exists());
 }
 
 #[test]
-fn a_run_leaves_its_curves_and_a_summary_of_what_it_was() {
+fn a_run_leaves_its_curves_and_a_summary() {
     let world = World::new();
     let config = TrainConfig { vocab_size: Some(300), sample_at_eval: true, ..world.config("out") };
-    let (_, heard) = world.run(config.clone()).unwrap();
+    let (_, recording) = world.run(config.clone()).unwrap();
     let svg = fs::read_to_string(config.out_dir.join("loss.svg")).unwrap();
     assert!(svg.contains("nats per token"));
-    let summary = heard.summary.unwrap();
+    let summary = recording.summary.unwrap();
     assert_eq!(summary.tokens_per_step, 2 * 2 * 16);
     assert_eq!(summary.n_params, 300 * 16 + 16 * 16 + 2 * (12 * 256 + 13 * 16) + 2 * 16);
-    let last = heard.evals.last().unwrap();
+    let last = recording.evals.last().unwrap();
     assert!((last.perplexity - last.val_loss.exp()).abs() < 1e-3);
     // Every character of this text is one byte.
     let bits = last.val_loss / std::f32::consts::LN_2;

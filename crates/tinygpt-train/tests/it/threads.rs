@@ -17,8 +17,8 @@ fn losses(world: &World, threads: usize, out_dir: &str) -> Vec<f32> {
     world.run(config).unwrap().1.steps.iter().map(loss).collect()
 }
 
-/// With several threads the gradients of workers are added in a fixed order, but in another one
-/// than a single thread adds them in.
+/// With several threads the gradients of the workers are added in a fixed order, which differs from
+/// the order of a single thread.
 #[test]
 fn the_same_threads_give_the_same_bits_and_others_the_same_run() {
     let world = World::new();

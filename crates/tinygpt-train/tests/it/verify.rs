@@ -1,4 +1,4 @@
-//! The proof that resuming is exact, and that it can fail.
+//! `verify_resume`: it passes for exact runs, and it can fail.
 
 use tinygpt_data::Prepared;
 use tinygpt_model::host;
@@ -8,7 +8,7 @@ use tinygpt_train::{
 
 use crate::world::World;
 
-/// The proof with 5 + 5 updates; `None` if `stop` is raised.
+/// The check with 5 + 5 updates; `None` if `stop` is raised.
 fn verify(config: &TrainConfig, stop: &StopFlag) -> Option<Vec<Compared>> {
     let data = (&config.data_dir, &config.dataset_name, config.encoding_type);
     let prepared = Prepared::open(data.0, data.1, data.2).unwrap();
@@ -20,7 +20,7 @@ fn differing(compared: &[Compared]) -> Vec<&str> {
 }
 
 #[test]
-fn two_halves_are_the_whole_and_out_dir_is_left_alone() {
+fn two_halves_equal_the_whole_run_and_out_dir_is_left_alone() {
     let world = World::new();
     for config in [
         world.config("fresh"),
@@ -42,7 +42,7 @@ fn two_halves_are_the_whole_and_out_dir_is_left_alone() {
 }
 
 #[test]
-fn a_resume_that_loses_a_bit_is_found_out() {
+fn a_resume_that_loses_a_bit_is_detected() {
     let world = World::new();
     let whole = TrainConfig { max_iters: 10, ..world.config("whole") };
     world.run(whole.clone()).unwrap();
@@ -61,7 +61,7 @@ fn a_resume_that_loses_a_bit_is_found_out() {
 }
 
 #[test]
-fn a_signal_ends_the_proof() {
+fn a_signal_ends_the_check() {
     let world = World::new();
     let config = world.config("out");
     let stop = StopFlag::new();

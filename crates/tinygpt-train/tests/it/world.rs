@@ -1,4 +1,4 @@
-//! What the tests run on: a small text, a small model, and a listener that keeps what it hears.
+//! What the tests run on: a small text, a small model, and a report that records everything.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tinygpt_train::{
     TrainError, Trainer,
 };
 
-/// A directory with a prepared text and room for runs.
+/// A directory with a prepared text and the directories of runs.
 pub(crate) struct World {
     root: TempDir,
 }
@@ -77,26 +77,26 @@ impl World {
         Trainer::new(config, prepared)
     }
 
-    pub(crate) fn run(&self, config: TrainConfig) -> Result<(Outcome, Heard), TrainError> {
+    pub(crate) fn run(&self, config: TrainConfig) -> Result<(Outcome, Recording), TrainError> {
         self.run_until(config, None)
     }
 
-    /// Runs, and raises SIGINT (2) once `stop_after` updates are made.
+    /// Runs, and raises SIGINT (2) after `stop_after` updates.
     pub(crate) fn run_until(
         &self,
         config: TrainConfig,
         stop_after: Option<u64>,
-    ) -> Result<(Outcome, Heard), TrainError> {
+    ) -> Result<(Outcome, Recording), TrainError> {
         let stop = StopFlag::new();
-        let mut heard = Heard { stop: stop.clone(), stop_after, ..Heard::default() };
-        let outcome = self.trainer(config)?.run(&stop, &mut heard)?;
-        Ok((outcome, heard))
+        let mut recording = Recording { stop: stop.clone(), stop_after, ..Recording::default() };
+        let outcome = self.trainer(config)?.run(&stop, &mut recording)?;
+        Ok((outcome, recording))
     }
 }
 
 /// Keeps everything that a run reports.
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
+pub(crate) struct Recording {
     pub(crate) summary: Option<RunSummary>,
     pub(crate) steps: Vec<StepRecord>,
     pub(crate) skips: Vec<SkipRecord>,
@@ -108,7 +108,7 @@ pub(crate) struct Heard {
     stop_after: Option<u64>,
 }
 
-impl Report for Heard {
+impl Report for Recording {
     fn run_summary(&mut self, summary: &RunSummary) {
         self.summary = Some(summary.clone());
     }
@@ -144,8 +144,8 @@ impl Report for Heard {
     }
 }
 
-/// All that a user is told about an error.
-pub(crate) fn told(error: &TrainError) -> String {
+/// An error and its hint, as a user reads them.
+pub(crate) fn message_of(error: &TrainError) -> String {
     format!("{error}\n{}", error.hint().unwrap_or_default())
 }
 

@@ -17,7 +17,7 @@ use crate::source::{Documents, Piece, ReadAs, SourceStats};
 const EXPECTED: &str = "an array of objects or strings is expected, such as [{\"text\": \"…\"}]; \
                         with `jq -c '.[]' IN.json > OUT.jsonl` an array becomes JSON lines";
 
-/// Where in the file the reader is.
+/// The reader's position in the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Start,
@@ -60,7 +60,7 @@ impl JsonValues {
 
     /// The next bytes of the text; none at its end.
     fn peek(&mut self) -> Result<&[u8], DataError> {
-        // Twice, since a borrow that is returned may not be in use where an error is made.
+        // Called twice, because a borrow that is returned cannot be held where an error is made.
         if let Err(error) = self.input.fill_buf() {
             return Err(self.input.error(error));
         }
@@ -73,7 +73,7 @@ impl JsonValues {
         self.line_number += n_lines as u64;
     }
 
-    /// Passes white space, commas and the array's brackets; whether another value follows.
+    /// Skips white space, commas and the array's brackets; returns whether another value follows.
     fn find_value(&mut self) -> Result<bool, DataError> {
         loop {
             let place = self.place;
@@ -101,7 +101,7 @@ impl JsonValues {
         }
     }
 
-    /// Reads the value that begins here into `value`.
+    /// Reads the value that starts here into `value`.
     fn read_value(&mut self) -> Result<(), DataError> {
         let mut end = ValueEnd::default();
         self.value.clear();
@@ -123,7 +123,7 @@ impl JsonValues {
         }
     }
 
-    /// Counts what the end of the file has cut off as a record.
+    /// Counts a record that the end of the file has cut off.
     fn cut_off(&mut self, line: u64, what: &str) -> Result<(), DataError> {
         self.place = Place::BehindArray;
         self.records.bad(line, what.to_owned(), "fetch the file again", None)
@@ -148,7 +148,7 @@ impl JsonValues {
     }
 }
 
-/// Finds where a value ends that comes in parts.
+/// Finds the end of a value that is read in parts.
 #[derive(Default)]
 struct ValueEnd {
     depth: usize,
@@ -158,7 +158,7 @@ struct ValueEnd {
 }
 
 impl ValueEnd {
-    /// The length of what of `bytes` belongs to the value, if it ends there.
+    /// The length of the part of `bytes` that belongs to the value, if the value ends there.
     fn find(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {

@@ -50,13 +50,13 @@ enum Parsed {
     Wrong(String),
     /// The place of the first byte that is not UTF-8.
     NotUtf8(usize),
-    /// An object that has not the wanted fields, but a list under this key.
+    /// An object without the wanted fields, but with a list under this key.
     List(String),
 }
 
-/// Takes the text of a record that stands on `line`.
+/// Takes the text of the record on `line`.
 ///
-/// Only where an object may be a whole file, `finds_lists`, a list in it may be what is meant.
+/// With `finds_lists`, if an object may be a whole file, a list in it may be the intended text.
 fn parse(
     bytes: &[u8],
     records: &mut Records,

@@ -1,8 +1,8 @@
 //! Takes a few fields out of a JSON value without parsing the rest of it.
 //!
-//! Other values are skipped by their brackets and quotes alone: they may be nested as
-//! deeply as they like, and may hold `NaN`, `Infinity` or a number of any size, which Python and
-//! pandas write. Nothing here recurses over the input.
+//! Other values are skipped by their brackets and quotes alone: they may be nested to any depth,
+//! and may hold `NaN`, `Infinity` or a number of any size, which Python and pandas write. Nothing
+//! here recurses over the input.
 
 use std::borrow::Cow;
 
@@ -37,7 +37,7 @@ pub(super) struct Repair {
 /// A record as far as it was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    /// An object; its fields stand where they were asked for.
+    /// An object; its fields are in the requested order.
     Object,
     /// A string by itself.
     Text(String),
@@ -128,7 +128,7 @@ fn for_each_member(bytes: &[u8], mut member: impl FnMut(&str, &[u8]) -> bool) {
     }
 }
 
-/// A field that is looked for: its place among the values, and the rest of its path.
+/// A wanted field: its index among the values, and the rest of its path.
 #[derive(Clone, Copy)]
 struct Wanted<'n> {
     idx: usize,
@@ -155,7 +155,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Passes an opening bracket; whether anything comes before `close`, which is passed too.
+    /// Skips an opening bracket; returns whether anything comes before `close`, which is skipped
+    /// too.
     fn enter(&mut self, close: u8) -> Result<bool, ScanFault> {
         self.at += 1;
         self.skip_white_space();
@@ -169,7 +170,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Passes what stands behind a member: whether another one follows.
+    /// Skips the separator after a member; returns whether another one follows.
     fn more(&mut self, close: u8) -> Result<bool, ScanFault> {
         self.skip_white_space();
         match self.peek() {
@@ -187,7 +188,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A key and the colon behind it.
+    /// A key and the colon after it.
     fn key(&mut self, repair: &mut Repair) -> Result<Cow<'a, str>, ScanFault> {
         match self.peek() {
             Some(b'"') => {}
@@ -207,8 +208,8 @@ impl<'a> Scan<'a> {
 
     /// Reads the fields that are wanted of an object, and of objects in it.
     ///
-    /// Each level of the stack is an object that is being read, with what is wanted of it; a
-    /// path has as many levels as dots, so its depth is not the input's to choose.
+    /// Each level of the stack is an object that is being read, with what is wanted of it; a path
+    /// has as many levels as dots, so the input cannot choose the depth.
     fn object(
         &mut self,
         wanted: Vec<Wanted<'_>>,
@@ -282,7 +283,7 @@ impl<'a> Scan<'a> {
         })
     }
 
-    /// Passes a string; whether it has escapes.
+    /// Skips a string; returns whether it has escapes.
     fn skip_string(&mut self) -> Result<bool, ScanFault> {
         let mut at = self.at + 1;
         let mut has_escapes = false;
@@ -301,7 +302,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Passes a value of any kind, and says in words which.
+    /// Skips a value of any kind and returns the name of its kind.
     fn skip_value(&mut self) -> Result<&'static str, ScanFault> {
         match self.peek() {
             None => Err(ScanFault::Unfinished),
@@ -314,7 +315,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Passes a list or an object: up to where as many brackets were closed as opened.
+    /// Skips a list or an object, up to its closing bracket.
     fn skip_brackets(&mut self) -> Result<(), ScanFault> {
         let mut depth = 0usize;
         while let Some(byte) = self.peek() {
@@ -335,7 +336,7 @@ impl<'a> Scan<'a> {
         Err(ScanFault::Unfinished)
     }
 
-    /// Passes a number of any form, `true`, `false`, `null`, `NaN`, `Infinity`.
+    /// Skips a number of any form, `true`, `false`, `null`, `NaN`, `Infinity`.
     fn skip_scalar(&mut self) -> Result<&'static str, ScanFault> {
         let rest = &self.bytes[self.at..];
         let is_part =
@@ -356,7 +357,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Whether `word` is the beginning of one of the words that JSON knows.
+/// Whether `word` is a prefix of a JSON keyword.
 fn is_begun(word: &[u8]) -> bool {
     ["null", "true", "false", "NaN", "Infinity"].iter().any(|it| it.as_bytes().starts_with(word))
 }

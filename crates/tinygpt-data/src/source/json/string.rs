@@ -14,7 +14,7 @@ pub(super) enum StringFault {
     Wrong { at: usize, what: &'static str },
 }
 
-/// The text of a string, given what stands between its quotes.
+/// The text of a string, given the bytes between its quotes.
 pub(super) fn unescape<'a>(
     raw: &'a [u8],
     has_escapes: bool,
@@ -49,7 +49,7 @@ pub(super) fn unescape<'a>(
     Ok(unescaped.into())
 }
 
-/// The character of the escape that `text` begins with, and the bytes of the escape.
+/// The character of the escape at the start of `text`, and the bytes of the escape.
 fn escape(text: &str, repair: &mut Repair) -> Option<(char, usize)> {
     let c = match text.as_bytes().get(1)? {
         b'"' => '"',

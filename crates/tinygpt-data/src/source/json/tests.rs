@@ -156,7 +156,7 @@ fn records_without_a_value_are_counted_and_those_that_are_bad_bounded() {
 #[test]
 fn a_file_of_which_nothing_can_be_used_is_answered_at_once() {
     let line = "{\"story\": \"a\"}\n";
-    for (content, kind, said) in [
+    for (content, kind, expected_text) in [
         (line.repeat(20), ErrorKind::Usage, "line 1: no text column `text`; it has `story`"),
         (line.repeat(5_000) + "{\"text\": \"a\"}", ErrorKind::Usage, "it has `story`"),
         ("{'text': 'a'}".to_owned(), ErrorKind::Corrupt, "a key in double quotes is missing"),
@@ -184,16 +184,16 @@ fn a_file_of_which_nothing_can_be_used_is_answered_at_once() {
         let error = read("a.jsonl", &content, ReadAs { max_bad_fraction: 1.0, ..as_usual() });
         let error = error.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
-        assert!(error.explained().contains(said), "{said}: {error}");
+        assert!(error.explained().contains(expected_text), "{expected_text}: {error}");
     }
-    for (content, said) in [
+    for (content, expected_text) in [
         ("[{\"text\": \"a\"}", "the array is cut off"),
         ("[{\"text\": \"a\"}, {\"text\": \"b", "the last value is cut off"),
         ("[{\"text\": \"a\"}]\n[{\"text\": \"b\"}]", "line 2: more after the array's end"),
         ("{\"n\": 1, \"rows\": [{\"text\": \"a\"}]}", "jq '.rows' IN.json"),
     ] {
         let error = read("a.json", content, as_usual()).unwrap_err().explained();
-        assert!(error.contains(said), "{said}: {error}");
+        assert!(error.contains(expected_text), "{expected_text}: {error}");
     }
 }
 

@@ -189,7 +189,7 @@ fn check(page: &Page, has_levels: bool) -> Result<()> {
     Err(ParquetError::General(what))
 }
 
-/// Whether the string lengths that lie packed at `start` are no more than the page's values.
+/// Whether the string lengths packed at `start` are at most as many as the page's values.
 ///
 /// They are packed as differences (DELTA_BINARY_PACKED), headed by three numbers: the values of
 /// a block, its parts, and how many lengths there are.

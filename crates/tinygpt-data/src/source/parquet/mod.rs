@@ -126,7 +126,7 @@ impl Documents for Parquet {
 
 impl Drop for Parquet {
     fn drop(&mut self) {
-        // Without a reader the decoders end with the batch at hand.
+        // Without a reader the decoders end with the current batch.
         self.queues.clear();
         for decoder in self.decoders.drain(..) {
             // A panic was an error already, or came after all that was asked for.

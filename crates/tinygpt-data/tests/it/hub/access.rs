@@ -67,7 +67,7 @@ fn what_is_cached_is_not_fetched_again_and_works_offline() {
 }
 
 #[test]
-fn offline_without_a_copy_names_cache_and_cure() {
+fn offline_without_a_copy_names_cache_and_hint() {
     let mut world = World::new();
     world.options.offline = true;
     let message = world.fetch_badly();
@@ -113,7 +113,7 @@ fn a_dead_host_does_not_matter_when_the_copy_is_whole() {
 
 #[test]
 fn error_statuses_are_final_and_have_a_hint() {
-    for (status, cure) in [
+    for (status, hint) in [
         (401, "`token`"),
         (403, "accept the repository's terms"),
         (404, "no such repository"),
@@ -124,7 +124,7 @@ fn error_statuses_are_final_and_have_a_hint() {
             world.hub.fail(ask, EVER, Fault::Status(status, &[]));
             let message = world.fetch_badly();
             assert!(message.contains(&status.to_string()), "{message}");
-            assert!(message.contains(cure) && message.contains(&world.hub.url()), "{message}");
+            assert!(message.contains(hint) && message.contains(&world.hub.url()), "{message}");
             assert_eq!(world.notices(), "", "{status} was tried again");
         }
     }
@@ -194,7 +194,7 @@ fn listed_names_cannot_leave_the_cache() {
         let world = World::with(hub, train);
         let message = world.fetch_badly();
         assert!(message.contains("lists a file named"), "{name}: {message}");
-        assert_eq!(world.hub.requests().len(), 1, "nothing but the listing was asked for");
+        assert_eq!(world.hub.requests().len(), 1, "only the listing was requested");
     }
 }
 
@@ -217,11 +217,11 @@ fn splits_that_are_not_there_or_not_clear_are_explained() {
         (&["data/test-0.parquet"], "data/test-0.parquet"),
         (&["a/train-0.parquet", "b/train-0.parquet", VALIDATION], "folders a, b"),
     ];
-    for (names, said) in cases {
+    for (names, expected_text) in cases {
         let files: Vec<_> = names.iter().map(|name| (*name, file.clone())).collect();
         let world = World::with(FakeHub::start(REPOSITORY, &files), file.clone());
         let message = world.fetch_badly();
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(expected_text), "{message}");
     }
 }
 

@@ -96,7 +96,7 @@ fn bodies() -> Vec<Row> {
         ),
         ("range ignored", then(Fault::IgnoreRange), Recovers("70000")),
         ("another range", then(Fault::WrongRange), Recovers("another range")),
-        ("416 when going on", then(Fault::Status(416, &[])), Recovers("416")),
+        ("416 when resuming", then(Fault::Status(416, &[])), Recovers("416")),
         ("changed between its parts", then(Fault::Altered), Recovers("downloading it again")),
         ("silence once", bytes(1, Fault::Silence), Recovers("trying again")),
         ("silence for ever", vec![(Listing, EVER, Fault::Silence)], Fails(&["could not reach"])),
@@ -199,11 +199,7 @@ fn names_that_lead_out_of_the_cache_are_refused_before_any_file() {
         let message = world.fetch_badly();
         assert!(message.contains("lists a file named"), "{name:?}: {message}");
         assert!(message.contains("`source`") && !message.contains('\u{1b}'), "{message}");
-        assert_eq!(
-            world.hub.requests().len(),
-            1,
-            "{name:?}: nothing but the listing was asked for"
-        );
+        assert_eq!(world.hub.requests().len(), 1, "{name:?}: only the listing was requested");
         let mut paths = Vec::new();
         walk(world.home.path(), &mut paths);
         assert!(paths.is_empty(), "{paths:?}");
@@ -211,7 +207,7 @@ fn names_that_lead_out_of_the_cache_are_refused_before_any_file() {
 }
 
 #[test]
-fn a_place_in_the_way_of_a_file_is_no_way_out() {
+fn a_directory_in_the_place_of_a_file_is_refused() {
     // A link in the cache that leads elsewhere is replaced and not written through.
     let world = World::new();
     let outside = world.home.path().join("precious");

@@ -61,7 +61,7 @@ fn a_revision_and_a_folder_can_be_named() {
 #[test]
 fn names_that_no_hub_has_are_refused_by_name() {
     let world = world(&["train.parquet"]);
-    for (source, said) in [
+    for (source, expected_text) in [
         ("hub:", "repository"),
         ("hub:../x", "repository"),
         ("hub:o/n@", "revision"),
@@ -70,7 +70,7 @@ fn names_that_no_hub_has_are_refused_by_name() {
     ] {
         let error = prepare_from(&world, source).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage, "{source}: {error}");
-        assert!(crate::explained(&error).contains(said), "{source}: {error}");
+        assert!(crate::explained(&error).contains(expected_text), "{source}: {error}");
     }
     let error = prepare_from(&world, "hub:other/n").unwrap_err();
     assert!(

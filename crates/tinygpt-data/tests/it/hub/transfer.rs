@@ -127,7 +127,7 @@ fn a_part_longer_than_the_file_is_dropped() {
     fs::create_dir_all(world.blobs()).unwrap();
     fs::write(world.part(), vec![b'x'; world.train.len() + 1]).unwrap();
     world.fetch_well();
-    assert_eq!(world.notices(), "", "it is told by its length and not by its hash");
+    assert_eq!(world.notices(), "", "it is recognized by its length, not by its hash");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn two_downloads_of_one_file_take_turns() {
 
 #[test]
 fn wrong_lengths_are_refused() {
-    for (fault, said) in [
+    for (fault, expected_text) in [
         (Fault::Short(5), "instead of"),
         (Fault::LongUnsized(5), "more than"),
         (Fault::Html, "a web page"),
@@ -193,7 +193,7 @@ fn wrong_lengths_are_refused() {
         let world = World::new();
         world.hub.fail(Ask::Bytes, EVER, fault.clone());
         let message = world.fetch_badly();
-        assert!(message.contains(said) && message.contains(TRAIN), "{fault:?}: {message}");
+        assert!(message.contains(expected_text) && message.contains(TRAIN), "{fault:?}: {message}");
         world.hub.heal();
         world.fetch_well();
     }
@@ -208,7 +208,7 @@ fn a_web_page_instead_of_a_listing_is_recognised() {
 }
 
 #[test]
-fn an_etag_that_is_no_file_name_is_refused() {
+fn an_etag_that_is_not_a_file_name_is_refused() {
     let world = World::new();
     world.hub.fail(Ask::Description, EVER, Fault::Etag("../../evil"));
     let message = world.fetch_badly();
