@@ -28,7 +28,7 @@ pub use error::{ErrorKind, Fault, Rejected, TrainError};
 pub use evaluate::{EvalSet, SplitLoss};
 pub use excerpt::{MAX_QUOTED, excerpt, excerpt_quoted, middle_cut};
 pub use report::{
-    EvalRecord, Profile, Report, ResumeRecord, RunSummary, Saved, Silent, SkipRecord, StepRecord,
+    EvalRecord, Profile, Report, ResumeRecord, RunSummary, SaveRecord, Silent, SkipRecord, StepRecord,
     as_typed, few_digits,
 };
 pub use resume::{Recorded, recorded};
