@@ -11,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind as Refusal};
 use tinygpt_data::{DataError, is_in_library};
 use tinygpt_fs::ErrorKind;
 use tinygpt_model::{DeviceError, ModelError};
-use tinygpt_train::TrainError;
+use tinygpt_train::{TrainError, chain};
 
 use crate::args::{self, Invocation, NoRun};
 use crate::layer::Layered;
@@ -121,7 +121,7 @@ fn flag_of_another<O: Options>(error: &clap::Error) -> Option<UsageError> {
 
 /// Prints the whole chain of causes on one line, and the hint if there is one.
 fn report(error: &anyhow::Error, binary: &str) {
-    let mut message = format!("error: {}", chain(error));
+    let mut message = format!("error: {}", chain(&**error));
     if let Some(hint) = hint(error, binary) {
         message.push_str(&format!("\nhint: {hint}"));
     }
@@ -188,17 +188,6 @@ fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
     })
 }
 
-/// The chain of causes, without those whose text the message before already holds.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
 /// The exit code of an error: that of the first cause in its chain which has one.
 fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(code_of).unwrap_or(UNEXPECTED)
@@ -220,7 +209,8 @@ fn kind_of(cause: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     let train = || cause.downcast_ref().map(TrainError::kind);
     let data = || cause.downcast_ref().map(DataError::kind);
     let model = || cause.downcast_ref().map(ModelError::kind);
-    let usage = || (cause.is::<UsageError>() || cause.is::<DeviceError>()).then_some(ErrorKind::Usage);
+    let usage =
+        || (cause.is::<UsageError>() || cause.is::<DeviceError>()).then_some(ErrorKind::Usage);
     let io = || cause.is::<io::Error>().then_some(ErrorKind::Io);
     train().or_else(data).or_else(model).or_else(usage).or_else(io)
 }

@@ -178,7 +178,9 @@ impl DataError {
             Self::Io { .. } | Self::Thread(_) => ErrorKind::Io,
             Self::Hub(error) => error.kind(),
             Self::Locked { .. } => ErrorKind::Locked,
-            Self::OutOfRange { .. } | Self::Tokenizer { .. } | Self::Stopped => ErrorKind::Unexpected,
+            Self::OutOfRange { .. } | Self::Tokenizer { .. } | Self::Stopped => {
+                ErrorKind::Unexpected
+            }
         }
     }
 

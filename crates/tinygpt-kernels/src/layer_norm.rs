@@ -50,7 +50,13 @@ pub struct Saved<'a> {
 ///
 /// # Panics
 /// If the lengths do not fit together.
-pub fn forward(x: &[f32], affine: NormParams<'_>, out: &mut [f32], stats: Stats<'_>, threads: usize) {
+pub fn forward(
+    x: &[f32],
+    affine: NormParams<'_>,
+    out: &mut [f32],
+    stats: Stats<'_>,
+    threads: usize,
+) {
     let (c, n) = (affine.weight.len(), stats.mean.len());
     assert!(
         x.len() == n * c && out.len() == n * c && stats.rstd.len() == n,

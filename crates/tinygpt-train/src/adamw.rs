@@ -228,7 +228,8 @@ mod tests {
             let shaped = grads.iter().zip(on_device.params().specs()).map(|(grad, spec)| {
                 Tensor::from_slice(grad, spec.shape.as_slice(), &Device::Cpu).unwrap()
             });
-            tensors.step(&mut on_device, &Grads::Device(shaped.collect()), 1e-2, 0.5).unwrap();
+            let shaped = Grads::Device(shaped.collect());
+            tensors.step(&mut on_device, &shaped, 1e-2, 0.5).unwrap();
             slices.step(&mut on_host, &Grads::Host(grads), 1e-2, 0.5).unwrap();
         }
         for ((spec, host), (_, device)) in on_host.params().iter().zip(on_device.params().iter()) {

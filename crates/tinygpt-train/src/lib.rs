@@ -24,12 +24,12 @@ mod verify;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use config::{InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, TrainConfig};
-pub use error::{ErrorKind, Fault, Rejected, TrainError};
+pub use error::{ErrorKind, Fault, Rejected, TrainError, chain};
 pub use evaluate::{EvalSet, SplitLoss};
 pub use excerpt::{MAX_QUOTED, excerpt, excerpt_quoted, middle_cut};
 pub use report::{
-    EvalRecord, Profile, Report, ResumeRecord, RunSummary, SaveRecord, Silent, SkipRecord, StepRecord,
-    as_typed, few_digits,
+    EvalRecord, Profile, Report, ResumeRecord, RunSummary, SaveRecord, Silent, SkipRecord,
+    StepRecord, as_typed, few_digits,
 };
 pub use resume::{Recorded, recorded};
 pub use start::model_shape;

@@ -8,7 +8,8 @@ use std::time::Instant;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tinygpt_train::checkpoint::LAST;
 use tinygpt_train::{
-    EvalRecord, Profile, Report, RunSummary, SaveRecord, SkipRecord, StepRecord, TrainConfig, few_digits,
+    EvalRecord, Profile, Report, RunSummary, SaveRecord, SkipRecord, StepRecord, TrainConfig,
+    few_digits,
 };
 
 use super::doing::Doing;

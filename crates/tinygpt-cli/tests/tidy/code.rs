@@ -74,9 +74,8 @@ fn function<'a>(line: &'a str, lines: &[String]) -> Option<(&'a str, usize)> {
     }
     let name = name_after(rest, &["fn "])?;
     let is_last = |line: &String| {
-        line.strip_prefix(indent).is_some_and(|line| {
-            line == "}" || line.starts_with(')') && line.ends_with([';', '}'])
-        })
+        line.strip_prefix(indent)
+            .is_some_and(|line| line == "}" || line.starts_with(')') && line.ends_with([';', '}']))
     };
     let is_one_line = rest.ends_with(['}', ';']);
     let length = if is_one_line { 1 } else { lines.iter().position(is_last)? + 1 };
@@ -85,7 +84,8 @@ fn function<'a>(line: &'a str, lines: &[String]) -> Option<(&'a str, usize)> {
 
 #[test]
 fn lengths_of_functions_are_counted() {
-    let text = "    pub(crate) fn long(\n        x: u32,\n    ) -> u32 {\n        x\n    }\n    fn f() {}";
+    let text =
+        "    pub(crate) fn long(\n        x: u32,\n    ) -> u32 {\n        x\n    }\n    fn f() {}";
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     assert_eq!(function(&lines[0], &lines), Some(("long", 5)));
     assert_eq!(function(&lines[5], &lines[5..]), Some(("f", 1)));

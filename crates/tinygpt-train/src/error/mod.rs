@@ -344,8 +344,8 @@ impl From<FsError> for TrainError {
     }
 }
 
-/// An error with its causes on one line, for where it is only told.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes on one line, without those whose text an earlier one contains.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

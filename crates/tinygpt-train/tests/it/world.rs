@@ -8,8 +8,8 @@ use tinygpt_data::{NoProgress, PrepareRequest, Prepared, prepare};
 use tinygpt_model::ComputeType;
 use tinygpt_train::checkpoint::{RunConfig, State};
 use tinygpt_train::{
-    EvalRecord, Outcome, Report, RunSummary, SaveRecord, SkipRecord, StepRecord, StopFlag, TrainConfig,
-    TrainError, Trainer,
+    EvalRecord, Outcome, Report, RunSummary, SaveRecord, SkipRecord, StepRecord, StopFlag,
+    TrainConfig, TrainError, Trainer,
 };
 
 /// A directory with a prepared text and room for runs.
