@@ -16,7 +16,7 @@ use tinygpt_data::tales::Tales;
 /// Whether the last losses are clearly below the first.
 fn falls(losses: &[f32]) -> bool {
     let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
-    mean(&losses[losses.len() - 3..]) < 0.8 * mean(&losses[..3])
+    mean(&losses[losses.len() - 3..]) < 0.9 * mean(&losses[..3])
 }
 
 #[test]
