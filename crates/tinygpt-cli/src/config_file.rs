@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
-use tinygpt_data::{FileError, Shown, read_limited};
+use tinygpt_data::{FileError, Shown, nearest, read_limited};
 use tinygpt_train::{MAX_QUOTED, excerpt, excerpt_quoted};
 
 use crate::options::{Options, PrepareOptions, SampleOptions, TrainOptions};
@@ -135,12 +135,8 @@ pub fn did_you_mean<S: AsRef<str>>(word: &str, known: &[S]) -> String {
         return String::new();
     }
     let word = word.replace('-', "_");
-    known
-        .iter()
-        .map(|key| (strsim::jaro_winkler(&word, key.as_ref()), key.as_ref()))
-        .filter(|(score, _)| *score > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, key)| format!(", did you mean `{key}`?"))
+    nearest(&word, known.iter().map(AsRef::as_ref))
+        .map(|key| format!(", did you mean `{key}`?"))
         .unwrap_or_default()
 }
 

@@ -7,10 +7,11 @@ use std::io::{self, Write as _};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use tinygpt_data::{DataError, ErrorKind as DataKind, is_in_library};
-use tinygpt_model::{DeviceError, ErrorKind as ModelKind, ModelError};
-use tinygpt_train::{ErrorKind as TrainKind, TrainError};
+use clap::error::{ContextKind, ContextValue, ErrorKind as Refusal};
+use tinygpt_data::{DataError, is_in_library};
+use tinygpt_fs::ErrorKind;
+use tinygpt_model::{DeviceError, ModelError};
+use tinygpt_train::{TrainError, chain};
 
 use crate::args::{self, Invocation, NoRun};
 use crate::layer::Layered;
@@ -91,7 +92,7 @@ fn print_refusal<O: Options>(error: &clap::Error) {
     if let Some(error) = flag_of_another::<O>(error) {
         return report(&error.into(), O::BINARY);
     }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if error.kind() == Refusal::DisplayHelpOnMissingArgumentOrSubcommand {
         // A closed terminal cannot show an error.
         let _ = error.print();
         return;
@@ -106,7 +107,7 @@ fn flag_of_another<O: Options>(error: &clap::Error) -> Option<UsageError> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let key = flag.strip_prefix("--")?.replace('-', "_");
     let owners = config_file::owners(&key);
-    if error.kind() != ErrorKind::UnknownArgument || owners.is_empty() {
+    if error.kind() != Refusal::UnknownArgument || owners.is_empty() {
         return None;
     }
     let (binary, names) = (O::BINARY, config_file::quoted(&owners));
@@ -120,7 +121,7 @@ fn flag_of_another<O: Options>(error: &clap::Error) -> Option<UsageError> {
 
 /// Prints the whole chain of causes on one line, and the hint if there is one.
 fn report(error: &anyhow::Error, binary: &str) {
-    let mut message = format!("error: {}", chain(error));
+    let mut message = format!("error: {}", chain(&**error));
     if let Some(hint) = hint(error, binary) {
         message.push_str(&format!("\nhint: {hint}"));
     }
@@ -188,72 +189,29 @@ fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
     })
 }
 
-/// The chain of causes, without those whose text the message before already contains.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
 /// The exit code of an error: that of the first cause in its chain which has one.
 fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(code_of).unwrap_or(UNEXPECTED)
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<UsageError>() || cause.is::<DeviceError>() {
-        return Some(USAGE);
-    }
-    if let Some(error) = cause.downcast_ref::<TrainError>() {
-        return match error.kind() {
-            TrainKind::Config => Some(USAGE),
-            TrainKind::Corrupt => Some(CORRUPT),
-            TrainKind::Io => Some(IO),
-            TrainKind::NonFinite => Some(NON_FINITE),
-            TrainKind::Locked => Some(LOCKED),
-            // Transparent: the error inside decides, and `source` would skip it.
-            TrainKind::Data | TrainKind::Model => inner_code(error),
-            _ => Some(UNEXPECTED),
-        };
-    }
-    if let Some(error) = cause.downcast_ref::<DataError>() {
-        return Some(data_code(error));
-    }
-    if let Some(error) = cause.downcast_ref::<ModelError>() {
-        return Some(model_code(error));
-    }
-    cause.is::<io::Error>().then_some(IO)
+    Some(match kind_of(cause)? {
+        ErrorKind::Usage => USAGE,
+        ErrorKind::Corrupt => CORRUPT,
+        ErrorKind::Io => IO,
+        ErrorKind::Network => NETWORK,
+        ErrorKind::NonFinite => NON_FINITE,
+        ErrorKind::Locked => LOCKED,
+        ErrorKind::Unexpected => UNEXPECTED,
+    })
 }
 
-fn inner_code(error: &TrainError) -> Option<u8> {
-    match error {
-        TrainError::Data(error) => Some(data_code(error)),
-        TrainError::Model(error) => Some(model_code(error)),
-        _ => None,
-    }
-}
-
-fn data_code(error: &DataError) -> u8 {
-    match error.kind() {
-        DataKind::Usage => USAGE,
-        DataKind::Corrupt => CORRUPT,
-        DataKind::Io => IO,
-        DataKind::Network => NETWORK,
-        DataKind::Locked => LOCKED,
-        _ => UNEXPECTED,
-    }
-}
-
-fn model_code(error: &ModelError) -> u8 {
-    match error.kind() {
-        ModelKind::Config => USAGE,
-        ModelKind::Data => CORRUPT,
-        ModelKind::Io => IO,
-        ModelKind::NonFinite => NON_FINITE,
-        ModelKind::Internal => UNEXPECTED,
-    }
+fn kind_of(cause: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+    let train = || cause.downcast_ref().map(TrainError::kind);
+    let data = || cause.downcast_ref().map(DataError::kind);
+    let model = || cause.downcast_ref().map(ModelError::kind);
+    let usage =
+        || (cause.is::<UsageError>() || cause.is::<DeviceError>()).then_some(ErrorKind::Usage);
+    let io = || cause.is::<io::Error>().then_some(ErrorKind::Io);
+    train().or_else(data).or_else(model).or_else(usage).or_else(io)
 }

@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+pub use tinygpt_fs::ErrorKind;
 use tinygpt_fs::FsError;
 
 use crate::encoding::Encoding;
@@ -16,24 +17,6 @@ use crate::quote::{Shown, clip, clip_message};
 
 /// The hint of a preparation that cannot be used.
 pub(crate) const PREPARE_AGAIN: &str = "prepare the dataset again with `force`";
-
-/// The coarse class of an error, from which a binary chooses its exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The request is invalid: an unknown name or a bad value.
-    Usage,
-    /// A file is damaged, cut off or of another format.
-    Corrupt,
-    /// The operating system refused to read or write.
-    Io,
-    /// The network, or a server on it, failed.
-    Network,
-    /// Another process is using the same directory.
-    Locked,
-    /// Anything else.
-    Other,
-}
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +178,9 @@ impl DataError {
             Self::Io { .. } | Self::Thread(_) => ErrorKind::Io,
             Self::Hub(error) => error.kind(),
             Self::Locked { .. } => ErrorKind::Locked,
-            Self::OutOfRange { .. } | Self::Tokenizer { .. } | Self::Stopped => ErrorKind::Other,
+            Self::OutOfRange { .. } | Self::Tokenizer { .. } | Self::Stopped => {
+                ErrorKind::Unexpected
+            }
         }
     }
 

@@ -48,12 +48,9 @@ fn with_suggestion(message: &str) -> String {
     }
 }
 
-/// The candidate most similar to `word`, if any is similar enough.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    const ALIKE: f64 = 0.75;
+/// The candidate most similar to `word`, if any is similar enough to suggest it.
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const ALIKE: f64 = 0.8;
     candidates
         .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
         .filter(|(likeness, _)| *likeness >= ALIKE)

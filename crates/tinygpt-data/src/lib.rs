@@ -40,6 +40,7 @@ mod windows;
 pub use catch_panic::is_in_library;
 pub use encoding::Encoding;
 pub use error::{DataError, ErrorKind};
+pub use json::nearest;
 pub use loader::{Batch, Loader};
 pub use name::{DATASET_NAME_RULE, dataset_name_fault};
 pub use prepare::{

@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+mod kind;
 mod replace;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use error::FsError;
+pub use kind::ErrorKind;
 pub use replace::{exchange, replace_dir, replace_file, replace_link, restore_dir};
 
 /// The temporary name of `path` while it is written: `.NAME.part` in the same directory.

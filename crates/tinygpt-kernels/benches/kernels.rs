@@ -20,7 +20,7 @@ use tinygpt_kernels::attention::{Gradient, Shape};
 use tinygpt_kernels::decode::Strided;
 use tinygpt_kernels::dropout::Dropout;
 use tinygpt_kernels::head::Head;
-use tinygpt_kernels::layer_norm::{Affine, Saved, Stats};
+use tinygpt_kernels::layer_norm::{NormParams, Saved, Stats};
 use tinygpt_kernels::{
     Matrix, MatrixMut, Store, adamw, attention, decode, gelu, gemm, head, layer_norm, peak,
     residual,
@@ -189,7 +189,7 @@ fn passes(c: &mut Criterion<AgainstPeak>) {
     let (x, weight, bias) = (numbers(N * C), numbers(C), numbers(C));
     let (mut out, mut mean, mut rstd) = (numbers(N * C), numbers(N), numbers(N));
     memory(&mut group, "layer norm", 2 * N * C, || {
-        let affine = Affine { weight: &weight, bias: Some(&bias) };
+        let affine = NormParams { weight: &weight, bias: Some(&bias) };
         let stats = Stats { mean: &mut mean, rstd: &mut rstd };
         layer_norm::forward(&x, affine, &mut out, stats, 1);
     });

@@ -14,7 +14,7 @@ pub const EPSILON: f32 = 1e-5;
 
 /// Scale γ `[C]` and shift β `[C]` of a layer norm; β is absent in a model without biases.
 #[derive(Clone, Copy, Debug)]
-pub struct Affine<'a> {
+pub struct NormParams<'a> {
     /// γ `[C]`.
     pub weight: &'a [f32],
     /// β `[C]`.
@@ -30,7 +30,7 @@ pub struct Stats<'a> {
     pub rstd: &'a mut [f32],
 }
 
-dispatch!(fn forward_rows(x: &[f32], p: Affine<'_>, out: &mut [f32], mean: &mut [f32], rstd: &mut [f32]) = forward_kernel);
+dispatch!(fn forward_rows(x: &[f32], p: NormParams<'_>, out: &mut [f32], mean: &mut [f32], rstd: &mut [f32]) = forward_kernel);
 dispatch!(fn backward_rows(dout: &[f32], saved: Saved<'_>, dx: &mut [f32], dparams: &mut [f32]) = backward_kernel);
 
 /// What a backward pass reads of the forward pass.
@@ -50,7 +50,13 @@ pub struct Saved<'a> {
 ///
 /// # Panics
 /// If the lengths do not fit together.
-pub fn forward(x: &[f32], affine: Affine<'_>, out: &mut [f32], stats: Stats<'_>, threads: usize) {
+pub fn forward(
+    x: &[f32],
+    affine: NormParams<'_>,
+    out: &mut [f32],
+    stats: Stats<'_>,
+    threads: usize,
+) {
     let (c, n) = (affine.weight.len(), stats.mean.len());
     assert!(
         x.len() == n * c && out.len() == n * c && stats.rstd.len() == n,
@@ -127,7 +133,7 @@ fn backward_in_parallel(
 #[inline(always)]
 fn forward_kernel<V: Vector>(
     x: &[f32],
-    p: Affine<'_>,
+    p: NormParams<'_>,
     out: &mut [f32],
     mean: &mut [f32],
     rstd: &mut [f32],
@@ -211,7 +217,7 @@ mod tests {
         x.chunks(c).flat_map(row).collect()
     }
 
-    fn run(x: &[f32], affine: Affine<'_>, threads: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    fn run(x: &[f32], affine: NormParams<'_>, threads: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let n = x.len() / affine.weight.len();
         let (mut out, mut mean, mut rstd) = (vec![0.0; x.len()], vec![0.0; n], vec![0.0; n]);
         forward(x, affine, &mut out, Stats { mean: &mut mean, rstd: &mut rstd }, threads);
@@ -225,7 +231,7 @@ mod tests {
                 let x: Vec<f32> = noise(rows * c, 1).iter().map(|x| x + 100.0).collect();
                 let (weight, bias) = (noise(c, 2), noise(c, 3));
                 for bias in [None, Some(&bias[..])] {
-                    let (out, ..) = run(&x, Affine { weight: &weight, bias }, threads);
+                    let (out, ..) = run(&x, NormParams { weight: &weight, bias }, threads);
                     let what = format!("{level:?} [{rows}, {c}]");
                     assert_close(&out, &naive(&x, &weight, bias), 1e-4, &what);
                 }
@@ -240,7 +246,7 @@ mod tests {
                 let what = format!("{level:?} [{rows}, {c}]");
                 let x: Vec<f32> = noise(rows * c, 1).iter().map(|x| 2.0 * x).collect();
                 let (weight, bias, weights) = (noise(c, 2), noise(c, 3), noise(rows * c, 4));
-                let affine = Affine { weight: &weight, bias: Some(&bias) };
+                let affine = NormParams { weight: &weight, bias: Some(&bias) };
                 let (_, mean, rstd) = run(&x, affine, threads);
                 let saved = Saved { x: &x, weight: &weight, mean: &mean, rstd: &rstd };
                 let (mut dx, mut dparams) = (vec![1.0; rows * c], vec![0.0; 2 * c]);

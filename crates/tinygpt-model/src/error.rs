@@ -5,20 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// What a caller has to know about an error in order to react to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The configuration or a request cannot be met.
-    Config,
-    /// A file holds something else than it should.
-    Data,
-    /// The operating system refused a read or a write.
-    Io,
-    /// A loss, a gradient or a logit is infinite or not a number.
-    NonFinite,
-    /// Anything unexpected, among it errors of the tensor library.
-    Internal,
-}
+pub use tinygpt_fs::ErrorKind;
 
 /// Everything that can go wrong in the model.
 #[derive(Debug, thiserror::Error)]
@@ -106,13 +93,13 @@ impl ModelError {
     /// Sorts the error into one of few kinds.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config { .. } | Self::Request { .. } => ErrorKind::Config,
+            Self::Config { .. } | Self::Request { .. } => ErrorKind::Usage,
             Self::MissingParameter { .. } | Self::ParameterSize { .. } | Self::File { .. } => {
-                ErrorKind::Data
+                ErrorKind::Corrupt
             }
             Self::NonFinite { .. } => ErrorKind::NonFinite,
             Self::Io { .. } | Self::Threads { .. } => ErrorKind::Io,
-            Self::MissingGradient { .. } | Self::Tensor(_) => ErrorKind::Internal,
+            Self::MissingGradient { .. } | Self::Tensor(_) => ErrorKind::Unexpected,
         }
     }
 

@@ -143,14 +143,14 @@ impl Gpt {
     }
 
     /// Forward and backward: writes `scale` times the gradient of the mean loss to `grads`, or adds
-    /// it to what is there, and returns that loss, in nats per token. Without a `dropout` key nothing
-    /// is dropped.
+    /// it to what is there, and returns that loss, in nats per token. The `dropout` key determines
+    /// what is dropped; only a model whose `dropout` is 0 does without.
     ///
     /// Overwriting saves a step the pass that would clear the gradients first.
     ///
     /// # Errors
-    /// [`ModelError::Request`] if the batch does not fit the model, [`ModelError::MissingGradient`]
-    /// if a parameter took no part, [`ModelError::Tensor`] if the device refuses.
+    /// [`ModelError::Request`] if the batch does not fit the model or the `dropout` key is missing,
+    /// [`ModelError::MissingGradient`] if a parameter took no part, [`ModelError::Tensor`] if the device refuses.
     pub fn backward(
         &mut self,
         batch: &TokenBatch<'_>,
@@ -159,6 +159,12 @@ impl Gpt {
         store: Store,
         grads: &mut Grads,
     ) -> Result<f32> {
+        if dropout.is_none() && self.config().dropout > 0.0 {
+            return Err(ModelError::request(format!(
+                "dropout is {}, which needs a DropoutKey",
+                self.config().dropout
+            )));
+        }
         let params = &self.params;
         match (self.backend, grads) {
             (Backend::Cpu, Grads::Host(grads)) => {

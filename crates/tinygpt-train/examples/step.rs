@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tinygpt_kernels::simd;
 use tinygpt_model::{DropoutKey, Gpt, Grads, ModelConfig, Store, TokenBatch};
-use tinygpt_train::{AdamW, AdamWConfig};
+use tinygpt_train::{AdamW, AdamWConfig, clip_factor};
 
 /// What is measured, named as in a run's config.
 #[derive(Deserialize)]
@@ -60,9 +60,7 @@ impl Bench {
         };
         let mut gpt = Gpt::init(config, 1337, &Device::Cpu)?;
         gpt.set_threads(shape.threads);
-        let adamw =
-            AdamWConfig { beta1: 0.9, beta2: 0.99, eps: AdamWConfig::EPS, weight_decay: 0.1 };
-        let optimizer = AdamW::new(adamw, gpt.params(), shape.threads);
+        let optimizer = AdamW::new(AdamWConfig::default(), &gpt);
         // Spread over the vocabulary without a pattern that would favour a cache.
         let id = |i: usize| (((i as u64 * 2_654_435_761) >> 7) % shape.vocab_size as u64) as u32;
         let ids = (0..=shape.batch_size * shape.block_size).map(id).collect();
@@ -76,8 +74,8 @@ impl Bench {
         let batch = TokenBatch { inputs, targets, batch_size, seq_len };
         let dropout = DropoutKey { seed: 1337, step: optimizer.n_steps(), micro_batch: 0 };
         let loss = gpt.backward(&batch, Some(dropout), 1.0, Store::Overwrite, grads)?;
-        let clip = (1.0 / grads.global_norm(gpt.params())?).min(1.0);
-        optimizer.step(gpt.params(), grads, 1e-4, clip)?;
+        let clip = clip_factor(grads.global_norm(gpt.params())?, 1.0);
+        optimizer.step(gpt, grads, 1e-4, clip)?;
         Ok(loss)
     }
 }

@@ -11,11 +11,11 @@
 use candle_core::Tensor;
 use tinygpt_kernels::adamw::AdamWStep;
 use tinygpt_kernels::profile::{Op, timed};
-use tinygpt_model::{Gpt, Grads, ParamArrays, Params, Store, TokenBatch, host};
+use tinygpt_model::{Gpt, Grads, ParamArrays, Params, host};
 
 use crate::error::TrainError;
 
-/// The constants of AdamW.
+/// The constants of AdamW. The defaults are those of [`crate::TrainConfig`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWConfig {
     /// Decay of the first moment.
@@ -33,6 +33,12 @@ impl AdamWConfig {
     pub const EPS: f64 = 1e-8;
 }
 
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.99, eps: Self::EPS, weight_decay: 0.1 }
+    }
+}
+
 /// Both moments of every parameter, where the parameters are.
 #[derive(Debug)]
 pub(crate) struct Moments {
@@ -46,29 +52,23 @@ pub(crate) struct Moments {
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
-    threads: usize,
     n_steps: u64,
     moments: Moments,
 }
 
 impl AdamW {
-    /// A new optimiser for `params`, using `threads` threads on the CPU.
+    /// A new optimiser for the parameters of `gpt`.
     ///
     /// # Errors
     /// [`TrainError::Tensor`] if the device has not enough memory for the moments.
-    pub fn new(config: AdamWConfig, params: &Params, threads: usize) -> Result<Self, TrainError> {
-        let moments = Moments { m: ParamArrays::zeros(params)?, v: ParamArrays::zeros(params)? };
-        Ok(Self { config, threads, n_steps: 0, moments })
+    pub fn new(config: AdamWConfig, gpt: &Gpt) -> Result<Self, TrainError> {
+        let zeros = || ParamArrays::zeros(gpt.params());
+        Ok(Self { config, n_steps: 0, moments: Moments { m: zeros()?, v: zeros()? } })
     }
 
     /// An optimiser restored from the moments it had after `n_steps` steps.
-    pub(crate) fn restore(
-        config: AdamWConfig,
-        threads: usize,
-        n_steps: u64,
-        moments: Moments,
-    ) -> Self {
-        Self { config, threads, n_steps, moments }
+    pub(crate) fn restore(config: AdamWConfig, n_steps: u64, moments: Moments) -> Self {
+        Self { config, n_steps, moments }
     }
 
     /// Steps so far; the bias correction depends on it.
@@ -81,7 +81,7 @@ impl AdamW {
         &self.moments
     }
 
-    /// Updates `params` once from `grads`.
+    /// Updates the parameters of `gpt` from `grads`, with the threads of `gpt` on the CPU.
     ///
     /// With `g = grad_scale · gradient` and `t` the number of this step, from 1:
     ///
@@ -97,16 +97,17 @@ impl AdamW {
     /// [`TrainError::Model`] or [`TrainError::Tensor`] if the tensors cannot be read or written.
     pub fn step(
         &mut self,
-        params: &Params,
+        gpt: &mut Gpt,
         grads: &Grads,
         learning_rate: f64,
         grad_scale: f64,
     ) -> Result<(), TrainError> {
+        let params = gpt.params();
         self.n_steps += 1;
         let n_steps = self.n_steps as f64;
         let rates = Rates {
             config: self.config,
-            threads: self.threads,
+            threads: gpt.threads(),
             learning_rate,
             grad_scale,
             correction1: 1.0 - self.config.beta1.powf(n_steps),
@@ -123,27 +124,6 @@ impl AdamW {
             .into()),
         }
     }
-}
-
-/// One training step, for simple loops: the gradients of `batch`, clipped to a global norm of 1, and
-/// one update of `gpt`. Returns the loss before the update, in nats per token.
-///
-/// It applies no dropout and allocates gradients at each call; [`crate::Trainer`] keeps them.
-///
-/// # Errors
-/// [`TrainError::Model`] if the batch does not fit the model or a gradient is not finite,
-/// [`TrainError::Tensor`] if the device fails.
-pub fn train_step(
-    gpt: &mut Gpt,
-    batch: &TokenBatch<'_>,
-    optimizer: &mut AdamW,
-    learning_rate: f64,
-) -> Result<f32, TrainError> {
-    let mut grads = gpt.new_grads()?;
-    let loss = gpt.backward(batch, None, 1.0, Store::Overwrite, &mut grads)?;
-    let norm = grads.global_norm(gpt.params())?;
-    optimizer.step(gpt.params(), &grads, learning_rate, (1.0 / norm).min(1.0))?;
-    Ok(loss)
 }
 
 /// The numbers of one step.
@@ -220,27 +200,6 @@ mod tests {
     use candle_core::Device;
     use tinygpt_model::{ModelConfig, param_specs};
 
-    #[test]
-    fn a_simple_loop_learns_its_batch() {
-        let shape = ModelConfig {
-            vocab_size: 5,
-            block_size: 4,
-            n_layer: 1,
-            n_head: 1,
-            n_embd: 8,
-            ..ModelConfig::default()
-        };
-        let mut gpt = Gpt::init(shape, 1, &Device::Cpu).unwrap();
-        let config = AdamWConfig { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 };
-        let mut optimizer = AdamW::new(config, gpt.params(), 1).unwrap();
-        let batch =
-            TokenBatch { inputs: &[1, 2, 3], targets: &[2, 3, 4], batch_size: 1, seq_len: 3 };
-        let mut losses =
-            (0..60).map(|_| train_step(&mut gpt, &batch, &mut optimizer, 1e-2).unwrap());
-        let (first, last) = (losses.next().unwrap(), losses.last().unwrap());
-        assert!(last < 0.3 * first, "{first} {last}");
-    }
-
     /// The code for CUDA and Metal, on CPU tensors, against the CPU kernel, which is tested against
     /// PyTorch.
     #[test]
@@ -258,23 +217,23 @@ mod tests {
             let value = |i: usize| ((i * 7919 + seed * 31) % 101) as f32 / 64.0 - 0.75;
             param_specs(&shape).iter().map(|s| (0..s.len()).map(value).collect()).collect()
         };
-        let config = AdamWConfig { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 };
-        let on_host = Params::from_values(&shape, values(0), &Device::Cpu).unwrap();
-        let on_device = Params::from_values(&shape, values(0), &Device::Cpu).unwrap();
-        let zeros = || on_device.iter().map(|(_, w)| w.zeros_like().unwrap()).collect();
+        let config = AdamWConfig::default();
+        let params = || Params::from_values(&shape, values(0), &Device::Cpu).unwrap();
+        let [mut on_host, mut on_device] = [(); 2].map(|()| Gpt::from_params(params()).unwrap());
+        let zeros = || on_device.params().iter().map(|(_, w)| w.zeros_like().unwrap()).collect();
         let [m, v] = [zeros(), zeros()].map(ParamArrays::Device);
-        let moments = Moments { m, v };
-        let mut slices = AdamW::new(config, &on_host, 1).unwrap();
-        let mut tensors = AdamW::restore(config, 1, 0, moments);
+        let mut slices = AdamW::new(config, &on_host).unwrap();
+        let mut tensors = AdamW::restore(config, 0, Moments { m, v });
         for step in 1..6 {
             let grads = values(step);
-            let shaped = grads.iter().zip(on_device.specs()).map(|(grad, spec)| {
+            let shaped = grads.iter().zip(on_device.params().specs()).map(|(grad, spec)| {
                 Tensor::from_slice(grad, spec.shape.as_slice(), &Device::Cpu).unwrap()
             });
-            tensors.step(&on_device, &Grads::Device(shaped.collect()), 1e-2, 0.5).unwrap();
-            slices.step(&on_host, &Grads::Host(grads), 1e-2, 0.5).unwrap();
+            let shaped = Grads::Device(shaped.collect());
+            tensors.step(&mut on_device, &shaped, 1e-2, 0.5).unwrap();
+            slices.step(&mut on_host, &Grads::Host(grads), 1e-2, 0.5).unwrap();
         }
-        for ((spec, host), (_, device)) in on_host.iter().zip(on_device.iter()) {
+        for ((spec, host), (_, device)) in on_host.params().iter().zip(on_device.params().iter()) {
             for (host, device) in
                 host::read(host).unwrap().iter().zip(&*host::read(device).unwrap())
             {

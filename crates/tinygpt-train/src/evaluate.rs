@@ -6,10 +6,11 @@
 use std::f64::consts::LN_2;
 use std::ops::ControlFlow;
 
-use tinygpt_data::{Batch, Loader, TokenDataset, Tokenizer};
-use tinygpt_model::{Gpt, TokenBatch};
+use tinygpt_data::{Loader, TokenDataset, Tokenizer};
+use tinygpt_model::Gpt;
 
 use crate::error::TrainError;
+use crate::step::token_batch;
 
 /// The loss on one split.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,15 +76,5 @@ impl EvalSet {
             nats_per_token: nats / n_tokens as f64,
             bits_per_byte: nats / LN_2 / n_bytes.max(1) as f64,
         }))
-    }
-}
-
-/// A batch of the loader as the model takes it.
-pub(crate) fn token_batch(batch: &Batch) -> TokenBatch<'_> {
-    TokenBatch {
-        inputs: &batch.inputs,
-        targets: &batch.targets,
-        batch_size: batch.batch_size,
-        seq_len: batch.block_size,
     }
 }

@@ -28,7 +28,7 @@ pub trait Report {
     /// A short text written by the model after `iter` updates.
     fn sample(&mut self, _iter: u64, _text: &str) {}
     /// After a checkpoint has become durable.
-    fn saved(&mut self, _saved: &Saved) {}
+    fn saved(&mut self, _saved: &SaveRecord) {}
     /// At the end of a run that was profiled.
     fn profile(&mut self, _profile: &Profile) {}
     /// Something the user should know and that does not stop the run.
@@ -158,7 +158,7 @@ pub struct Profile {
 
 /// A checkpoint that is on the disk.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Saved {
+pub struct SaveRecord {
     /// Its directory.
     pub dir: PathBuf,
     /// Updates it holds.

@@ -76,10 +76,9 @@ pub(crate) fn resume(
     let mut gpt = hf::read_dir(&dir, device)?;
     gpt.set_dropout(config.dropout as f32)?;
     let moments = checkpoint::read_moments(&dir.join(OPTIMIZER_FILE), gpt.params())?;
-    let threads = config.resolved_threads();
-    let optimizer = AdamW::restore(config.adamw(), threads, state.optimizer_steps, moments);
+    let optimizer = AdamW::restore(config.adamw(), state.optimizer_steps, moments);
     let mut notices: Vec<String> = rejected.iter().map(|r| skipped_notice(r, &state)).collect();
-    notices.extend(changed_machine(threads, device, &state));
+    notices.extend(changed_machine(config.resolved_threads(), device, &state));
     let changed = changed_settings(config, &state.config);
     notices.extend(changed_notice(&changed));
     notices.extend(changed_learning_rate(config, &state));

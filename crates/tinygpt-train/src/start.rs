@@ -247,7 +247,7 @@ fn begin(
     from: String,
     notices: Vec<String>,
 ) -> Result<Start, TrainError> {
-    let optimizer = AdamW::new(config.adamw(), gpt.params(), config.resolved_threads())?;
+    let optimizer = AdamW::new(config.adamw(), &gpt)?;
     let (progress, changed) = (Progress::default(), Changed::new());
     let origin = config.init_from.clone();
     Ok(Start { gpt, optimizer, progress, from, origin, changed, notices })

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use tinygpt_data::Prepared;
 
-use crate::checkpoint::{self, Best, OPTIMIZER_FILE, OutDirLock, STATE_FILE, Skipped, State};
+use crate::checkpoint::{
+    self, Best, OPTIMIZER_FILE, OutDirLock, STATE_FILE, Skipped, State, WEIGHTS_FILE,
+};
 use crate::config::{InitFrom, TrainConfig};
 use crate::error::TrainError;
 use crate::metrics::{self, Line};
@@ -141,7 +143,7 @@ pub fn compare_runs(left: &Path, right: &Path, step: u64) -> Result<Vec<Compared
     let [left_dir, right_dir] = [left, right].map(|run| checkpoint::dir_of(run, step));
     let files = |name: &str| [left_dir.join(name), right_dir.join(name)];
     Ok(vec![
-        compare_tensors("weights", &files("model.safetensors"))?,
+        compare_tensors("weights", &files(WEIGHTS_FILE))?,
         compare_tensors("moments", &files(OPTIMIZER_FILE))?,
         compare_counters(&files(STATE_FILE))?,
         compare_metrics(&[left, right].map(|run| run.join(metrics::FILE_NAME)))?,

@@ -2,35 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 use tinygpt_model::gguf::WeightType;
 
 use super::SampleOptions;
 use crate::layer::{Faults, Layered};
-
-/// How a GGUF file stores matrices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum GgufType {
-    /// Single precision: the model as it is.
-    F32,
-    /// Half precision.
-    F16,
-    /// 8-bit integers, one scale per 32 weights.
-    Q8_0,
-}
-
-impl From<GgufType> for WeightType {
-    fn from(asked: GgufType) -> Self {
-        match asked {
-            GgufType::F32 => Self::F32,
-            GgufType::F16 => Self::F16,
-            GgufType::Q8_0 => Self::Q8_0,
-        }
-    }
-}
 
 /// The program for which a model is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +34,11 @@ impl Export {
         faults: &mut Faults<'_, SampleOptions>,
     ) -> Option<Self> {
         let options = &layered.options;
-        let weights = options.r#type.unwrap_or(GgufType::F32);
+        let weights = options.r#type.unwrap_or(WeightType::F32);
         let format = match options.export.as_deref() {
             None => None,
             Some([format, path]) if !path.is_empty() && format == "gguf" => {
-                Some(ExportFormat::Gguf(weights.into()))
+                Some(ExportFormat::Gguf(weights))
             }
             Some([format, path]) if !path.is_empty() && format == "hf" => Some(ExportFormat::Hf),
             Some(_) => {

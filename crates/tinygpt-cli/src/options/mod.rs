@@ -13,16 +13,18 @@ mod serve;
 mod start;
 mod train;
 
-pub use export::{Export, ExportFormat, GgufType};
-pub use prepare::{PrepareOptions, TextFormat};
+pub use export::{Export, ExportFormat};
+pub use prepare::PrepareOptions;
 pub use sample::{Quantization, SampleOptions, SampleSettings};
 pub use serve::ServeSettings;
 pub use start::Start;
 pub use train::{ProgramConfig, TrainOptions};
 
+use std::error::Error;
+use std::str::FromStr;
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::{Serialize, de::DeserializeOwned};
-use tinygpt_data::Encoding;
 
 use crate::layer::Layered;
 
@@ -57,10 +59,12 @@ pub trait Options: clap::Args + Serialize + DeserializeOwned {
     }
 }
 
-/// Parses the word for an encoding.
-fn encoding() -> impl TypedValueParser<Value = Encoding> {
-    PossibleValuesParser::new(Encoding::ALL.map(Encoding::as_str))
-        .try_map(|word| word.parse::<Encoding>())
+/// Parses one of `words`, which a library's own `FromStr` knows.
+fn word_of<T>(words: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: Into<Box<dyn Error + Send + Sync>>> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<T>())
 }
 
 /// Parses a flag's number and refuses `NaN` and infinities, which JSON cannot express either.

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::{Deserialize, Deserializer, Serialize};
 use tinygpt_data::{
     DATASET_NAME_RULE, Encoding, Format, PrepareRequest, Source, Sources, ValSplit,
     dataset_name_fault,
 };
 
-use super::{Options, encoding, finite};
+use super::{Options, finite, word_of};
 use crate::layer::{Faults, Layered};
 
 /// Flags of `prepare`, which are also the keys of its config file.
@@ -35,8 +35,8 @@ pub struct PrepareOptions {
     #[serde(default, deserialize_with = "one_or_many")]
     pub val_source: Option<Vec<PathBuf>>,
     /// Format of the files: text, jsonl, json, csv, tsv or parquet [default: by file name]
-    #[arg(long, help_heading = "Text")]
-    pub format: Option<TextFormat>,
+    #[arg(long, help_heading = "Text", value_parser = word_of::<Format>(Format::ALL.map(Format::as_str)))]
+    pub format: Option<Format>,
     /// What separates documents in plain text: `line`, `blank` (blank lines), or a text such as
     /// '\n---\n' [default: <|endoftext|>]
     #[arg(long, help_heading = "Text", value_name = "TEXT", allow_hyphen_values = true)]
@@ -76,7 +76,7 @@ pub struct PrepareOptions {
     pub seed: Option<u64>,
 
     /// How text becomes tokens: `simple` (characters) or `bpe` [default: simple, or the recipe's]
-    #[arg(long, help_heading = "Tokenizer", value_parser = encoding())]
+    #[arg(long, help_heading = "Tokenizer", value_parser = word_of::<Encoding>(Encoding::ALL.map(Encoding::as_str)))]
     pub encoding_type: Option<Encoding>,
     /// Size of the vocabulary of bpe
     #[arg(long, help_heading = "Tokenizer", value_name = "N")]
@@ -145,7 +145,7 @@ impl Layered<PrepareOptions> {
             data_dir: options.data_dir.unwrap_or(unsaid.data_dir),
             source: Sources::new(options.source.into_iter().flatten().map(Source::from)),
             val_source: options.val_source.unwrap_or_default(),
-            format: options.format.map(Into::into),
+            format: options.format,
             separator: options.separator.map(|it| it.parse()).transpose()?.unwrap_or_default(),
             text_template: options.text_template,
             parse_special: options.parse_special.unwrap_or(unsaid.parse_special),
@@ -188,37 +188,6 @@ impl Layered<PrepareOptions> {
             faults.add("dataset_name", &format!("{DATASET_NAME_RULE} ({fault})"));
         }
         faults.into_result()
-    }
-}
-
-/// Formats of text, as spelled in flags and keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TextFormat {
-    /// Plain text of any kind.
-    Text,
-    /// A JSON object or string on each line.
-    Jsonl,
-    /// A JSON array of objects or strings.
-    Json,
-    /// A table separated by commas.
-    Csv,
-    /// A table separated by tabs.
-    Tsv,
-    /// A parquet table.
-    Parquet,
-}
-
-impl From<TextFormat> for Format {
-    fn from(format: TextFormat) -> Self {
-        match format {
-            TextFormat::Text => Self::Text,
-            TextFormat::Jsonl => Self::JsonLines,
-            TextFormat::Json => Self::Json,
-            TextFormat::Csv => Self::Csv,
-            TextFormat::Tsv => Self::Tsv,
-            TextFormat::Parquet => Self::Parquet,
-        }
     }
 }
 

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tinygpt_data::Tokenizer;
+use tinygpt_model::gguf::WeightType;
 use tinygpt_model::{DeviceSpec, SamplingParams};
 
-use super::export::{Export, GgufType};
+use super::export::Export;
 use super::serve::{self, ServeSettings};
 use super::start::{Start, unescape};
-use super::{Options, finite};
+use super::{Options, finite, word_of};
 use crate::layer::{Faults, Layered};
 
 /// The most alternatives of a token that are shown.
@@ -116,8 +117,9 @@ pub struct SampleOptions {
           action = ArgAction::Set)]
     pub export: Option<Vec<String>>,
     /// How a GGUF file stores matrices: f32, f16, or 8-bit integers with scales [default: f32]
-    #[arg(long, help_heading = "Export")]
-    pub r#type: Option<GgufType>,
+    #[arg(long, help_heading = "Export",
+          value_parser = word_of::<WeightType>(WeightType::ALL.map(WeightType::as_str)))]
+    pub r#type: Option<WeightType>,
     /// Let `export` replace an earlier export at PATH
     #[arg(long, help_heading = "Export")]
     pub overwrite: Option<bool>,

@@ -8,7 +8,8 @@ use std::time::Instant;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tinygpt_train::checkpoint::LAST;
 use tinygpt_train::{
-    EvalRecord, Profile, Report, RunSummary, Saved, SkipRecord, StepRecord, TrainConfig, few_digits,
+    EvalRecord, Profile, Report, RunSummary, SaveRecord, SkipRecord, StepRecord, TrainConfig,
+    few_digits,
 };
 
 use super::doing::Doing;
@@ -176,7 +177,7 @@ impl Report for TrainLines {
         self.line(&format!("  | {}", text.replace('\n', "\n  | ")));
     }
 
-    fn saved(&mut self, saved: &Saved) {
+    fn saved(&mut self, saved: &SaveRecord) {
         let best = if saved.is_best { ", best so far" } else { "" };
         let ms = saved.save_ms;
         self.save_seconds = ms / 1000.0;

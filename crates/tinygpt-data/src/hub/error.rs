@@ -166,7 +166,7 @@ impl HubError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid { .. } | Self::NoSplit { .. } | Self::NoFile { .. } => ErrorKind::Usage,
-            Self::Stopped => ErrorKind::Other,
+            Self::Stopped => ErrorKind::Unexpected,
             Self::Io { .. } => ErrorKind::Io,
             _ => ErrorKind::Network,
         }

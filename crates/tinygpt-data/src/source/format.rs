@@ -5,15 +5,19 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::DataError;
 use crate::quote::{Shown, clip};
 
 /// The format of a text file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Plain text, whose documents are separated by a line or a text.
     Text,
     /// An object or a string on each line.
+    #[serde(rename = "jsonl")]
     JsonLines,
     /// An array of objects or strings, or a sequence of such values.
     Json,

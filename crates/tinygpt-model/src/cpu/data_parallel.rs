@@ -35,6 +35,17 @@ struct Worker {
 }
 
 impl Workers {
+    /// Makes room for `n_workers`; each but the first gets gradients shaped as `grads`.
+    fn make_room(&mut self, n_workers: usize, grads: &[Vec<f32>]) {
+        self.0.resize_with(n_workers.max(self.0.len()), Worker::default);
+        for worker in &mut self.0[1..n_workers] {
+            worker.grads.resize_with(grads.len(), Vec::new);
+            for (own, grad) in worker.grads.iter_mut().zip(grads) {
+                own.resize(grad.len(), 0.0);
+            }
+        }
+    }
+
     /// Writes or adds `scale` times the gradient of the mean loss to `grads`; returns the loss.
     #[allow(clippy::too_many_arguments, reason = "the arguments of Gpt::backward, and its state")]
     pub(crate) fn backward(
@@ -53,13 +64,7 @@ impl Workers {
         let weights = &guards.slices();
         let dropout = Dropout::new(config.dropout, dropout);
         let n_workers = count(config.num_params(), batch.batch_size, threads);
-        self.0.resize_with(n_workers.max(self.0.len()), Worker::default);
-        for worker in &mut self.0[1..n_workers] {
-            worker.grads.resize_with(grads.len(), Vec::new);
-            for (own, grad) in worker.grads.iter_mut().zip(grads.iter()) {
-                own.resize(grad.len(), 0.0);
-            }
-        }
+        self.make_room(n_workers, grads);
         let mut jobs = Vec::with_capacity(n_workers);
         let mut outer = Some(grads.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
         for (i, worker) in self.0[..n_workers].iter_mut().enumerate() {

@@ -47,7 +47,7 @@ pub(crate) fn normalize(
     stats: kernel::Stats<'_>,
     threads: usize,
 ) {
-    let affine = kernel::Affine { weight: norm.weight, bias: norm.bias };
+    let affine = kernel::NormParams { weight: norm.weight, bias: norm.bias };
     kernel::forward(x, affine, out, stats, threads);
 }
 

@@ -50,7 +50,7 @@ fn change_config(dir: &Path, key: &str, value: Value) {
 
 fn refused(dir: &Path) -> String {
     let error = hf::read_dir(dir, &Device::Cpu).map(|_| ()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     error.to_string()
 }
 

@@ -283,23 +283,27 @@ fn dropout_follows_its_key_and_spares_evaluation() {
         let mut gpt = init(ModelConfig { dropout: 0.2, ..small(true) }, path);
         let (inputs, targets) = (ids(64, 65, 13), ids(64, 65, 14));
         let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 4, seq_len: 16 };
-        let mut loss_with = |key: Option<DropoutKey>| {
-            let mut grads = gpt.new_grads().unwrap();
-            gpt.backward(&batch, key, 1.0, Store::Accumulate, &mut grads).unwrap()
+        let mut grads = gpt.new_grads().unwrap();
+        let mut loss_with = |key: Option<DropoutKey>, gpt: &mut Gpt| {
+            gpt.backward(&batch, key, 1.0, Store::Overwrite, &mut grads)
         };
         let key = DropoutKey { seed: 1, step: 2, micro_batch: 3 };
-        let dropped = loss_with(Some(key));
-        assert_eq!(dropped, loss_with(Some(key)));
+        let dropped = loss_with(Some(key), &mut gpt).unwrap();
+        assert_eq!(dropped, loss_with(Some(key), &mut gpt).unwrap());
         for other in [
             DropoutKey { seed: 2, ..key },
             DropoutKey { step: 3, ..key },
             DropoutKey { micro_batch: 4, ..key },
         ] {
-            assert_ne!(dropped, loss_with(Some(other)), "{path:?} {other:?}");
+            assert_ne!(dropped, loss_with(Some(other), &mut gpt).unwrap(), "{path:?} {other:?}");
         }
-        let plain = loss_with(None);
+        let evaluated = gpt.loss(&batch).unwrap();
+        let refused = loss_with(None, &mut gpt).unwrap_err().to_string();
+        assert!(refused.contains("dropout is 0.2, which needs a DropoutKey"), "{refused}");
+        gpt.set_dropout(0.0).unwrap();
+        let plain = loss_with(None, &mut gpt).unwrap();
         assert_ne!(dropped, plain);
-        assert!((gpt.loss(&batch).unwrap() - plain).abs() < 1e-5, "{path:?}");
+        assert!((evaluated - plain).abs() < 1e-5, "{path:?}");
     }
 }
 

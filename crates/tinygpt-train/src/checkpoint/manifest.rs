@@ -14,7 +14,7 @@ use tinygpt_data::{open_regular, read_regular};
 use tinygpt_fs::sync_file;
 
 use super::state::{MAX_BYTES as MAX_STATE_BYTES, OLDEST_VERSION, version_of};
-use super::{CONFIG_FILE, FORMAT_VERSION, OPTIMIZER_FILE, STATE_FILE};
+use super::{CONFIG_FILE, FORMAT_VERSION, OPTIMIZER_FILE, STATE_FILE, WEIGHTS_FILE};
 use crate::error::TrainError;
 
 /// Name of the file.
@@ -24,7 +24,7 @@ pub(super) const FILE_NAME: &str = "manifest.json";
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A directory without these is not a checkpoint.
-const REQUIRED: [&str; 4] = [CONFIG_FILE, "model.safetensors", OPTIMIZER_FILE, STATE_FILE];
+const REQUIRED: [&str; 4] = [CONFIG_FILE, WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE];
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

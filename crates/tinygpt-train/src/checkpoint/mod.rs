@@ -32,6 +32,8 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
+use tinygpt_model::hf;
+
 use crate::error::TrainError;
 
 pub(crate) use foreign::foreign;
@@ -54,7 +56,9 @@ pub const BEST: &str = "best";
 /// Link to the newest checkpoint.
 pub const LAST: &str = "last";
 /// The shape of the model.
-pub(crate) const CONFIG_FILE: &str = "config.json";
+pub(crate) const CONFIG_FILE: &str = hf::CONFIG;
+/// The weights.
+pub(crate) const WEIGHTS_FILE: &str = hf::WEIGHTS;
 /// The optimiser's moments.
 pub(crate) const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 /// The training state.

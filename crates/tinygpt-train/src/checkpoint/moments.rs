@@ -12,6 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use tinygpt_data::read_regular;
 use tinygpt_model::{ParamArrays, ParamSpec, Params};
 
+use super::WEIGHTS_FILE;
 use crate::adamw::Moments;
 use crate::error::TrainError;
 
@@ -38,7 +39,7 @@ pub(crate) fn write_moments(
         })
     })?;
     // safetensors renames a private temporary file; the model's has what the umask gives already.
-    let neighbour = path.with_file_name("model.safetensors");
+    let neighbour = path.with_file_name(WEIGHTS_FILE);
     std::fs::metadata(&neighbour)
         .and_then(|metadata| std::fs::set_permissions(path, metadata.permissions()))
         .map_err(TrainError::io("set the permissions of", path))

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use tinygpt_data::{DataError, FileError, Shown};
+pub use tinygpt_fs::ErrorKind;
 use tinygpt_fs::FsError;
 use tinygpt_model::{DeviceError, ModelError};
 
@@ -62,28 +63,6 @@ pub struct Rejected {
     pub dir: PathBuf,
     /// What is wrong with it.
     pub reason: String,
-}
-
-/// The class of an error; the command line turns it into an exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The request is invalid: a wrong key, a directory in use.
-    Config,
-    /// Data or a checkpoint is bad or corrupt.
-    Corrupt,
-    /// The operating system failed to read or write.
-    Io,
-    /// The loss or a gradient is not a finite number.
-    NonFinite,
-    /// Another process trains in the same directory.
-    Locked,
-    /// The data crate failed; see its own kind.
-    Data,
-    /// The model crate failed; see its own kind.
-    Model,
-    /// Anything else.
-    Unexpected,
 }
 
 /// Everything that can stop a training run.
@@ -270,7 +249,7 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// The class of this error.
+    /// The class of this error; of a transparent one, that of the error inside.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Config(_)
@@ -278,16 +257,16 @@ impl TrainError {
             | Self::Foreign(_)
             | Self::NothingToResume(_)
             | Self::Mismatch { .. }
-            | Self::OtherData { .. } => ErrorKind::Config,
+            | Self::OtherData { .. } => ErrorKind::Usage,
             Self::Locked(_) | Self::OutDirLost { .. } => ErrorKind::Locked,
             Self::Io { .. } | Self::Unsaved { .. } => ErrorKind::Io,
             Self::Corrupt { .. } | Self::NewerFormat { .. } | Self::NoGoodCheckpoint { .. } => {
                 ErrorKind::Corrupt
             }
             Self::NonFinite { .. } => ErrorKind::NonFinite,
-            Self::Device(_) => ErrorKind::Config,
-            Self::Data(_) => ErrorKind::Data,
-            Self::Model(_) => ErrorKind::Model,
+            Self::Device(_) => ErrorKind::Usage,
+            Self::Data(error) => error.kind(),
+            Self::Model(error) => error.kind(),
             Self::Plot { .. } | Self::Tensor(_) => ErrorKind::Unexpected,
         }
     }
@@ -335,11 +314,7 @@ impl TrainError {
 
     /// Whether the operating system failed to read or write, in this crate or in one below it.
     pub(crate) fn is_io(&self) -> bool {
-        match self {
-            Self::Model(error) => error.kind() == tinygpt_model::ErrorKind::Io,
-            Self::Data(error) => error.kind() == tinygpt_data::ErrorKind::Io,
-            _ => self.kind() == ErrorKind::Io,
-        }
+        self.kind() == ErrorKind::Io
     }
 
     /// Wraps an I/O error with the act and the path it belongs to; made for `map_err`.
@@ -369,8 +344,8 @@ impl From<FsError> for TrainError {
     }
 }
 
-/// An error with its causes on one line, for a notice.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes on one line, without those whose text an earlier one contains.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

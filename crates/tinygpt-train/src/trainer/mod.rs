@@ -248,15 +248,26 @@ impl Trainer {
                 self.flush(&mut metrics, report)?;
             }
         };
-        self.flush(&mut metrics, report)?;
+        self.finish(profiled, &mut metrics, report)?;
+        Ok(outcome)
+    }
+
+    /// After the last step: saves what is not saved yet, reports the profile and draws the curves.
+    fn finish(
+        &mut self,
+        profiled: Profiled,
+        metrics: &mut Metrics,
+        report: &mut dyn Report,
+    ) -> Result<(), TrainError> {
+        self.flush(metrics, report)?;
         if self.progress.last_saved != Some(self.progress.step) || self.has_unsaved_eval {
-            self.save_at_end(&mut metrics, report)?;
+            self.save_at_end(metrics, report)?;
         }
         if self.config.profile {
             report.profile(&profiled.conclude(self.config.resolved_threads(), self.peak_flops));
         }
         self.draw_curves(report);
-        Ok(outcome)
+        Ok(())
     }
 
     /// Draws `loss.svg`; a failure is only reported.

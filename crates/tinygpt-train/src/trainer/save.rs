@@ -18,7 +18,7 @@ use crate::config::TrainConfig;
 use crate::error::{TrainError, chain};
 use crate::finite::first_non_finite;
 use crate::metrics::Metrics;
-use crate::report::{Report, Saved};
+use crate::report::{Report, SaveRecord};
 use crate::schedule::learning_rate;
 use crate::start::{device_name, instruction_set};
 
@@ -122,7 +122,7 @@ impl Trainer {
         self.progress.last_saved = Some(step);
         self.has_unsaved_eval = false;
         let save_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-        report.saved(&Saved { dir, iter: step, is_best, save_ms });
+        report.saved(&SaveRecord { dir, iter: step, is_best, save_ms });
         Ok(())
     }
 

@@ -13,8 +13,8 @@ use super::Trainer;
 use crate::checkpoint;
 use crate::config::OnNonFinite;
 use crate::error::TrainError;
-use crate::evaluate::token_batch;
 use crate::report::SkipRecord;
+use crate::step::{clip_factor, token_batch};
 use crate::stop::StopFlag;
 
 /// The outcome of a step.
@@ -53,7 +53,7 @@ impl Trainer {
         match self.gradient(windows.clone(), stop)? {
             Gradient::Computed { loss, norm } => {
                 let clip = clip_factor(norm, self.config.grad_clip);
-                self.optimizer.step(self.gpt.params(), &self.grads, lr, clip)?;
+                self.optimizer.step(&mut self.gpt, &self.grads, lr, clip)?;
                 self.last_grad_norm = norm;
                 self.progress.skipped.in_row = 0;
                 Ok(Update::Made { loss, grad_norm: norm })
@@ -155,9 +155,4 @@ impl Trainer {
         let step = self.progress.last_saved?;
         Some(checkpoint::dir_of(&self.config.out_dir, step).into_boxed_path())
     }
-}
-
-/// The factor that scales a gradient of norm `norm` to at most `grad_clip`; 0 never clips.
-fn clip_factor(norm: f64, grad_clip: f64) -> f64 {
-    if grad_clip > 0.0 && norm > grad_clip { grad_clip / norm } else { 1.0 }
 }

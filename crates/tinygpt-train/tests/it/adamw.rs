@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Device;
 use serde::Deserialize;
-use tinygpt_model::{Grads, ModelConfig, Params, host, param_specs};
+use tinygpt_model::{Gpt, Grads, ModelConfig, Params, host, param_specs};
 use tinygpt_train::{AdamW, AdamWConfig};
 
 #[derive(Deserialize)]
@@ -38,19 +38,19 @@ fn ten_steps_equal_pytorch() {
         specs.map(|(p, spec)| (0..spec.len()).map(|i| value(p, i)).collect()).collect()
     };
     let params = Params::from_values(&shape, values(&weight), &Device::Cpu).unwrap();
-    let config = AdamWConfig { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 };
-    let mut optimizer = AdamW::new(config, &params, 1).unwrap();
+    let mut gpt = Gpt::from_params(params).unwrap();
+    let mut optimizer = AdamW::new(AdamWConfig::default(), &gpt).unwrap();
 
     for (step, expected_norm) in golden.norms.iter().enumerate() {
         let grads = Grads::Host(values(&|p, i| gradient(step, p, i)));
-        let norm = grads.global_norm(&params).unwrap();
+        let norm = grads.global_norm(gpt.params()).unwrap();
         assert!((norm / expected_norm - 1.0).abs() < 1e-6, "norm {norm}, torch {expected_norm}");
         let clip = (5.0 / norm).min(1.0);
-        optimizer.step(&params, &grads, 0.01 / (step as f64 + 1.0), clip).unwrap();
+        optimizer.step(&mut gpt, &grads, 0.01 / (step as f64 + 1.0), clip).unwrap();
     }
 
-    assert_eq!(golden.weights.len(), params.len());
-    for (spec, tensor) in params.iter() {
+    assert_eq!(golden.weights.len(), gpt.params().len());
+    for (spec, tensor) in gpt.params().iter() {
         let got = host::read(tensor).unwrap();
         let expected = &golden.weights[&spec.name];
         assert_eq!(got.len(), expected.len(), "{}", spec.name);

@@ -87,7 +87,7 @@ fn every_fault_names_its_key() {
     ] {
         assert_eq!(faults(&config), [key]);
         let error = config.validate().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains(&format!("`{key}`")), "{error}");
     }
     let edge = TrainConfig { lr_decay_iters: 100, min_lr: 1e-3, grad_clip: 0.0, ..ok() };

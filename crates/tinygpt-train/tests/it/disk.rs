@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use tinygpt_train::checkpoint::{Which, locate};
 use tinygpt_train::{
-    ErrorKind, Outcome, Report, Saved, StepRecord, StopFlag, TrainConfig, TrainError,
+    ErrorKind, Outcome, Report, SaveRecord, StepRecord, StopFlag, TrainConfig, TrainError,
 };
 
 use crate::resume::resumed;
@@ -59,7 +59,7 @@ impl Report for BrokenDisk {
         }
     }
 
-    fn saved(&mut self, saved: &Saved) {
+    fn saved(&mut self, saved: &SaveRecord) {
         self.saved.push(saved.iter);
     }
 

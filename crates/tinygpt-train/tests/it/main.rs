@@ -6,6 +6,7 @@ mod adamw;
 mod config;
 mod damage;
 mod disk;
+mod examples;
 mod laws;
 mod non_finite;
 mod resume;

@@ -18,7 +18,7 @@ fn a_used_directory_is_refused_and_the_hints_work() {
     let before = bytes(&config.out_dir, "last", "model.safetensors");
 
     let error = world.run(config.clone()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config);
+    assert_eq!(error.kind(), ErrorKind::Usage);
     let message = message_of(&error);
     assert!(message.contains("`init_from` resume") && message.contains("`overwrite`"), "{message}");
     assert_eq!(bytes(&config.out_dir, "last", "model.safetensors"), before);
@@ -59,7 +59,7 @@ fn a_word_that_is_not_a_model_is_refused_with_the_accepted_words() {
     ] {
         let init_from = InitFrom::Dir(dir);
         let error = world.run(TrainConfig { init_from, ..world.config("new") }).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
@@ -111,7 +111,7 @@ fn a_resume_that_would_be_another_run_names_both_values() {
         ),
     ] {
         let error = world.run(changed).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(message_of(&error).contains(expected), "{}", message_of(&error));
     }
     // The same words with the same tokenizer, but more of them: other windows, another run.
@@ -242,7 +242,7 @@ fn a_start_that_is_refused_leaves_nothing_behind() {
         TrainConfig { init_from: model.clone(), n_layer: 3, ..new() },
         TrainConfig { init_from: model, dataset_name: "other".into(), ..new() },
     ] {
-        assert_eq!(world.run(config).unwrap_err().kind(), ErrorKind::Config);
+        assert_eq!(world.run(config).unwrap_err().kind(), ErrorKind::Usage);
         assert!(!world.out_dir("deep").exists());
     }
     world.run_until(new(), Some(1)).unwrap();
@@ -277,7 +277,7 @@ fn what_does_not_fit_the_data_is_refused() {
         (TrainConfig { vocab_size: Some(10), ..world.config("b") }, "vocab_size"),
     ] {
         let error = world.trainer(config).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains(key), "{error}");
     }
 }

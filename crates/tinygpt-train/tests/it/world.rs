@@ -8,8 +8,8 @@ use tinygpt_data::{NoProgress, PrepareRequest, Prepared, prepare};
 use tinygpt_model::ComputeType;
 use tinygpt_train::checkpoint::{RunConfig, State};
 use tinygpt_train::{
-    EvalRecord, Outcome, Report, RunSummary, Saved, SkipRecord, StepRecord, StopFlag, TrainConfig,
-    TrainError, Trainer,
+    EvalRecord, Outcome, Report, RunSummary, SaveRecord, SkipRecord, StepRecord, StopFlag,
+    TrainConfig, TrainError, Trainer,
 };
 
 /// A directory with a prepared text and the directories of runs.
@@ -102,7 +102,7 @@ pub(crate) struct Recording {
     pub(crate) skips: Vec<SkipRecord>,
     pub(crate) evals: Vec<EvalRecord>,
     pub(crate) samples: Vec<(u64, String)>,
-    pub(crate) saved: Vec<Saved>,
+    pub(crate) saved: Vec<SaveRecord>,
     pub(crate) notices: Vec<String>,
     stop: StopFlag,
     stop_after: Option<u64>,
@@ -135,7 +135,7 @@ impl Report for Recording {
         self.samples.push((iter, text.to_string()));
     }
 
-    fn saved(&mut self, saved: &Saved) {
+    fn saved(&mut self, saved: &SaveRecord) {
         self.saved.push(saved.clone());
     }
 

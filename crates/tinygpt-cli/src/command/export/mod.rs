@@ -29,14 +29,8 @@ use crate::terminal::say;
 use crate::usage::UsageError;
 
 /// Every file of a directory for transformers.
-const HF_FILES: [&str; 6] = [
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    FILE_NAME,
-    CONFIG_FILE_NAME,
-    card::FILE_NAME,
-];
+const HF_FILES: [&str; 6] =
+    [hf::CONFIG, hf::GENERATION_CONFIG, hf::WEIGHTS, FILE_NAME, CONFIG_FILE_NAME, card::FILE_NAME];
 
 /// The first bytes of a GGUF file.
 const GGUF_MAGIC: [u8; 4] = *b"GGUF";

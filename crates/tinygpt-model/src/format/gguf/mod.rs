@@ -10,8 +10,10 @@
 mod write;
 
 use std::path::Path;
+use std::str::FromStr;
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
@@ -21,14 +23,39 @@ use crate::parts::{ParamKind, ParamSpec, param_specs};
 use write::{Entry, Writer};
 
 /// How matrices are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WeightType {
     /// As they are.
     F32,
-    /// Q8Param to half precision.
+    /// Rounded to half precision.
     F16,
     /// 8-bit integers, one scale per 32 weights.
     Q8_0,
+}
+
+impl WeightType {
+    /// All of them, the most exact first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8_0];
+
+    /// The name in settings: llama.cpp's.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8_0 => "q8_0",
+        }
+    }
+}
+
+impl FromStr for WeightType {
+    type Err = ModelError;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|weights| weights.as_str() == name).ok_or_else(|| {
+            ModelError::request(format!("`{name}` is not a type of weights: f32, f16 or q8_0"))
+        })
+    }
 }
 
 /// A value of the file's metadata.
