@@ -94,7 +94,7 @@ fn a_smaller_context_is_taken_from_flags_and_files() {
     for given in ["--block-size 8", "--config-file c.json"] {
         let args = format!("{TUNE} --out-dir tuned --overwrite {given}");
         let ran = run("train", path, &args).ok();
-        let note = "block_size is 8: the model keeps that many of its 16 positions";
+        let note = "block_size is 8: the model keeps this many of its 16 positions";
         assert!(ran.stderr.contains(note), "{}", ran.stderr);
         assert!(ran.stderr.contains("step     16 tokens"), "{}", ran.stderr);
         assert!(memory(&ran.stderr) < memory(&whole.stderr), "{}", ran.stderr);

@@ -89,7 +89,7 @@ fn loss_and_logits_equal_autograd_after_any_other_shape() {
         let mut gpt = model(&config(bias, 0.2));
         let mut reference = model(&config(bias, 0.2));
         reference.use_autograd();
-        gradients(&mut gpt, (2, 7), None);
+        gradients(&mut gpt, (2, 7), Some(KEY));
         for (b, t) in [(1, 1), (4, 20), (2, 5)] {
             let (inputs, targets) = (tokens(b * t, 1), tokens(b * t, 2));
             let batch =
