@@ -154,7 +154,7 @@ impl Layered<PrepareOptions> {
             text_column: options.text_column,
             val_fraction: options.val_fraction,
             val_split: options.val_split,
-            encoding_type: options.encoding_type.map(Into::into),
+            encoding_type: options.encoding_type,
             vocab_size: options.vocab_size.unwrap_or(unsaid.vocab_size),
             tokenizer: options.tokenizer.map(Source::from),
             data_percentage: options.data_percentage.unwrap_or(unsaid.data_percentage),

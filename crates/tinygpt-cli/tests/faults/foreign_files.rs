@@ -138,7 +138,7 @@ fn nothing_is_put_into_what_is_removed_as_a_whole() {
 
 #[test]
 fn a_preparation_replaces_only_a_preparation() {
-    const CASES: [(&str, fn(&Path)); 4] = [
+    const CASES: [OfOthers; 4] = [
         ("notes.txt", |at| fs::write(at.join("notes.txt"), "mine").unwrap()),
         ("train-00000.bin", |at| symlink("/etc/hostname", at.join("train-00000.bin")).unwrap()),
         ("meta.json", |at| fs::create_dir(at.join("meta.json")).unwrap()),
