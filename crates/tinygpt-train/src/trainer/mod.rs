@@ -28,7 +28,7 @@ use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
 use crate::config::{InitFrom, TrainConfig};
 use crate::document::special_tokens;
-use crate::error::{Fault, TrainError};
+use crate::error::{Fault, TrainError, chain};
 use crate::metrics::{Metrics, Seen};
 use crate::plot;
 use crate::report::{Report, ResumeRecord, RunSummary, StepRecord};
@@ -273,7 +273,7 @@ impl Trainer {
     /// Draws `loss.svg`; a failure is only reported.
     fn draw_curves(&self, report: &mut dyn Report) {
         if let Err(error) = plot::draw(&self.config.out_dir) {
-            report.notice(&error.to_string());
+            report.notice(&chain(&error));
         }
     }
 
