@@ -249,9 +249,9 @@ impl<'a, O: Options> Faults<'a, O> {
         self.push_combination(key, &format!("cannot be combined with {other}"), reason);
     }
 
-    /// Adds that `key` also needs the option `other`; `reason` may be empty.
-    pub fn needs(&mut self, key: &str, other: &str, reason: &str) {
-        self.push_combination(key, &format!("needs {other}"), reason);
+    /// Adds that `key` also needs the option `other`.
+    pub fn needs(&mut self, key: &str, other: &str) {
+        self.push_combination(key, &format!("needs {other}"), "");
     }
 
     fn push_combination(&mut self, key: &str, what: &str, reason: &str) {

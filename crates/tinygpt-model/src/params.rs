@@ -157,15 +157,8 @@ mod tests {
     use super::*;
 
     fn config(bias: bool) -> ModelConfig {
-        ModelConfig {
-            vocab_size: 7,
-            block_size: 5,
-            n_layer: 3,
-            n_head: 2,
-            n_embd: 4,
-            dropout: 0.0,
-            bias,
-        }
+        let sizes = ModelConfig { vocab_size: 7, block_size: 5, n_layer: 3, ..ModelConfig::gpt2() };
+        ModelConfig { n_head: 2, n_embd: 4, bias, ..sizes }
     }
 
     #[test]

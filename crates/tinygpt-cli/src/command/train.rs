@@ -39,8 +39,9 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     if !config.eval_only && program.verify_resume.is_none() {
         check_outside("--out-dir", &config.out_dir)?;
     }
-    // Before any work, so that nothing is lost if it is not there.
-    config.device.open()?;
+    // Before any work, so that nothing is lost if it is missing. Kept until the trainer has opened it
+    // too: the driver shuts a GPU down that nobody holds, and starting it takes a while.
+    let _device = config.device.open()?;
     let n_threads = pool::start(config.resolved_threads())?;
     if n_threads < config.resolved_threads() {
         config.threads = Some(n_threads);

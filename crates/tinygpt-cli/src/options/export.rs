@@ -47,7 +47,7 @@ impl Export {
             }
         };
         if options.r#type.is_some() && !matches!(format, Some(ExportFormat::Gguf(_))) {
-            faults.needs("type", "--export gguf FILE", "");
+            faults.needs("type", "--export gguf FILE");
         }
         let path = options.export.as_ref()?.get(1)?;
         Some(Self {

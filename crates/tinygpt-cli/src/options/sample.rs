@@ -311,7 +311,7 @@ fn check_together(
         faults.conflict("start", "--interactive", "both read standard input");
     }
     if quantizes && device != DeviceSpec::Cpu {
-        faults.needs("quantize", "--device cpu", "");
+        faults.needs("quantize", "--device cpu");
     }
     if quantizes && exports {
         let reason = "`--type q8_0` rounds the weights of a GGUF file";

@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for TrainOptions {
         for (name, value) in &mut values {
             let key = keys().find(|key| key.name == name);
             let key = key.ok_or_else(|| D::Error::custom(format!("unknown key `{name}`")))?;
-            check_type(key, value).map_err(D::Error::custom)?;
+            key.kind.check(value).map_err(D::Error::custom)?;
             if let (Kind::Number, Some(number)) = (key.kind, value.as_f64()) {
                 // 1 and 1.0 are the same.
                 *value = number.into();
@@ -110,23 +110,6 @@ impl FromArgMatches for TrainOptions {
             }
         }
         Ok(())
-    }
-}
-
-/// Refuses a value of another type than its key's.
-fn check_type(key: &Key, value: &Value) -> Result<(), String> {
-    match (key.kind, value) {
-        // Reported with all other faults, and with its place.
-        (Kind::Choice { refused: Some((refused, _)), .. }, Value::String(word))
-            if word == refused =>
-        {
-            Ok(())
-        }
-        (Kind::Choice { .. }, Value::String(word)) => key
-            .kind
-            .check(value)
-            .map_err(|choices| format!("`{word}` is not a choice, expected {choices}")),
-        (kind, value) => kind.check(value),
     }
 }
 
@@ -294,7 +277,7 @@ impl Layered<TrainOptions> {
             match serde_json::from_value::<C>(alone.into()) {
                 Ok(_) => _ = values.insert(key.name.to_owned(), value.clone()),
                 Err(error) => {
-                    let choices = key.kind.check(value).err();
+                    let choices = key.kind.instead_of(value);
                     faults.add(key.name, &choices.unwrap_or_else(|| error.to_string()));
                 }
             }

@@ -56,6 +56,33 @@ fn the_printed_command_resumes_the_very_run() {
 }
 
 #[test]
+fn settings_of_the_program_come_back_from_the_checkpoint_too() {
+    let dir = trained();
+    let ran = run("train", dir.path(), "--init-from resume --out-dir out --show-config").ok();
+    let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
+    for (key, value) in [("log_interval", 5), ("n_layer", 2)] {
+        assert_eq!(
+            shown[key],
+            serde_json::json!({"value": value, "origin": "checkpoint"}),
+            "{key}"
+        );
+    }
+    // They are no part of the run's numbers: changing one is not reported.
+    let args = "--init-from resume --out-dir out --log-interval 7 --max-iters 21";
+    let ran = run("train", dir.path(), args).ok();
+    assert!(ran.stderr.contains("changed settings: max_iters 20 → 21\n"), "{}", ran.stderr);
+}
+
+#[test]
+fn curves_that_are_missing_are_drawn_when_a_finished_run_is_resumed() {
+    let dir = trained();
+    let curves = dir.path().join("out/loss.svg");
+    fs::remove_file(&curves).unwrap();
+    run("train", dir.path(), "--init-from resume --out-dir out").ok();
+    assert!(fs::read_to_string(&curves).unwrap().contains("<svg"));
+}
+
+#[test]
 fn a_directory_with_spaces_is_quoted() {
     let dir = trained();
     fs::rename(dir.path().join("out"), dir.path().join("my run")).unwrap();

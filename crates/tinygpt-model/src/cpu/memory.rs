@@ -76,15 +76,7 @@ mod tests {
 
     #[test]
     fn grows_with_what_it_is_given_and_never_overflows() {
-        let config = ModelConfig {
-            vocab_size: 50257,
-            block_size: 1024,
-            n_layer: 12,
-            n_head: 12,
-            n_embd: 768,
-            dropout: 0.0,
-            bias: true,
-        };
+        let config = ModelConfig::gpt2();
         let small = training_bytes(&config, 1, 64, 1);
         let more_tokens = training_bytes(&config, 4, 64, 1);
         // Two workers have a set of gradients each; this model is too large for more than one.

@@ -67,11 +67,10 @@ pub enum Range {
 }
 
 impl Kind {
-    /// Checks that `value` has this type.
+    /// Checks that `value` has the type of this kind.
     ///
     /// # Errors
-    /// For a word that is not among the choices, what they are; for another type, what the value is
-    /// and what was expected.
+    /// What the value is and what was expected.
     pub fn check(self, value: &Value) -> Result<(), String> {
         use serde::Deserialize as _;
         let result = match self {
@@ -81,16 +80,21 @@ impl Kind {
             Self::Path => PathBuf::deserialize(value).map(drop),
             Self::Text | Self::Choice { .. } => String::deserialize(value).map(drop),
         };
-        result.map_err(|error| error.to_string())?;
-        match (self, value.as_str()) {
-            (Self::Choice { words, refused }, Some(word)) if !words.contains(&word) => {
-                let why = refused.filter(|(refused, _)| *refused == word);
-                let why = why.map_or(String::new(), |(word, why)| format!(" ({word} {why})"));
-                let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-                Err(format!("{}{why}", words.join(" or ")))
-            }
-            _ => Ok(()),
+        result.map_err(|error| error.to_string())
+    }
+
+    /// What a choice accepts instead of `value`; `None` if this is not a choice, or accepts it.
+    pub fn instead_of(self, value: &Value) -> Option<String> {
+        let (Self::Choice { words, refused }, Some(word)) = (self, value.as_str()) else {
+            return None;
+        };
+        if words.contains(&word) {
+            return None;
         }
+        let why = refused.filter(|(refused, _)| *refused == word);
+        let why = why.map_or(String::new(), |(word, why)| format!(" ({word} {why})"));
+        let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+        Some(words.join(" or ") + &why)
     }
 
     /// The choice among `words`.

@@ -7,7 +7,7 @@
 
 mod clock;
 mod evaluation;
-mod possession;
+mod ownership;
 mod profiled;
 mod save;
 mod update;
@@ -21,7 +21,7 @@ use tinygpt_model::hf::SpecialTokens;
 use tinygpt_model::{ComputeType, Gpt, Grads};
 
 use self::clock::Clock;
-use self::possession::claim_out_dir;
+use self::ownership::claim_out_dir;
 use self::profiled::{Profiled, share_of_peak};
 use self::update::Update;
 use crate::adamw::AdamW;

@@ -8,7 +8,7 @@ use tinygpt_train::{ErrorKind, InitFrom, TrainConfig, TrainError};
 
 use sha2::{Digest, Sha256};
 
-use crate::world::{World, assert_same_end, bytes, checkpoints, state};
+use crate::common::{World, assert_same_end, bytes, checkpoints, state};
 
 const FILES: [&str; 8] = [
     "config.json",

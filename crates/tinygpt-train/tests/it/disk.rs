@@ -10,8 +10,8 @@ use tinygpt_train::{
     ErrorKind, Outcome, Report, SaveRecord, StepRecord, StopFlag, TrainConfig, TrainError,
 };
 
+use crate::common::{World, assert_same_end, state};
 use crate::resume::resumed;
-use crate::world::{World, assert_same_end, state};
 
 /// Puts a file where the checkpoints belong while the run makes the updates `broken`.
 struct BrokenDisk {

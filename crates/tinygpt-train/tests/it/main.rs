@@ -3,15 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod adamw;
+mod common;
 mod config;
 mod damage;
 mod disk;
 mod examples;
-mod laws;
 mod non_finite;
+mod properties;
 mod resume;
 mod saving;
 mod start;
 mod threads;
 mod verify;
-mod world;

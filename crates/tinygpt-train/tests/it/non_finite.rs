@@ -7,8 +7,8 @@ use tinygpt_model::{hf, host};
 use tinygpt_train::metrics::{self, Line};
 use tinygpt_train::{ErrorKind, InitFrom, OnNonFinite, TrainConfig, TrainError};
 
+use crate::common::{Recording, World, assert_same_end, bytes, message_of, state};
 use crate::resume::resumed;
-use crate::world::{Recording, World, assert_same_end, bytes, message_of, state};
 
 /// A trained model whose last layer-norm weight is multiplied by `gain`.
 fn scaled_model(world: &World, gain: f32) -> PathBuf {

@@ -10,7 +10,7 @@ use tinygpt_train::{
     InitFrom, Outcome, Report, Silent, StepRecord, StopFlag, TrainConfig, recorded,
 };
 
-use crate::world::{World, assert_same_end, checkpoints, state};
+use crate::common::{World, assert_same_end, checkpoints, state};
 
 pub(crate) fn resumed(config: &TrainConfig) -> TrainConfig {
     TrainConfig { init_from: InitFrom::Resume, ..config.clone() }
@@ -85,7 +85,7 @@ fn evaluating_more_often_leaves_the_training_bits_alone() {
     assert_eq!(recording.samples.len(), 21);
     world.run(never.clone()).unwrap();
     for file in ["model.safetensors", "optimizer.safetensors"] {
-        let read = |config: &TrainConfig| crate::world::bytes(&config.out_dir, "last", file);
+        let read = |config: &TrainConfig| crate::common::bytes(&config.out_dir, "last", file);
         assert!(read(&often) == read(&never), "{file} differs");
     }
 }

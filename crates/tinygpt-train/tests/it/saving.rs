@@ -2,8 +2,8 @@
 
 use tinygpt_train::{Outcome, TrainConfig};
 
+use crate::common::{World, assert_same_end, checkpoints, state};
 use crate::resume::resumed;
-use crate::world::{World, assert_same_end, checkpoints, state};
 
 #[test]
 fn the_newest_and_the_best_are_kept() {

@@ -8,7 +8,7 @@ use tinygpt_model::hf;
 use tinygpt_train::checkpoint::{Which, locate};
 use tinygpt_train::{ErrorKind, InitFrom, Outcome, TrainConfig, TrainError, model_shape, recorded};
 
-use crate::world::{World, assert_same_end, bytes, checkpoints, message_of, state};
+use crate::common::{World, assert_same_end, bytes, checkpoints, message_of, state};
 
 #[test]
 fn a_used_directory_is_refused_and_the_hints_work() {

@@ -2,7 +2,7 @@
 
 use tinygpt_train::{StepRecord, TrainConfig};
 
-use crate::world::World;
+use crate::common::World;
 
 fn losses(world: &World, threads: usize, out_dir: &str) -> Vec<f32> {
     let config = TrainConfig {

@@ -6,7 +6,7 @@ use tinygpt_train::{
     Compared, InitFrom, OnNonFinite, Silent, StopFlag, TrainConfig, compare_runs, verify_resume,
 };
 
-use crate::world::World;
+use crate::common::World;
 
 /// The check with 5 + 5 updates; `None` if `stop` is raised.
 fn verify(config: &TrainConfig, stop: &StopFlag) -> Option<Vec<Compared>> {

@@ -2,7 +2,7 @@
 
 use tinygpt_train::{Outcome, TrainConfig};
 
-use crate::world::{World, bytes};
+use crate::common::{World, bytes};
 
 #[test]
 fn micro_batches_give_the_step_of_one_large_batch() {
