@@ -67,7 +67,7 @@ fn settings_of_the_program_come_back_from_the_checkpoint_too() {
             "{key}"
         );
     }
-    // They are no part of the run's numbers: changing one is not reported.
+    // The numbers of the run do not depend on them: changing one is not reported.
     let args = "--init-from resume --out-dir out --log-interval 7 --max-iters 21";
     let ran = run("train", dir.path(), args).ok();
     assert!(ran.stderr.contains("changed settings: max_iters 20 → 21\n"), "{}", ran.stderr);
