@@ -13,6 +13,7 @@ mod address;
 mod cache;
 mod client;
 mod error;
+mod hash;
 mod names;
 mod remote;
 mod retry;

@@ -9,9 +9,9 @@ use super::address::Address;
 use super::cache::RepoCache;
 use super::client::{Client, Reply, length, text};
 use super::error::HubError;
+use super::hash::BlobHash;
 use super::names::is_blob_name;
 use super::transfer::{ALTERED, part_of};
-use super::verify::is_sha256;
 
 /// A file as the hub describes it.
 #[derive(Debug, Clone)]
@@ -68,11 +68,6 @@ impl RemoteFile {
         self.name.ends_with(".parquet")
     }
 
-    /// The SHA-256 of the file in hexadecimal, if the hub sends it.
-    pub(super) fn sha256(&self) -> Option<&str> {
-        is_sha256(&self.etag).then_some(self.etag.as_str())
-    }
-
     /// The error of a description that cannot be right.
     pub(super) fn refused(&self, got: &str, expected: &str) -> HubError {
         HubError::answer(&self.address, got, expected, ALTERED)
@@ -82,8 +77,7 @@ impl RemoteFile {
 /// The name of a blob. Only a hash says that two files are the same: any other `etag` gets a part that
 /// depends on the file's name.
 fn blob_name(etag: String, name: &str) -> String {
-    let is_git_hash = etag.len() == 40 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_sha256(&etag) || is_git_hash {
+    if BlobHash::of_name(&etag).is_some() {
         return etag;
     }
     let of_name: String =

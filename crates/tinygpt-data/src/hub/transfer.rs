@@ -1,9 +1,8 @@
 //! One file from the hub to its final name: described, resumed, checked, published.
 //!
 //! `hf-hub`'s own download checks neither status nor length nor hash. This one gives a file its
-//! final name only after size, parquet frame and, for files in large-file storage (all parquet
-//! files of the hub), SHA-256 have been compared. Received bytes stay in `<blob>.part`, and the
-//! next attempt or the next run continues from there with a `Range` request.
+//! final name only after size, parquet frame and hash have been compared. Received bytes stay in
+//! `<blob>.part`, and the next attempt or the next run continues from there with a `Range` request.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -15,9 +14,9 @@ use tinygpt_fs::{create_dir_all, parent_of};
 use super::cache::RepoCache;
 use super::client::{Client, Reply, length, text};
 use super::error::HubError;
+use super::hash::BlobHash;
 use super::remote::{RemoteFile, content_range, length_of_own};
 use super::retry::{Backoff, RetryPolicy};
-use super::verify::sha256_of;
 use crate::progress::PrepareProgress;
 
 /// Every parquet file begins and ends with these bytes.
@@ -222,12 +221,15 @@ impl Transfer<'_> {
             let got = "a file that does not begin and end with PAR1";
             return Err(HubError::answer(&self.file.address, got, "a parquet file", ALTERED));
         }
-        let Some(expected) = self.file.sha256() else { return Ok(()) };
-        let got = sha256_of(&mut part, &|| false).map_err(io)?.unwrap_or_default();
+        let expected = &self.file.etag;
+        let Some(hash) = BlobHash::of_name(expected) else { return Ok(()) };
+        let got = hash.compute(&mut part, self.file.size, &|| false).map_err(io)?;
+        let got = got.unwrap_or_default();
         if got.eq_ignore_ascii_case(expected) {
             return Ok(());
         }
-        let (got, expected) = (format!("bytes with SHA-256 {got}"), format!("SHA-256 {expected}"));
+        let title = hash.title();
+        let (got, expected) = (format!("bytes with {title} {got}"), format!("{title} {expected}"));
         Err(HubError::answer(&self.file.address, got, expected, ALTERED))
     }
 

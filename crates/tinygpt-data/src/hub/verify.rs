@@ -1,23 +1,20 @@
-//! Checks that a file of the cache still matches its name, the SHA-256 of its bytes.
+//! Checks that a file of the cache still matches its name, the hash of its bytes.
 //!
 //! Hashing a dataset takes seconds, so it is done when a file is first used, and again only when its
 //! size or time has changed: a small file next to the locks records both.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use sha2::{Digest, Sha256};
 use tinygpt_fs::create_dir_all;
 
 use super::cache::RepoCache;
 use super::error::HubError;
+use super::hash::BlobHash;
 use crate::progress::PrepareProgress;
 use crate::regular::{open_regular, read_regular};
-
-/// Read and hashed at once.
-const CHUNK_BYTES: usize = 256 << 10;
 
 /// The largest record, in bytes.
 const MAX_RECORD_BYTES: u64 = 1 << 10;
@@ -32,17 +29,17 @@ impl RepoCache {
         progress: &dyn PrepareProgress,
     ) -> Result<bool, HubError> {
         let linked = || Some(fs::canonicalize(place).ok()?.file_name()?.to_str()?.to_owned());
-        let Some(etag) = etag.map(str::to_owned).or_else(linked).filter(|etag| is_sha256(etag))
-        else {
-            return Ok(true);
-        };
+        let Some(etag) = etag.map(str::to_owned).or_else(linked) else { return Ok(true) };
+        let Some(hash) = BlobHash::of_name(&etag) else { return Ok(true) };
         let record = self.record(&etag);
         let now = stamp(place).map_err(|source| HubError::io("read", place, source))?;
         if read_regular(&record, MAX_RECORD_BYTES).is_ok_and(|known| known == now.as_bytes()) {
             return Ok(true);
         }
         let Ok(mut file) = open_regular(place) else { return Ok(false) };
-        let found = sha256_of(&mut file, &|| progress.is_stopped());
+        let found = file.metadata().and_then(|metadata| {
+            hash.compute(&mut file, metadata.len(), &|| progress.is_stopped())
+        });
         let found = found.map_err(|source| HubError::io("read", place, source))?;
         let Some(found) = found else { return Err(HubError::Stopped) };
         if !found.eq_ignore_ascii_case(&etag) {
@@ -74,28 +71,4 @@ fn stamp(place: &Path) -> io::Result<String> {
     let metadata = fs::metadata(place)?;
     let since = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(format!("{} {}\n", metadata.len(), since.as_nanos()))
-}
-
-/// Whether a blob's name is the SHA-256 of its bytes.
-pub(super) fn is_sha256(etag: &str) -> bool {
-    etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// The SHA-256 of what is left to read, in hexadecimal; `None` if it is to stop.
-pub(super) fn sha256_of(
-    reader: &mut impl Read,
-    is_stopped: &dyn Fn() -> bool,
-) -> io::Result<Option<String>> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; CHUNK_BYTES];
-    loop {
-        let n = reader.read(&mut buffer)?;
-        if n == 0 {
-            return Ok(Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()));
-        }
-        hasher.update(buffer.get(..n).unwrap_or_default());
-        if is_stopped() {
-            return Ok(None);
-        }
-    }
 }

@@ -15,6 +15,7 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// The commit that the hub's `main` stands for.
@@ -59,6 +60,8 @@ pub(crate) enum Fault {
     Html,
     /// Another `ETag` than the bytes'.
     Etag(&'static str),
+    /// git's hash as `ETag`, as for a file outside large-file storage.
+    GitEtag,
     /// No answer at all.
     Silence,
     /// One byte of the body now and then.
@@ -233,10 +236,11 @@ impl State {
         bytes: &[u8],
         fault: Option<Fault>,
     ) -> std::io::Result<()> {
-        let mut etag = sha256(bytes);
-        if let Some(Fault::Etag(other)) = &fault {
-            (*other).clone_into(&mut etag);
-        }
+        let etag = match &fault {
+            Some(Fault::Etag(other)) => (*other).to_owned(),
+            Some(Fault::GitEtag) => git_hash(bytes),
+            _ => sha256(bytes),
+        };
         let (commit, linked) = (format!("X-Repo-Commit: {COMMIT}"), format!("ETag: \"{etag}\""));
         if let Some(Fault::Redirect(location)) = &fault {
             let hub_headers = [
@@ -385,6 +389,12 @@ fn percent_decoded(path: &str) -> String {
 /// The SHA-256 of `bytes` in hexadecimal: the hub's `ETag` of a large file.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// git's hash of `bytes` in hexadecimal: the hub's `ETag` of a file that git itself holds.
+pub(crate) fn git_hash(bytes: &[u8]) -> String {
+    let object = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
+    Sha1::digest(object).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A parquet file with one optional string column `text`, as the datasets of the hub have it.

@@ -5,36 +5,50 @@ use std::fs;
 use tinygpt_data::hub::{HubError, HubOptions};
 
 use super::{EVER, World};
-use crate::fake_hub::{Ask, Fault, parquet_file, sha256};
+use crate::fake_hub::{Ask, Fault, git_hash, parquet_file, sha256};
 
 #[test]
 fn a_flipped_bit_in_the_cache_is_found_when_the_file_is_next_used() {
-    let world = World::new();
-    let files = world.fetch_well();
-    let blob = world.blobs().join(sha256(&world.train));
-    let n_asked = world.hub.requests().len();
-    world.fetch_well();
-    let per_look = world.hub.requests().len() - n_asked;
+    for (etag, name) in [(None, sha256 as fn(&[u8]) -> String), (Some(Fault::GitEtag), git_hash)] {
+        let world = World::new();
+        if let Some(etag) = etag {
+            world.hub.fail(Ask::Description, EVER, etag);
+        }
+        let files = world.fetch_well();
+        let blob = world.blobs().join(name(&world.train));
+        let n_asked = world.hub.requests().len();
+        world.fetch_well();
+        let per_look = world.hub.requests().len() - n_asked;
 
-    let mut bytes = world.train.clone();
-    bytes[100_000] ^= 1;
-    fs::write(&blob, &bytes).unwrap();
-    // Without the hub it is an error by name, and stays as it is.
-    let world = with_hub(world, false);
-    let error = world.fetch().unwrap_err();
-    assert!(matches!(error, HubError::NotCached { .. }), "{error}");
-    let message = error.to_string();
-    assert!(message.contains("is damaged") && message.contains(".parquet"), "{message}");
-    assert!(fs::read(&blob).unwrap() == bytes);
-    // With it, it is downloaded again.
-    let world = with_hub(world, true);
-    assert_eq!(world.fetch_well(), files);
-    assert!(world.notices().contains("is damaged"), "{}", world.notices());
-    assert!(fs::read(&blob).unwrap() == world.train);
-    // Once: what was compared is not compared again.
-    let n_asked = world.hub.requests().len();
-    world.fetch_well();
-    assert_eq!(world.hub.requests().len() - n_asked, per_look);
+        let mut bytes = world.train.clone();
+        bytes[100_000] ^= 1;
+        fs::write(&blob, &bytes).unwrap();
+        // Without the hub it is an error by name, and stays as it is.
+        let world = with_hub(world, false);
+        let error = world.fetch().unwrap_err();
+        assert!(matches!(error, HubError::NotCached { .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.contains("is damaged") && message.contains(".parquet"), "{message}");
+        assert!(fs::read(&blob).unwrap() == bytes);
+        // With it, it is downloaded again.
+        let world = with_hub(world, true);
+        assert_eq!(world.fetch_well(), files);
+        assert!(world.notices().contains("is damaged"), "{}", world.notices());
+        assert!(fs::read(&blob).unwrap() == world.train);
+        // Once: what was compared is not compared again.
+        let n_asked = world.hub.requests().len();
+        world.fetch_well();
+        assert_eq!(world.hub.requests().len() - n_asked, per_look);
+    }
+}
+
+#[test]
+fn a_download_that_differs_from_its_git_hash_is_refused() {
+    let world = World::new();
+    let hash = "0123456789012345678901234567890123456789";
+    world.hub.fail(Ask::Description, 1, Fault::Etag(hash));
+    let message = world.fetch_badly();
+    assert!(message.contains(&format!("git hash {hash}")), "{message}");
 }
 
 fn with_hub(world: World, is_there: bool) -> World {
