@@ -1,7 +1,7 @@
 //! A file of a repository, as the hub describes it before the download.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -11,7 +11,15 @@ use super::client::{Client, Reply, length, text};
 use super::error::HubError;
 use super::hash::BlobHash;
 use super::names::is_blob_name;
-use super::transfer::{ALTERED, part_of};
+
+/// The hint if a received file is not what the hub announced.
+pub(super) const ALTERED: &str = "a proxy may be altering downloads: check `proxy` and `endpoint`, or use a \
+     local text as `source`";
+
+/// The file of an incomplete blob.
+pub(super) fn part_of(blob: &Path) -> PathBuf {
+    blob.with_extension("part")
+}
 
 /// A file as the hub describes it.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use super::cache::RepoCache;
 use super::client::{Client, Reply, length, text};
 use super::error::HubError;
 use super::hash::BlobHash;
-use super::remote::{RemoteFile, content_range, length_of_own};
+use super::remote::{ALTERED, RemoteFile, content_range, length_of_own, part_of};
 use super::retry::{Backoff, RetryPolicy};
 use crate::progress::PrepareProgress;
 
@@ -30,15 +30,6 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// A slower transfer has stalled.
 const SLOWEST_BYTES_PER_SECOND: f64 = 1024.0;
-
-/// The hint if a received file is not what the hub announced.
-pub(super) const ALTERED: &str = "a proxy may be altering downloads: check `proxy` and `endpoint`, or use a \
-     local text as `source`";
-
-/// The file of an incomplete blob.
-pub(super) fn part_of(blob: &Path) -> PathBuf {
-    blob.with_extension("part")
-}
 
 /// Counts a file's bytes for the progress bar, each byte once even when a transfer starts again.
 struct Counter<'a> {

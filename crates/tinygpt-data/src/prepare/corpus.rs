@@ -8,9 +8,10 @@ use crate::prepared::ValSplit;
 use crate::progress::{PrepareProgress, Stage};
 use crate::source::{Piece, Text};
 
+use super::divide::Boundary;
 use super::divide::{Groups, Lengths};
 use super::reading::{BATCH_BYTES, Reading};
-use super::split::{Boundary, Split, SplitDocuments};
+use super::split::{Split, SplitDocuments};
 use super::subset::Subset;
 
 /// A dataset's text, ready to be streamed as often as needed.

@@ -7,8 +7,22 @@
 use rand::RngCore;
 use rand_chacha::ChaCha8Rng;
 
-use super::split::Boundary;
 use crate::random;
+
+/// Which part of the text is for training and which for validation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Boundary {
+    /// They are two texts, each of them one document or many.
+    Separate { is_one_document: bool },
+    /// The validation text starts at this character.
+    Character { character: u64, is_only_document: bool },
+    /// The text validates from the first document that begins at or after this character; the
+    /// last one validates wherever it begins.
+    Document { character: u64, last_document_idx: u64 },
+    /// The documents of the groups below `below` validate; and, if `cut` is given, those of group
+    /// `below` from this character on, counted in the documents of that group alone.
+    Drawn { seed: u64, below: u32, cut: Option<u64> },
+}
 
 /// How far the validation fraction may be from the requested one, relative to it, before a
 /// document is cut to match it.

@@ -22,6 +22,7 @@ mod split;
 #[cfg(test)]
 mod split_tests;
 mod subset;
+mod summary;
 mod unseen;
 
 use std::path::Path;
@@ -29,7 +30,8 @@ use std::time::Instant;
 
 pub use dry_run::{DryRun, Estimate, Existing, dry_run};
 pub use files::{SourceFile, SourceFiles};
-pub use request::{PrepareRequest, PrepareSummary};
+pub use request::PrepareRequest;
+pub use summary::PrepareSummary;
 
 use crate::clock;
 use crate::encoding::Encoding;
@@ -38,10 +40,10 @@ use crate::prepared::{HeldOut, META_FORMAT, Meta, Prepared, Settings, ValSplit};
 use crate::progress::PrepareProgress;
 
 use corpus::Corpus;
+use divide::Boundary;
 use passes::Passes;
 use plan::Plan;
 use publish::Staging;
-use split::Boundary;
 
 /// Prepares a dataset.
 ///

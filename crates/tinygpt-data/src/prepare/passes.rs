@@ -11,8 +11,9 @@ use crate::source::{Documents as _, Piece, SourceStats};
 use crate::tokenizer::{Dropped, Encoder, Tokenizer, TokenizerTrainer};
 
 use super::corpus::Corpus;
+use super::divide::Boundary;
 use super::reading::{BATCH_BYTES, Reading};
-use super::split::{Boundary, Split, SplitDocuments};
+use super::split::{Split, SplitDocuments};
 use super::unseen::{Seen, Unseen};
 
 /// How much text is counted at once, in bytes.

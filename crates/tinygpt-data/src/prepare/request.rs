@@ -1,14 +1,11 @@
-//! The request to `prepare` and its summary.
+//! The request to `prepare`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::encoding::Encoding;
 use crate::hub::HubOptions;
-use crate::prepared::{Meta, ValSplit};
+use crate::prepared::ValSplit;
 use crate::source::{Format, Separator, Source, Sources};
-
-use super::files::SourceFiles;
 
 /// What to prepare, and how.
 #[derive(Debug, Clone)]
@@ -82,19 +79,4 @@ impl Default for PrepareRequest {
             force: false,
         }
     }
-}
-
-/// What `prepare` did.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PrepareSummary {
-    /// The directory of the preparation.
-    pub dir: PathBuf,
-    /// Its description.
-    pub meta: Meta,
-    /// Whether the same preparation already existed and was kept.
-    pub kept: bool,
-    /// The files that were read, if known.
-    pub files: SourceFiles,
-    /// The elapsed time.
-    pub elapsed: Duration,
 }

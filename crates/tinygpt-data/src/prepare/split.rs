@@ -3,7 +3,7 @@
 use crate::error::DataError;
 use crate::source::{Documents, Piece, SourceStats};
 
-use super::divide::Draw;
+use super::divide::{Boundary, Draw};
 use super::subset::Subset;
 
 /// One of the two splits.
@@ -21,21 +21,6 @@ impl Split {
             Self::Val => "val",
         }
     }
-}
-
-/// Which part of the text is for training and which for validation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Boundary {
-    /// They are two texts, each of them one document or many.
-    Separate { is_one_document: bool },
-    /// The validation text starts at this character.
-    Character { character: u64, is_only_document: bool },
-    /// The text validates from the first document that begins at or after this character; the
-    /// last one validates wherever it begins.
-    Document { character: u64, last_document_idx: u64 },
-    /// The documents of the groups below `below` validate; and, if `cut` is given, those of group
-    /// `below` from this character on, counted in the documents of that group alone.
-    Drawn { seed: u64, below: u32, cut: Option<u64> },
 }
 
 /// Where a document belongs.

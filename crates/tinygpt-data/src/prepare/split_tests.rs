@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
-use super::divide::{Groups, Lengths, is_close};
-use super::split::{Boundary, Split, SplitDocuments};
+use super::divide::{Boundary, Groups, Lengths, is_close};
+use super::split::{Split, SplitDocuments};
 use super::subset::Subset;
 use crate::error::DataError;
 use crate::source::{Documents, Piece, SourceStats};

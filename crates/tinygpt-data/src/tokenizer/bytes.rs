@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{CharTable, END_OF_TEXT, char_level};
+use super::END_OF_TEXT;
+use super::char_level::{CharTable, decoder_json, fallback_byte};
 
 /// The largest vocabulary that is accepted; ids beyond it are a forged or foreign file.
 const MAX_VOCAB: usize = 1 << 22;
@@ -57,20 +58,13 @@ fn is_char_level(json: &Value) -> bool {
         && is_empty(&model["merges"])
         && json["pre_tokenizer"].is_null()
         && json["normalizer"].is_null()
-        && json["decoder"] == char_level::decoder_json()
+        && json["decoder"] == decoder_json()
         && added_tokens(json) == BTreeSet::from([END_OF_TEXT])
 }
 
 fn added_tokens(json: &Value) -> BTreeSet<&str> {
     let added = json["added_tokens"].as_array();
     added.into_iter().flatten().filter_map(|token| token["content"].as_str()).collect()
-}
-
-/// The byte that a token `<0xHH>` stands for.
-pub(super) fn fallback_byte(token: &str) -> Option<u8> {
-    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
-    let byte = u8::from_str_radix(digits, 16).ok()?;
-    (format!("{byte:02X}") == digits).then_some(byte)
 }
 
 /// GPT-2's 256 characters in Unicode order, each with the byte that it stands for.
@@ -112,13 +106,5 @@ mod tests {
         assert_eq!(byte_of_char('Ċ'), Some(b'\n'));
         assert_eq!(byte_of_char('\u{144}'), None);
         assert_eq!(byte_of_char(' '), None);
-    }
-
-    #[test]
-    fn byte_tokens_are_read_strictly() {
-        assert_eq!(fallback_byte("<0x0A>"), Some(10));
-        for token in ["<0x0A", "0x0A>", "<0x+A>", "<0x00A>", "<0xGG>", "<0x0a>"] {
-            assert_eq!(fallback_byte(token), None, "{token}");
-        }
     }
 }

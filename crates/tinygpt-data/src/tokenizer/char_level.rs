@@ -10,7 +10,6 @@ use memchr::memmem::Finder;
 use serde_json::{Value, json};
 
 use super::END_OF_TEXT;
-use super::bytes::fallback_byte;
 
 /// The distinct characters of texts.
 pub(crate) struct CharSet(Vec<bool>);
@@ -220,4 +219,24 @@ pub(super) fn tokenizer_json(chars: &CharSet) -> String {
 /// The decoder of such a file. Without `Fuse` the library would put spaces between characters.
 pub(super) fn decoder_json() -> Value {
     json!({ "type": "Sequence", "decoders": [{ "type": "ByteFallback" }, { "type": "Fuse" }] })
+}
+
+/// The byte that a token `<0xHH>` stands for.
+pub(super) fn fallback_byte(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    let byte = u8::from_str_radix(digits, 16).ok()?;
+    (format!("{byte:02X}") == digits).then_some(byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_tokens_are_read_strictly() {
+        assert_eq!(fallback_byte("<0x0A>"), Some(10));
+        for token in ["<0x0A", "0x0A>", "<0x+A>", "<0x00A>", "<0xGG>", "<0x0a>"] {
+            assert_eq!(fallback_byte(token), None, "{token}");
+        }
+    }
 }

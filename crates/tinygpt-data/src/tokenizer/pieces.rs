@@ -2,7 +2,7 @@
 //! character.
 
 use super::Tokenizer;
-use super::bytes::fallback_byte;
+use super::char_level::fallback_byte;
 use crate::encoding::Encoding;
 
 impl Tokenizer {

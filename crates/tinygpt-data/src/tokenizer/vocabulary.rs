@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::Tokenizer;
-use super::bytes::fallback_byte;
+use super::char_level::fallback_byte;
 use crate::encoding::Encoding;
 use crate::error::DataError;
 

@@ -18,7 +18,8 @@ use super::{Documents, ReadAs};
 use crate::error::DataError;
 use array::JsonValues;
 use lines::JsonLines;
-use scan::{Record, Repair, ScanFault, keys, list_key, record};
+use scan::{Record, ScanFault, keys, list_key, record};
+use string::Repair;
 
 /// The longest record, in bytes; a longer value is a mistake.
 const MAX_VALUE_BYTES: u64 = 256 << 20;

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use memchr::memchr2;
 
 use super::super::fields::Value;
-use super::string::{StringFault, unescape};
+use super::string::{Repair, StringFault, unescape};
 
 /// How many of an object's keys are listed.
 const MAX_KEYS: usize = 20;
@@ -23,15 +23,6 @@ pub(super) enum ScanFault {
     Unfinished,
     /// Not UTF-8, at this byte.
     NotUtf8(usize),
-}
-
-/// What is replaced in strings, and how often it was.
-#[derive(Debug, Default)]
-pub(super) struct Repair {
-    /// Whether bytes that are not UTF-8 are replaced.
-    pub(super) lossy: bool,
-    pub(super) n_replaced: u64,
-    pub(super) n_half_pairs: u64,
 }
 
 /// A record as far as it was read.

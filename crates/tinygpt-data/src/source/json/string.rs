@@ -4,8 +4,16 @@ use std::borrow::Cow;
 
 use memchr::memchr;
 
-use super::scan::Repair;
 use crate::source::utf8::to_text;
+
+/// What is replaced in strings, and how often it was.
+#[derive(Debug, Default)]
+pub(super) struct Repair {
+    /// Whether bytes that are not UTF-8 are replaced.
+    pub(super) lossy: bool,
+    pub(super) n_replaced: u64,
+    pub(super) n_half_pairs: u64,
+}
 
 /// What is wrong with a string, and at which of its bytes.
 #[derive(Debug, PartialEq, Eq)]
