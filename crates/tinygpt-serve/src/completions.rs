@@ -25,7 +25,7 @@ use crate::request::CompletionRequest;
 use crate::response::{
     Choice, ChoiceLogprobs, ResponseHead, Usage, finish_reason, respond, respond_json,
 };
-use crate::router::Shared;
+use crate::shared::Shared;
 
 /// Handles a request.
 pub(crate) async fn complete(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {

@@ -20,6 +20,7 @@ mod request;
 mod response;
 mod router;
 mod server;
+mod shared;
 mod worker;
 mod write_timeout;
 

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::http::header;
 use axum::routing::get;
 
-use crate::router::Shared;
+use crate::shared::Shared;
 
 /// Path, type and content of each file.
 const FILES: [(&str, &str, &str); 4] = [

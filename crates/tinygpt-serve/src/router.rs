@@ -13,27 +13,13 @@ use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use crate::card::Card;
 use crate::completions::complete;
 use crate::error::{ApiError, cut};
-use crate::guard::{Guard, harden};
-use crate::limits::Limits;
+use crate::guard::harden;
 use crate::page;
-use crate::queue::Queue;
-use crate::request::{ModelLimits, check_model};
-use crate::response::{respond_json, unix_time};
-
-/// What all requests share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) guard: Guard,
-    pub(crate) limits: Limits,
-    pub(crate) model_limits: ModelLimits,
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) card: Card,
-    /// When the server started, in seconds since 1970.
-    pub(crate) since: u64,
-}
+use crate::request::check_model;
+use crate::response::respond_json;
+use crate::shared::Shared;
 
 /// All routes of the server.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -122,15 +108,4 @@ async fn method_not_allowed(request: Request<Body>) -> Response<Body> {
 /// A method's name if it is short: clients can send any name.
 fn name(method: &Method) -> &str {
     if method.as_str().len() <= 10 { method.as_str() } else { "this method" }
-}
-
-/// The state of a server that starts now.
-pub(crate) fn shared(
-    guard: Guard,
-    limits: Limits,
-    model_limits: ModelLimits,
-    queue: Arc<Queue>,
-    card: Card,
-) -> Shared {
-    Shared { guard, limits, model_limits, queue, card, since: unix_time() }
 }

@@ -16,7 +16,9 @@ use crate::guard::Guard;
 use crate::limits::Limits;
 use crate::queue::Queue;
 use crate::request::ModelLimits;
-use crate::router::{router, shared};
+use crate::response::unix_time;
+use crate::router::router;
+use crate::shared::Shared;
 use crate::worker;
 
 /// How many connections the system queues until they are accepted. In a larger burst, some clients
@@ -104,7 +106,14 @@ impl Server {
         };
         let queue = Arc::new(Queue::new(self.limits.waiting));
         let guard = Guard::new(self.address.ip(), self.key.as_deref());
-        let shared = shared(guard, self.limits.clone(), model_limits, Arc::clone(&queue), card);
+        let shared = Shared {
+            guard,
+            limits: self.limits.clone(),
+            model_limits,
+            queue: Arc::clone(&queue),
+            card,
+            since: unix_time(),
+        };
         let router = router(Arc::new(shared));
         let jobs = Arc::clone(&queue);
         let worker_thread = thread::Builder::new()
