@@ -139,6 +139,24 @@ pub fn sync_contents(dir: &Path) -> Result<(), FsError> {
     sync_dir(dir)
 }
 
+/// Whether the open `file` is still the one of this name.
+#[cfg(unix)]
+pub fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(named)) => id(open) == id(named),
+        _ => false,
+    }
+}
+
+/// Elsewhere files have no number that can be compared; that there is one of this name is enough
+/// where open files cannot be removed.
+#[cfg(not(unix))]
+pub fn is_at(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
+
 /// The directory that names `path`.
 pub fn parent_of(path: &Path) -> &Path {
     match path.parent() {

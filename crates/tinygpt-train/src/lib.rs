@@ -13,7 +13,6 @@ mod finite;
 pub mod metrics;
 pub mod plot;
 mod report;
-mod resume;
 pub mod schedule;
 mod start;
 mod step;
@@ -31,8 +30,7 @@ pub use report::{
     EvalRecord, Profile, Report, ResumeRecord, RunSummary, SaveRecord, Silent, SkipRecord,
     StepRecord, as_typed, few_digits,
 };
-pub use resume::{Recorded, recorded};
-pub use start::model_shape;
+pub use start::{Recorded, model_shape, recorded};
 pub use step::{clip_factor, token_batch, train_step};
 pub use stop::StopFlag;
 pub use threads::physical_cores;

@@ -16,11 +16,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tinygpt_data::Shown;
-use tinygpt_fs::write_file;
+use tinygpt_fs::{is_at, write_file};
 
 use self::gap::Gap;
 pub(crate) use self::gap::is_own;
-use crate::checkpoint::is_at;
 use crate::error::{TrainError, chain};
 use crate::report::{EvalRecord, Report, ResumeRecord, SkipRecord, StepRecord};
 

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tinygpt_fs::part_of;
 
-use super::replace::{NEW, OLD};
-use super::{BEST, DIR_NAME, LAST, STATE_FILE};
+use super::{BEST, DIR_NAME, LAST, NEW, OLD, STATE_FILE};
 use super::{entry_names, is_temporary, list, manifest, pointer, step_of};
 use crate::error::TrainError;
 use crate::{metrics, plot};

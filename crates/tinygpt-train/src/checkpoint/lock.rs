@@ -13,7 +13,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use tinygpt_data::Shown;
-use tinygpt_fs::create_dir_all;
+use tinygpt_fs::{create_dir_all, is_at};
 
 use crate::error::TrainError;
 
@@ -154,24 +154,6 @@ fn missing(path: &Path) -> Vec<PathBuf> {
         path.ancestors().take_while(is_missing).map(Path::to_path_buf).collect();
     missing.reverse();
     missing
-}
-
-/// Whether the open `file` is still the one of this name.
-#[cfg(unix)]
-pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(open), Ok(named)) => id(open) == id(named),
-        _ => false,
-    }
-}
-
-/// Elsewhere files have no number that can be compared; that there is one of this name is enough
-/// where open files cannot be removed.
-#[cfg(not(unix))]
-pub(crate) fn is_at(_file: &File, path: &Path) -> bool {
-    path.exists()
 }
 
 /// The path that an open file has now, if the system knows.

@@ -39,7 +39,7 @@ use crate::error::TrainError;
 pub(crate) use foreign::foreign;
 pub use foreign::is_checkpoint;
 pub use lock::is_locked;
-pub(crate) use lock::{Lost, OutDirLock, is_abandoned, is_at};
+pub(crate) use lock::{Lost, OutDirLock, is_abandoned};
 pub(crate) use moments::{read_moments, write_moments};
 pub(crate) use pointer::point;
 pub(crate) use read::{Found, newest_described, newest_good, open, why};
@@ -70,6 +70,11 @@ const TEMPORARY: &str = ".tmp-";
 const REPLACED: &str = ".old-";
 /// Prefix of a checkpoint that is being removed.
 const DELETED: &str = ".del-";
+
+/// What is about to be `checkpoints`; after the exchange the earlier run's.
+const NEW: &str = ".new";
+/// The earlier run's checkpoints, if the system cannot exchange two directories.
+const OLD: &str = ".old";
 
 /// The directory of the checkpoint after `step` updates.
 pub(crate) fn dir_of(out_dir: &Path, step: u64) -> PathBuf {

@@ -10,14 +10,9 @@ use std::path::{Path, PathBuf};
 use tinygpt_fs as fs;
 
 use super::write::save_in;
-use super::{BEST, DIR_NAME, LAST, dir_of, entry_names, is_temporary, list, step_of};
+use super::{BEST, DIR_NAME, LAST, NEW, OLD, dir_of, entry_names, is_temporary, list, step_of};
 use crate::error::TrainError;
 use crate::metrics;
-
-/// What is about to be `checkpoints`; after the exchange the earlier run's.
-pub(super) const NEW: &str = ".new";
-/// The earlier run's checkpoints, if the system cannot exchange two directories.
-pub(super) const OLD: &str = ".old";
 
 /// Saves the first checkpoint of a run with its `metrics`, in the place of the run that is there.
 ///

@@ -1,6 +1,8 @@
 //! Where a run starts: random weights, a checkpoint of its own, or another model.
 //!
-//! [`crate::resume`] continues from a checkpoint of the same run.
+//! `resume.rs` continues from a checkpoint of the same run.
+
+mod resume;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,11 +12,12 @@ use serde_json::Value;
 use tinygpt_data::{FILE_SETS, Prepared, Tokenizer, shell_word};
 use tinygpt_model::{Gpt, ModelConfig, hf};
 
+use self::resume::resume;
+pub use self::resume::{Recorded, recorded};
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, Skipped};
 use crate::config::{InitFrom, TrainConfig};
 use crate::error::{Fault, TrainError};
-use crate::resume::{recorded, resume};
 
 /// The progress of a run: all of its state except weights and moments.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

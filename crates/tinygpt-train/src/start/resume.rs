@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use tinygpt_data::{Meta, Prepared};
 use tinygpt_model::{ModelConfig, hf};
 
+use super::{Changed, Named, Progress, Start, check_tokenizer, device_name, instruction_set};
 use crate::adamw::AdamW;
 use crate::checkpoint::{
     self, BEST, Best, Found, LAST, OPTIMIZER_FILE, RunConfig, STATE_FILE, State,
@@ -19,9 +20,6 @@ use crate::checkpoint::{
 use crate::config::TrainConfig;
 use crate::error::{Rejected, TrainError};
 use crate::schedule::{Schedule, learning_rate};
-use crate::start::{
-    Changed, Named, Progress, Start, check_tokenizer, device_name, instruction_set,
-};
 
 /// The run as its newest checkpoint describes it.
 #[derive(Debug, Clone)]
