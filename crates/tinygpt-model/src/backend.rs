@@ -10,8 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use tinygpt_kernels::grad_norm::sum_of_squares;
 use tinygpt_kernels::profile::{Op, timed};
 
-use crate::cpu::host;
 use crate::error::{ModelError, Result};
+use crate::host;
 use crate::params::Params;
 
 /// What computes a model.

@@ -13,6 +13,7 @@ use crate::config::ModelConfig;
 use crate::cpu::data_parallel::Workers;
 use crate::decode::decoder::{Decoder, useful_threads};
 use crate::decode::model::Model;
+use crate::decode::q8_model::QuantizedGpt;
 use crate::error::{ModelError, Result};
 use crate::init::init_params;
 use crate::layers::dropout::DropoutKey;
@@ -61,6 +62,18 @@ impl Gpt {
         let workers = Workers::default();
         let compute = DType::F32;
         Ok(Self { params, compute, n_threads: 1, decode_threads: None, workers, backend })
+    }
+
+    /// A model with the rounded weights of an 8-bit one as f32, for what only a [`Gpt`] can do, such
+    /// as a loss.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] if there is no memory for it.
+    pub fn from_quantized(rounded: &QuantizedGpt) -> Result<Self> {
+        let params = Params::from_values(rounded.config(), rounded.values(), &Device::Cpu)?;
+        let mut gpt = Self::from_params(params)?;
+        gpt.set_threads(rounded.threads());
+        Ok(gpt)
     }
 
     /// Its shape.

@@ -12,6 +12,7 @@ mod device;
 mod error;
 mod format;
 mod gpt;
+pub mod host;
 mod init;
 mod layers;
 mod params;
@@ -24,7 +25,7 @@ pub use candle_core::{DType, Device};
 pub use backend::{Backend, Grads, ParamArrays};
 pub use batch::TokenBatch;
 pub use config::ModelConfig;
-pub use cpu::{host, memory};
+pub use cpu::memory;
 pub use decode::decoder::Decoder;
 pub use decode::engine::{Engine, Event, OnEvent, SequenceId, StopReason};
 pub use decode::generate::{

@@ -4,8 +4,8 @@
 use candle_core::{Device, Tensor, Var};
 
 use crate::config::ModelConfig;
-use crate::cpu::host::{self, HostSlice};
 use crate::error::{ModelError, Result};
+use crate::host::{self, HostSlice};
 use crate::parts::{ModelParts, ParamSpec, param_specs};
 
 /// All parameters of one model: f32, contiguous, on one device, no two sharing memory.

@@ -7,8 +7,8 @@
 use std::convert::Infallible;
 
 use crate::config::ModelConfig;
-use crate::cpu::host::HostSlice;
 use crate::error::{ModelError, Result};
+use crate::host::HostSlice;
 
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]

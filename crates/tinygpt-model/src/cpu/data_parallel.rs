@@ -14,9 +14,10 @@ use tinygpt_kernels::{Store, accumulate};
 
 use crate::batch::{TokenBatch, check_ids};
 use crate::cpu::step::{Pass, WeightGrads, Weights};
-use crate::cpu::workspace::{Dims, Workspace};
+use crate::cpu::workspace::Workspace;
 use crate::error::Result;
 use crate::layers::dropout::{Dropout, DropoutKey};
+use crate::layers::pass::Dims;
 use crate::params::Params;
 use crate::parts::ModelParts;
 

@@ -1,7 +1,6 @@
 //! The CPU backend: a training step by hand over `tinygpt-kernels`.
 
 pub(crate) mod data_parallel;
-pub mod host;
 pub mod memory;
 pub(crate) mod step;
 #[cfg(test)]

@@ -7,9 +7,10 @@
 use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{Store, embedding, head};
 
-use crate::cpu::workspace::{BlockMasks, BlockPass, Dims, Workspace};
+use crate::cpu::workspace::Workspace;
 use crate::layers::block;
 use crate::layers::dropout::{Dropout, Site};
+use crate::layers::pass::{BlockMasks, BlockPass, Dims};
 use crate::layers::{head as layers_head, layer_norm};
 use crate::parts::ModelParts;
 

@@ -16,11 +16,12 @@ use super::barrier::{Barrier, WorkerEnded, WorkerThreads};
 use super::shard::{Group, Shard, SharedBuffers, StepRows};
 use super::weights::{View, WeightSource};
 use crate::config::ModelConfig;
-use crate::cpu::host::HostSlice;
 use crate::cpu::step::Pass;
-use crate::cpu::workspace::{Dims, Workspace};
-use crate::decode::q8_model::QuantizedParts;
+use crate::cpu::workspace::Workspace;
+use crate::decode::q8_params::QuantizedParts;
 use crate::error::{ModelError, Result};
+use crate::host::HostSlice;
+use crate::layers::pass::Dims;
 use crate::params::Params;
 use crate::parts::ModelParts;
 

@@ -15,7 +15,7 @@ use super::autograd_decoder::AutogradDecoder;
 use super::cpu_decoder::CpuDecoder;
 use crate::batch::check_ids;
 use crate::config::ModelConfig;
-use crate::decode::q8_model::QuantizedParts;
+use crate::decode::q8_params::QuantizedParts;
 use crate::error::{ModelError, Result};
 use crate::params::Params;
 

@@ -352,7 +352,7 @@ mod tests {
         // Token 7's embedding is broken: a sequence that reads it has no finite logits.
         let mut params = unfiltered(20);
         let (_, wte) = gpt.params().iter().next().unwrap();
-        crate::cpu::host::write(wte, |wte| wte[7 * 8] = f32::NAN).unwrap();
+        crate::host::write(wte, |wte| wte[7 * 8] = f32::NAN).unwrap();
         params.vocab_size = Some(7);
         let mut engine = Engine::new(&gpt, 2).unwrap();
         let broken = engine.add(&[7], &params, 0..1).unwrap()[0];

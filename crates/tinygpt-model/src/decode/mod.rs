@@ -8,6 +8,7 @@ pub(crate) mod engine;
 pub(crate) mod generate;
 pub(crate) mod model;
 pub(crate) mod q8_model;
+pub(crate) mod q8_params;
 mod shard;
 mod weights;
 

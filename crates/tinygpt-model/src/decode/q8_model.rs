@@ -6,60 +6,16 @@
 
 use std::sync::Arc;
 
-use candle_core::Device;
-use tinygpt_kernels::q8::Q8Matrix;
-
 use crate::config::ModelConfig;
 use crate::decode::decoder::{Decoder, useful_threads};
 use crate::decode::model::Model;
+use crate::decode::q8_params::{Q8Param, QuantizedParts};
 use crate::error::Result;
-use crate::gpt::Gpt;
-use crate::params::Params;
-use crate::parts::{ModelParts, ParamKind, ParamSpec};
-
-/// A parameter of an 8-bit model.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Q8Param {
-    /// A vector or the position table, unchanged.
-    Full(Vec<f32>),
-    /// A matrix or the token table.
-    Q8(Q8Matrix),
-}
-
-impl Q8Param {
-    /// Rounds a parameter if products read it; `next` fills in its values, chunk by chunk.
-    pub(crate) fn read(
-        spec: &ParamSpec,
-        mut next: impl FnMut(&mut [f32]) -> Result<()>,
-    ) -> Result<Self> {
-        match spec.shape[..] {
-            [rows, columns] if spec.kind.is_multiplied() => {
-                let is_table = spec.kind == ParamKind::Table;
-                Ok(Self::Q8(Q8Matrix::read((rows, columns), is_table, next)?))
-            }
-            _ => {
-                let mut values = vec![0.0; spec.len()];
-                next(&mut values)?;
-                Ok(Self::Full(values))
-            }
-        }
-    }
-
-    /// The values as f32.
-    fn to_f32(&self) -> Vec<f32> {
-        match self {
-            Self::Full(values) => values.clone(),
-            Self::Q8(matrix) => matrix.values(),
-        }
-    }
-}
-
-/// All parameters of an 8-bit model.
-pub(crate) type QuantizedParts = ModelParts<Q8Param>;
+use crate::parts::ModelParts;
 
 /// A GPT-2 of 8-bit weights, 32 to a scale (GGUF's `Q8_0`), on the CPU.
 ///
-/// It takes little more than a quarter of a [`Gpt`]'s memory, and decoding reads as much less.
+/// It takes little more than a quarter of a [`crate::Gpt`]'s memory, and decoding reads as much less.
 #[derive(Debug)]
 pub struct QuantizedGpt {
     config: ModelConfig,
@@ -86,15 +42,14 @@ impl QuantizedGpt {
         self.decode_threads = Some(n_threads.max(1));
     }
 
-    /// The same model with its rounded weights as f32, for what only a [`Gpt`] can do, such as a loss.
-    ///
-    /// # Errors
-    /// [`crate::ModelError::Tensor`] if there is no memory for it.
-    pub fn to_gpt(&self) -> Result<Gpt> {
-        let values = self.parts.iter().map(Q8Param::to_f32).collect();
-        let mut gpt = Gpt::from_params(Params::from_values(&self.config, values, &Device::Cpu)?)?;
-        gpt.set_threads(self.n_threads);
-        Ok(gpt)
+    /// Its rounded weights as f32, in canonical order, for [`crate::Gpt::from_quantized`].
+    pub(crate) fn values(&self) -> Vec<Vec<f32>> {
+        self.parts.iter().map(Q8Param::to_f32).collect()
+    }
+
+    /// How many threads its decoders may use.
+    pub(crate) fn threads(&self) -> usize {
+        self.n_threads
     }
 }
 

@@ -12,9 +12,9 @@ use tinygpt_kernels::decode::{self, Strided};
 use tinygpt_kernels::q8;
 
 use crate::config::ModelConfig;
-use crate::cpu::host::{self, HostSlice};
-use crate::decode::q8_model::{Q8Param, QuantizedParts};
+use crate::decode::q8_params::{Q8Param, QuantizedParts};
 use crate::error::Result;
+use crate::host::{self, HostSlice};
 use crate::params::Params;
 use crate::parts::ModelParts;
 

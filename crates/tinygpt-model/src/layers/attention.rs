@@ -10,7 +10,7 @@ use tinygpt_kernels::{attention as kernel, bias};
 
 use super::dropout::{self, Dropout, Site};
 use super::linear;
-use crate::cpu::workspace::{AttentionActs, BlockPass};
+use super::pass::{AttentionActs, BlockPass};
 use crate::parts::{Affine, BlockParts};
 
 /// The two projections of one attention layer and its number of heads.

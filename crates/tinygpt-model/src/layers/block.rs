@@ -6,8 +6,8 @@ use tinygpt_kernels::residual;
 
 use super::attention::{self, Attention};
 use super::dropout::{self, Dropout, Site};
+use super::pass::{BlockActs, BlockPass, Scratch};
 use super::{layer_norm, mlp};
-use crate::cpu::workspace::{BlockActs, BlockPass, Scratch};
 use crate::parts::BlockParts;
 
 /// The attention layer of block `layer`.

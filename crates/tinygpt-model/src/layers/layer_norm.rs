@@ -5,7 +5,7 @@ use candle_core::{D, Result, Tensor};
 use tinygpt_kernels::layer_norm as kernel;
 use tinygpt_kernels::profile::{Op, timed};
 
-use crate::cpu::workspace::NormActs;
+use super::pass::NormActs;
 use crate::parts::Affine;
 
 /// GPT-2's `layer_norm_epsilon`.

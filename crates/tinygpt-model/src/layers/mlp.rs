@@ -8,7 +8,7 @@ use tinygpt_kernels::gelu as kernel;
 use tinygpt_kernels::profile::{Op, timed};
 
 use super::linear;
-use crate::cpu::workspace::BlockPass;
+use super::pass::BlockPass;
 use crate::parts::{Affine, BlockParts};
 
 /// √(2/π).

@@ -15,3 +15,4 @@ pub(crate) mod head;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod mlp;
+pub(crate) mod pass;

@@ -41,7 +41,7 @@ fn written() -> (Gpt, TempDir) {
 #[test]
 fn matrices_and_the_table_are_rounded_and_nothing_else() {
     let (gpt, dir) = written();
-    let rounded = hf::read_quantized(dir.path()).unwrap().to_gpt().unwrap();
+    let rounded = Gpt::from_quantized(&hf::read_quantized(dir.path()).unwrap()).unwrap();
     let specs = gpt.params().specs();
     for ((spec, before), after) in specs.iter().zip(values(&gpt)).zip(values(&rounded)) {
         assert_close(&after, &before, 1.0 / 250.0, &spec.name);
@@ -51,7 +51,7 @@ fn matrices_and_the_table_are_rounded_and_nothing_else() {
     // What is rounded already stays.
     let again = TempDir::new().unwrap();
     hf::write_dir(&rounded, again.path(), &SpecialTokens { bos: 3, eos: Some(4) }).unwrap();
-    let again = hf::read_quantized(again.path()).unwrap().to_gpt().unwrap();
+    let again = Gpt::from_quantized(&hf::read_quantized(again.path()).unwrap()).unwrap();
     for (again, once) in values(&again).iter().zip(values(&rounded)) {
         assert_close(again, &once, 1e-6, "twice rounded");
     }
@@ -61,7 +61,7 @@ fn matrices_and_the_table_are_rounded_and_nothing_else() {
 fn decoders_compute_with_the_same_rounded_weights_on_any_number_of_threads() {
     let (_, dir) = written();
     let mut model = hf::read_quantized(dir.path()).unwrap();
-    let expected = model.to_gpt().unwrap().logits(&ids(80, 70, 5), 1, 80).unwrap();
+    let expected = Gpt::from_quantized(&model).unwrap().logits(&ids(80, 70, 5), 1, 80).unwrap();
     let text = ids(80, 70, 5);
     for threads in 1..=4 {
         model.set_decode_threads(threads);
@@ -85,7 +85,7 @@ fn decoders_compute_with_the_same_rounded_weights_on_any_number_of_threads() {
 fn every_kind_of_directory_can_be_rounded() {
     for name in GOLDEN {
         let model = hf::read_quantized(&golden_dir(name)).unwrap();
-        let mut rounded = model.to_gpt().unwrap();
+        let mut rounded = Gpt::from_quantized(&model).unwrap();
         let text = ids(10, 50, 5);
         let expected = rounded.logits(&text, 1, 10).unwrap();
         let mut decoder = model.decoder(1).unwrap();

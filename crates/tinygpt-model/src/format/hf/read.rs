@@ -18,7 +18,8 @@ use serde::Deserialize;
 
 use super::{INDEX, WEIGHTS, files, read_config};
 use crate::config::ModelConfig;
-use crate::decode::q8_model::{Q8Param, QuantizedGpt};
+use crate::decode::q8_model::QuantizedGpt;
+use crate::decode::q8_params::Q8Param;
 use crate::error::{ModelError, Result};
 use crate::gpt::Gpt;
 use crate::params::Params;
