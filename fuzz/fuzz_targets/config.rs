@@ -9,9 +9,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
-use tinygpt_cli::config_file::{ConfigFile, known_keys};
-use tinygpt_cli::layer::Layered;
-use tinygpt_cli::options::TrainOptions;
+use tinygpt_cli::options::{ConfigFile, Layered, TrainOptions, known_keys};
 use tinygpt_fuzz::Damage;
 
 static DIR: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a directory"));

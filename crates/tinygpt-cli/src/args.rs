@@ -13,9 +13,7 @@ use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser};
 use serde_json::Value;
 use tinygpt_train::{MAX_QUOTED, excerpt};
 
-use crate::config_file::ConfigFile;
-use crate::layer::Layered;
-use crate::options::Options;
+use crate::options::{ConfigFile, Layered, Options};
 use crate::usage::UsageError;
 
 /// The flags of a binary and the two that all binaries share.

@@ -14,12 +14,11 @@ use tinygpt_model::{DeviceError, ModelError};
 use tinygpt_train::{TrainError, chain};
 
 use crate::args::{self, Invocation, NoRun};
-use crate::layer::Layered;
-use crate::options::Options;
+use crate::hints;
+use crate::options::{self, Layered, Options};
 use crate::signals;
 use crate::terminal::{Output, say};
 use crate::usage::UsageError;
-use crate::{config_file, hints};
 
 const UNEXPECTED: u8 = 1;
 const USAGE: u8 = 2;
@@ -106,11 +105,11 @@ fn print_refusal<O: Options>(error: &clap::Error) {
 fn flag_of_another<O: Options>(error: &clap::Error) -> Option<UsageError> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let key = flag.strip_prefix("--")?.replace('-', "_");
-    let owners = config_file::owners(&key);
+    let owners = options::owners(&key);
     if error.kind() != Refusal::UnknownArgument || owners.is_empty() {
         return None;
     }
-    let (binary, names) = (O::BINARY, config_file::quoted(&owners));
+    let (binary, names) = (O::BINARY, options::quoted(&owners));
     let error = UsageError::new(format!("{flag} is an option of {names}, not of `{binary}`"));
     Some(if (binary, owners.as_slice()) == ("train", &["prepare"]) {
         error.hint("give it to `prepare`, which makes the tokens that `train` reads")

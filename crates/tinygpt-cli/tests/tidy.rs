@@ -1,7 +1,7 @@
 //! Checks the rules of the repository that concern more than one line.
 //!
-//! Lints check single files. These tests check the length of files, the dependencies between crates, and
-//! whether README, configurations and changelog agree with the programs.
+//! Lints check single files. These tests check the length of files, the dependencies between crates and
+//! between modules, and whether README, configurations and changelog agree with the programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -9,6 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "tidy/circles.rs"]
+mod circles;
 #[path = "tidy/code.rs"]
 mod code;
 

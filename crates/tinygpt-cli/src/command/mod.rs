@@ -1,19 +1,12 @@
 //! What each binary does after its command line is parsed, in order.
 
-mod export;
-mod find;
 mod inside;
-mod interactive;
-mod model_card;
 mod next_step;
 mod prepare;
 mod prepare_report;
 mod pretrained;
-mod prompt;
-mod quantize;
 mod rendering;
 mod sample;
-mod serve;
 mod source_report;
 mod starting_point;
 mod story;

@@ -12,8 +12,7 @@ use tinygpt_model::hf;
 use tinygpt_train::TrainConfig;
 
 use super::starting_point::{StartingPoint, TextSize};
-use crate::config_file::ConfigFile;
-use crate::options::{Options as _, TrainOptions};
+use crate::options::{ConfigFile, Options as _, TrainOptions};
 use crate::terminal::grouped;
 
 /// Datasets with a config file in this repository.

@@ -3,7 +3,7 @@
 use tinygpt_data::DataError;
 use tinygpt_data::hub::HubError;
 
-use crate::config_file;
+use crate::options;
 
 /// Keys of the hub's options that are set by environment variables.
 const ENVIRONMENT: [(&str, &str); 4] = [
@@ -72,7 +72,7 @@ fn name_of(key: &str) -> Option<String> {
     if let Some((_, variable)) = ENVIRONMENT.iter().find(|(name, _)| *name == key) {
         return Some((*variable).to_owned());
     }
-    let is_flag = !config_file::owners(key).is_empty();
+    let is_flag = !options::owners(key).is_empty();
     is_flag.then(|| format!("--{}", key.replace('_', "-")))
 }
 

@@ -12,8 +12,8 @@ use tinygpt_data::Shown;
 use tinygpt_model::DeviceSpec;
 use tinygpt_train::{Fault, excerpt};
 
-use crate::config_file::ConfigFile;
-use crate::options::Options;
+use super::Options;
+use super::config_file::ConfigFile;
 use crate::usage::UsageError;
 
 /// Where a value came from.

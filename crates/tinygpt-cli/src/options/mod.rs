@@ -1,23 +1,23 @@
 //! The options of each binary: one struct of `Option`s per binary, filled by flags and by the
 //! config file, so that a flag and its key cannot drift apart.
 //!
-//! The structs only hold what was typed. [`crate::layer`] puts flags over file over defaults; the
+//! The structs only hold what was typed. [`Layered`] puts flags over file over defaults; the
 //! `resolve` of each struct then interprets it. Only [`Options::resume`] reads the disk.
 
-mod export;
-mod model_shape;
+mod config_file;
+mod layer;
 mod prepare;
-mod recorded;
+mod read_config;
 mod sample;
-mod serve;
-mod start;
 mod train;
 
-pub use export::{Export, ExportFormat};
+pub use config_file::ConfigFile;
+pub use layer::{Faults, Layered, Origin};
 pub use prepare::PrepareOptions;
-pub use sample::{Quantization, SampleOptions, SampleSettings};
-pub use serve::ServeSettings;
-pub use start::Start;
+pub use read_config::{known_keys, owners, quoted};
+pub use sample::{
+    Export, ExportFormat, Quantization, SampleOptions, SampleSettings, ServeSettings, Start,
+};
 pub use train::{ProgramConfig, TrainOptions};
 
 use std::error::Error;
@@ -25,8 +25,6 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::{Serialize, de::DeserializeOwned};
-
-use crate::layer::Layered;
 
 /// The options of one binary: every field is an `Option`, `None` if it is not set here.
 pub trait Options: clap::Args + Serialize + DeserializeOwned {

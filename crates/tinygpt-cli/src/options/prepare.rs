@@ -9,8 +9,8 @@ use tinygpt_data::{
     dataset_name_fault,
 };
 
+use super::layer::{Faults, Layered};
 use super::{Options, finite, word_of};
-use crate::layer::{Faults, Layered};
 
 /// Flags of `prepare`, which are also the keys of its config file.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use serde_json::Value;
 use tinygpt_cli::args;
-use tinygpt_cli::config_file::{ConfigFile, known_keys};
-use tinygpt_cli::layer::Layered;
-use tinygpt_cli::options::{Options, PrepareOptions, ProgramConfig, SampleOptions, TrainOptions};
+use tinygpt_cli::options::{
+    ConfigFile, Layered, Options, PrepareOptions, ProgramConfig, SampleOptions, TrainOptions,
+    known_keys,
+};
 use tinygpt_model::DeviceSpec;
 use tinygpt_train::TrainConfig;
 

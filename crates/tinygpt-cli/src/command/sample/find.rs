@@ -8,7 +8,7 @@ use tinygpt_model::hf;
 use tinygpt_train::TrainError;
 use tinygpt_train::checkpoint::{self, BEST, DIR_NAME, LAST, Which};
 
-use super::pretrained;
+use super::super::pretrained;
 use crate::options::SampleSettings;
 use crate::usage::UsageError;
 

@@ -14,14 +14,13 @@ use tinygpt_model::hf::SpecialTokens;
 use tinygpt_model::{Event, Model, SamplingParams, Stop, StopReason, generate_with};
 use tinygpt_train::StopFlag;
 
+use super::super::rendering::Rendering;
+use super::super::story::write;
+use super::output::{note_probabilities, output_format};
 use super::prompt::Seen;
-use super::rendering::Rendering;
-use super::sample::{note_probabilities, output_format};
-use super::story::write;
 use crate::exit::Ended;
-use crate::layer::Layered;
 use crate::line::{LineReader, Typed};
-use crate::options::{SampleOptions, SampleSettings};
+use crate::options::{Layered, SampleOptions, SampleSettings};
 use crate::signals::Signals;
 use crate::terminal::{Output, say};
 

@@ -1,29 +1,33 @@
 //! `sample`: loads a checkpoint and generates text, or serves or exports the model.
 
-use std::path::{Path, PathBuf};
+mod export;
+mod find;
+mod interactive;
+mod load;
+mod model_card;
+mod output;
+mod prompt;
+mod quantize;
+mod serve;
+
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
 use candle_core::Device;
-use tinygpt_data::Tokenizer;
-use tinygpt_model::hf::{self, SpecialTokens};
-use tinygpt_model::{Model, ModelConfig, ModelError};
+use tinygpt_model::{Model, hf};
 use tinygpt_train::{checkpoint, physical_cores};
 
-use super::export;
-use super::find::{find, name_run};
-use super::interactive::interact;
-use super::prompt::{self, Seen};
-use super::quantize;
-use super::rendering::OutputFormat;
-use super::serve;
+use self::find::name_run;
+use self::interactive::interact;
+use self::load::{LoadedModel, load};
+use self::output::{note_probabilities, output_format};
+use self::prompt::Seen;
 use super::story::SampleWriter;
 use crate::exit::Ended;
-use crate::layer::Layered;
-use crate::options::{Quantization, SampleOptions, SampleSettings};
+use crate::options::{Layered, Quantization, SampleOptions, SampleSettings};
 use crate::pool;
-use crate::terminal::{Output, grouped, say, spoken, wants_colour};
-use crate::usage::UsageError;
+use crate::terminal::{Output, grouped, say, spoken};
 
 /// Runs `sample`.
 ///
@@ -87,17 +91,6 @@ fn on_threads(n_threads: usize) -> String {
     format!(" on {n_threads} thread{plural}")
 }
 
-/// Explains the probabilities of `--show-probs`: they are not those that tokens are sampled with.
-pub(super) fn note_probabilities(settings: &SampleSettings) {
-    if settings.show_probs.is_some() {
-        say(&format!(
-            "note: the probabilities are the model's own, at temperature 1 and before any filter; \
-             tokens are sampled at temperature {}",
-            settings.sampling.temperature
-        ));
-    }
-}
-
 /// Loads the model and sets its threads.
 fn load_for_sampling(
     settings: &SampleSettings,
@@ -131,85 +124,4 @@ fn note_untrained(dir: &Path) {
     if state.is_some_and(|state| state.step == 0) {
         say("note: this model was trained for 0 steps: its weights and its text are random");
     }
-}
-
-/// A model with its tokenizer.
-pub(super) struct LoadedModel<M> {
-    /// Where it was read from.
-    pub(super) dir: PathBuf,
-    pub(super) tokenizer: Tokenizer,
-    pub(super) model: M,
-    pub(super) special: SpecialTokens,
-}
-
-impl<M: Model + 'static> LoadedModel<M> {
-    /// For callers that take a model of either kind.
-    fn boxed(self) -> LoadedModel<Box<dyn Model>> {
-        let Self { dir, tokenizer, model, special } = self;
-        LoadedModel { dir, tokenizer, model: Box::new(model), special }
-    }
-}
-
-/// Loads the checkpoint; if a trainer has removed it meanwhile, the one that replaced it.
-fn load<M: Model>(
-    settings: &SampleSettings,
-    read_model: &dyn Fn(&Path) -> Result<M, ModelError>,
-) -> Result<LoadedModel<M>> {
-    let mut dir = find(settings)?;
-    loop {
-        match load_from(&dir, read_model) {
-            Ok(loaded) => return Ok(loaded),
-            Err(error) => {
-                let now = find(settings)?;
-                if now == dir {
-                    return Err(error);
-                }
-                dir = now;
-            }
-        }
-    }
-}
-
-fn load_from<M: Model>(
-    dir: &Path,
-    read_model: &dyn Fn(&Path) -> Result<M, ModelError>,
-) -> Result<LoadedModel<M>> {
-    let tokenizer = Tokenizer::from_path(dir)?;
-    let model = read_model(dir)?;
-    check_vocabulary(model.config(), &tokenizer, dir)?;
-    let special = special_tokens(dir, &tokenizer)?;
-    Ok(LoadedModel { dir: dir.to_owned(), tokenizer, model, special })
-}
-
-/// How samples are printed.
-pub(super) fn output_format(settings: &SampleSettings, out: &Output) -> OutputFormat {
-    match settings {
-        SampleSettings { json: true, sampling, .. } => OutputFormat::Json { seed: sampling.seed },
-        SampleSettings { show_probs: Some(n), .. } => {
-            OutputFormat::Table { colour: wants_colour(out), n_others: *n }
-        }
-        _ => OutputFormat::Text,
-    }
-}
-
-/// Refuses a tokenizer with more tokens than the model has rows: it belongs to another model.
-fn check_vocabulary(config: &ModelConfig, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
-    let (rows, tokens) = (config.vocab_size, tokenizer.vocab_size());
-    if tokens > rows {
-        let message = format!(
-            "{}: tokenizer.json has {tokens} tokens, but the model only {rows} rows: they do not \
-             belong together",
-            dir.display()
-        );
-        return Err(UsageError::new(message).into());
-    }
-    Ok(())
-}
-
-/// The tokens for start and end of a document: those of the config, else `<|endoftext|>`.
-fn special_tokens(dir: &Path, tokenizer: &Tokenizer) -> Result<SpecialTokens> {
-    let eot = tokenizer.eot_id();
-    let configured = hf::read_special_tokens(dir)?;
-    let is_known = |special: &SpecialTokens| (special.bos as usize) < tokenizer.vocab_size();
-    Ok(configured.filter(is_known).unwrap_or(SpecialTokens { bos: eot, eos: Some(eot) }))
 }

@@ -8,9 +8,8 @@ use tinygpt_serve::{Card, Curve, Defaults};
 use tinygpt_train::checkpoint;
 use tinygpt_train::metrics::{self, Line};
 
-use super::sample::LoadedModel;
-use crate::layer::{Layered, Origin};
-use crate::options::{SampleOptions, SampleSettings};
+use super::load::LoadedModel;
+use crate::options::{Layered, Origin, SampleOptions, SampleSettings};
 
 /// The most points of a curve that a page draws.
 const MAX_POINTS: usize = 240;

@@ -8,7 +8,7 @@ use tinygpt_data::{DataError, Encoding, FileError, Meta, TokenDataset, Tokenizer
 use tinygpt_model::Model;
 use tinygpt_train::checkpoint;
 
-use super::sample::LoadedModel;
+use super::load::LoadedModel;
 use crate::options::Start;
 use crate::terminal::say;
 use crate::usage::UsageError;

@@ -9,7 +9,7 @@ use tinygpt_model::{Gpt, Model as _, QuantizedGpt, hf};
 use tinygpt_train::checkpoint::{self, State};
 use tinygpt_train::{EvalSet, TrainConfig};
 
-use super::sample::LoadedModel;
+use super::load::LoadedModel;
 use crate::terminal::{grouped, say};
 
 /// Most floating-point operations for one loss: a few seconds.
@@ -93,7 +93,7 @@ fn losses(
         Ok::<_, anyhow::Error>(loss.map(|loss| loss.nats_per_token))
     };
     let before = loss(hf::read_dir(&loaded.dir, &Device::Cpu)?)?;
-    let after = loss(loaded.model.to_gpt()?)?;
+    let after = loss(Gpt::from_quantized(&loaded.model)?)?;
     let n_tokens = set.n_windows() * seq_len;
     let losses = before.zip(after);
     Ok(losses.map(|(before, after)| Losses { before, after, n_tokens, of_training }))

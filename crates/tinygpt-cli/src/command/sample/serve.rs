@@ -5,11 +5,10 @@ use tinygpt_model::Model;
 use tinygpt_serve::{Limits, ServeError, ServedModel, Server};
 use tinygpt_train::StopFlag;
 
+use super::load::LoadedModel;
 use super::model_card::model_card;
-use super::sample::LoadedModel;
 use crate::exit::Ended;
-use crate::layer::Layered;
-use crate::options::{SampleOptions, SampleSettings, ServeSettings};
+use crate::options::{Layered, SampleOptions, SampleSettings, ServeSettings};
 use crate::signals::Signals;
 use crate::terminal::say;
 use crate::usage::UsageError;

@@ -10,8 +10,7 @@ use tinygpt_train::{Outcome, TrainConfig, Trainer, as_typed};
 use super::super::rendering::OutputFormat;
 use super::super::story::SampleWriter;
 use crate::exit::Ended;
-use crate::layer::Layered;
-use crate::options::SampleOptions;
+use crate::options::{Layered, SampleOptions};
 use crate::terminal::{Output, grouped, say};
 
 /// Reports how the run ended and what to do next. Prints a story by the model if the run is finished

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use tinygpt_model::gguf::WeightType;
 
+use super::super::layer::{Faults, Layered};
 use super::SampleOptions;
-use crate::layer::{Faults, Layered};
 
 /// The program for which a model is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,10 @@
 //! The options of `sample`: which checkpoint to use, the prompt, how to sample, and what to do with the
 //! text.
 
+mod export;
+mod serve;
+mod start;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
@@ -9,11 +13,12 @@ use tinygpt_data::Tokenizer;
 use tinygpt_model::gguf::WeightType;
 use tinygpt_model::{DeviceSpec, SamplingParams};
 
-use super::export::Export;
-use super::serve::{self, ServeSettings};
-use super::start::{Start, unescape};
+pub use self::export::{Export, ExportFormat};
+pub use self::serve::ServeSettings;
+pub use self::start::Start;
+use self::start::unescape;
+use super::layer::{Faults, Layered};
 use super::{Options, finite, word_of};
-use crate::layer::{Faults, Layered};
 
 /// The most alternatives of a token that are shown.
 const MAX_ALTERNATIVES: usize = 20;
@@ -97,7 +102,7 @@ pub struct SampleOptions {
     /// Serve a web page and OpenAI's API at ADDR instead of printing samples [default: off;
     /// 127.0.0.1:8080 if no ADDR follows]
     #[arg(long, help_heading = "Server", value_name = "ADDR", num_args = 0..=1,
-          default_missing_value = super::serve::DEFAULT_ADDRESS)]
+          default_missing_value = serve::DEFAULT_ADDRESS)]
     pub serve: Option<String>,
     /// Key that clients of the server must send; required if other machines can reach it [default:
     /// the environment variable TINYGPT_API_KEY]

@@ -4,6 +4,9 @@
 //! `--show-config` are made from that definition. Options hold what was typed, not yet checked
 //! against its range.
 
+mod model_shape;
+mod recorded;
+
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -14,8 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use tinygpt_train::{Key, Kind, TrainConfig, TrainError, as_typed, config};
 
-use super::{Options, finite, recorded};
-use crate::layer::{Faults, Layered, Origin};
+use super::layer::{Faults, Layered, Origin};
+use super::{Options, finite};
 
 config! {
     /// Keys of the program that a `Trainer` does not use.

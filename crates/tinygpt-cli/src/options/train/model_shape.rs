@@ -12,8 +12,8 @@ use serde_json::Value;
 use tinygpt_model::ModelConfig;
 use tinygpt_train::excerpt;
 
+use super::super::layer::{Layered, Origin};
 use super::TrainOptions;
-use crate::layer::{Layered, Origin};
 
 impl Layered<TrainOptions> {
     /// Uses the shape of `model`, named `name` by the user, for every key that was not given for

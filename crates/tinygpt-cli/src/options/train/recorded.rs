@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 use tinygpt_train::{InitFrom, Recorded, TrainError};
 
+use super::super::layer::Layered;
 use super::TrainOptions;
-use crate::layer::Layered;
 
 /// Keys that belong to one call of `train`, not to the run.
 const NOT_RECORDED: [&str; 7] =

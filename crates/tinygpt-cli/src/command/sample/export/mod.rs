@@ -21,8 +21,8 @@ use tinygpt_model::Gpt;
 use tinygpt_model::gguf::{self, Metadata, Value, WeightType};
 use tinygpt_model::hf;
 
-use super::inside::check_outside;
-use super::sample::LoadedModel;
+use super::super::inside::check_outside;
+use super::load::LoadedModel;
 use crate::exit::Ended;
 use crate::options::{Export, ExportFormat};
 use crate::terminal::say;
