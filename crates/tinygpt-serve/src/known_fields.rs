@@ -102,7 +102,9 @@ const QUOTED_CHARS: usize = 40;
 /// # Errors
 /// 400 with the first such field.
 pub(crate) fn check(fields: &Fields) -> Result<(), ApiError> {
-    for (name, values) in neutral_values() {
+    // A parameter that the sampler has is not unsupported.
+    let unsupported = neutral_values().into_iter().filter(|(name, _)| used().all(|it| it != *name));
+    for (name, values) in unsupported {
         let Some(value) = fields.get(name) else { continue };
         let is_neutral = |neutral: &Value| {
             *neutral == *value || neutral.as_f64().is_some_and(|it| Some(it) == value.as_f64())

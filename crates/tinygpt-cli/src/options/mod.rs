@@ -16,7 +16,8 @@ pub use layer::{Faults, Layered, Origin};
 pub use prepare::PrepareOptions;
 pub use read_config::{known_keys, owners, quoted};
 pub use sample::{
-    Export, ExportFormat, Quantization, SampleOptions, SampleSettings, ServeSettings, Start,
+    Export, ExportFormat, Quantization, SampleOptions, SampleSettings, SamplingFlags,
+    ServeSettings, Start,
 };
 pub use train::{ProgramConfig, TrainOptions};
 

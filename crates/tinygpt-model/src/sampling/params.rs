@@ -116,8 +116,9 @@ impl ParamRange {
 }
 
 impl SamplingParams {
-    /// The parameters that shape the distribution. A new one needs a field, a row here, and its
-    /// line in the sampler.
+    /// The parameters that shape the distribution. A new one needs a field, its value in
+    /// [`SamplingParams::unfiltered`], a row here, and its line in `candidates.rs` or `processors.rs`.
+    /// Flags, config keys, commands and fields of requests are made from the row.
     pub const RANGES: [ParamRange; 8] = [
         ParamRange {
             key: "temperature",

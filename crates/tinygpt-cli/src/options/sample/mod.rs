@@ -2,6 +2,7 @@
 //! text.
 
 mod export;
+mod sampling_flags;
 mod serve;
 mod start;
 
@@ -14,18 +15,18 @@ use tinygpt_model::gguf::WeightType;
 use tinygpt_model::{DeviceSpec, SamplingParams};
 
 pub use self::export::{Export, ExportFormat};
+pub use self::sampling_flags::SamplingFlags;
 pub use self::serve::ServeSettings;
 pub use self::start::Start;
 use self::start::unescape;
 use super::layer::{Faults, Layered};
-use super::{Options, finite, word_of};
+use super::{Options, word_of};
 
 /// The most alternatives of a token that are shown.
 const MAX_ALTERNATIVES: usize = 20;
 
 /// Flags of `sample`, which are also the keys of its config file.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SampleOptions {
     /// The out_dir of a training run
     #[arg(long, help_heading = "Model", value_name = "DIR")]
@@ -49,36 +50,10 @@ pub struct SampleOptions {
     /// Longest sample, in tokens; it ends earlier if the model ends the document
     #[arg(long, help_heading = "Text", value_name = "N")]
     pub max_new_tokens: Option<usize>,
-    /// See [`SamplingParams::temperature`].
-    #[arg(long, help = help("temperature"), help_heading = "Text", value_name = "X",
-          value_parser = finite)]
-    pub temperature: Option<f64>,
-    /// See [`SamplingParams::top_k`].
-    #[arg(long, help = help("top_k"), help_heading = "Text", value_name = "N")]
-    pub top_k: Option<usize>,
-    /// See [`SamplingParams::top_p`].
-    #[arg(long, help = help("top_p"), help_heading = "Text", value_name = "X",
-          value_parser = finite)]
-    pub top_p: Option<f64>,
-    /// See [`SamplingParams::min_p`].
-    #[arg(long, help = help("min_p"), help_heading = "Text", value_name = "X",
-          value_parser = finite)]
-    pub min_p: Option<f64>,
-    /// See [`SamplingParams::repetition_penalty`].
-    #[arg(long, help = help("repetition_penalty"), help_heading = "Text", value_name = "X",
-          value_parser = finite)]
-    pub repetition_penalty: Option<f64>,
-    /// See [`SamplingParams::presence_penalty`].
-    #[arg(long, help = help("presence_penalty"), help_heading = "Text", value_name = "X",
-          value_parser = finite)]
-    pub presence_penalty: Option<f64>,
-    /// See [`SamplingParams::frequency_penalty`].
-    #[arg(long, help = help("frequency_penalty"), help_heading = "Text", value_name = "X",
-          value_parser = finite)]
-    pub frequency_penalty: Option<f64>,
-    /// See [`SamplingParams::no_repeat_ngram_size`].
-    #[arg(long, help = help("no_repeat_ngram_size"), help_heading = "Text", value_name = "N")]
-    pub no_repeat_ngram_size: Option<usize>,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub sampling: SamplingFlags,
     /// End a sample before this text, in which `\n`, `\r`, `\t` and `\\` are newline, carriage return, tab
     /// and backslash; may be given several times [default: none]
     #[arg(long, help_heading = "Text", value_name = "TEXT", allow_hyphen_values = true)]
@@ -144,14 +119,7 @@ impl Options for SampleOptions {
             start: None,
             num_samples: Some(10),
             max_new_tokens: Some(sampling.max_new_tokens),
-            temperature: Some(sampling.temperature),
-            top_k: Some(sampling.top_k),
-            top_p: Some(sampling.top_p),
-            min_p: Some(sampling.min_p),
-            repetition_penalty: Some(sampling.repetition_penalty),
-            presence_penalty: Some(sampling.presence_penalty),
-            frequency_penalty: Some(sampling.frequency_penalty),
-            no_repeat_ngram_size: Some(sampling.no_repeat_ngram_size),
+            sampling: SamplingFlags::defaults(),
             stop: None,
             seed: Some(sampling.seed),
             show_probs: None,
@@ -166,12 +134,6 @@ impl Options for SampleOptions {
             overwrite: Some(false),
         }
     }
-}
-
-/// The help of a sampling parameter's flag.
-fn help(key: &str) -> String {
-    let range = SamplingParams::range(key);
-    range.map(|range| format!("{}; {}", range.help, range.note)).unwrap_or_default()
 }
 
 /// How weights are rounded.
