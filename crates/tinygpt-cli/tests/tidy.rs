@@ -202,6 +202,35 @@ fn names_a_flag(line: &str) -> bool {
 }
 
 #[test]
+fn recipes_that_are_compiled_in_are_those_of_the_data_directory() {
+    let mut compiled: Vec<(String, String)> =
+        files_below("crates/tinygpt-data/src/recipes", "json");
+    for (name, _) in &mut compiled {
+        let stem = name.rsplit('/').next().unwrap().trim_end_matches(".json").to_owned();
+        *name = format!("data/{stem}/dataset.json");
+    }
+    assert!(!compiled.is_empty(), "no recipes were found");
+    for (name, text) in compiled {
+        assert_eq!(read(&name), text, "{name} differs from the copy in tinygpt-data/src/recipes");
+    }
+}
+
+#[test]
+fn files_are_embedded_from_their_own_crate_only() {
+    let mut faults = Vec::new();
+    for (name, text) in rust_files() {
+        let (_, inside) = name.strip_prefix("crates/").unwrap().split_once('/').unwrap();
+        let depth = inside.matches('/').count();
+        // In two parts, so that this very file does not match.
+        let embedded = text.split(concat!("include_", "str!(\"")).skip(1);
+        let paths = embedded.map(|rest| rest.split('"').next().unwrap_or_default());
+        let outside = paths.filter(|path| path.matches("../").count() > depth);
+        faults.extend(outside.map(|path| format!("{name}: {path} is outside of the crate")));
+    }
+    assert_none(&faults);
+}
+
+#[test]
 fn the_changelog_has_this_version() {
     let heading = format!("\n## {} - ", env!("CARGO_PKG_VERSION"));
     let changelog = read("CHANGELOG.md").replace("\r\n", "\n");

@@ -23,11 +23,12 @@ const FILE_NAME: &str = "dataset.json";
 /// The largest recipe, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The recipes of this repository, by name.
+/// The recipes of this repository, by name. They are copies of `data/<name>/dataset.json`, because a
+/// package has only its own files; a test compares them.
 const SHIPPED: [(&str, &str); 3] = [
-    ("tiny_stories", include_str!("../../../data/tiny_stories/dataset.json")),
-    ("tiny_tales", include_str!("../../../data/tiny_tales/dataset.json")),
-    ("shakespeare_char", include_str!("../../../data/shakespeare_char/dataset.json")),
+    ("tiny_stories", include_str!("recipes/tiny_stories.json")),
+    ("tiny_tales", include_str!("recipes/tiny_tales.json")),
+    ("shakespeare_char", include_str!("recipes/shakespeare_char.json")),
 ];
 
 /// Where a dataset's text comes from, how it is split and how it is encoded by default.
