@@ -1,0 +1,1 @@
+//! The kernels: an argument struct and a safe launch for each.
