@@ -15,6 +15,7 @@
 #ifdef TINYGPT_EMULATED
 #define DEVICE inline __attribute__((always_inline))
 #define UNROLL
+#define UNROLL_BY(n)
 #include "emulated.h"
 
 DEVICE float float_of_bits(u32 bits) {
@@ -27,9 +28,16 @@ DEVICE u32 bits_of_float(float x) {
     __builtin_memcpy(&bits, &x, sizeof bits);
     return bits;
 }
+DEVICE float rcp_approx(float x) {
+    return 1.0f / x;
+}
+DEVICE void hide(u32x4&) {
+}
 #else
 #define DEVICE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define UNROLL_TEXT(text) _Pragma(#text)
+#define UNROLL_BY(n) UNROLL_TEXT(unroll n)
 
 typedef unsigned short u16;
 typedef unsigned int u32;
@@ -92,12 +100,25 @@ DEVICE void store16(void* address, u32x4 v) {
     *static_cast<uint4*>(address) = make_uint4(v.x, v.y, v.z, v.w);
 }
 
-// ---- approximations of the special function unit, relative error about 2^-22 (exp2) and 2^-11 (tanh) ----
+// Makes the compiler forget what it knows of `v`: it then computes from the 4 registers again instead of
+// keeping the results of the last time in more of them.
+DEVICE void hide(u32x4& v) {
+    asm volatile("" : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w));
+}
+
+// ---- approximations of the special function unit, relative error about 2^-22, tanh 2^-11 ----
 
 // Results below 2^-126 become 0.
 DEVICE float exp2_approx(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// 1 / x, relative error about 2^-23.
+DEVICE float rcp_approx(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
