@@ -10,7 +10,7 @@
 // that is a multiple of 16.
 //
 // Defines: HEAD_DIM; ROW_TILES, strips of 16 rows that a warp owns; COLUMNS, rows of the tiles that a block
-// walks along (a multiple of 16, at least half of the block's own rows); ACT_BF16.
+// walks along (a multiple of 16); ACT_BF16.
 #ifndef TINYGPT_ATTENTION_CUH
 #define TINYGPT_ATTENTION_CUH
 
@@ -29,33 +29,7 @@ constexpr u32 TILE = COLUMNS * HEAD_DIM;
 constexpr u32 STEPS = HEAD_DIM / 16;
 
 static_assert(HEAD_DIM % 16 == 0, "the head dimension is a multiple of 16");
-static_assert(COLUMNS % 16 == 0 && ROWS <= 2 * COLUMNS, "the block's rows fit into the tiles' memory");
-
-constexpr float LOG2_E = 1.44269504088896340736f;
-DEVICE float minus_infinity() {
-    return float_of_bits(0xff800000u);
-}
-
-// Where one head of one sequence lies.
-struct Head {
-    // Its first elements in the packed rows [T, 3C] of the sequence.
-    const act_t *q, *k, *v;
-    // Elements between packed rows, 3C, and between plain rows, C.
-    u64 packed, plain;
-    // Offset of its first element in a plain [N, C] and in a packed [N, 3C] tensor.
-    u64 plain_offset, packed_offset;
-    // Its first row among [B, H, T]: of the log-sum-exps, of delta and of the dropout mask.
-    u64 line;
-};
-
-DEVICE Head head_of(const act_t* qkv, u32 batch, u32 head, u32 heads, u32 time) {
-    const u64 c = (u64)heads * HEAD_DIM;
-    const u64 first = (u64)batch * time;
-    const u64 packed_offset = first * 3 * c + (u64)head * HEAD_DIM;
-    const act_t* q = qkv + packed_offset;
-    return Head{q, q + c, q + 2 * c, 3 * c, c, first * c + (u64)head * HEAD_DIM, packed_offset,
-                ((u64)batch * heads + head) * time};
-}
+static_assert(COLUMNS % 16 == 0, "a tile is a number of strips of 16 rows");
 
 // The index of a chunk's first element in a tile.
 DEVICE u32 swizzled(u32 row, u32 chunk) {

@@ -1,5 +1,6 @@
 #include "device.cuh"
 #include "dropout.cuh"
+#include "attention_args.cuh"
 #include "attention.cuh"
 // The forward pass of causal attention on tensor cores: out = dropout(softmax(q kT / sqrt(D))) v.
 //
@@ -18,19 +19,6 @@
 // this one is computed. Tiles above the diagonal are skipped, and on the diagonal strips of 16 keys. The exponential
 // is ex2: scale and log2(e) are one factor inside the fused multiply-add that subtracts the maximum.
 
-struct AttentionForward {
-    // [N, 3C].
-    const act_t* qkv;
-    // [N, C].
-    act_t* out;
-    // [B, H, T].
-    float* lse;
-    const DropoutMask* dropout;
-    u32 batch, time, heads;
-    // 1/sqrt(D).
-    float scale;
-};
-
 // Key and value rows of one step.
 constexpr u32 STRIPS = COLUMNS / 16;
 
@@ -44,6 +32,8 @@ struct Rows {
     // The first row of the warp plus lane / 4.
     u32 first;
 };
+
+static_assert(ROWS <= 2 * COLUMNS, "the block's queries fit into one stage");
 
 typedef float Scores[ROW_TILES][COLUMNS / 8][4];
 
