@@ -84,7 +84,7 @@ KERNEL(gelu_forward, GeluForwardArgs, WARPS * 32, 4) {
 }
 
 // Adds the sums of the block's 8 warps in order and writes them to the block's row of `partials`.
-DEVICE void write_sums(const float sum[8], float (*shared)[256], float* partials, u32 column, u32 columns) {
+DEVICE void write_sums(const float sum[8], float (*shared)[256], float* partials, u32 columns) {
     store8(shared[threadIdx.x / 32] + threadIdx.x % 32 * 8, sum);
     __syncthreads();
     const u32 mine = blockIdx.x * 256 + threadIdx.x;
@@ -131,7 +131,7 @@ KERNEL(gelu_backward, GeluBackwardArgs, WARPS * 32, 3) {
             if (p.out != nullptr) store8(p.out + at, x[r]);
         }
     }
-    write_sums(sum, shared, p.partials, tile.column, p.columns);
+    write_sums(sum, shared, p.partials, p.columns);
 }
 
 struct BiasBackwardArgs {
@@ -158,5 +158,5 @@ KERNEL(bias_backward, BiasBackwardArgs, WARPS * 32, 4) {
             for (int j = 0; j < 8; j++) sum[j] += d[r][j];
         }
     }
-    write_sums(sum, shared, p.partials, tile.column, p.columns);
+    write_sums(sum, shared, p.partials, p.columns);
 }
