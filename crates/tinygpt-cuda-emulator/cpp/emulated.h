@@ -201,7 +201,7 @@ struct Product {
     const u32* b;
 };
 
-// Eight columns of a row of the result at once; compilers without such registers split it.
+// Eight columns of a row of the result at once; without such registers the compiler splits it.
 typedef float Row8 __attribute__((vector_size(32)));
 
 inline void whole_warp(Warp& warp, u32 lanes, const char* what) {
@@ -212,20 +212,50 @@ inline void whole_warp(Warp& warp, u32 lanes, const char* what) {
     }
 }
 
+// d = a (16 x K) · b (K x 8), four rows at a time so that they stay in registers.
 template <int K>
-inline void multiply(Warp& warp, const float a[16][K], const float b[K][8]) {
-    for (int row = 0; row < 16; row++) {
-        Row8 sum = {};
+DEVICE void multiply_here(const float (*a)[K], const float (*b)[8], float (*d)[8]) {
+    for (int row = 0; row < 16; row += 4) {
+        Row8 sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {};
         for (int k = 0; k < K; k++) {
             Row8 right;
             memcpy(&right, b[k], sizeof right);
-            sum += a[row][k] * right;
+            sum0 += a[row][k] * right;
+            sum1 += a[row + 1][k] * right;
+            sum2 += a[row + 2][k] * right;
+            sum3 += a[row + 3][k] * right;
         }
-        for (int pair = 0; pair < 4; pair++) {
-            float* d = static_cast<Product*>(warp.lane[row % 8 * 4 + pair]->operands)->d + row / 8 * 2;
-            d[0] += sum[2 * pair];
-            d[1] += sum[2 * pair + 1];
-        }
+        memcpy(d[row], &sum0, sizeof sum0);
+        memcpy(d[row + 1], &sum1, sizeof sum1);
+        memcpy(d[row + 2], &sum2, sizeof sum2);
+        memcpy(d[row + 3], &sum3, sizeof sum3);
+    }
+}
+
+#ifdef __x86_64__
+// Products of bf16 or tf32 are exact in f32, so a fused multiply-add gives the same bits.
+template <int K>
+__attribute__((target("avx2,fma"))) void multiply_avx2(const float (*a)[K], const float (*b)[8], float (*d)[8]) {
+    multiply_here<K>(a, b, d);
+}
+#endif
+
+template <int K>
+void multiply(Warp& warp, const float (*a)[K], const float (*b)[8]) {
+    float product[16][8];
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) multiply_avx2<K>(a, b, product);
+    else
+#endif
+        multiply_here<K>(a, b, product);
+    for (int lane = 0; lane < 32; lane++) {
+        float* d = static_cast<Product*>(warp.lane[lane]->operands)->d;
+        const float* top = &product[lane / 4][lane % 4 * 2];
+        const float* bottom = &product[lane / 4 + 8][lane % 4 * 2];
+        d[0] += top[0];
+        d[1] += top[1];
+        d[2] += bottom[0];
+        d[3] += bottom[1];
     }
 }
 

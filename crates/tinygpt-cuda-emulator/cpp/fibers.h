@@ -276,6 +276,10 @@ inline bool first_to_fail(Running& running) {
     leave_for_good(worker);
 }
 
+inline bool same_place(const Place& a, const Place& b) {
+    return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0);
+}
+
 inline void describe_waiting(const Worker& worker, char* text, size_t bytes) {
     // Lanes that wait at one place in one way are one line.
     bool seen[MOST_THREADS] = {};
@@ -288,7 +292,7 @@ inline void describe_waiting(const Worker& worker, char* text, size_t bytes) {
         for (u32 j = i; j < worker.threads; j++) {
             const Lane& other = worker.lane[j];
             if (seen[j] || other.returned || other.at_block_barrier != one.at_block_barrier) continue;
-            if (other.place.line != one.place.line || strcmp(other.place.file, one.place.file) != 0) continue;
+            if (!same_place(other.place, one.place)) continue;
             if (!one.at_block_barrier && other.lanes != one.lanes) continue;
             seen[j] = true;
             alike++;
@@ -345,7 +349,7 @@ inline void barrier(Lane& lane) {
     if (++worker.at_barrier < worker.threads) return wait(lane);
     for (u32 i = 0; i < worker.threads; i++) {
         const Lane& other = worker.lane[i];
-        if (other.place.line != lane.place.line || strcmp(other.place.file, lane.place.file) != 0) {
+        if (!same_place(other.place, lane.place)) {
             fail(lane, "different barriers: waits at __syncthreads of %s:%d, thread (%u, %u, %u) at that of %s:%d",
                  lane.place.file, lane.place.line, other.thread.x, other.thread.y, other.thread.z, other.place.file,
                  other.place.line);
@@ -354,9 +358,9 @@ inline void barrier(Lane& lane) {
     worker.at_barrier = 0;
     fill_queue(worker, &lane);
     // The last to arrive need not be the first to continue.
-    if (worker.queued == 0) return;
     push_back(worker, &lane);
-    leave_for(worker, &lane.stack_pointer, pop(worker), &lane.sanitizer);
+    Lane* next = pop(worker);
+    if (next != &lane) leave_for(worker, &lane.stack_pointer, next, &lane.sanitizer);
 }
 
 // A meeting of the warp that waited only for the lane that has returned.
@@ -534,8 +538,8 @@ inline void on_fault(int signal, siginfo_t* info, void* context) {
         const u8* address = static_cast<const u8*>(info->si_addr);
         const u8* stack = worker->stacks + (&lane - worker->lane) * STACK;
         const Block& block = worker->block;
-        if (address >= stack && address < stack + PAGE) {
-            what = "its stack is full (64 KiB)";
+        if (address >= worker->stacks && address < stack + STACK) {
+            what = "its stack (64 KiB) is full";
         } else if (address >= worker->shared_end && address < worker->shared_end + PAGE) {
             snprintf(about, sizeof about, ": %zu bytes past the end of the %zu bytes of dynamic shared memory",
                      size_t(address - block.shared - block.shared_bytes), block.shared_bytes);
