@@ -38,16 +38,15 @@ DEVICE u32 swizzled(u32 row, u32 chunk) {
 
 // Starts the copy of rows first.. of a head into a tile; rows from `limit` on become zero.
 template <u32 COUNT>
-DEVICE void load_tile(act_t* tile, const act_t* head, u64 stride, u32 first, u32 limit) {
+DEVICE void load_tile(act_t* tile, const act_t* head, u32 stride, u32 first, u32 limit) {
     constexpr u32 TOTAL = COUNT * CHUNKS;
     UNROLL
     for (u32 n = 0; n < (TOTAL + THREADS - 1) / THREADS; n++) {
         const u32 i = n * THREADS + threadIdx.x;
         if (TOTAL % THREADS != 0 && i >= TOTAL) break;
         const u32 row = i / CHUNKS, chunk = i % CHUNKS;
-        const bool valid = first + row < limit;
-        const act_t* from = head + (valid ? (first + row) * stride : 0) + chunk * CHUNK;
-        cp_async16(tile + swizzled(row, chunk), from, valid);
+        const act_t* from = head + chunk * CHUNK + (u64)(first + row) * stride;
+        cp_async16(tile + swizzled(row, chunk), from, first + row < limit);
     }
 }
 
@@ -202,7 +201,7 @@ DEVICE void clear(Accumulator& sums) {
 // `part`, WARP_ROWS rows of shared memory that only this warp uses now, so that every access to global
 // memory is of 16 bytes and a row's are neighbours.
 DEVICE void store_rows(const Accumulator& sums, const float factor[ROW_TILES][2], act_t* part, act_t* head,
-                       u64 stride, u32 first, u32 limit) {
+                       u32 stride, u32 first, u32 limit) {
     const u32 lane = threadIdx.x % 32;
     UNROLL
     for (u32 i = 0; i < ROW_TILES; i++) {
@@ -228,7 +227,7 @@ DEVICE void store_rows(const Accumulator& sums, const float factor[ROW_TILES][2]
     for (u32 i = lane; i < WARP_ROWS * CHUNKS; i += 32) {
         const u32 row = i / CHUNKS, chunk = i % CHUNKS;
         if (first + row < limit) {
-            store16(head + (first + row) * stride + chunk * CHUNK, load16(part + swizzled(row, chunk)));
+            store16(head + chunk * CHUNK + (u64)(first + row) * stride, load16(part + swizzled(row, chunk)));
         }
     }
 }

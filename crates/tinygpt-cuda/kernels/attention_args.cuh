@@ -36,6 +36,7 @@ struct AttentionBackward {
 };
 
 constexpr float LOG2_E = 1.44269504088896340736f;
+
 DEVICE float minus_infinity() {
     return float_of_bits(0xff800000u);
 }
@@ -45,7 +46,7 @@ struct Head {
     // Its first elements in the packed rows [T, 3C] of the sequence.
     const act_t *q, *k, *v;
     // Elements between packed rows, 3C, and between plain rows, C.
-    u64 packed, plain;
+    u32 packed, plain;
     // Offset of its first element in a plain [N, C] and in a packed [N, 3C] tensor.
     u64 plain_offset, packed_offset;
     // Its first row among [B, H, T]: of the log-sum-exps, of delta and of the dropout mask.
@@ -53,12 +54,11 @@ struct Head {
 };
 
 DEVICE Head head_of(const act_t* qkv, u32 batch, u32 head, u32 heads, u32 time) {
-    const u64 c = (u64)heads * HEAD_DIM;
+    const u32 c = heads * HEAD_DIM;
     const u64 first = (u64)batch * time;
-    const u64 packed_offset = first * 3 * c + (u64)head * HEAD_DIM;
+    const u64 plain_offset = first * c + head * HEAD_DIM, packed_offset = first * (3 * c) + head * HEAD_DIM;
     const act_t* q = qkv + packed_offset;
-    return Head{q, q + c, q + 2 * c, 3 * c, c, first * c + (u64)head * HEAD_DIM, packed_offset,
-                ((u64)batch * heads + head) * time};
+    return Head{q, q + c, q + 2 * c, 3 * c, c, plain_offset, packed_offset, ((u64)batch * heads + head) * time};
 }
 
 // The part of a dropout mask that all rows share.

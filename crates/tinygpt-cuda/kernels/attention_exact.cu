@@ -53,19 +53,19 @@ DEVICE void read_slice(Slice& slice, const float* row) {
 }
 
 // Reads the slice of row `row`, or zeros from `limit` on.
-DEVICE void read_row(Slice& slice, const float* head, u64 stride, u32 row, u32 limit) {
+DEVICE void read_row(Slice& slice, const float* head, u32 stride, u32 row, u32 limit) {
     clear(slice);
-    if (row < limit) read_slice(slice, head + row * stride);
+    if (row < limit) read_slice(slice, head + (u64)row * stride);
 }
 
-DEVICE void write_row(const Slice& slice, float factor, float* head, u64 stride, u32 row, u32 limit) {
+DEVICE void write_row(const Slice& slice, float factor, float* head, u32 stride, u32 row, u32 limit) {
     if (row >= limit) return;
     UNROLL
     for (u32 i = 0; i < PIECES; i++) {
         const float* x = slice.x[i];
         const u32x4 v{bits_of_float(x[0] * factor), bits_of_float(x[1] * factor), bits_of_float(x[2] * factor),
                       bits_of_float(x[3] * factor)};
-        store16(head + row * stride + piece_at(i), v);
+        store16(head + (u64)row * stride + piece_at(i), v);
     }
 }
 
@@ -90,11 +90,11 @@ DEVICE void add(Slice& sum, float weight, const float* row) {
 }
 
 // Rows first.. of a head into shared memory; zeros from `limit` on.
-DEVICE void load_tile(float* tile, const float* head, u64 stride, u32 first, u32 limit) {
+DEVICE void load_tile(float* tile, const float* head, u32 stride, u32 first, u32 limit) {
     for (u32 i = threadIdx.x; i < TILE / 4; i += THREADS) {
         const u32 row = i / (HEAD_DIM / 4), column = i % (HEAD_DIM / 4) * 4;
         u32x4 v{0, 0, 0, 0};
-        if (first + row < limit) v = load16(head + (first + row) * stride + column);
+        if (first + row < limit) v = load16(head + column + (u64)(first + row) * stride);
         store16(tile + row * HEAD_DIM + column, v);
     }
 }
