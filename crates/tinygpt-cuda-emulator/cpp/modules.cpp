@@ -1,8 +1,8 @@
 // Kernel files as shared libraries of the host: compiled once per text, defines and compiler.
 //
-// The folder is TINYGPT_EMULATOR_CACHE, or `tinygpt/emulator` in the user's cache folder. A library is
-// written under another name and renamed, so a process never loads half of one; a lock per library keeps
-// two processes from compiling it twice.
+// They lie in `modules`, next to the library of this file, which is another one for each compiler and
+// version of emulated.h. A library is written under another name and renamed, so a process never loads
+// half of one; a lock per library keeps two processes from compiling it twice.
 #include "device.h"
 
 #include <dlfcn.h>
@@ -29,10 +29,6 @@ extern char** environ;
 #ifndef TINYGPT_EMULATOR_KERNEL_FLAGS
 #define TINYGPT_EMULATOR_KERNEL_FLAGS "-O2"
 #endif
-// Changes when the compiler or emulated.h changes.
-#ifndef TINYGPT_EMULATOR_HASH
-#define TINYGPT_EMULATOR_HASH "0"
-#endif
 
 namespace device {
 namespace {
@@ -47,7 +43,6 @@ std::string name_of(const Source& source) {
     char name[64];
     uint64_t h[2] = {0xcbf29ce484222325u, 0x9ae16a3b2f90404fu};
     for (uint64_t& one : h) {
-        one = hash(one, TINYGPT_EMULATOR_HASH);
         one = hash(one, source.name);
         one = hash(one, source.text);
         for (const auto& header : source.headers) one = hash(hash(one, header.first), header.second);
@@ -55,22 +50,6 @@ std::string name_of(const Source& source) {
     }
     snprintf(name, sizeof name, "%016llx%016llx", (unsigned long long)h[0], (unsigned long long)h[1]);
     return name;
-}
-
-bool make_folder(const std::string& path) {
-    for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
-        mkdir(path.substr(0, slash).c_str(), 0700);
-        if (slash == std::string::npos) break;
-    }
-    struct stat found;
-    return stat(path.c_str(), &found) == 0 && S_ISDIR(found.st_mode);
-}
-
-std::string cache_folder() {
-    if (const char* given = getenv("TINYGPT_EMULATOR_CACHE")) return given;
-    if (const char* cache = getenv("XDG_CACHE_HOME"); cache && *cache == '/') return std::string(cache) + "/tinygpt/emulator";
-    if (const char* home = getenv("HOME"); home && *home == '/') return std::string(home) + "/.cache/tinygpt/emulator";
-    return "/tmp/tinygpt-emulator-" + std::to_string(getuid());
 }
 
 bool write_file(const std::string& path, const std::string& text) {
@@ -183,11 +162,11 @@ std::string compile(const Source& source, const std::string& name, const std::st
 } // namespace
 
 std::string build(const Source& source, std::string& log) {
-    const std::string folder = cache_folder(), name = name_of(source);
+    const std::string folder = own_folder() + "/modules", name = name_of(source);
     const std::string path = folder + "/" + name + ".so", lock_path = folder + "/" + name + ".lock";
     log.clear();
     if (access(path.c_str(), R_OK) == 0) return path;
-    if (!make_folder(folder)) {
+    if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
         log = "cannot create the folder " + folder;
         return "";
     }

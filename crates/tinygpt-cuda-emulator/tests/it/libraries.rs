@@ -1,0 +1,1 @@
+//! The functions of the driver, of NVRTC and of cublasLt.
