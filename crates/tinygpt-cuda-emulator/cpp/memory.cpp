@@ -141,12 +141,12 @@ bool check_margins(const char* after) {
     for (auto& [begin, allocation] : allocations) {
         uint8_t* end = allocation.begin + allocation.bytes;
         const size_t margin = margin_of(allocation);
-        for (size_t i = 0; i < margin; i++) {
-            if (end[i] == POISON) continue;
-            complain("%s wrote %zu bytes past the end of an allocation of %zu bytes", after, i + 1, allocation.bytes);
-            memset(end, POISON, margin); // reported once
-            clean = false;
-        }
+        size_t written = margin;
+        while (written > 0 && end[written - 1] == POISON) written--;
+        if (written == 0) continue;
+        complain("%s wrote %zu bytes past the end of an allocation of %zu bytes", after, written, allocation.bytes);
+        memset(end, POISON, margin); // reported once
+        clean = false;
     }
     return clean;
 }

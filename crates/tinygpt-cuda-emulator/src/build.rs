@@ -54,7 +54,9 @@ pub(crate) fn folder() -> Option<PathBuf> {
     };
     match build(&compiler) {
         Ok(folder) => Some(folder),
-        Err(error) => panic!("the CUDA emulator cannot be built with {}: {error}", compiler.program),
+        Err(error) => {
+            panic!("the CUDA emulator cannot be built with {}: {error}", compiler.program)
+        }
     }
 }
 
@@ -156,5 +158,8 @@ fn cache_folder() -> PathBuf {
     let user = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
     let candidates = user.into_iter().chain([env::temp_dir()]);
     let folders = candidates.map(|folder| folder.join("tinygpt").join("emulator"));
-    folders.into_iter().find(|folder| fs::create_dir_all(folder).is_ok()).unwrap_or_else(env::temp_dir)
+    folders
+        .into_iter()
+        .find(|folder| fs::create_dir_all(folder).is_ok())
+        .unwrap_or_else(env::temp_dir)
 }

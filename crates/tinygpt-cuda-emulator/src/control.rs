@@ -10,7 +10,9 @@ use libloading::Library;
 fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let Some(folder) = crate::libraries() else { panic!("there is no emulator on this machine") };
+        let Some(folder) = crate::libraries() else {
+            panic!("there is no emulator on this machine")
+        };
         // SAFETY: our own library; loading it runs only constructors of C++ variables.
         let library = unsafe { Library::new(folder.join("libcuda.so.1")) };
         library.unwrap_or_else(|error| panic!("libcuda.so.1 of the emulator: {error}"))
@@ -57,7 +59,8 @@ pub fn last_message() -> String {
     // SAFETY: the function takes nothing and returns a text that ends with zero, valid until the next
     // message on this thread.
     unsafe {
-        match library().get::<unsafe extern "C" fn() -> *const c_char>(b"tinygpt_emulator_message") {
+        match library().get::<unsafe extern "C" fn() -> *const c_char>(b"tinygpt_emulator_message")
+        {
             Ok(function) => CStr::from_ptr(function()).to_string_lossy().into_owned(),
             Err(error) => panic!("tinygpt_emulator_message: {error}"),
         }

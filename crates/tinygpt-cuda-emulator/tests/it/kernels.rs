@@ -82,7 +82,10 @@ fn fails_with(arguments: &[&str], parts: &[&str]) {
 #[test]
 fn a_deadlock_names_the_places() {
     fails_with(&["wrong", "0"], &["kernel wrong, block (", "thread (", "kernels.cpp:"]);
-    fails_with(&["wrong", "0"], &["deadlock", "for lanes ffffffff of their warp", "(__syncthreads)"]);
+    fails_with(
+        &["wrong", "0"],
+        &["deadlock", "for lanes ffffffff of their warp", "(__syncthreads)"],
+    );
 }
 
 #[test]
@@ -97,7 +100,10 @@ fn a_barrier_that_a_thread_never_reaches_is_reported() {
 
 #[test]
 fn addresses_out_of_bounds_are_reported() {
-    fails_with(&["wrong", "3"], &["0 bytes past the end of the 256 bytes of dynamic shared memory"]);
+    fails_with(
+        &["wrong", "3"],
+        &["0 bytes past the end of the 256 bytes of dynamic shared memory"],
+    );
     fails_with(&["wrong", "4"], &["an address out of bounds: 0x"]);
     fails_with(&["wrong", "12"], &["wrote past the 257 bytes of dynamic shared memory"]);
 }
@@ -113,7 +119,10 @@ fn a_full_stack_a_division_by_zero_and_an_abort_end_the_launch_only() {
 fn misuse_of_an_instruction_is_reported() {
     fails_with(&["wrong", "8"], &["is not aligned to 16 bytes"]);
     fails_with(&["wrong", "9"], &["the mask 0000000f does not name the calling lane"]);
-    fails_with(&["wrong", "10"], &["mma_bf16 needs all 32 lanes of the warp, these came: 7fffffff"]);
+    fails_with(
+        &["wrong", "10"],
+        &["mma_bf16 needs all 32 lanes of the warp, these came: 7fffffff"],
+    );
     fails_with(&["wrong", "11"], &["cp_async16: the target", "is not in shared memory"]);
     fails_with(&["ldmatrix_wrong", "4"], &["ldmatrix: the row", "is not in shared memory"]);
     fails_with(&["ldmatrix_wrong", "5"], &["ldmatrix: the row", "is not aligned to 16 bytes"]);

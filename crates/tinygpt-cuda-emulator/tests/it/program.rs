@@ -35,7 +35,9 @@ impl Program {
         command.arg("-o").arg(&path);
         if uses_libraries {
             // One library with three names.
-            command.arg(folder.join("libcuda.so.1")).arg(format!("-Wl,-rpath,{}", folder.display()));
+            command
+                .arg(folder.join("libcuda.so.1"))
+                .arg(format!("-Wl,-rpath,{}", folder.display()));
         }
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
