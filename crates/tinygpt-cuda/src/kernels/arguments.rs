@@ -25,8 +25,7 @@ impl DropoutMask {
     #[must_use]
     pub fn new(p: f32, key: u64, first_row: u64) -> Self {
         let keep = 1.0 - f64::from(p);
-        let keep_limit =
-            if p > 0.0 { (keep * f64::from(1_u32 << 24)).round() as u32 } else { 0 };
+        let keep_limit = if p > 0.0 { (keep * f64::from(1_u32 << 24)).round() as u32 } else { 0 };
         Self { key, first_row, keep_limit, scale: (1.0 / keep) as f32 }
     }
 }

@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "launches")]
 
 use super::arguments::{address, count, values};
-use super::variant::Variant;
-use crate::{CudaError, Kernel, Module, Source, View};
+use super::variant::{File, Variant};
+use crate::{CudaError, Gpu, Kernel, View};
 
 /// 16-byte vectors that a thread keeps in registers, as in the kernel.
 const MAX_VECTORS: usize = 9;
@@ -54,9 +54,21 @@ fn threads(vectors: usize) -> u32 {
 }
 
 impl Classifier {
-    pub(crate) const SOURCE: Source = source!("classifier.cu", "device.cuh", "math.cuh");
+    pub(crate) fn file(variant: Variant) -> File {
+        let padded = ("VOCAB_PADDED", count(variant.padded_vocab_size(), "V"));
+        (
+            source!("classifier.cu", "device.cuh", "math.cuh"),
+            [variant.types(), vec![padded]].concat(),
+        )
+    }
 
-    pub(crate) fn new(module: &Module, variant: Variant) -> Result<Self, CudaError> {
+    /// Compiles the kernels, or takes them from the cache.
+    ///
+    /// # Errors
+    /// [`CudaError::Compile`] with the compiler's output; other errors of the driver.
+    pub fn load(gpu: &Gpu, variant: Variant) -> Result<Self, CudaError> {
+        let (source, defines) = Self::file(variant);
+        let module = gpu.module(&source, &defines)?;
         let threads = threads(variant.padded_vocab_size() * variant.act.bytes() / 16);
         Ok(Self {
             variant,
@@ -118,12 +130,7 @@ impl Classifier {
     ///
     /// # Panics
     /// If the length of a view is wrong.
-    pub fn sum_losses(
-        &self,
-        losses: View,
-        total: View,
-        accumulate: bool,
-    ) -> Result<(), CudaError> {
+    pub fn sum_losses(&self, losses: View, total: View, accumulate: bool) -> Result<(), CudaError> {
         let rows = losses.len_of::<f32>();
         let args = SumArgs {
             losses: values::<f32>(losses, rows, "the losses"),

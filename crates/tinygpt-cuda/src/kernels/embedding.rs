@@ -4,8 +4,8 @@
 use super::arguments::{address, count, mask_address, values};
 use super::norm::{Norm, NormArgs};
 use super::segments::Layout;
-use super::variant::Variant;
-use crate::{CudaError, Kernel, Module, Source, View};
+use super::variant::{File, Variant};
+use crate::{CudaError, Gpu, Kernel, View};
 
 /// Warps, and so rows or pieces, of a block.
 const WARPS: usize = 8;
@@ -96,10 +96,23 @@ struct WpeArgs {
 }
 
 impl Embedding {
-    pub(crate) const SOURCE: Source =
-        source!("embedding.cu", "device.cuh", "dropout.cuh", "rows.cuh");
+    pub(crate) fn file(variant: Variant) -> File {
+        (
+            source!("embedding.cu", "device.cuh", "dropout.cuh", "rows.cuh"),
+            variant.types_and_width(),
+        )
+    }
 
-    pub(crate) fn new(module: &Module, variant: Variant) -> Result<Self, CudaError> {
+    /// Compiles the kernels, or takes them from the cache.
+    ///
+    /// # Errors
+    /// [`CudaError::Compile`] with the compiler's output; other errors of the driver.
+    ///
+    /// # Panics
+    /// If the variant [is not supported](Variant::is_supported).
+    pub fn load(gpu: &Gpu, variant: Variant) -> Result<Self, CudaError> {
+        let (source, defines) = Self::file(variant);
+        let module = gpu.module(&source, &defines)?;
         let kernel = |name| module.kernel(name, 32 * WARPS as u32, 0);
         Ok(Self {
             variant,

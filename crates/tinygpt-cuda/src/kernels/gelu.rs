@@ -3,8 +3,8 @@
 
 use super::arguments::{address, count, optional, slab_rows, slabs};
 use super::sums::Sum;
-use super::variant::Variant;
-use crate::{CudaError, Dtype, Kernel, Module, Source, View};
+use super::variant::{File, Variant};
+use crate::{CudaError, Dtype, Gpu, Kernel, View};
 
 /// Columns of a block.
 const COLUMNS: usize = 256;
@@ -70,9 +70,17 @@ fn grid(rows: usize, columns: usize) -> [u32; 3] {
 }
 
 impl Gelu {
-    pub(crate) const SOURCE: Source = source!("gelu.cu", "device.cuh", "math.cuh");
+    pub(crate) fn file(variant: Variant) -> File {
+        (source!("gelu.cu", "device.cuh", "math.cuh"), variant.types())
+    }
 
-    pub(crate) fn new(module: &Module, variant: Variant) -> Result<Self, CudaError> {
+    /// Compiles the kernels, or takes them from the cache.
+    ///
+    /// # Errors
+    /// [`CudaError::Compile`] with the compiler's output; other errors of the driver.
+    pub fn load(gpu: &Gpu, variant: Variant) -> Result<Self, CudaError> {
+        let (source, defines) = Self::file(variant);
+        let module = gpu.module(&source, &defines)?;
         Ok(Self {
             act: variant.act,
             forward: module.kernel("gelu_forward", 256, 0)?,

@@ -3,8 +3,8 @@
 
 use super::arguments::{address, count, mask_address, optional, slab_rows, slabs};
 use super::sums::Sum;
-use super::variant::Variant;
-use crate::{CudaError, Kernel, Module, Source, View};
+use super::variant::{File, Variant};
+use crate::{CudaError, Gpu, Kernel, View};
 
 /// Rows of a block in the forward kernels.
 const ROWS: usize = 8;
@@ -148,12 +148,21 @@ struct BackwardArgs {
 }
 
 impl Norms {
-    pub(crate) const SOURCES: [Source; 2] = [
-        source!("norm.cu", "device.cuh", "dropout.cuh", "rows.cuh"),
-        source!("norm_backward.cu", "device.cuh", "dropout.cuh"),
-    ];
+    pub(crate) fn files(variant: Variant) -> [File; 2] {
+        let forward = source!("norm.cu", "device.cuh", "dropout.cuh", "rows.cuh");
+        let backward = source!("norm_backward.cu", "device.cuh", "dropout.cuh");
+        [forward, backward].map(|source| (source, variant.types_and_width()))
+    }
 
-    pub(crate) fn new(modules: [&Module; 2], variant: Variant) -> Result<Self, CudaError> {
+    /// Compiles the kernels, or takes them from the cache.
+    ///
+    /// # Errors
+    /// [`CudaError::Compile`] with the compiler's output; other errors of the driver.
+    ///
+    /// # Panics
+    /// If the variant [is not supported](Variant::is_supported).
+    pub fn load(gpu: &Gpu, variant: Variant) -> Result<Self, CudaError> {
+        let modules = gpu.modules(&Self::files(variant))?;
         let warps_a_row = variant.n_embd.div_ceil(256);
         let teams = if warps_a_row >= 5 { 1 } else { 8 / warps_a_row };
         Ok(Self {

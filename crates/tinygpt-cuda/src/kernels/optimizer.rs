@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "launches, and the promise of `Plain`")]
 
 use super::arguments::{address, count, values};
-use crate::{Buffer, CudaError, Gpu, Kernel, Module, Plain, Source, View};
+use super::variant::File;
+use crate::{Buffer, CudaError, Gpu, Kernel, Plain, View};
 
 /// Elements of a piece of an arena: what one block takes.
 const PIECE: usize = 8192;
@@ -43,9 +44,9 @@ struct Piece {
 // SAFETY: a u64 and two u32: no padding, and every bit pattern is a value.
 unsafe impl Plain for Piece {}
 
-/// What the host reads once per update.
+/// What the host reads once per update. The default is a place to download into.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepResult {
     /// L2 norm of the gradient before clipping.
     pub norm: f64,
@@ -205,9 +206,17 @@ impl Arena {
 }
 
 impl Optimizer {
-    pub(crate) const SOURCE: Source = source!("optimizer.cu", "device.cuh");
+    pub(crate) fn file() -> File {
+        (source!("optimizer.cu", "device.cuh"), vec![])
+    }
 
-    pub(crate) fn new(module: &Module) -> Result<Self, CudaError> {
+    /// Compiles the kernels, or takes them from the cache.
+    ///
+    /// # Errors
+    /// [`CudaError::Compile`] with the compiler's output; other errors of the driver.
+    pub fn load(gpu: &Gpu) -> Result<Self, CudaError> {
+        let (source, defines) = Self::file();
+        let module = gpu.module(&source, &defines)?;
         let kernel = |name| module.kernel(name, THREADS as u32, 0);
         Ok(Self {
             squares: kernel("grad_squares")?,

@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "launches, and the promise of `Plain`")]
 
 use super::arguments::{count, values};
-use crate::{Buffer, CudaError, Gpu, Kernel, Module, Plain, Source, View};
+use super::variant::File;
+use crate::{Buffer, CudaError, Gpu, Kernel, Plain, View};
 
 /// One sum over the rows of partial sums that another kernel left.
 #[derive(Clone, Copy, Debug)]
@@ -91,9 +92,17 @@ pub struct Sums {
 }
 
 impl Sums {
-    pub(crate) const SOURCE: Source = source!("reduce.cu", "device.cuh");
+    pub(crate) fn file() -> File {
+        (source!("reduce.cu", "device.cuh"), vec![])
+    }
 
-    pub(crate) fn new(module: &Module) -> Result<Self, CudaError> {
+    /// Compiles the kernels, or takes them from the cache.
+    ///
+    /// # Errors
+    /// [`CudaError::Compile`] with the compiler's output; other errors of the driver.
+    pub fn load(gpu: &Gpu) -> Result<Self, CudaError> {
+        let (source, defines) = Self::file();
+        let module = gpu.module(&source, &defines)?;
         Ok(Self { kernel: module.kernel("sum_partials", 256, 0)? })
     }
 

@@ -1,12 +1,15 @@
 //! Which variant of the kernels a model needs, and all of them compiled for it.
 
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
+
 use super::classifier::Classifier;
 use super::embedding::Embedding;
 use super::gelu::Gelu;
 use super::norm::Norms;
 use super::optimizer::Optimizer;
 use super::sums::Sums;
-use crate::{CudaError, Dtype, Gpu};
+use crate::{CudaError, Dtype, Gpu, Source};
 
 /// What the kernels of a model are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,18 +40,28 @@ impl Variant {
         self.n_embd > 0 && self.n_embd.is_multiple_of(8) && self.n_embd <= Self::MAX_N_EMBD
     }
 
-    /// The `-D` options that all kernel files take.
-    pub(crate) fn defines(&self) -> Vec<(&'static str, u32)> {
+    /// The `-D` options of a file that knows the types only.
+    pub(crate) fn types(&self) -> Vec<(&'static str, u32)> {
         let bf16 = |dtype| u32::from(dtype == Dtype::Bf16);
         vec![
             ("ACT_BF16", bf16(self.act)),
             ("STREAM_BF16", bf16(self.stream)),
             ("FAST_MATH", bf16(self.act)),
-            ("C", self.n_embd as u32),
-            ("VOCAB_PADDED", self.padded_vocab_size() as u32),
         ]
     }
+
+    /// The `-D` options of a file that is compiled for one C.
+    ///
+    /// # Panics
+    /// If the variant [is not supported](Self::is_supported).
+    pub(crate) fn types_and_width(&self) -> Vec<(&'static str, u32)> {
+        assert!(self.is_supported(), "n_embd {} is not supported", self.n_embd);
+        [self.types(), vec![("C", self.n_embd as u32)]].concat()
+    }
 }
+
+/// A kernel file and its `-D` options.
+pub(crate) type File = (Source, Vec<(&'static str, u32)>);
 
 /// All kernels of a step but attention.
 #[derive(Clone, Debug)]
@@ -68,7 +81,25 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Compiles the kernels for `variant` on all cores, or takes them from the cache.
+    /// The files of these kernels with their `-D` options, for a check of what the compiler makes of them.
+    ///
+    /// # Panics
+    /// If the variant [is not supported](Variant::is_supported).
+    #[must_use]
+    pub fn files(variant: Variant) -> Vec<(Source, Vec<(&'static str, u32)>)> {
+        let [norm, norm_backward] = Norms::files(variant);
+        vec![
+            norm,
+            norm_backward,
+            Embedding::file(variant),
+            Gelu::file(variant),
+            Classifier::file(variant),
+            Sums::file(),
+            Optimizer::file(),
+        ]
+    }
+
+    /// Compiles the kernels for `variant`, the files at the same time, or takes them from the cache.
     ///
     /// # Errors
     /// [`CudaError::Compile`] with the compiler's output; other errors of the driver.
@@ -76,30 +107,26 @@ impl Kernels {
     /// # Panics
     /// If the variant [is not supported](Variant::is_supported).
     pub fn load(gpu: &Gpu, variant: Variant) -> Result<Self, CudaError> {
-        assert!(variant.is_supported(), "n_embd {} is not supported", variant.n_embd);
-        let sources = [
-            Norms::SOURCES[0],
-            Norms::SOURCES[1],
-            Embedding::SOURCE,
-            Gelu::SOURCE,
-            Classifier::SOURCE,
-            Sums::SOURCE,
-            Optimizer::SOURCE,
-        ];
-        let files: Vec<_> =
-            sources.iter().map(|source| (*source, variant.defines())).collect();
-        let modules = gpu.modules(&files)?;
-        let [norm, norm_backward, embedding, gelu, classifier, sums, optimizer] = &modules[..]
-        else {
-            unreachable!("one module for each file");
-        };
-        Ok(Self {
-            norms: Norms::new([norm, norm_backward], variant)?,
-            embedding: Embedding::new(embedding, variant)?,
-            gelu: Gelu::new(gelu, variant)?,
-            classifier: Classifier::new(classifier, variant)?,
-            sums: Sums::new(sums)?,
-            optimizer: Optimizer::new(optimizer)?,
+        thread::scope(|scope| {
+            let norms = scope.spawn(|| Norms::load(gpu, variant));
+            let embedding = scope.spawn(|| Embedding::load(gpu, variant));
+            let gelu = scope.spawn(|| Gelu::load(gpu, variant));
+            let classifier = scope.spawn(|| Classifier::load(gpu, variant));
+            let sums = scope.spawn(|| Sums::load(gpu));
+            let optimizer = scope.spawn(|| Optimizer::load(gpu));
+            Ok(Self {
+                norms: joined(norms)?,
+                embedding: joined(embedding)?,
+                gelu: joined(gelu)?,
+                classifier: joined(classifier)?,
+                sums: joined(sums)?,
+                optimizer: joined(optimizer)?,
+            })
         })
     }
+}
+
+/// The value of a thread, or its panic.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
