@@ -1,6 +1,6 @@
-// The end of a step: global norm, clipping factor and AdamW, without the host in between.
+// The end of a step: the global norm, and AdamW with the clipping factor in the same pass.
 //
-//   norm = √(Σ g²),  g' = g · min(1, clip / norm)
+//   norm = √(Σ g²),  g' = g · grad_scale, which is min(1, clip / norm)
 //   m = β₁m + (1-β₁)g',  v = β₂v + (1-β₂)g'²,  w = w(1 - ηλ) - η · (m / (1-β₁ᵗ)) / (√(v / (1-β₂ᵗ)) + ε)
 //
 // Gradients, weights and moments are one f32 arena each with equal offsets, so each kernel is one launch for
@@ -10,10 +10,11 @@
 // Bytes for a parameter: norm 4; AdamW 16 read (g, w, m, v) and 12 written, and 2 for the bf16 copy that the
 // products read. All accesses are 16 bytes wide.
 //
-// Numbers that change from step to step come from device memory, as a captured graph keeps the arguments.
-// A gradient or a loss that is not finite sets `skip`, and `adamw` then leaves everything as it is.
+// Between the two the host reads one struct, norm, loss and the tensor that is not finite, and decides whether
+// the update is made. Numbers that change from step to step come from device memory, as a captured graph keeps
+// the arguments.
 //
-// Oracles: crates/tinygpt-kernels/src/grad_norm.rs, adamw.rs; clip_factor in tinygpt-train.
+// Oracles: crates/tinygpt-kernels/src/grad_norm.rs, adamw.rs.
 #include "device.cuh"
 
 #define THREADS 256
@@ -66,10 +67,8 @@ KERNEL(grad_squares, GradSquaresArgs, THREADS, 4) {
 // What the host reads once per update.
 struct StepResult {
     double norm;
-    // min(1, clip / norm).
-    float grad_scale;
-    // 1 if the update must not be made.
-    u32 skip;
+    // The sum of the losses, copied: one download serves both.
+    double loss;
     // The first tensor whose gradient is not finite, or NO_TENSOR.
     u32 bad_tensor;
     u32 unused;
@@ -84,8 +83,6 @@ struct GlobalNormArgs {
     // The sum of the losses of the update, or null.
     const double* loss;
     StepResult* result;
-    // 0: no clipping.
-    double clip;
     u32 tensors;
 };
 
@@ -118,17 +115,15 @@ KERNEL(global_norm, GlobalNormArgs, THREADS, 1) {
         if (bad_tensor == NO_TENSOR && !is_finite(sum)) bad_tensor = tensor;
         total += sum;
     }
-    const double norm = sqrt(total);
-    StepResult result = {norm, 1.0f, 0, bad_tensor, 0};
-    if (p.clip > 0.0 && norm > p.clip) result.grad_scale = (float)(p.clip / norm);
-    if (bad_tensor != NO_TENSOR || (p.loss != nullptr && !is_finite(*p.loss))) result.skip = 1;
-    *p.result = result;
+    *p.result = StepResult{sqrt(total), p.loss != nullptr ? *p.loss : 0.0, bad_tensor, 0};
 }
 
 struct AdamWNumbers {
     float learning_rate, beta1, beta2, eps;
     // 1 - β₁ᵗ and 1 - β₂ᵗ.
     float bias_correction1, bias_correction2;
+    // The factor of the gradient.
+    float grad_scale;
 };
 
 struct AdamWArgs {
@@ -142,7 +137,6 @@ struct AdamWArgs {
     // Weight decay λ of each tensor.
     const float* decay;
     const AdamWNumbers* numbers;
-    const StepResult* result;
 };
 
 // The factors of one update, as the CPU computes them.
@@ -153,7 +147,7 @@ struct AdamWFactors {
 DEVICE AdamWFactors adamw_factors(const AdamWArgs& p, u32 tensor) {
     const AdamWNumbers n = *p.numbers;
     AdamWFactors f;
-    f.scale = p.result->grad_scale;
+    f.scale = n.grad_scale;
     f.beta1 = n.beta1, f.rest1 = 1.0f - n.beta1;
     f.beta2 = n.beta2, f.rest2 = 1.0f - n.beta2;
     f.shrink = 1.0f - n.learning_rate * p.decay[tensor];
@@ -165,7 +159,6 @@ DEVICE AdamWFactors adamw_factors(const AdamWArgs& p, u32 tensor) {
 
 // Grid: one block a piece.
 KERNEL(adamw, AdamWArgs, THREADS, 3) {
-    if (p.result->skip) return;
     const ArenaPiece piece = p.pieces[blockIdx.x];
     const AdamWFactors f = adamw_factors(p, piece.tensor);
     for (u32 i = threadIdx.x * 8; i < piece.len; i += THREADS * 8) {

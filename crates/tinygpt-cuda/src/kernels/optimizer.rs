@@ -1,4 +1,4 @@
-//! Global norm, clipping and AdamW over arenas: `kernels/optimizer.cu`.
+//! Global norm and AdamW over arenas: `kernels/optimizer.cu`.
 #![expect(unsafe_code, reason = "launches, and the promise of `Plain`")]
 
 use super::arguments::{address, count, values};
@@ -48,25 +48,18 @@ unsafe impl Plain for Piece {}
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepResult {
-    /// L2 norm of the gradient before clipping.
+    /// L2 norm of the gradient; NaN or infinite if a part of it is.
     pub norm: f64,
-    /// The factor of the gradient in AdamW: `min(1, clip / norm)`.
-    pub grad_scale: f32,
-    skip: u32,
+    /// The sum of the losses, if one was given.
+    pub loss: f64,
     bad_tensor: u32,
     unused: u32,
 }
 
-// SAFETY: an f64, an f32 and three u32: no padding, and every bit pattern is a value.
+// SAFETY: two f64 and two u32: no padding, and every bit pattern is a value.
 unsafe impl Plain for StepResult {}
 
 impl StepResult {
-    /// Whether the loss or the gradient is not finite. AdamW then changes nothing.
-    #[must_use]
-    pub fn is_skipped(&self) -> bool {
-        self.skip != 0
-    }
-
     /// The first tensor whose gradient is not finite.
     #[must_use]
     pub fn bad_tensor(&self) -> Option<usize> {
@@ -91,9 +84,11 @@ pub struct AdamWNumbers {
     pub bias_correction1: f32,
     /// `1 − β₂ᵗ`.
     pub bias_correction2: f32,
+    /// The factor of every gradient: `min(1, clip / norm)`, or 1 without clipping.
+    pub grad_scale: f32,
 }
 
-// SAFETY: six f32: no padding, and every bit pattern is a value.
+// SAFETY: seven f32: no padding, and every bit pattern is a value.
 unsafe impl Plain for AdamWNumbers {}
 
 /// The arenas of an update, f32 and all of one length.
@@ -111,8 +106,6 @@ pub struct AdamW {
     pub copy: Option<View>,
     /// One [`AdamWNumbers`].
     pub numbers: View,
-    /// The [`StepResult`] of [`Optimizer::global_norm`].
-    pub result: View,
 }
 
 /// The kernels of the optimizer.
@@ -140,7 +133,6 @@ struct NormArgs {
     tensor_squares: u64,
     loss: u64,
     result: u64,
-    clip: f64,
     tensors: u32,
 }
 
@@ -155,7 +147,6 @@ struct AdamWArgs {
     pieces: u64,
     decay: u64,
     numbers: u64,
-    result: u64,
 }
 
 #[repr(C)]
@@ -226,10 +217,8 @@ impl Optimizer {
         })
     }
 
-    /// The global norm of the arena `grads` f32 and the factor that clips it to `clip` (0: none), as one
-    /// [`StepResult`] in `result`.
-    ///
-    /// With `loss` `[1]` f64, a loss that is not finite skips the update too.
+    /// The global norm of the arena `grads` f32 as one [`StepResult`] in `result`, with a copy of `loss`
+    /// `[1]` f64.
     ///
     /// # Errors
     /// [`CudaError`] if a launch fails.
@@ -241,7 +230,6 @@ impl Optimizer {
         arena: &Arena,
         grads: View,
         loss: Option<View>,
-        clip: f64,
         result: View,
     ) -> Result<(), CudaError> {
         let squares = arena.squares.view().ptr();
@@ -258,14 +246,13 @@ impl Optimizer {
             tensor_squares: arena.tensor_squares.view().ptr(),
             loss: loss.map_or(0, |loss| values::<f64>(loss, 1, "the loss")),
             result: values::<StepResult>(result, 1, "the result"),
-            clip,
             tensors: arena.n_tensors as u32,
         };
         // SAFETY: as above.
         unsafe { self.norm.launch([1, 1, 1], &args) }
     }
 
-    /// One AdamW step over the arenas, unless the [`StepResult`] says to skip it.
+    /// One AdamW step over the arenas.
     ///
     /// # Errors
     /// [`CudaError`] if the launch fails.
@@ -283,7 +270,6 @@ impl Optimizer {
             pieces: arena.pieces.view().ptr(),
             decay: arena.decay.view().ptr(),
             numbers: values::<AdamWNumbers>(given.numbers, 1, "the numbers of the step"),
-            result: values::<StepResult>(given.result, 1, "the result"),
         };
         // SAFETY: as in `global_norm`.
         unsafe { self.adamw.launch([arena.n_pieces as u32, 1, 1], &args) }
