@@ -27,11 +27,11 @@ impl Gpu {
     /// before.
     ///
     /// # Errors
-    /// [`CudaError`] if a launch fails or cannot be recorded.
-    pub fn capture(
+    /// The error of `launches`, or [`CudaError`] if they cannot be recorded.
+    pub fn capture<E: From<CudaError>>(
         &self,
-        launches: impl FnOnce() -> Result<(), CudaError>,
-    ) -> Result<Graph, CudaError> {
+        launches: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Graph, E> {
         let driver = self.current()?;
         // SAFETY: the stream lives.
         let code = unsafe { (driver.capture_begin)(self.stream(), cuda::CAPTURE_THREAD_LOCAL) };

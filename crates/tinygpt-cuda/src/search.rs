@@ -273,6 +273,7 @@ fn name_of(path: &Path) -> String {
 
 #[cfg(test)]
 #[cfg(not(windows))]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -1,5 +1,6 @@
 //! Without a driver: a typed error at once, and no panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "what was tested where, and tables")]
 
 use std::time::{Duration, Instant};
 

@@ -50,7 +50,7 @@ fn open() {
     match Gpu::open_with(index, &setup) {
         Ok(gpu) => println!("opened {:?}", gpu.card()),
         Err(error) => {
-            println!("error: {error}\nhint: {}\n{error:?}", error.hint().unwrap_or_default())
+            println!("error: {error}\nhint: {}\n{error:?}", error.hint().unwrap_or_default());
         }
     }
 }

@@ -88,7 +88,7 @@ fn copies_to_the_host_cannot_be_recorded_and_the_stream_works_afterwards() {
 
     // A panic ends the recording too.
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        gpu.capture(|| panic!("on purpose"))
+        gpu.capture::<CudaError>(|| panic!("on purpose"))
     }));
     assert!(panicked.is_err());
     gpu.upload(x.view(), &[4.0f32]).unwrap();

@@ -1,5 +1,6 @@
 //! The crate over the emulated driver, or over a real GPU with `TINYGPT_TEST_CUDA=1`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "what was tested where, and tables")]
 #![allow(unsafe_code, reason = "launches of the kernels below")]
 
 mod children;
