@@ -27,6 +27,7 @@ macro_rules! source {
 }
 
 mod arguments;
+pub mod attention;
 pub mod classifier;
 pub mod embedding;
 pub mod gelu;
