@@ -4,6 +4,7 @@
 //! `TINYGPT_TEST_CUDA=1`. All outputs start as NaN.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod attention;
 mod classifier;
 mod common;
 mod embedding;
