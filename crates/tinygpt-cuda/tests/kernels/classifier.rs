@@ -97,6 +97,38 @@ fn losses_and_gradients_equal_the_cpu_for_rows_that_are_read_twice() {
     on_gpu(|gpu| check(gpu, variant(F32, 40_001), 3));
 }
 
+#[test]
+fn logits_of_minus_infinity_have_probability_0() {
+    // All that one thread sees of a row, which it reads in registers or twice.
+    for (act, elements) in [(Dtype::Bf16, 8), (F32, 4)] {
+        let variant = variant(act, 40_001);
+        on_gpu(|gpu| {
+            let kernels = Classifier::load(gpu, variant).unwrap();
+            let mut values = noise(variant.vocab_size, 1, act);
+            let (targets, scale) = (upload(gpu, &[100_u32]), upload(gpu, &[1.0_f32]));
+            let mut run = |low: f32| {
+                let lowered = |(i, x): (usize, &mut f32)| {
+                    if i / elements % 1024 == 0 {
+                        *x = low;
+                    }
+                };
+                values.iter_mut().enumerate().for_each(lowered);
+                let logits = Array::new(gpu, act, &padded(&values, variant));
+                let losses = Array::poisoned(gpu, F32, 1);
+                let (logits_view, losses_view) = (logits.view(), losses.view());
+                let given =
+                    Logits { logits: logits_view, targets: targets.view(), losses: losses_view };
+                kernels.loss_and_gradient(given, scale.view(), 1).unwrap();
+                (logits, losses)
+            };
+            let (infinite, finite) = (run(f32::NEG_INFINITY), run(-1e30));
+            assert!(infinite.0.read(gpu) == finite.0.read(gpu), "{act:?}: gradients");
+            assert!(infinite.1.read(gpu) == finite.1.read(gpu), "{act:?}: losses");
+            vec![infinite.0, infinite.1]
+        });
+    }
+}
+
 /// The losses of rows of three logits.
 fn losses_of(gpu: &Gpu, rows: &[[f32; 3]], targets: &[u32]) -> (Vec<f32>, Vec<f32>) {
     let variant = variant(F32, 3);
