@@ -50,6 +50,12 @@ DEVICE void load_tile(act_t* tile, const act_t* head, u32 stride, u32 first, u32
     }
 }
 
+// The warp's index. As the result of a shuffle it is known to be the same in all lanes, so that branches on it
+// are branches of the warp and shuffles and mma inside them need no code for lanes that went elsewhere.
+DEVICE u32 warp_index() {
+    return __shfl_sync(ALL_LANES, threadIdx.x / 32, 0);
+}
+
 // ---- fragments ----
 
 #if ACT_BF16

@@ -114,16 +114,11 @@ DEVICE void multiply_weights(Accumulator& sums, const FragmentA (&weights)[ROW_T
     }
 }
 
-// From a score and its dO·v: the dropped probability and the score's gradient but for the factor 1/sqrt(D).
-DEVICE void gradient(float& score, float& dp, const Query& query, u32 key, Keep keep) {
-    const float p = score;
-    if (keep.limit == 0) {
-        dp = p * (dp - query.delta);
-        return;
-    }
+// From a probability and its dO·v: the dropped probability and the score's gradient.
+DEVICE void drop(float& p, float& dp, const Query& query, u32 key, Keep keep) {
     const bool kept = dropout_keeps(DropoutRow{query.low, query.high, keep.limit, keep.scale}, key);
-    score = kept ? p : 0.0f;
     dp = p * (kept ? fmaf(dp, keep.scale, -query.delta) : -query.delta);
+    p = kept ? p : 0.0f;
 }
 
 DEVICE void as_operands(FragmentA (&a)[ROW_TILES], const Block (&blocks)[ROW_TILES]) {

@@ -9,29 +9,41 @@
 // Traffic. Reads k and v once, q and dout once per block of keys (from the L2 cache), 8 bytes per row;
 // writes 2 elements per element of out.
 
-// The rows 16·i + 8·half + lane / 4 of a warp's part of the keys, and two columns of queries.
+// From scores and dO·v to dropped probabilities and gradients of the scores but for the factor 1/sqrt(D).
+// `queries` are those of the 16 columns. One loop for each condition, which is the warp's: the compiler
+// can then interleave the elements of a loop.
 DEVICE void key_gradients(Block (&scores)[ROW_TILES], Block (&dp)[ROW_TILES], const Query* queries, u32 query, u32 key,
                           float scale_log2, Keep keep) {
     const u32 column = 2 * (threadIdx.x % 4), row = threadIdx.x % 32 / 4;
-    const bool diagonal = query < key + WARP_ROWS - 1;
+    Query own[2][2];
     UNROLL
-    for (u32 j = 0; j < 2; j++) {
+    for (u32 n = 0; n < 4; n++) {
+        const u32x4 words = load16(queries + 8 * (n / 2) + column + n % 2);
+        own[n / 2][n % 2] = Query{float_of_bits(words.x), float_of_bits(words.y), words.z, words.w};
+    }
+    UNROLL
+    for (u32 n = 0; n < 8 * ROW_TILES; n++) {
+        float& score = scores[n / 8][n / 4 % 2][n % 4];
+        score = exp2_approx(fmaf(score, scale_log2, -own[n / 4 % 2][n % 2].lse_log2));
+    }
+    if (query < key + WARP_ROWS - 1) {
         UNROLL
-        for (u32 parity = 0; parity < 2; parity++) {
-            const u32 at = 8 * j + column + parity;
-            const u32x4 words = load16(queries + at);
-            const Query q{float_of_bits(words.x), float_of_bits(words.y), words.z, words.w};
-            UNROLL
-            for (u32 i = 0; i < ROW_TILES; i++) {
-                UNROLL
-                for (u32 half = 0; half < 2; half++) {
-                    const u32 own_key = key + 16 * i + 8 * half + row;
-                    float& score = scores[i][j][2 * half + parity];
-                    score = exp2_approx(fmaf(score, scale_log2, -q.lse_log2));
-                    if (diagonal && own_key > query + at) score = 0.0f;
-                    gradient(score, dp[i][j][2 * half + parity], q, own_key, keep);
-                }
-            }
+        for (u32 n = 0; n < 8 * ROW_TILES; n++) {
+            const u32 own_key = key + 16 * (n / 8) + 8 * (n % 4 / 2) + row;
+            if (own_key > query + 8 * (n / 4 % 2) + column + n % 2) scores[n / 8][n / 4 % 2][n % 4] = 0.0f;
+        }
+    }
+    if (keep.limit == 0) {
+        UNROLL
+        for (u32 n = 0; n < 8 * ROW_TILES; n++) {
+            float& gradient = dp[n / 8][n / 4 % 2][n % 4];
+            gradient = scores[n / 8][n / 4 % 2][n % 4] * (gradient - own[n / 4 % 2][n % 2].delta);
+        }
+    } else {
+        UNROLL
+        for (u32 n = 0; n < 8 * ROW_TILES; n++) {
+            const Query& q = own[n / 4 % 2][n % 2];
+            drop(scores[n / 8][n / 4 % 2][n % 4], dp[n / 8][n / 4 % 2][n % 4], q, key + 16 * (n / 8) + 8 * (n % 4 / 2) + row, keep);
         }
     }
 }
@@ -48,7 +60,7 @@ KERNEL(attention_backward_keys, AttentionBackward, THREADS, MIN_BLOCKS) {
     DYNAMIC_SHARED(act_t, shared);
     act_t* const tiles = shared + RESIDENT * OWN;
     Query* const queries = reinterpret_cast<Query*>(tiles + 4 * TILE);
-    const u32 first = blockIdx.x * ROWS, part = threadIdx.x / 32 * WARP_ROWS, key = first + part;
+    const u32 first = blockIdx.x * ROWS, part = warp_index() * WARP_ROWS, key = first + part;
     const Head head = head_of(p.qkv, blockIdx.z, blockIdx.y, p.heads, p.time);
     const act_t* dout = p.dout + head.plain_offset;
 

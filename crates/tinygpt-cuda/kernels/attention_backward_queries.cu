@@ -8,6 +8,38 @@
 // Traffic. Reads q and dout once, k and v once per block of queries (from the L2 cache), 8 bytes per row;
 // writes 1 element per element of out.
 
+// From scores and dO·v to gradients of the scores but for the factor 1/sqrt(D). `first_row` is the warp's and
+// `lane_row` the lane's first query. One loop for each condition, as in attention_backward_keys.cu.
+DEVICE void query_gradients(Block (&scores)[ROW_TILES], Block (&dp)[ROW_TILES], const Query (&queries)[ROW_TILES][2],
+                            u32 lane_row, u32 first_row, u32 key, float scale_log2, Keep keep) {
+    const u32 column = key + 2 * (threadIdx.x % 4);
+    UNROLL
+    for (u32 n = 0; n < 8 * ROW_TILES; n++) {
+        float& score = scores[n / 8][n / 4 % 2][n % 4];
+        score = exp2_approx(fmaf(score, scale_log2, -queries[n / 8][n % 4 / 2].lse_log2));
+    }
+    if (key + 15 > first_row) {
+        UNROLL
+        for (u32 n = 0; n < 8 * ROW_TILES; n++) {
+            const u32 row = lane_row + 16 * (n / 8) + 8 * (n % 4 / 2);
+            if (column + 8 * (n / 4 % 2) + n % 2 > row) scores[n / 8][n / 4 % 2][n % 4] = 0.0f;
+        }
+    }
+    if (keep.limit == 0) {
+        UNROLL
+        for (u32 n = 0; n < 8 * ROW_TILES; n++) {
+            float& gradient = dp[n / 8][n / 4 % 2][n % 4];
+            gradient = scores[n / 8][n / 4 % 2][n % 4] * (gradient - queries[n / 8][n % 4 / 2].delta);
+        }
+    } else {
+        UNROLL
+        for (u32 n = 0; n < 8 * ROW_TILES; n++) {
+            const Query& q = queries[n / 8][n % 4 / 2];
+            drop(scores[n / 8][n / 4 % 2][n % 4], dp[n / 8][n / 4 % 2][n % 4], q, column + 8 * (n / 4 % 2) + n % 2, keep);
+        }
+    }
+}
+
 // Starts the copy of the keys and values from `first` on.
 DEVICE void load_stage(act_t* tiles, const Head& head, u32 first, u32 limit) {
     load_tile<COLUMNS>(tiles, head.k, head.packed, first, limit);
@@ -19,8 +51,8 @@ DEVICE void load_stage(act_t* tiles, const Head& head, u32 first, u32 limit) {
 KERNEL(attention_backward_queries, AttentionBackward, THREADS, MIN_BLOCKS) {
     DYNAMIC_SHARED(act_t, shared);
     act_t* const tiles = shared + RESIDENT * OWN;
-    const u32 first = (gridDim.x - 1 - blockIdx.x) * ROWS, part = threadIdx.x / 32 * WARP_ROWS, row = first + part;
-    const u32 lane_query = row + threadIdx.x % 32 / 4, lane_key = 2 * (threadIdx.x % 4);
+    const u32 first = (gridDim.x - 1 - blockIdx.x) * ROWS, part = warp_index() * WARP_ROWS, row = first + part;
+    const u32 lane_query = row + threadIdx.x % 32 / 4;
     const Head head = head_of(p.qkv, blockIdx.z, blockIdx.y, p.heads, p.time);
 
     load_tile<ROWS>(shared, p.dout + head.plain_offset, head.plain, first, p.time);
@@ -57,18 +89,7 @@ KERNEL(attention_backward_queries, AttentionBackward, THREADS, MIN_BLOCKS) {
             Block scores[ROW_TILES], dp[ROW_TILES];
             multiply_own(scores, queries, k_strip);
             multiply_own(dp, dout, k_strip + TILE);
-            const bool diagonal = key + 15 > row;
-            UNROLL
-            for (u32 i = 0; i < ROW_TILES; i++) {
-                UNROLL
-                for (u32 e = 0; e < 8; e++) {
-                    const u32 half = e % 4 / 2, column = key + 8 * (e / 4) + lane_key + e % 2;
-                    float& score = scores[i][e / 4][e % 4];
-                    score = exp2_approx(fmaf(score, scale_log2, -query[i][half].lse_log2));
-                    if (diagonal && column > lane_query + 16 * i + 8 * half) score = 0.0f;
-                    gradient(score, dp[i][e / 4][e % 4], query[i][half], column, keep);
-                }
-            }
+            query_gradients(scores, dp, query, lane_query, row, key, scale_log2, keep);
             FragmentA weights[ROW_TILES];
             as_operands(weights, dp);
             multiply_weights(dq, weights, k_strip);

@@ -202,7 +202,7 @@ KERNEL(attention_forward, AttentionForward, THREADS, MIN_BLOCKS) {
     DYNAMIC_SHARED(act_t, shared);
     // The longest rows first: what starts last is short, and the GPU ends evenly.
     const u32 first = (gridDim.x - 1 - blockIdx.x) * ROWS;
-    const u32 warp = threadIdx.x / 32, first_row = first + warp * WARP_ROWS, last_row = first_row + WARP_ROWS - 1;
+    const u32 warp = warp_index(), first_row = first + warp * WARP_ROWS, last_row = first_row + WARP_ROWS - 1;
     const Head head = head_of(p.qkv, blockIdx.z, blockIdx.y, p.heads, p.time);
 
     // Two stages of (keys, values). The queries pass through the second one into registers.
