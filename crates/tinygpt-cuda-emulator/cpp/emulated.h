@@ -42,6 +42,14 @@ struct dim3 {
     constexpr dim3(u32 x = 1, u32 y = 1, u32 z = 1) : x(x), y(y), z(z) {}
 };
 
+// Code that works for other threads of the block: no races of the kernel.
+#define UNCHECKED __attribute__((no_sanitize("thread")))
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+
 namespace emulated {
 
 struct Lane;
@@ -102,6 +110,9 @@ struct Block {
     void (*barrier)(Lane&);
     // Ends the launch with a message.
     void (*fail)(Lane&, const char* format, ...) __attribute__((format(printf, 2, 3), noreturn));
+    // For the thread sanitizer: a meeting that orders memory.
+    void (*ordered_before)(void* meeting);
+    void (*ordered_after)(void* meeting);
 };
 
 // The fiber that runs on this thread of the host. Each module has its own.
@@ -114,7 +125,7 @@ inline bool in_shared_memory(const Block& block, const void* address, size_t byt
 }
 
 // Meets the other lanes of `lanes` that call with the same `together`; the last one does it for all.
-inline void meet(Together together, u32 lanes, void* operands, Place place) {
+UNCHECKED inline void meet(Together together, u32 lanes, void* operands, Place place) {
     Lane& me = *current;
     Warp& warp = *me.warp;
     if (!(lanes >> me.index & 1)) {
@@ -145,7 +156,7 @@ struct Exchange {
 };
 
 template <int SHUFFLE>
-void shuffle_together(Warp& warp, u32 lanes) {
+UNCHECKED void shuffle_together(Warp& warp, u32 lanes) {
     for (u32 rest = lanes; rest; rest &= rest - 1) {
         const u32 i = __builtin_ctz(rest);
         Exchange& mine = *static_cast<Exchange*>(warp.lane[i]->operands);
@@ -158,7 +169,7 @@ void shuffle_together(Warp& warp, u32 lanes) {
     }
 }
 
-inline void vote_together(Warp& warp, u32 lanes) {
+UNCHECKED inline void vote_together(Warp& warp, u32 lanes) {
     u32 votes = 0;
     for (u32 rest = lanes; rest; rest &= rest - 1) {
         const u32 i = __builtin_ctz(rest);
@@ -169,7 +180,7 @@ inline void vote_together(Warp& warp, u32 lanes) {
     }
 }
 
-inline void nothing_together(Warp&, u32) {}
+UNCHECKED inline void nothing_together(Warp&, u32) {}
 
 template <int SHUFFLE, class T>
 inline T shuffle(u32 lanes, T value, u32 argument, Place place) {
@@ -204,7 +215,7 @@ struct Product {
 // Eight columns of a row of the result at once; without such registers the compiler splits it.
 typedef float Row8 __attribute__((vector_size(32)));
 
-inline void whole_warp(Warp& warp, u32 lanes, const char* what) {
+UNCHECKED inline void whole_warp(Warp& warp, u32 lanes, const char* what) {
     if (lanes != 0xffffffffu) {
         Lane& one = *warp.lane[__builtin_ctz(lanes)];
         one.block->fail(one, "%s:%d: %s needs all 32 lanes of the warp, these came: %08x", one.place.file,
@@ -214,7 +225,7 @@ inline void whole_warp(Warp& warp, u32 lanes, const char* what) {
 
 // d = a (16 x K) · b (K x 8), four rows at a time so that they stay in registers.
 template <int K>
-DEVICE void multiply_here(const float (*a)[K], const float (*b)[8], float (*d)[8]) {
+UNCHECKED DEVICE void multiply_here(const float (*a)[K], const float (*b)[8], float (*d)[8]) {
     for (int row = 0; row < 16; row += 4) {
         Row8 sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {};
         for (int k = 0; k < K; k++) {
@@ -235,13 +246,13 @@ DEVICE void multiply_here(const float (*a)[K], const float (*b)[8], float (*d)[8
 #ifdef __x86_64__
 // Products of bf16 or tf32 are exact in f32, so a fused multiply-add gives the same bits.
 template <int K>
-__attribute__((target("avx2,fma"))) void multiply_avx2(const float (*a)[K], const float (*b)[8], float (*d)[8]) {
+__attribute__((target("avx2,fma"))) UNCHECKED void multiply_avx2(const float (*a)[K], const float (*b)[8], float (*d)[8]) {
     multiply_here<K>(a, b, d);
 }
 #endif
 
 template <int K>
-void multiply(Warp& warp, const float (*a)[K], const float (*b)[8]) {
+UNCHECKED void multiply(Warp& warp, const float (*a)[K], const float (*b)[8]) {
     float product[16][8];
 #ifdef __x86_64__
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) multiply_avx2<K>(a, b, product);
@@ -261,7 +272,7 @@ void multiply(Warp& warp, const float (*a)[K], const float (*b)[8]) {
 
 // m16n8k16. Lane 4·g + p holds of a: rows g and g + 8, columns 2p, 2p + 1 and those + 8; of b: column g,
 // rows 2p, 2p + 1 and those + 8; of d: rows g and g + 8, columns 2p and 2p + 1.
-inline void mma_bf16_together(Warp& warp, u32 lanes) {
+UNCHECKED inline void mma_bf16_together(Warp& warp, u32 lanes) {
     whole_warp(warp, lanes, "mma_bf16");
     float a[16][16], b[16][8];
     for (int lane = 0; lane < 32; lane++) {
@@ -282,7 +293,7 @@ inline void mma_bf16_together(Warp& warp, u32 lanes) {
 
 // m16n8k8. Lane 4·g + p holds of a: rows g and g + 8, columns p and p + 4; of b: column g, rows p and
 // p + 4; of d what it holds above. The hardware does not read the 13 low bits of an operand.
-inline void mma_tf32_together(Warp& warp, u32 lanes) {
+UNCHECKED inline void mma_tf32_together(Warp& warp, u32 lanes) {
     whole_warp(warp, lanes, "mma_tf32");
     float a[16][8], b[8][8];
     for (int lane = 0; lane < 32; lane++) {
@@ -302,7 +313,7 @@ struct Matrices {
 };
 
 template <int MATRICES, bool TRANSPOSED>
-void ldmatrix_together(Warp& warp, u32 lanes) {
+UNCHECKED void ldmatrix_together(Warp& warp, u32 lanes) {
     whole_warp(warp, lanes, "ldmatrix");
     u16 element[MATRICES][8][8];
     for (int row = 0; row < 8 * MATRICES; row++) {
@@ -332,6 +343,10 @@ void ldmatrix_together(Warp& warp, u32 lanes) {
 
 template <int MATRICES, bool TRANSPOSED>
 inline void ldmatrix(u32* result, const void* row, Place place) {
+#ifdef __SANITIZE_THREAD__
+    // The last lane reads the rows of all; each lane answers for its own.
+    for (int i = 0; i < 16; i++) static_cast<void>(static_cast<const volatile u8*>(row)[i]);
+#endif
     Matrices matrices = {result, row};
     meet(ldmatrix_together<MATRICES, TRANSPOSED>, 0xffffffffu, &matrices, place);
 }
@@ -404,7 +419,14 @@ inline void __syncthreads(EMULATED_PLACE) {
     me.block->barrier(me);
 }
 inline void __syncwarp(u32 lanes = 0xffffffffu, EMULATED_PLACE) {
+#ifdef __SANITIZE_THREAD__
+    emulated::Lane& me = *emulated::current;
+    me.block->ordered_before(me.warp);
+#endif
     emulated::meet(emulated::nothing_together, lanes, nullptr, EMULATED_HERE);
+#ifdef __SANITIZE_THREAD__
+    me.block->ordered_after(me.warp);
+#endif
 }
 template <class T>
 inline T __shfl_sync(u32 lanes, T value, u32 lane, EMULATED_PLACE) {

@@ -25,10 +25,19 @@
 #include <ucontext.h>
 #endif
 
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
+// What the address and the thread sanitizer want to know about fibers. They are there if the program, or
+// the kernels of a program that has them preloaded, were compiled with -fsanitize.
+extern "C" {
+__attribute__((weak)) void __asan_unpoison_memory_region(void const volatile* address, size_t bytes);
+__attribute__((weak)) void __sanitizer_start_switch_fiber(void** save, const void* bottom, size_t bytes);
+__attribute__((weak)) void __sanitizer_finish_switch_fiber(void* saved, const void** bottom, size_t* bytes);
+__attribute__((weak)) void* __tsan_get_current_fiber();
+__attribute__((weak)) void* __tsan_create_fiber(unsigned flags);
+__attribute__((weak)) void __tsan_destroy_fiber(void* fiber);
+__attribute__((weak)) void __tsan_switch_to_fiber(void* fiber, unsigned flags);
+__attribute__((weak)) void __tsan_acquire(void* address);
+__attribute__((weak)) void __tsan_release(void* address);
+}
 
 // ---- switching stacks ----
 
@@ -156,11 +165,7 @@ struct Launch {
 constexpr u32 MOST_THREADS = 1024;
 constexpr size_t MOST_SHARED = 256 << 10;
 constexpr size_t PAGE = 4096;
-#ifdef __SANITIZE_ADDRESS__
-constexpr size_t STACK = 256 << 10;
-#else
-constexpr size_t STACK = 64 << 10;
-#endif
+constexpr size_t STACK = 128 << 10;
 
 // What the host threads of one launch share.
 struct Running {
@@ -187,6 +192,8 @@ struct Worker {
     void *home, *home_sanitizer; // the stack of the host thread itself
     const void* home_bottom;
     size_t home_bytes;
+    void* home_race; // its fiber for the thread sanitizer
+    void* race[MOST_THREADS]; // and those of the threads of a block
     Worker* next_free;
 };
 
@@ -230,24 +237,37 @@ inline Lane* pop(Worker& worker) {
 
 // ---- fibers ----
 
+// The thread sanitizer takes fibers for threads that run at the same time, ordered only by barriers.
+constexpr unsigned NOT_ORDERED = 1;
+
+// Orders what the caller did before what those do that pass `ordered_after` later.
+inline void ordered_before(void* meeting) {
+    if (__tsan_release) __tsan_release(meeting);
+}
+inline void ordered_after(void* meeting) {
+    if (__tsan_acquire) __tsan_acquire(meeting);
+}
+
 inline void leave_for(Worker& worker, void** from, Lane* lane, void** sanitizer) {
-    static_cast<void>(sanitizer);
     *worker.slot = lane;
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_start_switch_fiber(sanitizer, worker.stacks + (lane - worker.lane) * STACK + PAGE, STACK - PAGE);
-#endif
+    const size_t number = size_t(lane - worker.lane);
+    if (__sanitizer_start_switch_fiber) {
+        __sanitizer_start_switch_fiber(sanitizer, worker.stacks + number * STACK + PAGE, STACK - PAGE);
+    }
+    if (__tsan_switch_to_fiber) __tsan_switch_to_fiber(worker.race[number], NOT_ORDERED);
     emulated_switch_stacks(from, lane->stack_pointer);
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(sanitizer ? *sanitizer : nullptr, nullptr, nullptr);
-#endif
+    if (__sanitizer_finish_switch_fiber) {
+        __sanitizer_finish_switch_fiber(sanitizer ? *sanitizer : nullptr, nullptr, nullptr);
+    }
 }
 
 [[noreturn]] inline void leave_for_good(Worker& worker) {
     void* nowhere;
     *worker.slot = nullptr;
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_start_switch_fiber(nullptr, worker.home_bottom, worker.home_bytes);
-#endif
+    if (__sanitizer_start_switch_fiber) {
+        __sanitizer_start_switch_fiber(nullptr, worker.home_bottom, worker.home_bytes);
+    }
+    if (__tsan_switch_to_fiber) __tsan_switch_to_fiber(worker.home_race, NOT_ORDERED);
     emulated_switch_stacks(&nowhere, worker.home);
     __builtin_unreachable();
 }
@@ -346,7 +366,11 @@ inline void barrier(Lane& lane) {
         fail(lane, "%s:%d: waits at __syncthreads, but %u threads of the block have returned", lane.place.file,
              lane.place.line, worker.returned);
     }
-    if (++worker.at_barrier < worker.threads) return wait(lane);
+    ordered_before(&worker.at_barrier);
+    if (++worker.at_barrier < worker.threads) {
+        wait(lane);
+        return ordered_after(&worker.at_barrier);
+    }
     for (u32 i = 0; i < worker.threads; i++) {
         const Lane& other = worker.lane[i];
         if (!same_place(other.place, lane.place)) {
@@ -361,6 +385,7 @@ inline void barrier(Lane& lane) {
     push_back(worker, &lane);
     Lane* next = pop(worker);
     if (next != &lane) leave_for(worker, &lane.stack_pointer, next, &lane.sanitizer);
+    ordered_after(&worker.at_barrier);
 }
 
 // A meeting of the warp that waited only for the lane that has returned.
@@ -383,14 +408,16 @@ inline void complete_without(Warp& warp) {
 
 inline void run_lane() {
     Worker& worker = *working;
-#ifdef __SANITIZE_ADDRESS__
-    const void* bottom;
-    size_t bytes;
-    __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
-    if (!worker.home_bottom) worker.home_bottom = bottom, worker.home_bytes = bytes;
-#endif
+    if (__sanitizer_finish_switch_fiber) {
+        const void* bottom;
+        size_t bytes;
+        __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
+        if (!worker.home_bottom) worker.home_bottom = bottom, worker.home_bytes = bytes;
+    }
     Lane& lane = **worker.slot;
+    ordered_after(&worker.block);
     worker.running->launch->function(worker.running->launch->args);
+    ordered_before(&worker.returned);
     lane.returned = true;
     if (worker.at_barrier > 0) {
         char text[1024];
@@ -417,7 +444,7 @@ inline dim3 coordinates(u64 i, dim3 size) {
 }
 
 constexpr u8 POISON = 0xff; // NaN as f32, bf16, f64; -1 as an integer
-constexpr u8 CANARY = 0xa5;
+constexpr size_t BEFORE = 256; // bytes before dynamic shared memory that must stay as they are
 
 inline void poison_static(Worker& worker) {
     Block& block = worker.block;
@@ -428,14 +455,18 @@ inline void poison_static(Worker& worker) {
     *worker.slot = nullptr;
 }
 
+inline bool is_poison(const u8* bytes, size_t count) {
+    while (count > 0 && bytes[count - 1] == POISON) count--;
+    return count == 0;
+}
+
 inline void run_block(Worker& worker, u64 number) {
     const Launch& launch = *worker.running->launch;
     Block& block = worker.block;
     block.index = coordinates(number, launch.grid);
     const size_t slack = (16 - launch.shared_bytes % 16) % 16;
     block.shared = worker.shared_end - slack - launch.shared_bytes;
-    memset(block.shared, POISON, launch.shared_bytes);
-    memset(worker.shared_end - slack, CANARY, slack);
+    memset(block.shared - BEFORE, POISON, BEFORE + launch.shared_bytes + slack);
     poison_static(worker);
     worker.returned = worker.at_barrier = worker.head = worker.queued = 0;
     worker.random = mix(launch.seed + 0x632be59bd9b4e019u * (number + 1));
@@ -454,22 +485,22 @@ inline void run_block(Worker& worker, u64 number) {
         lane.warp->lane[lane.index] = &lane;
         // Tops of stacks at different offsets in their pages share the caches better.
         u8* stack = worker.stacks + size_t(i) * STACK;
-#ifdef __SANITIZE_ADDRESS__
-        __asan_unpoison_memory_region(stack + PAGE, STACK - PAGE); // frames of fibers that never returned
-#endif
+        // Frames of fibers that never returned.
+        if (__asan_unpoison_memory_region) __asan_unpoison_memory_region(stack + PAGE, STACK - PAGE);
+        if (__tsan_create_fiber && !worker.race[i]) worker.race[i] = __tsan_create_fiber(0);
         lane.stack_pointer = new_stack(stack + PAGE, stack + STACK - i % 16 * 256, run_lane);
     }
     fill_queue(worker, nullptr);
+    ordered_before(&block);
     leave_for(worker, &worker.home, pop(worker), &worker.home_sanitizer);
+    ordered_after(&worker.returned);
     if (__atomic_load_n(&worker.running->failed, __ATOMIC_RELAXED)) return;
-    for (size_t i = 0; i < slack; i++) {
-        if (worker.shared_end[i - slack] == CANARY) continue;
-        if (!first_to_fail(*worker.running)) return;
-        snprintf(worker.running->message, worker.running->message_bytes,
-                 "kernel %s, block (%u, %u, %u): wrote past the %zu bytes of dynamic shared memory", launch.name,
-                 block.index.x, block.index.y, block.index.z, launch.shared_bytes);
-        return;
-    }
+    const bool before = !is_poison(block.shared - BEFORE, BEFORE);
+    if (!before && is_poison(worker.shared_end - slack, slack)) return;
+    if (!first_to_fail(*worker.running)) return;
+    snprintf(worker.running->message, worker.running->message_bytes,
+             "kernel %s, block (%u, %u, %u): wrote %s the %zu bytes of dynamic shared memory", launch.name, block.index.x,
+             block.index.y, block.index.z, before ? "before" : "past", launch.shared_bytes);
 }
 
 inline void run_blocks(Worker& worker, Running& running) {
@@ -478,6 +509,7 @@ inline void run_blocks(Worker& worker, Running& running) {
     worker.threads = launch.block.x * launch.block.y * launch.block.z;
     worker.slot = launch.current();
     worker.home_bottom = nullptr;
+    if (__tsan_get_current_fiber) worker.home_race = __tsan_get_current_fiber();
     Block& block = worker.block;
     block.size = launch.block;
     block.grid = launch.grid;
@@ -487,6 +519,8 @@ inline void run_blocks(Worker& worker, Running& running) {
     block.release = release;
     block.barrier = barrier;
     block.fail = fail;
+    block.ordered_before = ordered_before;
+    block.ordered_after = ordered_after;
     stack_t signals = {}, before = {};
     signals.ss_sp = worker.signal_stack;
     signals.ss_size = STACK;
@@ -510,6 +544,11 @@ inline void run_blocks(Worker& worker, Running& running) {
     }
     working = outer;
     sigaltstack(&before, nullptr);
+    // A fiber that was left in the middle of a kernel is of no more use to the thread sanitizer.
+    for (u32 i = 0; running.failed && i < MOST_THREADS; i++) {
+        if (worker.race[i]) __tsan_destroy_fiber(worker.race[i]);
+        worker.race[i] = nullptr;
+    }
 }
 
 // ---- faults ----
@@ -539,11 +578,11 @@ inline void on_fault(int signal, siginfo_t* info, void* context) {
         const u8* stack = worker->stacks + (&lane - worker->lane) * STACK;
         const Block& block = worker->block;
         if (address >= worker->stacks && address < stack + STACK) {
-            what = "its stack (64 KiB) is full";
+            what = "its stack (128 KiB) is full";
         } else if (address >= worker->shared_end && address < worker->shared_end + PAGE) {
             snprintf(about, sizeof about, ": %zu bytes past the end of the %zu bytes of dynamic shared memory",
                      size_t(address - block.shared - block.shared_bytes), block.shared_bytes);
-        } else if (address < block.shared && address >= worker->shared_end - MOST_SHARED - PAGE) {
+        } else if (address < block.shared && address >= worker->shared_end - MOST_SHARED - 2 * PAGE) {
             snprintf(about, sizeof about, ": %zu bytes before the start of dynamic shared memory",
                      size_t(block.shared - address));
         } else {
@@ -561,9 +600,8 @@ inline void install_handlers() {
     static int installed = [] {
         const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
         for (int signal : faults) {
-#ifdef __SANITIZE_ADDRESS__
-            if (signal == SIGSEGV || signal == SIGBUS) continue; // the sanitizer says more
-#endif
+            // The address sanitizer reports more.
+            if (__asan_unpoison_memory_region && (signal == SIGSEGV || signal == SIGBUS)) continue;
             struct sigaction action = {};
             action.sa_sigaction = on_fault;
             action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
@@ -598,11 +636,11 @@ inline Worker* take_worker() {
     worker->stacks = reserve(MOST_THREADS * STACK);
     worker->copies = reinterpret_cast<Copy*>(reserve(sizeof(Copy) * MOST_THREADS * MOST_COPIES));
     worker->signal_stack = reserve(STACK);
-    u8* shared = reserve(MOST_SHARED + 2 * PAGE);
+    u8* shared = reserve(MOST_SHARED + 3 * PAGE);
     if (!worker->lane || !worker->warp || !worker->stacks || !worker->copies || !worker->signal_stack || !shared) {
         return nullptr;
     }
-    worker->shared_end = shared + PAGE + MOST_SHARED;
+    worker->shared_end = shared + 2 * PAGE + MOST_SHARED;
     mprotect(shared, PAGE, PROT_NONE);
     mprotect(worker->shared_end, PAGE, PROT_NONE);
     for (u32 i = 0; i < MOST_THREADS; i++) mprotect(worker->stacks + i * STACK, PAGE, PROT_NONE);

@@ -38,11 +38,18 @@ uint64_t hash(uint64_t h, const std::string& text) {
     return (h ^ 0xff) * 0x100000001b3u; // between texts
 }
 
+// More flags for kernels, such as a sanitizer's.
+const char* extra_flags() {
+    const char* flags = getenv("TINYGPT_EMULATOR_CXXFLAGS");
+    return flags ? flags : "";
+}
+
 // Two hashes with different starts: 128 bits.
 std::string name_of(const Source& source) {
     char name[64];
     uint64_t h[2] = {0xcbf29ce484222325u, 0x9ae16a3b2f90404fu};
     for (uint64_t& one : h) {
+        one = hash(one, extra_flags());
         one = hash(one, source.name);
         one = hash(one, source.text);
         for (const auto& header : source.headers) one = hash(hash(one, header.first), header.second);
@@ -133,6 +140,7 @@ std::string compile(const Source& source, const std::string& name, const std::st
     }
     std::vector<std::string> words = words_of(TINYGPT_EMULATOR_CXX);
     for (const auto& flag : words_of(TINYGPT_EMULATOR_KERNEL_FLAGS)) words.push_back(flag);
+    for (const auto& flag : words_of(extra_flags())) words.push_back(flag);
     for (const char* flag : {"-DTINYGPT_EMULATED", "-DTINYGPT_EMULATED_MODULE", "-x", "c++"}) words.push_back(flag);
     for (const auto& define : source.defines) words.push_back("-D" + define);
     words.push_back("-I" + work);

@@ -89,10 +89,9 @@ fn command(program: &str) -> Command {
 
 /// Compiles into the cache unless it is there, and returns the folder.
 fn build(compiler: &Compiler) -> io::Result<PathBuf> {
-    let extra = env::var("TINYGPT_EMULATOR_CXXFLAGS").unwrap_or_default();
     // An extension of GCC that would make all kernels share their static variables.
     let unique = if compiler.version.contains("clang") { "" } else { "-fno-gnu-unique" };
-    let kernel_flags = format!("{FLAGS} {KERNEL_FLAGS} {unique} {extra}");
+    let kernel_flags = format!("{FLAGS} {KERNEL_FLAGS} {unique}");
     let mut hasher = DefaultHasher::new();
     (SOURCES, &compiler.program, &compiler.version, &kernel_flags).hash(&mut hasher);
     let cache = cache_folder();
@@ -107,7 +106,7 @@ fn build(compiler: &Compiler) -> io::Result<PathBuf> {
     if !folder.is_dir() {
         let work = cache.join(format!("build-{}", std::process::id()));
         fs::create_dir_all(&work)?;
-        let compiled = compile(compiler, &work, &kernel_flags, &extra);
+        let compiled = compile(compiler, &work, &kernel_flags);
         let moved = compiled.and_then(|()| fs::rename(&work, &folder));
         if moved.is_err() {
             // What is left of a failed attempt; the reason of the failure is the error that counts.
@@ -118,7 +117,7 @@ fn build(compiler: &Compiler) -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-fn compile(compiler: &Compiler, work: &Path, kernel_flags: &str, extra: &str) -> io::Result<()> {
+fn compile(compiler: &Compiler, work: &Path, kernel_flags: &str) -> io::Result<()> {
     for (name, text) in SOURCES {
         fs::write(work.join(name), text)?;
     }
@@ -126,7 +125,6 @@ fn compile(compiler: &Compiler, work: &Path, kernel_flags: &str, extra: &str) ->
     let output = command(&compiler.program)
         .current_dir(work)
         .args(FLAGS.split_whitespace())
-        .args(extra.split_whitespace())
         .args(["-Wall", "-Wextra", "-Werror", "-pthread"])
         .arg(define("TINYGPT_EMULATOR_CXX", &compiler.program))
         .arg(define("TINYGPT_EMULATOR_KERNEL_FLAGS", kernel_flags))

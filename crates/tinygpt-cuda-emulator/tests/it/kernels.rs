@@ -105,12 +105,13 @@ fn addresses_out_of_bounds_are_reported() {
         &["0 bytes past the end of the 256 bytes of dynamic shared memory"],
     );
     fails_with(&["wrong", "4"], &["an address out of bounds: 0x"]);
+    fails_with(&["wrong", "13"], &["wrote before the 256 bytes of dynamic shared memory"]);
     fails_with(&["wrong", "12"], &["wrote past the 257 bytes of dynamic shared memory"]);
 }
 
 #[test]
 fn a_full_stack_a_division_by_zero_and_an_abort_end_the_launch_only() {
-    fails_with(&["wrong", "5"], &["its stack (64 KiB) is full"]);
+    fails_with(&["wrong", "5"], &["its stack (128 KiB) is full"]);
     fails_with(&["wrong", "6"], &["an integer division by zero"]);
     fails_with(&["wrong", "7"], &["abort"]);
 }

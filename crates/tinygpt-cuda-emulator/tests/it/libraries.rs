@@ -1,5 +1,6 @@
 //! The functions of the driver, of NVRTC and of cublasLt.
 
+use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::program::Program;
@@ -7,9 +8,13 @@ use crate::program::Program;
 /// Messages are asked for inside the programs.
 const QUIET: (&str, &str) = ("TINYGPT_EMULATOR_QUIET", "1");
 
-fn passes(case: &str, environment: &[(&str, &str)]) {
+fn program() -> Option<&'static Program> {
     static PROGRAM: OnceLock<Option<Program>> = OnceLock::new();
-    let Some(program) = PROGRAM.get_or_init(|| Program::new("libraries", true)) else { return };
+    PROGRAM.get_or_init(|| Program::new("libraries", true)).as_ref()
+}
+
+fn passes(case: &str, environment: &[(&str, &str)]) {
+    let Some(program) = program() else { return };
     program.passes(&[case], &[environment, &[QUIET]].concat());
 }
 
@@ -72,4 +77,40 @@ fn products_equal_a_plain_sum() {
 #[test]
 fn products_that_cannot_be_are_refused() {
     product_passes("refusals");
+}
+
+/// A library of the compiler, by its full path; none if it does not come with it.
+fn library_of_compiler(name: &str) -> Option<String> {
+    let compiler = tinygpt_cuda_emulator::compiler()?;
+    let mut words = compiler.split_whitespace();
+    let output = Command::new(words.next()?)
+        .args(words)
+        .arg(format!("-print-file-name={name}"))
+        .output()
+        .unwrap();
+    let path = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    path.starts_with('/').then_some(path)
+}
+
+#[test]
+fn the_thread_sanitizer_sees_races_in_any_order() {
+    let Some(program) = program() else { return };
+    let Some(sanitizer) = library_of_compiler("libtsan.so") else { return };
+    let environment = [
+        ("LD_PRELOAD", sanitizer.as_str()),
+        ("TINYGPT_EMULATOR_CXXFLAGS", "-g -fsanitize=thread"),
+        ("TSAN_OPTIONS", "exitcode=66"),
+        QUIET,
+    ];
+    for right in ["0", "1", "2"] {
+        program.passes(&["races", right], &environment);
+    }
+    for wrong in ["10", "11", "12", "13", "14", "15", "16"] {
+        let run = program.run(&["races", wrong], &environment);
+        assert_eq!(run.code, Some(66), "{wrong}: {run:#?}");
+        assert!(
+            run.stderr.contains("data race") && run.stderr.contains("test.cu:"),
+            "{wrong}: {run:#?}"
+        );
+    }
 }

@@ -257,6 +257,7 @@ KERNEL(wrong, Args, 64, 1) {
         }
         break;
     case 11: cp_async16(p.out + 4 * i, p.in, false); break;
+    case 13: tile[i32(i) - 1] = 1.0f; break;
     case 12: reinterpret_cast<u8*>(tile)[257] = 1; break; // between the end and the next multiple of 16
     }
 }

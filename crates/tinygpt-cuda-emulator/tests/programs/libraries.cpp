@@ -15,6 +15,25 @@ KERNEL(scale, Args, 64, 1) {
 }
 KERNEL(beyond, Args, 64, 1) { p.x[p.n + threadIdx.x] = 1.0f; }
 KERNEL(large, Args, 64, 1) { DYNAMIC_SHARED(float, tile); tile[threadIdx.x] = 1.0f; p.x[threadIdx.x] = tile[threadIdx.x]; }
+KERNEL(race, Args, 64, 1) {
+    DYNAMIC_SHARED(float, tile);
+    __shared__ float fixed[64];
+    const u32 i = threadIdx.x, next = (i + 1) % 64, lane = (i & ~31u) | ((i + 1) & 31u);
+    u32 r[2];
+    tile[i] = fixed[i] = 1.0f;
+    switch (p.n) {
+    case 0: __syncthreads(); p.x[i] = tile[next] + fixed[next]; break;
+    case 1: __syncwarp(); p.x[i] = tile[lane]; break;
+    case 2: __syncthreads(); ldmatrix_x2(r, tile + i % 16 * 4); p.x[i] = float(r[0]); break;
+    case 10: p.x[i] = tile[next]; break;
+    case 11: p.x[i] = fixed[next]; break;
+    case 12: __shfl_sync(0xffffffffu, 1.0f, 0); p.x[i] = tile[lane]; break; // orders no memory
+    case 13: __syncwarp(); p.x[i] = tile[next]; break; // of another warp
+    case 14: ldmatrix_x2(r, tile + i % 16 * 4); p.x[i] = float(r[0]); break;
+    case 15: p.x[i / 2] = float(i); break;
+    case 16: __syncthreads(); p.x[i] = tile[next]; tile[i] = 2.0f; break; // written while others read
+    }
+}
 KERNEL(order, Args, 64, 1) { if (p.x[0] != p.x[0]) p.x[0] = float(threadIdx.x); }
 )";
 static const char* const HEADER = "DEVICE float scaled(float x, float factor) { return x * factor; }\n";
@@ -265,13 +284,20 @@ static void late() {
     EXPECT(cuMemFreeHost(pinned), 1);
 }
 
+static unsigned which;
+static void races() {
+    const uint64_t x = alloc(256);
+    EXPECT(launch(kernel("race"), Args{x, 0, which}, 2, 64, 256), 0);
+}
+
 int main(int count, char** arguments) {
+    which = count > 2 ? unsigned(atoi(arguments[2])) : 0;
     const struct {
         const char* name;
         void (*run)();
     } cases[] = {{"launches", launches}, {"orders", orders}, {"compile_errors", compile_errors}, {"memory", memory},
                  {"kernels_out_of_bounds", kernels_out_of_bounds}, {"graphs", graphs}, {"handles", handles},
-                 {"faults", faults}, {"late", late}};
+                 {"faults", faults}, {"late", late}, {"races", races}};
     for (const auto& one : cases) {
         if (count < 2 || strcmp(one.name, arguments[1])) continue;
         open_device();
