@@ -3,7 +3,8 @@
     echo 20 | python bench/torch_step.py '{"n_layer":6,"n_head":6,"n_embd":384,"block_size":256,"batch_size":8,"vocab_size":258,"dropout":0.0,"threads":2}'
 
 Eager f32 as PyTorch does it best on a CPU: scaled_dot_product_attention, fused AdamW, tanh GELU from the library, tied
-head. With --compile first, the model goes through torch.compile. Every line of standard input is a number of steps to
+head. With --compile first, the model goes through torch.compile. The optional keys "device" ("cuda") and "dtype"
+("bfloat16": autocast; "tf32") choose how a GPU computes; its times are of all steps of a line together. Every line of standard input is a number of steps to
 make; the answer is a line of JSON with the seconds of each.
 """
 
@@ -54,27 +55,46 @@ class Gpt(nn.Module):
 
 def main():
     shape = json.loads(sys.argv[-1])
+    device, dtype = shape.get("device", "cpu"), shape.get("dtype", "float32")
     torch.manual_seed(1337)
     torch.set_num_threads(shape["threads"])
-    model = Gpt(shape)
+    if dtype == "tf32":
+        torch.set_float32_matmul_precision("high")
+    model = Gpt(shape).to(device)
     decay = [p for p in model.parameters() if p.dim() >= 2]
     no_decay = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decay, "weight_decay": 0.1}, {"params": no_decay, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.99), fused=True)
-    ids = torch.randint(shape["vocab_size"], (shape["batch_size"], shape["block_size"] + 1))
+    ids = torch.randint(shape["vocab_size"], (shape["batch_size"], shape["block_size"] + 1)).to(device)
     inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
     if "--compile" in sys.argv:
         model.compile()
-    for line in sys.stdin:
-        seconds = []
-        for _ in range(int(line)):
-            start = time.perf_counter()
+
+    def step():
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
             loss = model(inputs, targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            seconds.append(time.perf_counter() - start)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss
+
+    for line in sys.stdin:
+        n_steps = int(line)
+        if device == "cpu":
+            seconds = []
+            for _ in range(n_steps):
+                start = time.perf_counter()
+                loss = step()
+                seconds.append(time.perf_counter() - start)
+        else:
+            # The host runs ahead of the GPU, as in a training loop that reads no loss.
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(n_steps):
+                loss = step()
+            torch.cuda.synchronize()
+            seconds = [(time.perf_counter() - start) / n_steps] * n_steps
         print(json.dumps({"seconds": seconds, "loss": loss.item()}), flush=True)
 
 

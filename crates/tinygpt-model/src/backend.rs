@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use tinygpt_kernels::grad_norm::sum_of_squares;
 use tinygpt_kernels::profile::{Op, timed};
 
+use crate::cuda::arena::Arena;
 use crate::error::{ModelError, Result};
 use crate::host;
 use crate::params::Params;
@@ -19,13 +20,15 @@ use crate::params::Params;
 pub enum Backend {
     /// Forward and backward written by hand over `tinygpt-kernels`, in host memory.
     Cpu,
-    /// candle's operations and its autograd, on the device of the parameters: how CUDA and Metal
-    /// train, and on the CPU the reference for the other.
+    /// Forward and backward written by hand over `tinygpt-cuda`, in the memory of an NVIDIA GPU.
+    Cuda,
+    /// candle's operations and its autograd, on the device of the parameters: how Metal trains, and
+    /// the reference for the others.
     Autograd,
 }
 
 impl Backend {
-    /// The fastest one for parameters on `device`.
+    /// The one for parameters whose tensors are on `device`.
     pub fn of(device: &Device) -> Self {
         if device.is_cpu() { Self::Cpu } else { Self::Autograd }
     }
@@ -37,13 +40,16 @@ impl Backend {
     }
 }
 
-/// An array for each parameter, in the order of [`Params`] and in the same memory as they are.
-#[derive(Clone, Debug)]
+/// An array for each parameter, in the order of [`Params`] and where the model computes.
+/// [`Gpt::zeros`](crate::Gpt::zeros) and [`Gpt::arrays`](crate::Gpt::arrays) make them.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum ParamArrays {
-    /// In host memory, row-major, for a model on the CPU.
+    /// In host memory, row-major, for [`Backend::Cpu`].
     Host(Vec<Vec<f32>>),
-    /// On the model's device, shaped as the parameters.
+    /// On the GPU, for [`Backend::Cuda`].
+    Cuda(Arena),
+    /// On the model's device, shaped as the parameters, for [`Backend::Autograd`].
     Device(Vec<Tensor>),
 }
 
@@ -55,9 +61,9 @@ impl ParamArrays {
     ///
     /// # Errors
     /// [`ModelError::Tensor`] if the device refuses.
-    pub fn zeros(params: &Params) -> Result<Self> {
+    pub(crate) fn zeros(params: &Params) -> Result<Self> {
         match Backend::of(params.device()) {
-            Backend::Cpu => {
+            Backend::Cpu | Backend::Cuda => {
                 Ok(Self::Host(params.specs().iter().map(|spec| vec![0.0; spec.len()]).collect()))
             }
             Backend::Autograd => {
@@ -71,9 +77,9 @@ impl ParamArrays {
     ///
     /// # Errors
     /// [`ModelError::Tensor`] if a size is not the parameter's, or the device refuses.
-    pub fn from_host(values: Vec<Vec<f32>>, params: &Params) -> Result<Self> {
+    pub(crate) fn from_host(values: Vec<Vec<f32>>, params: &Params) -> Result<Self> {
         match Backend::of(params.device()) {
-            Backend::Cpu => Ok(Self::Host(values)),
+            Backend::Cpu | Backend::Cuda => Ok(Self::Host(values)),
             Backend::Autograd => {
                 let pairs = values.into_iter().zip(params.specs());
                 let tensors = pairs.map(|(values, spec)| {
@@ -93,6 +99,9 @@ impl ParamArrays {
             Self::Host(arrays) => {
                 Ok(arrays.iter().map(|array| Cow::Borrowed(&array[..])).collect())
             }
+            Self::Cuda(arena) => {
+                (0..arena.n_params()).map(|i| arena.to_host(i).map(Cow::Owned)).collect()
+            }
             Self::Device(arrays) => {
                 let download = |array: &Tensor| array.flatten_all()?.to_vec1().map(Cow::Owned);
                 Ok(arrays.iter().map(download).collect::<candle_core::Result<_>>()?)
@@ -107,6 +116,7 @@ impl ParamArrays {
     pub fn is_finite(&self, param_idx: usize) -> Result<bool> {
         match self {
             Self::Host(arrays) => Ok(values_are_finite(&arrays[param_idx])),
+            Self::Cuda(arena) => Ok(values_are_finite(&arena.to_host(param_idx)?)),
             Self::Device(arrays) => tensor_is_finite(&arrays[param_idx]),
         }
     }
@@ -118,6 +128,7 @@ impl ParamArrays {
     pub(crate) fn zero(&mut self) -> Result<()> {
         match self {
             Self::Host(arrays) => arrays.iter_mut().for_each(|array| array.fill(0.0)),
+            Self::Cuda(arena) => arena.clear()?,
             Self::Device(arrays) => {
                 for array in arrays {
                     *array = array.zeros_like()?;
@@ -136,6 +147,7 @@ impl ParamArrays {
             Self::Host(grads) => timed(Op::GradientNorm, 1, 0, || {
                 grads.iter().map(|grad| sum_of_squares(grad, 1)).collect()
             }),
+            Self::Cuda(_) => self.to_host()?.iter().map(|grad| sum_of_squares(grad, 1)).collect(),
             Self::Device(grads) => squares_on_device(grads)?,
         };
         for (spec, square) in params.specs().iter().zip(&squares) {
@@ -157,6 +169,9 @@ impl ParamArrays {
                     *sum += value;
                 }
             }
+            Self::Cuda(_) => {
+                return Err(ModelError::request("a tensor cannot be added to arrays on a GPU"));
+            }
             // Detached, or the sum would keep the graphs of all its terms.
             Self::Device(arrays) => arrays[param_idx] = (&arrays[param_idx] + grad.detach())?,
         }
@@ -177,7 +192,7 @@ impl Params {
 /// Whether all values of a tensor are finite, on any device.
 fn tensor_is_finite(tensor: &Tensor) -> Result<bool> {
     match Backend::of(tensor.device()) {
-        Backend::Cpu => Ok(values_are_finite(&host::read(tensor)?)),
+        Backend::Cpu | Backend::Cuda => Ok(values_are_finite(&host::read(tensor)?)),
         // Zero times anything is zero, except for NaN and infinities.
         Backend::Autograd => Ok((tensor.detach() * 0.0)?.sum_all()?.to_scalar::<f32>()? == 0.0),
     }

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tinygpt_cuda::{CudaError, Gpu};
+
+use crate::gpt::Gpt;
 
 /// A device as a user names it, not opened yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,6 +30,14 @@ pub enum DeviceError {
     /// No system but macOS has it.
     #[error("`device` {0} exists on macOS only")]
     OnlyOnMacOs(DeviceSpec),
+    /// A GPU, or what its driver and libraries need, is missing.
+    #[error("`device` {spec} cannot be used: {source}")]
+    Cuda {
+        /// The device.
+        spec: DeviceSpec,
+        /// What is missing.
+        source: CudaError,
+    },
     /// It does not answer.
     #[error("{name} device {index} cannot be used: {reason}", name = .spec.name(), index = .spec.index())]
     NoAnswer {
@@ -59,6 +70,20 @@ impl DeviceSpec {
                 Err(DeviceError::NotBuilt(self))
             }
             Self::Metal(index) => Device::new_metal(index).map_err(no_answer),
+        }
+    }
+
+    /// Opens the device for training: on CUDA that is `tinygpt-cuda`, in every build.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if this build or this machine does not have it.
+    pub fn open_for_training(self) -> Result<TrainingDevice, DeviceError> {
+        match self {
+            Self::Cpu | Self::Metal(_) => Ok(TrainingDevice::Tensors(self.open()?)),
+            Self::Cuda(index) => match Gpu::open(index) {
+                Ok(gpu) => Ok(TrainingDevice::Cuda(gpu)),
+                Err(source) => Err(DeviceError::Cuda { spec: self, source }),
+            },
         }
     }
 
@@ -130,21 +155,77 @@ impl<'de> Deserialize<'de> for DeviceSpec {
     }
 }
 
+/// A device that trains.
+#[derive(Clone, Debug)]
+pub enum TrainingDevice {
+    /// The CPU, or a GPU on which candle computes.
+    Tensors(Device),
+    /// An NVIDIA GPU.
+    Cuda(Gpu),
+}
+
+impl TrainingDevice {
+    /// Where the tensors of the parameters are: on the host for a GPU that has arenas of its own.
+    pub fn tensors(&self) -> Device {
+        match self {
+            Self::Tensors(device) => device.clone(),
+            Self::Cuda(_) => Device::Cpu,
+        }
+    }
+
+    /// Lets `gpt`, whose parameters are on [`TrainingDevice::tensors`], compute here.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`](crate::ModelError::Request) if it cannot compute this shape or type.
+    pub fn place(&self, gpt: &mut Gpt, compute: ComputeType) -> crate::Result<()> {
+        match self {
+            Self::Tensors(Device::Cpu) => Ok(()),
+            Self::Tensors(_) => gpt.set_compute_dtype(compute.dtype()),
+            Self::Cuda(gpu) => gpt.train_on(gpu, compute),
+        }
+    }
+
+    /// Whether it is the CPU.
+    pub fn is_cpu(&self) -> bool {
+        matches!(self, Self::Tensors(Device::Cpu))
+    }
+
+    /// It in one word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Tensors(Device::Cpu) => "cpu",
+            Self::Tensors(Device::Metal(_)) => "metal",
+            Self::Tensors(Device::Cuda(_)) | Self::Cuda(_) => "cuda",
+        }
+    }
+}
+
 /// The number type of matrix products on a GPU; a CPU always computes in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeType {
     /// Single precision everywhere.
     Float32,
+    /// Products of operands rounded to TF32, which has 10 bits of mantissa, on NVIDIA GPUs; all else f32.
+    Tf32,
     /// bfloat16 products with f32 accumulation.
     Bfloat16,
 }
 
 impl ComputeType {
+    /// Its name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Tf32 => "tf32",
+            Self::Bfloat16 => "bfloat16",
+        }
+    }
+
     /// candle's name for it.
     pub fn dtype(self) -> DType {
         match self {
-            Self::Float32 => DType::F32,
+            Self::Float32 | Self::Tf32 => DType::F32,
             Self::Bfloat16 => DType::BF16,
         }
     }

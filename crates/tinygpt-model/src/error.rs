@@ -84,6 +84,9 @@ pub enum ModelError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A GPU or one of its libraries failed.
+    #[error(transparent)]
+    Cuda(#[from] tinygpt_cuda::CudaError),
     /// The tensor library failed.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),
@@ -99,7 +102,7 @@ impl ModelError {
             }
             Self::NonFinite { .. } => ErrorKind::NonFinite,
             Self::Io { .. } | Self::Threads { .. } => ErrorKind::Io,
-            Self::MissingGradient { .. } | Self::Tensor(_) => ErrorKind::Unexpected,
+            Self::MissingGradient { .. } | Self::Cuda(_) | Self::Tensor(_) => ErrorKind::Unexpected,
         }
     }
 

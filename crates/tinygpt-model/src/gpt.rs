@@ -4,20 +4,25 @@
 //! [`crate::hf`] reads and writes them.
 
 use candle_core::{DType, Device};
+use tinygpt_cuda::Gpu;
 use tinygpt_kernels::Store;
 
 use crate::autograd;
-use crate::backend::{Backend, Grads};
+use crate::backend::{Backend, Grads, ParamArrays};
 use crate::batch::TokenBatch;
 use crate::config::ModelConfig;
 use crate::cpu::data_parallel::Workers;
+use crate::cuda::arena::Arena;
+use crate::cuda::model::{AdamWStepNumbers, CudaModel};
 use crate::decode::decoder::{Decoder, useful_threads};
 use crate::decode::model::Model;
 use crate::decode::q8_model::QuantizedGpt;
+use crate::device::ComputeType;
 use crate::error::{ModelError, Result};
 use crate::init::init_params;
-use crate::layers::dropout::DropoutKey;
+use crate::layers::dropout::{Dropout, DropoutKey};
 use crate::params::Params;
+use crate::summary::Summary;
 
 /// A GPT-2 model.
 ///
@@ -37,9 +42,17 @@ pub struct Gpt {
     n_threads: usize,
     /// Exactly this many threads decode; `None` takes as many of `n_threads` as help.
     decode_threads: Option<usize>,
-    /// The memory of [`Backend::Cpu`]; unused by others.
-    workers: Workers,
-    backend: Backend,
+    engine: Engine,
+    /// The mean loss of each batch since gradients were last overwritten, where the host has it.
+    losses: Vec<f32>,
+}
+
+/// What computes, with its memory.
+#[derive(Debug)]
+enum Engine {
+    Cpu(Workers),
+    Cuda(Box<CudaModel>),
+    Autograd,
 }
 
 impl Gpt {
@@ -58,10 +71,21 @@ impl Gpt {
     /// [`ModelError::Config`] if their configuration is invalid.
     pub fn from_params(params: Params) -> Result<Self> {
         params.config().validate()?;
-        let backend = Backend::of(params.device());
-        let workers = Workers::default();
-        let compute = DType::F32;
-        Ok(Self { params, compute, n_threads: 1, decode_threads: None, workers, backend })
+        let engine = match Backend::of(params.device()) {
+            Backend::Cpu | Backend::Cuda => Engine::Cpu(Workers::default()),
+            Backend::Autograd => Engine::Autograd,
+        };
+        let (compute, losses) = (DType::F32, Vec::new());
+        Ok(Self { params, compute, n_threads: 1, decode_threads: None, engine, losses })
+    }
+
+    /// What computes it.
+    pub fn backend(&self) -> Backend {
+        match self.engine {
+            Engine::Cpu(_) => Backend::Cpu,
+            Engine::Cuda(_) => Backend::Cuda,
+            Engine::Autograd => Backend::Autograd,
+        }
     }
 
     /// A model with the rounded weights of an 8-bit one as f32, for what only a [`Gpt`] can do, such
@@ -82,11 +106,14 @@ impl Gpt {
     }
 
     /// Its parameters; they can be written in place through [`crate::host`] or [`Params::set`].
+    ///
+    /// A model that [trains on a GPU](Gpt::train_on) has its parameters there: these are as old as the last
+    /// [`Gpt::download`].
     pub fn params(&self) -> &Params {
         &self.params
     }
 
-    /// Where it lives.
+    /// Where the tensors of its parameters are.
     pub fn device(&self) -> &Device {
         self.params.device()
     }
@@ -107,7 +134,9 @@ impl Gpt {
     /// [`ModelError::Tensor`] if the device refuses.
     pub fn cut_block_size(&mut self, block_size: usize) -> Result<()> {
         self.params.cut_block_size(block_size)?;
-        self.workers = Workers::default();
+        if let Engine::Cpu(workers) = &mut self.engine {
+            *workers = Workers::default();
+        }
         Ok(())
     }
 
@@ -130,7 +159,36 @@ impl Gpt {
 
     /// Computes with [`Backend::Autograd`] on the CPU too: slow, the reference for the CPU backend.
     pub fn use_autograd(&mut self) {
-        self.backend = Backend::Autograd;
+        self.engine = Engine::Autograd;
+    }
+
+    /// Trains with [`Backend::Cuda`] on `gpu` from now on; gradients and moments have to be made anew.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if the kernels cannot run its shape, [`ModelError::Cuda`].
+    pub fn train_on(&mut self, gpu: &Gpu, compute: ComputeType) -> Result<()> {
+        self.engine = Engine::Cuda(Box::new(CudaModel::new(&self.params, gpu, compute)?));
+        Ok(())
+    }
+
+    /// Launches a step on a GPU as one CUDA graph, which is the default, or each kernel by itself; the bits
+    /// are the same. Nothing on other backends.
+    pub fn set_cuda_graphs(&mut self, on: bool) {
+        if let Engine::Cuda(model) = &mut self.engine {
+            model.set_graphs(on);
+        }
+    }
+
+    /// Brings the parameters of a model that trains on a GPU to the host, where saving and decoding read
+    /// them. Nothing on other backends.
+    ///
+    /// # Errors
+    /// [`ModelError::Cuda`].
+    pub fn download(&self) -> Result<()> {
+        match &self.engine {
+            Engine::Cuda(model) => model.download(&self.params),
+            Engine::Cpu(_) | Engine::Autograd => Ok(()),
+        }
     }
 
     /// Rounds the operands of matrix products to bf16, or back to f32.
@@ -150,9 +208,32 @@ impl Gpt {
     /// Zeroed gradients that fit this model.
     ///
     /// # Errors
-    /// [`ModelError::Tensor`] if the device refuses.
+    /// [`ModelError::Tensor`] or [`ModelError::Cuda`] if the device refuses.
     pub fn new_grads(&self) -> Result<Grads> {
-        Grads::zeros(&self.params)
+        self.zeros()
+    }
+
+    /// An array of zeros for each parameter, where the model computes.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] or [`ModelError::Cuda`] if the device refuses.
+    pub fn zeros(&self) -> Result<ParamArrays> {
+        match &self.engine {
+            Engine::Cuda(model) => Ok(ParamArrays::Cuda(model.zeros()?)),
+            Engine::Cpu(_) | Engine::Autograd => ParamArrays::zeros(&self.params),
+        }
+    }
+
+    /// `values`, one array for each parameter, where the model computes.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] or [`ModelError::Cuda`] if a size is not the parameter's, or the device
+    /// refuses.
+    pub fn arrays(&self, values: Vec<Vec<f32>>) -> Result<ParamArrays> {
+        match &self.engine {
+            Engine::Cuda(model) => Ok(ParamArrays::Cuda(model.arena(&values)?)),
+            Engine::Cpu(_) | Engine::Autograd => ParamArrays::from_host(values, &self.params),
+        }
     }
 
     /// Forward and backward: writes `scale` times the gradient of the mean loss to `grads`, or adds
@@ -172,6 +253,28 @@ impl Gpt {
         store: Store,
         grads: &mut Grads,
     ) -> Result<f32> {
+        self.accumulate(batch, dropout, scale, store, grads)?;
+        match &self.engine {
+            Engine::Cuda(model) => model.last_loss(),
+            Engine::Cpu(_) | Engine::Autograd => {
+                Ok(self.losses.last().copied().unwrap_or(f32::NAN))
+            }
+        }
+    }
+
+    /// [`Gpt::backward`] for the next of several batches of an update, without the loss: a GPU need not be
+    /// waited for. [`Gpt::summary`] has the loss of all of them.
+    ///
+    /// # Errors
+    /// Those of [`Gpt::backward`].
+    pub fn accumulate(
+        &mut self,
+        batch: &TokenBatch<'_>,
+        dropout: Option<DropoutKey>,
+        scale: f32,
+        store: Store,
+        grads: &mut Grads,
+    ) -> Result<()> {
         if dropout.is_none() && self.config().dropout > 0.0 {
             return Err(ModelError::request(format!(
                 "dropout is {}, which needs a DropoutKey",
@@ -179,17 +282,62 @@ impl Gpt {
             )));
         }
         let params = &self.params;
-        match (self.backend, grads) {
-            (Backend::Cpu, Grads::Host(grads)) => {
+        let loss = match (&mut self.engine, grads) {
+            (Engine::Cpu(workers), Grads::Host(grads)) => {
                 let threads = self.n_threads;
-                self.workers.backward(params, threads, batch, dropout, scale, store, grads)
+                workers.backward(params, threads, batch, dropout, scale, store, grads)?
             }
+            (Engine::Cuda(model), Grads::Cuda(grads)) => {
+                let dropout = Dropout::new(params.config().dropout, dropout);
+                return model.accumulate(batch, dropout, scale, store == Store::Accumulate, grads);
+            }
+            (Engine::Cuda(_), _) | (_, Grads::Cuda(_)) => return Err(elsewhere()),
             (_, grads) => {
                 if store == Store::Overwrite {
                     grads.zero()?;
                 }
-                autograd::accumulate_gradients(params, self.compute, batch, dropout, scale, grads)
+                autograd::accumulate_gradients(params, self.compute, batch, dropout, scale, grads)?
             }
+        };
+        if store == Store::Overwrite {
+            self.losses.clear();
+        }
+        self.losses.push(loss);
+        Ok(())
+    }
+
+    /// The mean loss of the batches since gradients were last overwritten, and the norm of `grads`. On a GPU
+    /// this is the one place of an update that waits.
+    ///
+    /// # Errors
+    /// [`ModelError::NonFinite`] naming the first parameter whose gradient is not finite, if the loss is.
+    pub fn summary(&self, grads: &Grads) -> Result<Summary> {
+        match (&self.engine, grads) {
+            (Engine::Cuda(model), Grads::Cuda(grads)) => model.summary(grads, &self.params),
+            (Engine::Cuda(_), _) | (_, Grads::Cuda(_)) => Err(elsewhere()),
+            _ => {
+                let n = self.losses.len() as f64;
+                let loss = self.losses.iter().map(|&loss| f64::from(loss) / n).sum::<f64>();
+                let norm =
+                    if loss.is_finite() { grads.global_norm(&self.params)? } else { f64::NAN };
+                Ok(Summary { loss, norm })
+            }
+        }
+    }
+
+    /// Makes one AdamW step on a GPU; `moments` are the first and the second.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] on another backend, [`ModelError::Cuda`].
+    pub fn adamw_on_gpu(
+        &mut self,
+        grads: &Arena,
+        moments: [&Arena; 2],
+        step: AdamWStepNumbers,
+    ) -> Result<()> {
+        match &mut self.engine {
+            Engine::Cuda(model) => model.adamw(&self.params, grads, moments, step),
+            Engine::Cpu(_) | Engine::Autograd => Err(elsewhere()),
         }
     }
 
@@ -199,9 +347,10 @@ impl Gpt {
     /// [`ModelError::Request`] if the batch does not fit the model, [`ModelError::Tensor`] if the
     /// device refuses.
     pub fn loss(&mut self, batch: &TokenBatch<'_>) -> Result<f32> {
-        match self.backend {
-            Backend::Cpu => self.workers.loss(&self.params, self.n_threads, batch),
-            Backend::Autograd => autograd::loss(&self.params, self.compute, batch),
+        match &mut self.engine {
+            Engine::Cpu(workers) => workers.loss(&self.params, self.n_threads, batch),
+            Engine::Cuda(model) => model.loss(batch),
+            Engine::Autograd => autograd::loss(&self.params, self.compute, batch),
         }
     }
 
@@ -214,11 +363,12 @@ impl Gpt {
     /// [`ModelError::Request`] if the ids do not fit the model, [`ModelError::Tensor`] if the
     /// device refuses.
     pub fn logits(&mut self, ids: &[u32], batch_size: usize, seq_len: usize) -> Result<Vec<f32>> {
-        match self.backend {
-            Backend::Cpu => {
-                self.workers.logits(&self.params, self.n_threads, ids, (batch_size, seq_len))
+        match &mut self.engine {
+            Engine::Cpu(workers) => {
+                workers.logits(&self.params, self.n_threads, ids, (batch_size, seq_len))
             }
-            Backend::Autograd => {
+            Engine::Cuda(model) => model.logits(ids, (batch_size, seq_len)),
+            Engine::Autograd => {
                 autograd::logits(&self.params, self.compute, ids, batch_size, seq_len)
             }
         }
@@ -229,11 +379,18 @@ impl Gpt {
     /// # Errors
     /// [`ModelError::Request`] if `n_slots` is 0, [`ModelError::Tensor`] if the device refuses.
     pub fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>> {
-        match self.backend {
-            Backend::Cpu => Decoder::cpu(&self.params, self.decode_threads(), n_slots),
-            Backend::Autograd => Decoder::autograd(&self.params, self.compute, n_slots),
+        match self.engine {
+            // Samples of a model that trains on a GPU: from the parameters as they were last downloaded.
+            Engine::Cpu(_) | Engine::Cuda(_) => {
+                Decoder::cpu(&self.params, self.decode_threads(), n_slots)
+            }
+            Engine::Autograd => Decoder::autograd(&self.params, self.compute, n_slots),
         }
     }
+}
+
+fn elsewhere() -> ModelError {
+    ModelError::request("the arrays were made for another backend than the model's")
 }
 
 impl Model for Gpt {

@@ -7,6 +7,7 @@ mod backend;
 mod batch;
 mod config;
 mod cpu;
+mod cuda;
 mod decode;
 mod device;
 mod error;
@@ -19,6 +20,7 @@ mod params;
 mod parts;
 mod rng;
 mod sampling;
+mod summary;
 
 pub use candle_core::{DType, Device};
 
@@ -26,6 +28,8 @@ pub use backend::{Backend, Grads, ParamArrays};
 pub use batch::TokenBatch;
 pub use config::ModelConfig;
 pub use cpu::memory;
+pub use cuda::arena::Arena;
+pub use cuda::model::AdamWStepNumbers;
 pub use decode::decoder::Decoder;
 pub use decode::engine::{Engine, Event, OnEvent, SequenceId, StopReason};
 pub use decode::generate::{
@@ -33,7 +37,7 @@ pub use decode::generate::{
 };
 pub use decode::model::Model;
 pub use decode::q8_model::QuantizedGpt;
-pub use device::{ComputeType, DeviceError, DeviceSpec};
+pub use device::{ComputeType, DeviceError, DeviceSpec, TrainingDevice};
 pub use error::{ErrorKind, ModelError, Result};
 pub use format::{gguf, hf};
 pub use gpt::Gpt;
@@ -42,4 +46,6 @@ pub use layers::dropout::DropoutKey;
 pub use params::Params;
 pub use parts::{Affine, BlockParts, Init, ModelParts, ParamKind, ParamSpec, param_specs};
 pub use sampling::{Logprobs, ParamRange, Sampler, SamplingParams};
+pub use summary::Summary;
+pub use tinygpt_cuda::kernels::optimizer::AdamWNumbers;
 pub use tinygpt_kernels::Store;

@@ -2,7 +2,8 @@
 //!
 //! Two groups, by dimension: matrices and embeddings are decayed, biases and layer norms are not.
 //! On the CPU the moments are plain vectors and each update is one pass over the parameter's
-//! storage (`tinygpt_kernels::adamw`); on CUDA and Metal they are tensors. The state is named by
+//! storage (`tinygpt_kernels::adamw`); on CUDA an update is one kernel over all parameters; on Metal
+//! they are tensors. The state is named by
 //! parameter, so it is saved and restored exactly (see [`crate::checkpoint`]).
 //!
 //! The caller passes the learning rate and the clipping factor with each step: scaling the gradient
@@ -11,7 +12,7 @@
 use candle_core::Tensor;
 use tinygpt_kernels::adamw::AdamWStep;
 use tinygpt_kernels::profile::{Op, timed};
-use tinygpt_model::{Gpt, Grads, ParamArrays, Params, host};
+use tinygpt_model::{AdamWNumbers, AdamWStepNumbers, Gpt, Grads, ParamArrays, Params, host};
 
 use crate::error::TrainError;
 
@@ -62,8 +63,8 @@ impl AdamW {
     /// # Errors
     /// [`TrainError::Tensor`] if the device has not enough memory for the moments.
     pub fn new(config: AdamWConfig, gpt: &Gpt) -> Result<Self, TrainError> {
-        let zeros = || ParamArrays::zeros(gpt.params());
-        Ok(Self { config, n_steps: 0, moments: Moments { m: zeros()?, v: zeros()? } })
+        let moments = Moments { m: gpt.zeros()?, v: gpt.zeros()? };
+        Ok(Self { config, n_steps: 0, moments })
     }
 
     /// An optimiser restored from the moments it had after `n_steps` steps.
@@ -102,7 +103,6 @@ impl AdamW {
         learning_rate: f64,
         grad_scale: f64,
     ) -> Result<(), TrainError> {
-        let params = gpt.params();
         self.n_steps += 1;
         let n_steps = self.n_steps as f64;
         let rates = Rates {
@@ -113,11 +113,14 @@ impl AdamW {
             correction1: 1.0 - self.config.beta1.powf(n_steps),
             correction2: 1.0 - self.config.beta2.powf(n_steps),
         };
-        use ParamArrays::{Device, Host};
+        use ParamArrays::{Cuda, Device, Host};
         let Moments { m, v } = &mut self.moments;
         match (m, v, grads) {
-            (Host(m), Host(v), Host(grads)) => rates.on_host(params, grads, m, v),
-            (Device(m), Device(v), Device(grads)) => rates.on_device(params, grads, m, v),
+            (Host(m), Host(v), Host(grads)) => rates.on_host(gpt.params(), grads, m, v),
+            (Cuda(m), Cuda(v), Cuda(grads)) => {
+                Ok(gpt.adamw_on_gpu(grads, [m, v], rates.numbers())?)
+            }
+            (Device(m), Device(v), Device(grads)) => rates.on_device(gpt.params(), grads, m, v),
             _ => Err(candle_core::Error::Msg(
                 "the gradients and the optimiser's moments are on different devices".to_string(),
             )
@@ -139,6 +142,20 @@ struct Rates {
 impl Rates {
     fn decay(&self, applies: bool) -> f64 {
         if applies { self.config.weight_decay } else { 0.0 }
+    }
+
+    /// As the kernel on the GPU takes them.
+    fn numbers(&self) -> AdamWStepNumbers {
+        let numbers = AdamWNumbers {
+            learning_rate: self.learning_rate as f32,
+            beta1: self.config.beta1 as f32,
+            beta2: self.config.beta2 as f32,
+            eps: self.config.eps as f32,
+            bias_correction1: self.correction1 as f32,
+            bias_correction2: self.correction2 as f32,
+            grad_scale: self.grad_scale as f32,
+        };
+        AdamWStepNumbers { numbers, weight_decay: self.config.weight_decay as f32 }
     }
 
     /// One pass over each parameter's storage.

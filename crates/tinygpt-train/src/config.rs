@@ -37,7 +37,7 @@ impl KeyValue for OnNonFinite {
 
 impl KeyValue for ComputeType {
     const KIND: Kind = Kind::Choice {
-        words: &["float32", "bfloat16"],
+        words: &["float32", "tf32", "bfloat16"],
         refused: Some(("float16", "needs loss scaling, which is left out")),
     };
 }

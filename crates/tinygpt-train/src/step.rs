@@ -28,7 +28,7 @@ pub fn train_step(
     let dropout = DropoutKey { seed: 0, step: optimizer.n_steps(), micro_batch: 0 };
     let batch = token_batch(batch);
     let loss = gpt.backward(&batch, Some(dropout), 1.0, Store::Overwrite, &mut grads)?;
-    let clip = clip_factor(grads.global_norm(gpt.params())?, GRAD_CLIP);
+    let clip = clip_factor(gpt.summary(&grads)?.norm, GRAD_CLIP);
     optimizer.step(gpt, &grads, learning_rate, clip)?;
     Ok(loss)
 }

@@ -40,7 +40,7 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     }
     // Before any work, so that nothing is lost if it is missing. Kept until the trainer has opened it
     // too: the driver shuts a GPU down that nobody holds, and starting it takes a while.
-    let _device = config.device.open()?;
+    let _device = config.device.open_for_training()?;
     let n_threads = pool::start(config.resolved_threads())?;
     if n_threads < config.resolved_threads() {
         config.threads = Some(n_threads);

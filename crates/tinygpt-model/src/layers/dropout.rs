@@ -40,7 +40,7 @@ pub(crate) enum Site {
 }
 
 impl Site {
-    fn index(self) -> u64 {
+    pub(crate) fn index(self) -> u64 {
         match self {
             Self::Embedding => 0,
             Self::Attention(layer) => 3 * layer as u64 + 1,
@@ -66,7 +66,12 @@ impl Dropout {
 
     /// The mask at `site` as the kernels take it, for the whole batch.
     pub(crate) fn mask(&self, site: Site) -> Option<kernel::Dropout> {
-        kernel::Dropout::new(self.p, kernel::key(&[self.key, site.index()]))
+        kernel::Dropout::new(self.p, self.key_of(site.index()))
+    }
+
+    /// The key of the masks at the site with this index.
+    pub(crate) fn key_of(&self, site_idx: u64) -> u64 {
+        kernel::key(&[self.key, site_idx])
     }
 }
 

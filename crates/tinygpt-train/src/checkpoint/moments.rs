@@ -10,7 +10,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use tinygpt_data::read_regular;
-use tinygpt_model::{ParamArrays, ParamSpec, Params};
+use tinygpt_model::{Gpt, ParamSpec, Params};
 
 use super::WEIGHTS_FILE;
 use crate::adamw::Moments;
@@ -45,8 +45,9 @@ pub(crate) fn write_moments(
         .map_err(TrainError::io("set the permissions of", path))
 }
 
-/// Reads the moments of `params` from `path`, onto their device.
-pub(crate) fn read_moments(path: &Path, params: &Params) -> Result<Moments, TrainError> {
+/// Reads the moments of `gpt` from `path`, to where it computes.
+pub(crate) fn read_moments(path: &Path, gpt: &Gpt) -> Result<Moments, TrainError> {
+    let params = gpt.params();
     let n_values: usize = params.specs().iter().map(ParamSpec::len).sum();
     let max_bytes = MAX_HEADER_BYTES + 2 * (n_values * size_of::<f32>()) as u64;
     let bytes = read_regular(path, max_bytes).map_err(TrainError::file(path))?;
@@ -60,8 +61,7 @@ pub(crate) fn read_moments(path: &Path, params: &Params) -> Result<Moments, Trai
     let read_all = |prefix: &str| -> Result<Vec<Vec<f32>>, TrainError> {
         params.specs().iter().map(|spec| read_one(path, &file, prefix, spec)).collect()
     };
-    let read_all = |prefix| Ok::<_, TrainError>(ParamArrays::from_host(read_all(prefix)?, params)?);
-    Ok(Moments { m: read_all("m")?, v: read_all("v")? })
+    Ok(Moments { m: gpt.arrays(read_all("m")?)?, v: gpt.arrays(read_all("v")?)? })
 }
 
 fn read_one(

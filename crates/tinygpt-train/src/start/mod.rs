@@ -7,10 +7,9 @@ mod resume;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::Device;
 use serde_json::Value;
 use tinygpt_data::{FILE_SETS, Prepared, Tokenizer, shell_word};
-use tinygpt_model::{Gpt, ModelConfig, hf};
+use tinygpt_model::{Gpt, ModelConfig, TrainingDevice, hf};
 
 use self::resume::resume;
 pub use self::resume::{Recorded, recorded};
@@ -74,7 +73,7 @@ pub fn model_shape(init_from: &InitFrom) -> Result<Option<ModelConfig>, TrainErr
 pub(crate) fn start(
     config: &TrainConfig,
     prepared: &Prepared,
-    device: &Device,
+    device: &TrainingDevice,
 ) -> Result<Start, TrainError> {
     let is_used = !checkpoint::list(&config.out_dir)?.is_empty();
     match &config.init_from {
@@ -121,11 +120,11 @@ fn used(config: &TrainConfig, init_from: &InitFrom) -> TrainError {
 fn scratch(
     config: &TrainConfig,
     prepared: &Prepared,
-    device: &Device,
+    device: &TrainingDevice,
 ) -> Result<Start, TrainError> {
     let vocab_size = vocab_size(config, prepared)?;
-    let gpt = Gpt::init(config.model_config(vocab_size), config.seed, device)?;
-    begin(config, gpt, "random weights".to_string(), Vec::new())
+    let gpt = Gpt::init(config.model_config(vocab_size), config.seed, &device.tensors())?;
+    begin(config, gpt, device, "random weights".to_string(), Vec::new())
 }
 
 /// The rows of the token table: the tokenizer's, or more of them as padding.
@@ -163,12 +162,12 @@ fn fine_tune(
     config: &TrainConfig,
     model: &Named<'_>,
     prepared: &Prepared,
-    device: &Device,
+    device: &TrainingDevice,
 ) -> Result<Start, TrainError> {
     let Named { dir, name } = *model;
     check_is_model(model)?;
     check_shape(config, &hf::read_config(dir)?, name)?;
-    let mut gpt = hf::read_dir(dir, device)?;
+    let mut gpt = hf::read_dir(dir, &device.tensors())?;
     gpt.set_dropout(config.dropout as f32)?;
     let mut notices = Vec::new();
     let positions = gpt.config().block_size;
@@ -201,7 +200,7 @@ fn fine_tune(
             hint: prepare_with(prepared, name),
         });
     }
-    begin(config, gpt, format!("the model in {}", name.display()), notices)
+    begin(config, gpt, device, format!("the model in {}", name.display()), notices)
 }
 
 /// Refuses a word that is neither a keyword nor a directory with a model.
@@ -246,10 +245,12 @@ fn check_shape(config: &TrainConfig, model: &ModelConfig, name: &Path) -> Result
 
 fn begin(
     config: &TrainConfig,
-    gpt: Gpt,
+    mut gpt: Gpt,
+    device: &TrainingDevice,
     from: String,
     notices: Vec<String>,
 ) -> Result<Start, TrainError> {
+    device.place(&mut gpt, config.dtype)?;
     let optimizer = AdamW::new(config.adamw(), &gpt)?;
     let (progress, changed) = (Progress::default(), Changed::new());
     let origin = config.init_from.clone();
@@ -284,15 +285,6 @@ fn prepare_with(prepared: &Prepared, tokenizer: &Path) -> String {
         prepared.meta.dataset,
         shell_word(&tokenizer.to_string_lossy())
     )
-}
-
-/// The device in one word.
-pub(crate) fn device_name(device: &Device) -> &'static str {
-    match device {
-        Device::Cpu => "cpu",
-        Device::Cuda(_) => "cuda",
-        Device::Metal(_) => "metal",
-    }
 }
 
 /// The vector instructions that the kernels use here.

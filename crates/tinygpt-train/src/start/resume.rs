@@ -7,12 +7,11 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use serde_json::{Map, Value};
 use tinygpt_data::{Meta, Prepared};
-use tinygpt_model::{ModelConfig, hf};
+use tinygpt_model::{ModelConfig, TrainingDevice, hf};
 
-use super::{Changed, Named, Progress, Start, check_tokenizer, device_name, instruction_set};
+use super::{Changed, Named, Progress, Start, check_tokenizer, instruction_set};
 use crate::adamw::AdamW;
 use crate::checkpoint::{
     self, BEST, Best, Found, LAST, OPTIMIZER_FILE, RunConfig, STATE_FILE, State,
@@ -63,7 +62,7 @@ pub fn recorded(out_dir: &Path) -> Result<Option<Recorded>, TrainError> {
 pub(crate) fn resume(
     config: &TrainConfig,
     prepared: &Prepared,
-    device: &Device,
+    device: &TrainingDevice,
 ) -> Result<Start, TrainError> {
     let found = checkpoint::newest_good(&config.out_dir)?
         .ok_or_else(|| TrainError::NothingToResume(config.out_dir.clone()))?;
@@ -71,9 +70,10 @@ pub(crate) fn resume(
     let shape = hf::read_config(&dir)?;
     check_same_run(config, &shape, &dir, &state)?;
     check_same_data(config, prepared, &dir, &state)?;
-    let mut gpt = hf::read_dir(&dir, device)?;
+    let mut gpt = hf::read_dir(&dir, &device.tensors())?;
     gpt.set_dropout(config.dropout as f32)?;
-    let moments = checkpoint::read_moments(&dir.join(OPTIMIZER_FILE), gpt.params())?;
+    device.place(&mut gpt, config.dtype)?;
+    let moments = checkpoint::read_moments(&dir.join(OPTIMIZER_FILE), &gpt)?;
     let optimizer = AdamW::restore(config.adamw(), state.optimizer_steps, moments);
     let mut notices: Vec<String> = rejected.iter().map(|r| skipped_notice(r, &state)).collect();
     notices.extend(changed_machine(config.resolved_threads(), device, &state));
@@ -187,9 +187,9 @@ fn step_of(dir: &Path) -> Option<u64> {
     checkpoint::step_of(dir.file_name()?.to_str()?)
 }
 
-fn changed_machine(threads: usize, device: &Device, state: &State) -> Option<String> {
+fn changed_machine(threads: usize, device: &TrainingDevice, state: &State) -> Option<String> {
     let saved = format!("{} {} {} threads", state.device, state.instruction_set, state.threads);
-    let now = format!("{} {} {threads} threads", device_name(device), instruction_set());
+    let now = format!("{} {} {threads} threads", device.name(), instruction_set());
     (saved != now).then(|| {
         format!(
             "saved on {saved}, continuing with {now}: the results will differ in the last bits \

@@ -33,7 +33,7 @@ use crate::metrics::{Metrics, Seen};
 use crate::plot;
 use crate::report::{Report, ResumeRecord, RunSummary, StepRecord};
 use crate::schedule::learning_rate;
-use crate::start::{Changed, Progress, Start, device_name, instruction_set, start};
+use crate::start::{Changed, Progress, Start, instruction_set, start};
 use crate::stop::StopFlag;
 
 /// How a run ended without an error.
@@ -59,6 +59,8 @@ pub struct Trainer {
     prepared: Prepared,
     special: SpecialTokens,
     loader: Loader,
+    /// Its name.
+    device: &'static str,
     gpt: Gpt,
     optimizer: AdamW,
     grads: Grads,
@@ -98,7 +100,7 @@ impl Trainer {
     /// there; for the rest see the variants of [`TrainError`] about `init_from`.
     pub fn new(config: TrainConfig, prepared: Prepared) -> Result<Self, TrainError> {
         config.validate()?;
-        let device = config.device.open()?;
+        let device = config.device.open_for_training()?;
         check_block_size(config.block_size, &prepared)?;
         let clock = Clock::start(&config);
         let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
@@ -110,10 +112,8 @@ impl Trainer {
         let block_size = gpt.config().block_size;
         let loader = Loader::training(&prepared.train, config.batch_size, block_size, config.seed)?;
         gpt.set_threads(config.resolved_threads());
-        if !device.is_cpu() {
-            gpt.set_compute_dtype(config.dtype.dtype())?;
-        } else if config.dtype == ComputeType::Bfloat16 {
-            notices.push("dtype is bfloat16: a CPU computes in float32".to_string());
+        if device.is_cpu() && config.dtype != ComputeType::Float32 {
+            notices.push(format!("dtype is {}: a CPU computes in float32", config.dtype.name()));
         }
         let grads = gpt.new_grads()?;
         let special = special_tokens(&prepared)?;
@@ -130,6 +130,7 @@ impl Trainer {
             prepared,
             special,
             loader,
+            device: device.name(),
             gpt,
             optimizer,
             grads,
@@ -320,7 +321,7 @@ impl Trainer {
             val_tokens: self.prepared.val.len(),
             windows_per_epoch: self.loader.n_windows(),
             memory: tinygpt_model::memory::training_bytes(model, batch, model.block_size, threads),
-            device: device_name(self.gpt.device()),
+            device: self.device,
             threads,
             instruction_set: instruction_set().to_string(),
             peak_flops: self.peak_flops,

@@ -20,7 +20,7 @@ use crate::finite::first_non_finite;
 use crate::metrics::Metrics;
 use crate::report::{Report, SaveRecord};
 use crate::schedule::learning_rate;
-use crate::start::{device_name, instruction_set};
+use crate::start::instruction_set;
 
 /// This many failed saves in a row end a run.
 const MAX_FAILED: u32 = 3;
@@ -132,6 +132,7 @@ impl Trainer {
         metrics: &mut Metrics,
     ) -> Result<PathBuf, TrainError> {
         let (step, out_dir) = (self.progress.step, &self.config.out_dir);
+        self.gpt.download()?;
         if let Some(what) = first_non_finite(self.gpt.params(), self.optimizer.moments())? {
             // The cause is the update before this step.
             let lr = learning_rate(step.saturating_sub(1), &self.config.schedule());
@@ -183,7 +184,7 @@ impl Trainer {
             tokenizer_sha256: self.prepared.tokenizer.sha256().to_string(),
             threads: self.config.resolved_threads(),
             instruction_set: instruction_set().to_string(),
-            device: device_name(self.gpt.device()).to_string(),
+            device: self.device.to_string(),
             config: RunConfig {
                 train: TrainConfig {
                     init_from: self.origin.clone(),

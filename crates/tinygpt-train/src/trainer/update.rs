@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use tinygpt_model::{DropoutKey, ModelError, Store};
+use tinygpt_model::{DropoutKey, ModelError, Store, Summary};
 
 use super::Trainer;
 use crate::checkpoint;
@@ -78,7 +78,6 @@ impl Trainer {
     /// between two micro-batches: many of them can take minutes.
     fn gradient(&mut self, windows: Range<u64>, stop: &StopFlag) -> Result<Gradient, TrainError> {
         let n_micro_batches = self.config.gradient_accumulation_steps;
-        let mut mean_loss = 0.0;
         for micro_batch in 0..n_micro_batches as u64 {
             if micro_batch > 0 && stop.signal().is_some() {
                 return Ok(Gradient::BrokenOff);
@@ -91,14 +90,13 @@ impl Trainer {
             let scale = 1.0 / n_micro_batches as f32;
             let store = if micro_batch == 0 { Store::Overwrite } else { Store::Accumulate };
             let batch = token_batch(&batch);
-            let loss = self.gpt.backward(&batch, dropout, scale, store, &mut self.grads)?;
-            if !loss.is_finite() {
-                return Ok(Gradient::NotFinite(format!("the loss is {loss}")));
-            }
-            mean_loss += f64::from(loss) / n_micro_batches as f64;
+            self.gpt.accumulate(&batch, dropout, scale, store, &mut self.grads)?;
         }
-        match self.grads.global_norm(self.gpt.params()) {
-            Ok(norm) => Ok(Gradient::Computed { loss: mean_loss, norm }),
+        match self.gpt.summary(&self.grads) {
+            Ok(Summary { loss, .. }) if !loss.is_finite() => {
+                Ok(Gradient::NotFinite(format!("the loss is {loss}")))
+            }
+            Ok(Summary { loss, norm }) => Ok(Gradient::Computed { loss, norm }),
             Err(ModelError::NonFinite { what }) => {
                 Ok(Gradient::NotFinite(format!("{what} is not finite")))
             }

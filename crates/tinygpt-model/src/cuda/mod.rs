@@ -1,0 +1,11 @@
+//! The CUDA backend: a training step over the kernels of `tinygpt-cuda`, all of it on the GPU.
+//!
+//! The page of each kernel is in that crate. Here is what makes a step of them: [`arena`] holds parameters,
+//! gradients and moments, [`workspace`] the activations, [`products`] the matrix products, [`step`] the order
+//! of launches, the same as in `cpu/step.rs`, and [`model`] is what [`crate::Gpt`] calls.
+
+pub(crate) mod arena;
+pub(crate) mod model;
+mod products;
+mod step;
+mod workspace;

@@ -1,0 +1,461 @@
+//! [`CudaModel`]: the parameters of a model on a GPU and everything that trains them.
+//!
+//! The parameters of [`crate::Gpt`] stay on the host and are copied back when someone asks for them.
+//! In `bfloat16` the master weights, gradients and moments are f32; products, activations and the residual
+//! stream are bf16, as llm.c has them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tinygpt_cuda::kernels::attention::Attention;
+use tinygpt_cuda::kernels::optimizer::{self, AdamW, AdamWNumbers, StepResult};
+use tinygpt_cuda::kernels::segments::Layout;
+use tinygpt_cuda::kernels::sums::SumTable;
+use tinygpt_cuda::kernels::{DropoutMask, Kernels, Variant};
+use tinygpt_cuda::{Buffer, Compute, Dtype, Gpu, Graph, View};
+
+use super::arena::{Arena, ArenaLayout};
+use super::products::Products;
+use super::step::{Into, Step, sums};
+use super::workspace::{Dims, Workspace};
+use crate::batch::{TokenBatch, check_ids};
+use crate::config::ModelConfig;
+use crate::device::ComputeType;
+use crate::error::{ModelError, Result};
+use crate::host;
+use crate::layers::dropout::Dropout;
+use crate::params::Params;
+use crate::parts::ModelParts;
+use crate::summary::Summary;
+
+/// A model on a GPU.
+#[derive(Debug)]
+pub(crate) struct CudaModel {
+    config: ModelConfig,
+    gpu: Gpu,
+    variant: Variant,
+    kernels: Kernels,
+    attention: Attention,
+    products: Products,
+    layout: Arc<ArenaLayout>,
+    weights: Arena,
+    /// The weights in bf16, where products read that.
+    copy: Option<Buffer>,
+    optimizer: OptimizerState,
+    training: Option<Workspace>,
+    /// For batches of another shape than the training's.
+    evaluation: Option<Workspace>,
+    sums: Option<SumsOf>,
+    /// `[1]` f64.
+    total_loss: Buffer,
+    /// Rows whose losses are in the total.
+    n_losses: usize,
+    graphs: Option<HashMap<GraphKey, Option<Graph>>>,
+}
+
+/// What the optimizer's kernels read and write.
+#[derive(Debug)]
+struct OptimizerState {
+    weight_decay: f32,
+    tables: optimizer::Arena,
+    /// [`StepResult`].
+    result: Buffer,
+    /// [`AdamWNumbers`].
+    numbers: Buffer,
+}
+
+/// The sums that end in the gradients of one arena.
+#[derive(Debug)]
+struct SumsOf {
+    grads: View,
+    table: SumTable,
+}
+
+/// What is fixed in the launches of a captured step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct GraphKey {
+    grads: u64,
+    accumulate: bool,
+    dropout: bool,
+}
+
+/// The numbers of one AdamW step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWStepNumbers {
+    /// As `tinygpt_kernels::adamw::AdamWStep` has them.
+    pub numbers: AdamWNumbers,
+    /// Decay of parameters with two dimensions.
+    pub weight_decay: f32,
+}
+
+/// Types of activations and residual stream, and the precision of products.
+fn types(compute: ComputeType) -> (Dtype, Dtype, Compute) {
+    match compute {
+        ComputeType::Float32 => (Dtype::F32, Dtype::F32, Compute::F32),
+        ComputeType::Tf32 => (Dtype::F32, Dtype::F32, Compute::Tf32),
+        ComputeType::Bfloat16 => (Dtype::Bf16, Dtype::Bf16, Compute::F32),
+    }
+}
+
+impl CudaModel {
+    /// Copies `params` to `gpu` and compiles the kernels for their shape.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if the kernels cannot run the shape, [`ModelError::Cuda`].
+    pub(crate) fn new(params: &Params, gpu: &Gpu, compute: ComputeType) -> Result<Self> {
+        let config = params.config().clone();
+        let (act, stream, product) = types(compute);
+        let (n_embd, vocab_size) = (config.n_embd, config.vocab_size);
+        let variant = Variant { act, stream, n_embd, vocab_size };
+        check_shape(&config, variant)?;
+        let kernels = Kernels::load(gpu, variant)?;
+        let head_dim = config.n_embd / config.n_head;
+        let attention = Attention::load(gpu, variant, head_dim, product == Compute::Tf32)?;
+        let layout = Arc::new(ArenaLayout::new(&config));
+        let weights = Arena::zeros(gpu, &layout)?;
+        let copy = (act == Dtype::Bf16).then(|| gpu.alloc(act.bytes() * layout.len)).transpose()?;
+        let optimizer = OptimizerState {
+            weight_decay: 0.0,
+            tables: optimizer::Arena::new(gpu, &tensors(params, &layout, 0.0), layout.len)?,
+            result: gpu.alloc(size_of::<StepResult>())?,
+            numbers: gpu.alloc(size_of::<AdamWNumbers>())?,
+        };
+        let model = Self {
+            config,
+            gpu: gpu.clone(),
+            variant,
+            kernels,
+            attention,
+            products: Products::new(gpu, act, product),
+            layout,
+            weights,
+            copy,
+            optimizer,
+            training: None,
+            evaluation: None,
+            sums: None,
+            total_loss: gpu.alloc(size_of::<f64>())?,
+            n_losses: 0,
+            graphs: Some(HashMap::new()),
+        };
+        model.upload(params)?;
+        Ok(model)
+    }
+
+    /// Launches a captured step as one CUDA graph, or each kernel by itself: the bits are the same.
+    pub(crate) fn set_graphs(&mut self, on: bool) {
+        self.graphs = on.then(HashMap::new);
+    }
+
+    /// Copies the parameters to the GPU.
+    pub(crate) fn upload(&self, params: &Params) -> Result<()> {
+        for (i, (_, tensor)) in params.iter().enumerate() {
+            self.weights.upload(i, &host::read(tensor)?)?;
+        }
+        match &self.copy {
+            Some(copy) => {
+                Ok(self.kernels.optimizer.cast_to_bf16(self.weights.view(), copy.view())?)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Copies the parameters back into `params`.
+    pub(crate) fn download(&self, params: &Params) -> Result<()> {
+        for (i, (_, tensor)) in params.iter().enumerate() {
+            host::write(tensor, |values| self.weights.download(i, values))??;
+        }
+        Ok(())
+    }
+
+    /// Zeros in the shape of the parameters.
+    pub(crate) fn zeros(&self) -> Result<Arena> {
+        Arena::zeros(&self.gpu, &self.layout)
+    }
+
+    /// `values`, one array for each parameter.
+    pub(crate) fn arena(&self, values: &[Vec<f32>]) -> Result<Arena> {
+        let arena = self.zeros()?;
+        for (i, values) in values.iter().enumerate() {
+            arena.upload(i, values)?;
+        }
+        Ok(arena)
+    }
+
+    /// Launches forward and backward of `batch`: writes `scale` times the gradient of its mean loss to
+    /// `grads`, or adds it, and counts the loss. Does not wait for the GPU.
+    pub(crate) fn accumulate(
+        &mut self,
+        batch: &TokenBatch<'_>,
+        dropout: Option<Dropout>,
+        scale: f32,
+        accumulate: bool,
+        grads: &Arena,
+    ) -> Result<()> {
+        batch.validate(&self.config)?;
+        let rows = batch.inputs.len();
+        self.make_room(batch.batch_size, batch.seq_len)?;
+        self.sum_into(grads)?;
+        self.upload_batch(batch, dropout, scale / rows as f32)?;
+        let key = GraphKey { grads: grads.view().ptr(), accumulate, dropout: dropout.is_some() };
+        self.launch(key, grads)?;
+        self.n_losses = rows + if accumulate { self.n_losses } else { 0 };
+        Ok(())
+    }
+
+    /// Launches the step of `key`: kernel by kernel the first time, which chooses the algorithms of its
+    /// products, and as a graph from then on.
+    fn launch(&mut self, key: GraphKey, grads: &Arena) -> Result<()> {
+        let Some(mut graphs) = self.graphs.take() else { return self.launch_kernels(key, grads) };
+        let launched = match graphs.get(&key) {
+            Some(Some(graph)) => graph.launch().map_err(ModelError::from),
+            None => self.launch_kernels(key, grads).map(|()| _ = graphs.insert(key, None)),
+            Some(None) => {
+                let gpu = self.gpu.clone();
+                gpu.capture(|| self.launch_kernels(key, grads)).and_then(|graph| {
+                    graph.launch()?;
+                    graphs.insert(key, Some(graph));
+                    Ok(())
+                })
+            }
+        };
+        self.graphs = Some(graphs);
+        launched
+    }
+
+    fn launch_kernels(&mut self, key: GraphKey, grads: &Arena) -> Result<()> {
+        let (weights, operands) = (self.weights.parts()?, self.operands()?);
+        let (Some(workspace), Some(sums)) = (&self.training, &self.sums) else { return Ok(()) };
+        let into = Into {
+            grads: &grads.parts()?,
+            sums: &sums.table,
+            accumulate: key.accumulate,
+            total_loss: self.total_loss.view(),
+        };
+        Step {
+            kernels: &self.kernels,
+            attention: &self.attention,
+            products: &mut self.products,
+            weights: &weights,
+            operands: &operands,
+            workspace,
+            dropout: key.dropout,
+        }
+        .train(into)
+    }
+
+    /// The mean loss of the batches since the last overwriting [`CudaModel::accumulate`], and the norm of
+    /// `grads`. Waits for the GPU once, for both.
+    ///
+    /// # Errors
+    /// [`ModelError::NonFinite`] with the first parameter whose gradient is not finite.
+    pub(crate) fn summary(&self, grads: &Arena, params: &Params) -> Result<Summary> {
+        let OptimizerState { tables, result, .. } = &self.optimizer;
+        let (loss, result) = (self.total_loss.view(), result.view());
+        self.kernels.optimizer.global_norm(tables, grads.view(), Some(loss), result)?;
+        let mut read = [StepResult::default()];
+        self.gpu.download(result, &mut read)?;
+        let [read] = read;
+        let loss = read.loss / self.n_losses.max(1) as f64;
+        let bad = read.bad_tensor().filter(|_| loss.is_finite());
+        match bad.and_then(|param_idx| params.specs().get(param_idx)) {
+            Some(spec) => {
+                Err(ModelError::NonFinite { what: format!("the gradient of `{}`", spec.name) })
+            }
+            None => Ok(Summary { loss, norm: read.norm }),
+        }
+    }
+
+    /// The mean loss of the batches since the last overwriting [`CudaModel::accumulate`]. Waits for the GPU.
+    pub(crate) fn last_loss(&self) -> Result<f32> {
+        let mut total = [0.0_f64];
+        self.gpu.download(self.total_loss.view(), &mut total)?;
+        Ok((total[0] / self.n_losses.max(1) as f64) as f32)
+    }
+
+    /// Launches one AdamW step.
+    pub(crate) fn adamw(
+        &mut self,
+        params: &Params,
+        grads: &Arena,
+        [m, v]: [&Arena; 2],
+        step: AdamWStepNumbers,
+    ) -> Result<()> {
+        if step.weight_decay.to_bits() != self.optimizer.weight_decay.to_bits() {
+            let tensors = tensors(params, &self.layout, step.weight_decay);
+            self.optimizer.tables = optimizer::Arena::new(&self.gpu, &tensors, self.layout.len)?;
+            self.optimizer.weight_decay = step.weight_decay;
+        }
+        let numbers = self.optimizer.numbers.view();
+        self.gpu.upload(numbers, &[step.numbers])?;
+        let given = AdamW {
+            weights: self.weights.view(),
+            grads: grads.view(),
+            m: m.view(),
+            v: v.view(),
+            copy: self.copy.as_ref().map(Buffer::view),
+            numbers,
+        };
+        Ok(self.kernels.optimizer.adamw(&self.optimizer.tables, given)?)
+    }
+
+    /// The mean loss, without dropout.
+    pub(crate) fn loss(&mut self, batch: &TokenBatch<'_>) -> Result<f32> {
+        batch.validate(&self.config)?;
+        let total = self.gpu.alloc(size_of::<f64>())?;
+        self.evaluate(batch.inputs, batch.targets, (batch.batch_size, batch.seq_len), |step| {
+            step.loss(total.view())
+        })?;
+        let mut loss = [0.0_f64];
+        self.gpu.download(total.view(), &mut loss)?;
+        Ok((loss[0] / batch.inputs.len() as f64) as f32)
+    }
+
+    /// All logits, `[B, T, V]`.
+    pub(crate) fn logits(&mut self, ids: &[u32], (b, t): (usize, usize)) -> Result<Vec<f32>> {
+        check_ids(&self.config, ids, b, t)?;
+        let (gpu, variant) = (self.gpu.clone(), self.variant);
+        let mut logits = Vec::with_capacity(ids.len() * variant.vocab_size);
+        self.evaluate(ids, ids, (b, t), |step| {
+            step.logits(|chunk, _| {
+                let values = read_act(&gpu, chunk, variant.act)?;
+                let rows = values.chunks(variant.padded_vocab_size());
+                logits.extend(rows.flat_map(|row| &row[..variant.vocab_size]));
+                Ok(())
+            })
+        })?;
+        Ok(logits)
+    }
+
+    /// Uploads tokens and runs `work` on a workspace of their shape, without dropout.
+    fn evaluate(
+        &mut self,
+        ids: &[u32],
+        targets: &[u32],
+        (b, t): (usize, usize),
+        work: impl FnOnce(&mut Step<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let dims = Dims::new(&self.config, self.variant, b, t);
+        let fits = |workspace: &Option<Workspace>| {
+            workspace.as_ref().is_some_and(|workspace| workspace.dims == dims)
+        };
+        if !fits(&self.training) && !fits(&self.evaluation) {
+            self.evaluation = None;
+            self.evaluation = Some(Workspace::new(&self.gpu, &self.kernels, dims, false)?);
+        }
+        let (weights, operands) = (self.weights.parts()?, self.operands()?);
+        let found = [&self.training, &self.evaluation].into_iter().flatten();
+        let Some(workspace) = found.into_iter().find(|workspace| workspace.dims == dims) else {
+            return Ok(());
+        };
+        self.gpu.upload(workspace.inputs.ids.view(), ids)?;
+        self.gpu.upload(workspace.inputs.targets.view(), targets)?;
+        work(&mut Step {
+            kernels: &self.kernels,
+            attention: &self.attention,
+            products: &mut self.products,
+            weights: &weights,
+            operands: &operands,
+            workspace,
+            dropout: false,
+        })
+    }
+
+    /// The weights as products read them.
+    fn operands(&self) -> Result<ModelParts<View>> {
+        match &self.copy {
+            Some(copy) => self.layout.parts(copy.view(), self.variant.act.bytes()),
+            None => self.weights.parts(),
+        }
+    }
+
+    /// Makes the training workspace fit B sequences of T tokens.
+    fn make_room(&mut self, b: usize, t: usize) -> Result<()> {
+        let dims = Dims::new(&self.config, self.variant, b, t);
+        if self.training.as_ref().is_none_or(|workspace| workspace.dims != dims) {
+            // Sums and graphs hold addresses of the old one.
+            (self.training, self.sums) = (None, None);
+            self.graphs.iter_mut().for_each(HashMap::clear);
+            self.training = Some(Workspace::new(&self.gpu, &self.kernels, dims, true)?);
+        }
+        Ok(())
+    }
+
+    /// Makes the table of sums end in `grads`.
+    fn sum_into(&mut self, grads: &Arena) -> Result<()> {
+        let Some(workspace) = &self.training else { return Ok(()) };
+        if self.sums.as_ref().is_none_or(|sums| sums.grads != grads.view()) {
+            let sums = sums(&self.kernels, workspace, &grads.parts()?)?;
+            let table = SumTable::new(&self.gpu, &sums)?;
+            self.sums = Some(SumsOf { grads: grads.view(), table });
+            self.graphs.iter_mut().for_each(HashMap::clear);
+        }
+        Ok(())
+    }
+
+    fn upload_batch(
+        &self,
+        batch: &TokenBatch<'_>,
+        dropout: Option<Dropout>,
+        scale: f32,
+    ) -> Result<()> {
+        let Some(Workspace { inputs, .. }) = &self.training else { return Ok(()) };
+        let layout = Layout::new(batch.inputs.len(), self.config.vocab_size);
+        let mut tables = vec![0; layout.len()];
+        layout.fill(batch.inputs, &mut tables);
+        self.gpu.upload(inputs.ids.view(), batch.inputs)?;
+        self.gpu.upload(inputs.targets.view(), batch.targets)?;
+        self.gpu.upload(inputs.tables.view(), &tables)?;
+        self.gpu.upload(inputs.scale.view(), &[scale])?;
+        if let Some(dropout) = dropout {
+            let n_sites = 1 + 3 * self.config.n_layer as u64;
+            let mask = |site| DropoutMask::new(dropout.p, dropout.key_of(site), 0);
+            let masks: Vec<_> = (0..n_sites).map(mask).collect();
+            self.gpu.upload(inputs.masks.view(), &masks)?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what the kernels cannot run.
+fn check_shape(config: &ModelConfig, variant: Variant) -> Result<()> {
+    let head_dim = config.n_embd / config.n_head;
+    if variant.is_supported() && Attention::is_supported(head_dim) {
+        return Ok(());
+    }
+    Err(ModelError::request(format!(
+        "CUDA kernels cannot run n_embd {} with n_head {}: they need heads of 16, 32, 48, 64, 80, 96, \
+         112 or 128 channels (n_embd / n_head is {head_dim}) and n_embd up to {}",
+        config.n_embd,
+        config.n_head,
+        Variant::MAX_N_EMBD
+    )))
+}
+
+/// The tensors of an arena with their weight decay.
+fn tensors(params: &Params, layout: &ArenaLayout, weight_decay: f32) -> Vec<optimizer::Tensor> {
+    let starts = layout.places.iter().map(|place| place.start);
+    let ends = starts.clone().skip(1).chain([layout.len]);
+    let tensor = |((spec, start), end): ((&crate::ParamSpec, usize), usize)| optimizer::Tensor {
+        start,
+        len: end - start,
+        weight_decay: if spec.kind.is_decayed() { weight_decay } else { 0.0 },
+    };
+    params.specs().iter().zip(starts).zip(ends).map(tensor).collect()
+}
+
+/// Values of activations in f32.
+fn read_act(gpu: &Gpu, view: View, act: Dtype) -> Result<Vec<f32>> {
+    match act {
+        Dtype::F32 => {
+            let mut values = vec![0.0; view.len_of::<f32>()];
+            gpu.download(view, &mut values)?;
+            Ok(values)
+        }
+        Dtype::Bf16 => {
+            let mut values = vec![0_u16; view.len_of::<u16>()];
+            gpu.download(view, &mut values)?;
+            Ok(values.iter().map(|bits| f32::from_bits(u32::from(*bits) << 16)).collect())
+        }
+    }
+}
