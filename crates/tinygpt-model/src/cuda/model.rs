@@ -138,6 +138,7 @@ impl CudaModel {
             n_losses: 0,
             graphs: Some(HashMap::new()),
         };
+        gpu.zero(model.total_loss.view())?;
         model.upload(params)?;
         Ok(model)
     }

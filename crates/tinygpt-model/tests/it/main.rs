@@ -1,6 +1,7 @@
 //! Tests through the public API: PyTorch's numbers, properties that hold for any GPT-2, and
 //! directories exchanged with `transformers`.
 
+mod cuda;
 mod fixture;
 mod gguf;
 mod golden;

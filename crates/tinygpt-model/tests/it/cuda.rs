@@ -1,0 +1,198 @@
+//! The CUDA backend against PyTorch's numbers and against the CPU backend, step by step.
+//!
+//! It runs in the emulator, or on a GPU with `TINYGPT_TEST_CUDA=1`.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::env;
+
+use candle_core::Device;
+use tinygpt_cuda::{Gpu, Search, Setup};
+use tinygpt_model::{ComputeType, DropoutKey, Gpt, Grads, ModelConfig, Store, TokenBatch};
+
+use crate::fixture::{Golden, Path, golden_gpt, grads_of, ids};
+
+/// A GPU or the emulator; none, with a line, if there is no C++ compiler.
+fn gpu() -> Option<Gpu> {
+    if env::var_os("TINYGPT_TEST_CUDA").is_some_and(|value| value == "1") {
+        return Some(Gpu::open(0).unwrap());
+    }
+    let search = Search::only(&tinygpt_cuda_emulator::libraries()?);
+    Some(Gpu::open_with(0, &Setup { search, ..Setup::default() }).unwrap())
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |max, value| max.max(value.abs()))
+}
+
+/// The largest difference as a part of the largest value of `b`, or NaN.
+fn difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let diff = |max: f32, (a, b): (&f32, &f32)| if a.is_nan() { f32::NAN } else { max.max((a - b).abs()) };
+    a.iter().zip(b).fold(0.0, diff) / largest(b).max(f32::MIN_POSITIVE)
+}
+
+/// Two heads, a vocabulary and a length that divide nothing.
+fn config(bias: bool, dropout: f32) -> ModelConfig {
+    ModelConfig { vocab_size: 97, block_size: 40, n_layer: 2, n_head: 2, n_embd: 64, dropout, bias }
+}
+
+fn gpt(config: &ModelConfig, place: Option<(&Gpu, ComputeType)>) -> Gpt {
+    let mut gpt = Gpt::init(config.clone(), 7, &Device::Cpu).unwrap();
+    if let Some((gpu, compute)) = place {
+        gpt.train_on(gpu, compute).unwrap();
+    }
+    gpt
+}
+
+/// Two batches of 3 x 37 tokens.
+struct Batches(Vec<[Vec<u32>; 2]>);
+
+impl Batches {
+    fn new(vocab_size: u32) -> Self {
+        let one = |seed| [ids(111, vocab_size, seed), ids(111, vocab_size, seed + 1)];
+        Self([1, 3].map(one).to_vec())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = TokenBatch<'_>> {
+        self.0.iter().map(|[inputs, targets]| TokenBatch {
+            inputs,
+            targets,
+            batch_size: 3,
+            seq_len: 37,
+        })
+    }
+}
+
+/// The gradient of both batches together, and their mean loss and its norm.
+fn gradient(gpt: &mut Gpt, batches: &Batches, grads: &mut Grads) -> (f64, f64) {
+    for (i, batch) in batches.iter().enumerate() {
+        let key = DropoutKey { seed: 5, step: 2, micro_batch: i as u64 };
+        let store = if i == 0 { Store::Overwrite } else { Store::Accumulate };
+        gpt.accumulate(&batch, Some(key), 0.5, store, grads).unwrap();
+    }
+    let summary = gpt.summary(grads).unwrap();
+    (summary.loss, summary.norm)
+}
+
+fn on_host(grads: &Grads) -> Vec<Vec<f32>> {
+    grads.to_host().unwrap().into_iter().map(|grad| grad.into_owned()).collect()
+}
+
+#[test]
+fn logits_loss_and_gradients_are_those_of_pytorch() {
+    let Some(gpu) = gpu() else { return };
+    for name in ["plain", "no_bias"] {
+        let golden = Golden::read(name);
+        let mut gpt = golden_gpt(name, Path::Cpu);
+        gpt.train_on(&gpu, ComputeType::Float32).unwrap();
+        let logits = gpt.logits(&golden.inputs, golden.batch_size, golden.seq_len).unwrap();
+        assert!(difference(&logits, &golden.logits) <= 1e-5, "{name}: logits");
+        let alone = gpt.loss(&golden.batch()).unwrap();
+        let (with_gradients, grads) = grads_of(&mut gpt, &golden.batch());
+        for loss in [alone, with_gradients] {
+            assert!((loss / golden.loss - 1.0).abs() <= 1e-6, "{name}: {loss} {}", golden.loss);
+        }
+        for (spec, grad) in gpt.params().specs().iter().zip(on_host(&grads)) {
+            let found = difference(&grad, &golden.grads[&spec.name]);
+            assert!(found <= 1e-4, "{name} {}: {found:e}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn gradients_of_several_batches_with_dropout_are_those_of_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    for bias in [true, false] {
+        let config = config(bias, 0.2);
+        let batches = Batches::new(97);
+        let mut on_cpu = gpt(&config, None);
+        let mut expected = on_cpu.new_grads().unwrap();
+        let (loss, norm) = gradient(&mut on_cpu, &batches, &mut expected);
+        let expected = on_host(&expected);
+        for (compute, loss_bound, bound) in [
+            (ComputeType::Float32, 1e-6, 1e-5),
+            (ComputeType::Tf32, 1e-4, 2e-2),
+            (ComputeType::Bfloat16, 2e-3, 6e-2),
+        ] {
+            let mut on_gpu = gpt(&config, Some((&gpu, compute)));
+            let mut grads = on_gpu.new_grads().unwrap();
+            let (found_loss, found_norm) = gradient(&mut on_gpu, &batches, &mut grads);
+            assert!((found_loss / loss - 1.0).abs() < loss_bound, "{compute:?}: {found_loss} {loss}");
+            assert!((found_norm / norm - 1.0).abs() < bound.into(), "{compute:?}: {found_norm} {norm}");
+            for ((spec, grad), expected) in
+                on_cpu.params().specs().iter().zip(on_host(&grads)).zip(&expected)
+            {
+                let found = difference(&grad, expected);
+                assert!(found <= bound, "{compute:?} bias {bias} {}: {found:e}", spec.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_graph_gives_the_bits_of_single_launches_and_so_does_a_second_run() {
+    let Some(gpu) = gpu() else { return };
+    let config = config(true, 0.1);
+    let batches = Batches::new(97);
+    let run = |graphs: bool| {
+        let mut gpt = gpt(&config, Some((&gpu, ComputeType::Bfloat16)));
+        gpt.set_cuda_graphs(graphs);
+        let mut grads = gpt.new_grads().unwrap();
+        let numbers: Vec<_> = (0..3)
+            .map(|_| gradient(&mut gpt, &batches, &mut grads))
+            .map(|(loss, norm)| [loss.to_bits(), norm.to_bits()])
+            .collect();
+        let grads = on_host(&grads).concat();
+        (numbers, grads.iter().map(|grad| grad.to_bits()).collect::<Vec<_>>())
+    };
+    let graph = run(true);
+    assert!(graph.0.iter().all(|numbers| *numbers == graph.0[0]), "the first is launched singly");
+    assert!(graph == run(false), "single launches");
+    assert!(graph == run(true), "again");
+}
+
+#[test]
+fn an_evaluation_of_another_shape_leaves_training_as_it_was() {
+    let Some(gpu) = gpu() else { return };
+    let config = config(true, 0.0);
+    let batches = Batches::new(97);
+    let mut gpt = gpt(&config, Some((&gpu, ComputeType::Float32)));
+    let mut cpu = self::gpt(&config, None);
+    let mut grads = gpt.new_grads().unwrap();
+    let before = gradient(&mut gpt, &batches, &mut grads);
+    let (inputs, targets) = (ids(2 * 11, 97, 8), ids(2 * 11, 97, 9));
+    let small =
+        TokenBatch { inputs: &inputs, targets: &targets, batch_size: 2, seq_len: 11 };
+    let (found, expected) = (gpt.loss(&small).unwrap(), cpu.loss(&small).unwrap());
+    assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
+    assert_eq!(gradient(&mut gpt, &batches, &mut grads), before);
+}
+
+#[test]
+fn shapes_that_the_kernels_cannot_run_are_refused() {
+    let Some(gpu) = gpu() else { return };
+    for (n_head, n_embd) in [(3, 36), (1, 4), (2, 40)] {
+        let config = ModelConfig { n_head, n_embd, ..config(true, 0.0) };
+        let mut gpt = gpt(&config, None);
+        let message = gpt.train_on(&gpu, ComputeType::Float32).unwrap_err().to_string();
+        assert!(message.contains("n_head") && message.contains(&n_embd.to_string()), "{message}");
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_is_named() {
+    let Some(gpu) = gpu() else { return };
+    let mut gpt = gpt(&config(true, 0.0), None);
+    let index = gpt.params().specs().iter().position(|spec| spec.name == "ln_f.bias").unwrap();
+    let infinite = candle_core::Tensor::full(f32::MAX, 64, &Device::Cpu).unwrap();
+    gpt.params().set(index, &infinite).unwrap();
+    gpt.train_on(&gpu, ComputeType::Float32).unwrap();
+    let mut grads = gpt.new_grads().unwrap();
+    for batch in Batches::new(97).iter() {
+        gpt.accumulate(&batch, None, 1.0, Store::Overwrite, &mut grads).unwrap();
+    }
+    match gpt.summary(&grads) {
+        Ok(summary) => assert!(!summary.loss.is_finite(), "{summary:?}"),
+        Err(error) => assert!(error.to_string().contains("gradient of `"), "{error}"),
+    }
+}
