@@ -259,7 +259,7 @@ impl Matmul {
                 self.gpu.stream(),
             )
         };
-        check("cublasLtMatmul", status)?;
+        check("cublasLtMatmul", status).map_err(|error| self.gpu.cause_of(error))?;
         self.gpu.launched("a matrix product")
     }
 }
