@@ -305,7 +305,8 @@ DEVICE u32x4 pack4(const float x[4]) {
 }
 
 DEVICE void store8(bf16* address, const float x[8]) {
-    store_global16(address, u32x4{pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]), pack_bf16(x[6], x[7])});
+    store_global16(address, u32x4{pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]),
+                                  pack_bf16(x[6], x[7])});
 }
 DEVICE void store8(float* address, const float x[8]) {
     store_global16(address, pack4(x));

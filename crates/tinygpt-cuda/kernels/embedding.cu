@@ -174,7 +174,8 @@ KERNEL(wpe_backward, WpeBackwardArgs, WARPS * 32, 3) {
     const u64 step = (u64)WARPS * p.seq_len;
     const DropoutMask mask = dropout_mask(p.mask);
     float sum[8] = {};
-    for (u64 base = t + (u64)(threadIdx.x / 32) * p.seq_len; t < p.seq_len && column < C && base < p.rows; base += step * ROWS) {
+    const u64 end = t < p.seq_len && column < C ? p.rows : 0;
+    for (u64 base = t + (u64)(threadIdx.x / 32) * p.seq_len; base < end; base += step * ROWS) {
         Raw8<stream_t> loaded[ROWS];
         UNROLL
         for (int r = 0; r < ROWS; r++) {
