@@ -101,8 +101,40 @@ fn files_are_short() {
     assert_none(&faults);
 }
 
+/// Where `unsafe` may be: vector instructions, and calls of the CUDA libraries or their stand-ins.
+const UNSAFE_FOLDERS: [&str; 4] = [
+    "crates/tinygpt-kernels/src/",
+    "crates/tinygpt-cuda/",
+    "crates/tinygpt-cuda-emulator/",
+    "crates/tinygpt-model/src/cuda/",
+];
+
 /// Where `unsafe` is, and how often, so that adding one changes this table.
-const UNSAFE: [(&str, usize); 7] = [
+const UNSAFE: [(&str, usize); 32] = [
+    ("crates/tinygpt-cuda-emulator/src/control.rs", 3),
+    ("crates/tinygpt-cuda/src/blas.rs", 3),
+    ("crates/tinygpt-cuda/src/compiler.rs", 9),
+    ("crates/tinygpt-cuda/src/driver.rs", 9),
+    ("crates/tinygpt-cuda/src/event.rs", 5),
+    ("crates/tinygpt-cuda/src/gpu.rs", 7),
+    ("crates/tinygpt-cuda/src/graph.rs", 7),
+    ("crates/tinygpt-cuda/src/kernels/arguments.rs", 1),
+    ("crates/tinygpt-cuda/src/kernels/attention.rs", 3),
+    ("crates/tinygpt-cuda/src/kernels/classifier.rs", 3),
+    ("crates/tinygpt-cuda/src/kernels/embedding.rs", 3),
+    ("crates/tinygpt-cuda/src/kernels/gelu.rs", 3),
+    ("crates/tinygpt-cuda/src/kernels/norm.rs", 3),
+    ("crates/tinygpt-cuda/src/kernels/optimizer.rs", 7),
+    ("crates/tinygpt-cuda/src/kernels/sums.rs", 2),
+    ("crates/tinygpt-cuda/src/load.rs", 9),
+    ("crates/tinygpt-cuda/src/matmul.rs", 10),
+    ("crates/tinygpt-cuda/src/memory.rs", 5),
+    ("crates/tinygpt-cuda/src/module.rs", 7),
+    ("crates/tinygpt-cuda/src/staging.rs", 10),
+    ("crates/tinygpt-cuda/src/sys.rs", 3),
+    ("crates/tinygpt-cuda/tests/device/graphs.rs", 1),
+    ("crates/tinygpt-cuda/tests/device/kernel.rs", 1),
+    ("crates/tinygpt-cuda/tests/device/products.rs", 3),
     ("crates/tinygpt-kernels/src/gemm/fallback.rs", 1),
     ("crates/tinygpt-kernels/src/gemm/mod.rs", 1),
     ("crates/tinygpt-kernels/src/gemm/tile.rs", 4),
@@ -110,10 +142,11 @@ const UNSAFE: [(&str, usize); 7] = [
     ("crates/tinygpt-kernels/src/simd/mod.rs", 3),
     ("crates/tinygpt-kernels/src/simd/portable.rs", 2),
     ("crates/tinygpt-kernels/src/simd/x86.rs", 48),
+    ("crates/tinygpt-model/src/cuda/products.rs", 1),
 ];
 
 #[test]
-fn unsafe_code_is_counted_and_only_in_kernels() {
+fn unsafe_code_is_counted_and_only_in_kernels_and_calls_of_the_gpu() {
     // In two parts, so that this very file does not match.
     let unsafe_places =
         [concat!("un", "safe {"), concat!("un", "safe fn "), concat!("un", "safe impl ")];
@@ -121,8 +154,8 @@ fn unsafe_code_is_counted_and_only_in_kernels() {
     for (name, text) in rust_files() {
         let n: usize = unsafe_places.iter().map(|place| text.matches(place).count()).sum();
         if n > 0 {
-            let is_kernel = name.starts_with("crates/tinygpt-kernels/src/");
-            assert!(is_kernel, "{name}: unsafe code belongs to the kernels");
+            let is_allowed = UNSAFE_FOLDERS.iter().any(|folder| name.starts_with(folder));
+            assert!(is_allowed, "{name}: unsafe code belongs to the kernels and calls of the GPU");
             found.push((name, n));
         }
     }

@@ -13,7 +13,7 @@
 // whole row: 16 columns at a time are taken through all products, which leaves the registers to the
 // sums. The next tiles are copied by cp.async meanwhile. Steps of 16 columns above the diagonal are skipped.
 //
-// Defines besides those of attention.cuh: RESIDENT, how many of the two left operands (the second one first)
+// Defines in addition to those of attention.cuh: RESIDENT, how many of the two left operands (the second one first)
 // stay in shared memory because the registers cannot hold them.
 //
 // Dynamic shared memory: the resident operands, then two stages of two tiles, then what the kernel adds.

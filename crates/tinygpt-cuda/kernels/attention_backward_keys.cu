@@ -10,8 +10,8 @@
 // writes 2 elements per element of out.
 
 // From scores and dO·v to dropped probabilities and gradients of the scores but for the factor 1/sqrt(D).
-// `queries` are those of the 16 columns. One loop for each condition, which is the warp's: the compiler
-// can then interleave the elements of a loop.
+// `queries` are those of the 16 columns.
+template <bool DIAGONAL, bool DROPS>
 DEVICE void key_gradients(Block (&scores)[ROW_TILES], Block (&dp)[ROW_TILES], const Query* queries, u32 query, u32 key,
                           float scale_log2, Keep keep) {
     const u32 column = 2 * (threadIdx.x % 4), row = threadIdx.x % 32 / 4;
@@ -26,14 +26,14 @@ DEVICE void key_gradients(Block (&scores)[ROW_TILES], Block (&dp)[ROW_TILES], co
         float& score = scores[n / 8][n / 4 % 2][n % 4];
         score = exp2_approx(fmaf(score, scale_log2, -own[n / 4 % 2][n % 2].lse_log2));
     }
-    if (query < key + WARP_ROWS - 1) {
+    if (DIAGONAL) {
         UNROLL
         for (u32 n = 0; n < 8 * ROW_TILES; n++) {
             const u32 own_key = key + 16 * (n / 8) + 8 * (n % 4 / 2) + row;
             if (own_key > query + 8 * (n / 4 % 2) + column + n % 2) scores[n / 8][n / 4 % 2][n % 4] = 0.0f;
         }
     }
-    if (keep.limit == 0) {
+    if (!DROPS) {
         UNROLL
         for (u32 n = 0; n < 8 * ROW_TILES; n++) {
             float& gradient = dp[n / 8][n / 4 % 2][n % 4];
@@ -46,6 +46,22 @@ DEVICE void key_gradients(Block (&scores)[ROW_TILES], Block (&dp)[ROW_TILES], co
             drop(scores[n / 8][n / 4 % 2][n % 4], dp[n / 8][n / 4 % 2][n % 4], q, key + 16 * (n / 8) + 8 * (n % 4 / 2) + row, keep);
         }
     }
+}
+
+// The keys' share of 16 queries. Without branches inside, the compiler interleaves the products with the rest.
+template <bool DIAGONAL, bool DROPS>
+DEVICE void one_step(Accumulator& dk, Accumulator& dv, const Own<(RESIDENT > 1)>& keys, const Own<(RESIDENT > 0)>& values,
+                     const act_t* q_strip, const Query* queries, u32 query, u32 key, float scale_log2, Keep keep) {
+    const act_t* dout_strip = q_strip + TILE;
+    Block scores[ROW_TILES], dp[ROW_TILES];
+    multiply_own(scores, keys, q_strip);
+    multiply_own(dp, values, dout_strip);
+    key_gradients<DIAGONAL, DROPS>(scores, dp, queries, query, key, scale_log2, keep);
+    FragmentA weights[ROW_TILES];
+    as_operands(weights, scores);
+    multiply_weights(dv, weights, dout_strip);
+    as_operands(weights, dp);
+    multiply_weights(dk, weights, q_strip);
 }
 
 // Starts the copy of the queries and gradients from `first` on.
@@ -104,16 +120,15 @@ KERNEL(attention_backward_keys, AttentionBackward, THREADS, MIN_BLOCKS) {
         for (u32 step = 0; step < COLUMNS; step += 16) {
             const u32 query = tile + step;
             if (query + 15 < key || query >= p.time) continue;
-            const act_t *q_strip = q_tile + step * HEAD_DIM, *dout_strip = q_strip + TILE;
-            Block scores[ROW_TILES], dp[ROW_TILES];
-            multiply_own(scores, keys, q_strip);
-            multiply_own(dp, values, dout_strip);
-            key_gradients(scores, dp, queries + stage * COLUMNS + step, query, key, scale_log2, keep);
-            FragmentA weights[ROW_TILES];
-            as_operands(weights, scores);
-            multiply_weights(dv, weights, dout_strip);
-            as_operands(weights, dp);
-            multiply_weights(dk, weights, q_strip);
+            const act_t* strip = q_tile + step * HEAD_DIM;
+            const Query* columns = queries + stage * COLUMNS + step;
+            if (query >= key + WARP_ROWS - 1) {
+                if (keep.limit == 0) one_step<false, false>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep);
+                else one_step<false, true>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep);
+            } else {
+                if (keep.limit == 0) one_step<true, false>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep);
+                else one_step<true, true>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep);
+            }
         }
         if (more && threadIdx.x < COLUMNS) {
             const u32 row = tile + COLUMNS + threadIdx.x;
@@ -121,10 +136,12 @@ KERNEL(attention_backward_keys, AttentionBackward, THREADS, MIN_BLOCKS) {
         }
     }
     __syncthreads();
+    // Computed again: registers less while the loop runs.
+    const u32 end_part = warp_index() * WARP_ROWS, end_key = first + end_part;
     float factor[ROW_TILES][2];
     act_t* to = p.dqkv + head.packed_offset;
     fill(factor, p.scale);
-    store_rows(dk, factor, shared + part * HEAD_DIM, to + head.plain, head.packed, key, p.time);
-    fill(factor, keep.scale);
-    store_rows(dv, factor, shared + OWN + part * HEAD_DIM, to + 2 * head.plain, head.packed, key, p.time);
+    store_rows(dk, factor, shared + end_part * HEAD_DIM, to + head.plain, head.packed, end_key, p.time);
+    fill(factor, keep_of(p.dropout).scale);
+    store_rows(dv, factor, shared + OWN + end_part * HEAD_DIM, to + 2 * head.plain, head.packed, end_key, p.time);
 }

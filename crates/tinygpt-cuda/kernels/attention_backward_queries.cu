@@ -8,24 +8,25 @@
 // Traffic. Reads q and dout once, k and v once per block of queries (from the L2 cache), 8 bytes per row;
 // writes 1 element per element of out.
 
-// From scores and dO·v to gradients of the scores but for the factor 1/sqrt(D). `first_row` is the warp's and
-// `lane_row` the lane's first query. One loop for each condition, as in attention_backward_keys.cu.
+// From scores and dO·v to gradients of the scores but for the factor 1/sqrt(D). `lane_row` is the
+// lane's first query.
+template <bool DIAGONAL, bool DROPS>
 DEVICE void query_gradients(Block (&scores)[ROW_TILES], Block (&dp)[ROW_TILES], const Query (&queries)[ROW_TILES][2],
-                            u32 lane_row, u32 first_row, u32 key, float scale_log2, Keep keep) {
+                            u32 lane_row, u32 key, float scale_log2, Keep keep) {
     const u32 column = key + 2 * (threadIdx.x % 4);
     UNROLL
     for (u32 n = 0; n < 8 * ROW_TILES; n++) {
         float& score = scores[n / 8][n / 4 % 2][n % 4];
         score = exp2_approx(fmaf(score, scale_log2, -queries[n / 8][n % 4 / 2].lse_log2));
     }
-    if (key + 15 > first_row) {
+    if (DIAGONAL) {
         UNROLL
         for (u32 n = 0; n < 8 * ROW_TILES; n++) {
             const u32 row = lane_row + 16 * (n / 8) + 8 * (n % 4 / 2);
             if (column + 8 * (n / 4 % 2) + n % 2 > row) scores[n / 8][n / 4 % 2][n % 4] = 0.0f;
         }
     }
-    if (keep.limit == 0) {
+    if (!DROPS) {
         UNROLL
         for (u32 n = 0; n < 8 * ROW_TILES; n++) {
             float& gradient = dp[n / 8][n / 4 % 2][n % 4];
@@ -38,6 +39,19 @@ DEVICE void query_gradients(Block (&scores)[ROW_TILES], Block (&dp)[ROW_TILES], 
             drop(scores[n / 8][n / 4 % 2][n % 4], dp[n / 8][n / 4 % 2][n % 4], q, column + 8 * (n / 4 % 2) + n % 2, keep);
         }
     }
+}
+
+// The queries' share of 16 keys. Without branches inside, the compiler interleaves the products with the rest.
+template <bool DIAGONAL, bool DROPS>
+DEVICE void one_step(Accumulator& dq, const Own<(RESIDENT > 1)>& queries, const Own<(RESIDENT > 0)>& dout, const act_t* k_strip,
+                     const Query (&query)[ROW_TILES][2], u32 lane_row, u32 key, float scale_log2, Keep keep) {
+    Block scores[ROW_TILES], dp[ROW_TILES];
+    multiply_own(scores, queries, k_strip);
+    multiply_own(dp, dout, k_strip + TILE);
+    query_gradients<DIAGONAL, DROPS>(scores, dp, query, lane_row, key, scale_log2, keep);
+    FragmentA weights[ROW_TILES];
+    as_operands(weights, dp);
+    multiply_weights(dq, weights, k_strip);
 }
 
 // Starts the copy of the keys and values from `first` on.
@@ -86,13 +100,13 @@ KERNEL(attention_backward_queries, AttentionBackward, THREADS, MIN_BLOCKS) {
             const u32 key = tile + step;
             if (key > row + WARP_ROWS - 1 || row >= p.time) break;
             const act_t* k_strip = k_tile + step * HEAD_DIM;
-            Block scores[ROW_TILES], dp[ROW_TILES];
-            multiply_own(scores, queries, k_strip);
-            multiply_own(dp, dout, k_strip + TILE);
-            query_gradients(scores, dp, query, lane_query, row, key, scale_log2, keep);
-            FragmentA weights[ROW_TILES];
-            as_operands(weights, dp);
-            multiply_weights(dq, weights, k_strip);
+            if (key + 15 <= row) {
+                if (keep.limit == 0) one_step<false, false>(dq, queries, dout, k_strip, query, lane_query, key, scale_log2, keep);
+                else one_step<false, true>(dq, queries, dout, k_strip, query, lane_query, key, scale_log2, keep);
+            } else {
+                if (keep.limit == 0) one_step<true, false>(dq, queries, dout, k_strip, query, lane_query, key, scale_log2, keep);
+                else one_step<true, true>(dq, queries, dout, k_strip, query, lane_query, key, scale_log2, keep);
+            }
         }
     }
     __syncthreads();

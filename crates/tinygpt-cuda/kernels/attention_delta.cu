@@ -1,5 +1,5 @@
 #include "device.cuh"
-// What the backward pass of attention needs of each row besides the forward pass's: delta = sum over d of
+// What the backward pass of attention needs of each row: delta = sum over d of
 // dO·O, which equals the sum over the keys of P·dP (Dao et al. 2022, appendix B.2).
 //
 // Oracle: row_dots in crates/tinygpt-kernels/src/attention/backward.rs.

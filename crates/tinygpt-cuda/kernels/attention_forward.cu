@@ -28,9 +28,6 @@ struct Rows {
     float sum[ROW_TILES][2];
     u32 low[ROW_TILES][2], high[ROW_TILES][2];
     u32 keep_limit;
-    float keep_scale;
-    // The first row of the warp plus lane / 4.
-    u32 first;
 };
 
 static_assert(ROWS <= 2 * COLUMNS, "the block's queries fit into one stage");
@@ -71,7 +68,7 @@ DEVICE void multiply_keys(Scores& scores, const FragmentA (&q)[ROW_TILES][STEPS]
         for (u32 i = 0; DIAGONAL && i < ROW_TILES; i++) {
             UNROLL
             for (u32 e = 0; e < 8; e++) {
-                const u32 row = first_row + 16 * i + 8 * (e % 4 / 2);
+                const u32 row = first_row + threadIdx.x % 32 / 4 + 16 * i + 8 * (e % 4 / 2);
                 const u32 column = key + 16 * strip + 8 * (e / 4) + 2 * (threadIdx.x % 4) + e % 2;
                 if (column > row) scores[i][2 * strip + e / 4][e % 4] = minus_infinity();
             }
@@ -126,7 +123,7 @@ DEVICE void drop(float (&p)[2][4], const Rows& rows, u32 i, u32 key) {
 }
 
 // out += probabilities · values.
-template <bool DIAGONAL>
+template <bool DIAGONAL, bool DROPS>
 DEVICE void multiply_values(Accumulator& out, Scores& scores, const Rows& rows, const act_t* values, u32 strips, u32 key) {
     const LaneRow lane = lane_row_a();
     UNROLL
@@ -136,7 +133,7 @@ DEVICE void multiply_values(Accumulator& out, Scores& scores, const Rows& rows, 
         UNROLL
         for (u32 i = 0; i < ROW_TILES; i++) {
             float (&p)[2][4] = *reinterpret_cast<float (*)[2][4]>(&scores[i][2 * strip]);
-            if (rows.keep_limit != 0) drop(p, rows, i, key + 16 * strip);
+            if (DROPS) drop(p, rows, i, key + 16 * strip);
             a[i] = as_operand(p);
         }
         UNROLL
@@ -152,28 +149,27 @@ DEVICE void multiply_values(Accumulator& out, Scores& scores, const Rows& rows, 
     }
 }
 
-template <bool DIAGONAL>
+template <bool DIAGONAL, bool DROPS>
 DEVICE void one_tile(Accumulator& out, Rows& rows, const FragmentA (&q)[ROW_TILES][STEPS], const act_t* keys, u32 strips,
-                     u32 key, float scale_log2) {
+                     u32 key, u32 first_row, float scale_log2) {
     Scores scores;
-    multiply_keys<DIAGONAL>(scores, q, keys, strips, rows.first, key);
+    multiply_keys<DIAGONAL>(scores, q, keys, strips, first_row, key);
     softmax(scores, rows, out, scale_log2);
-    multiply_values<DIAGONAL>(out, scores, rows, keys + TILE, strips, key);
+    multiply_values<DIAGONAL, DROPS>(out, scores, rows, keys + TILE, strips, key);
 }
 
 DEVICE void start_rows(Rows& rows, const DropoutMask* mask, u64 line, u32 first_row) {
-    rows.first = first_row + threadIdx.x % 32 / 4;
+    const u64 line_row = line + first_row + threadIdx.x % 32 / 4;
     UNROLL
     for (u32 i = 0; i < ROW_TILES; i++) {
         UNROLL
         for (u32 half = 0; half < 2; half++) {
             rows.max[i][half] = minus_infinity();
             rows.sum[i][half] = 0.0f;
-            const DropoutRow row = dropout_row(mask, line + rows.first + 16 * i + 8 * half);
+            const DropoutRow row = dropout_row(mask, line_row + 16 * i + 8 * half);
             rows.low[i][half] = row.low;
             rows.high[i][half] = row.high;
             rows.keep_limit = row.keep_limit;
-            rows.keep_scale = row.scale;
         }
     }
 }
@@ -181,14 +177,15 @@ DEVICE void start_rows(Rows& rows, const DropoutMask* mask, u64 line, u32 first_
 // Divides by the sums and writes the rows and their log-sum-exps.
 DEVICE void finish_rows(const Accumulator& out, const Rows& rows, const AttentionForward& p, const Head& head, act_t* part,
                         u32 first_row) {
+    const float keep_scale = keep_of(p.dropout).scale;
     float factor[ROW_TILES][2];
     UNROLL
     for (u32 i = 0; i < ROW_TILES; i++) {
         UNROLL
         for (u32 half = 0; half < 2; half++) {
             const float sum = quad_sum(rows.sum[i][half]);
-            factor[i][half] = rows.keep_scale / sum;
-            const u32 row = rows.first + 16 * i + 8 * half;
+            factor[i][half] = keep_scale / sum;
+            const u32 row = first_row + threadIdx.x % 32 / 4 + 16 * i + 8 * half;
             if (threadIdx.x % 4 == 0 && row < p.time) {
                 p.lse[head.line + row] = rows.max[i][half] * p.scale + logf(sum);
             }
@@ -240,11 +237,16 @@ KERNEL(attention_forward, AttentionForward, THREADS, MIN_BLOCKS) {
         }
         if (first_row >= p.time || key > last_row) continue;
         if (key + COLUMNS - 1 <= first_row) {
-            one_tile<false>(out, rows, q, stage, STRIPS, key, scale_log2);
+            if (rows.keep_limit != 0) one_tile<false, true>(out, rows, q, stage, STRIPS, key, first_row, scale_log2);
+            else one_tile<false, false>(out, rows, q, stage, STRIPS, key, first_row, scale_log2);
         } else {
-            one_tile<true>(out, rows, q, stage, visible_strips(last_row, key), key, scale_log2);
+            const u32 strips = visible_strips(last_row, key);
+            if (rows.keep_limit != 0) one_tile<true, true>(out, rows, q, stage, strips, key, first_row, scale_log2);
+            else one_tile<true, false>(out, rows, q, stage, strips, key, first_row, scale_log2);
         }
     }
     __syncthreads();
-    finish_rows(out, rows, p, head, shared + warp * WARP_ROWS * HEAD_DIM, first_row);
+    // Computed again: a register less while the loop runs.
+    const u32 part = warp_index() * WARP_ROWS;
+    finish_rows(out, rows, p, head, shared + part * HEAD_DIM, first + part);
 }

@@ -59,17 +59,28 @@ DEVICE u32x4 pack(const float x[ELEMENTS]) {
 #endif
 }
 
+// Whether vector `i` of some thread lies behind the row, or in the padding at its end. For the other vectors,
+// which are most, the compiler leaves the checks out.
+#define MAY_BE_OUTSIDE(i) (((i) + 1) * THREADS > ROW_VECTORS)
+#define MAY_BE_PADDED(i) (((i) + 1) * THREADS * ELEMENTS > VOCAB_PADDED - 128)
+
+DEVICE u32 column_of(int i) {
+    return (i * THREADS + threadIdx.x) * ELEMENTS;
+}
+
 // Vector `i` of this thread, with -infinity from column `vocab_size` on.
 DEVICE u32x4 load_vector(const act_t* row, int i, u32 vocab_size) {
-    const u32 column = (i * THREADS + threadIdx.x) * ELEMENTS;
-    float x[ELEMENTS];
+    const u32 column = column_of(i);
     u32x4 v = {};
-    if (column < VOCAB_PADDED) v = load16(row + column);
-    if (column + ELEMENTS <= vocab_size) return v;
-    unpack(x, v);
-    UNROLL
-    for (int j = 0; j < ELEMENTS; j++) x[j] = column + j < vocab_size ? x[j] : MINUS_INFINITY;
-    return pack(x);
+    if (!MAY_BE_OUTSIDE(i) || column < VOCAB_PADDED) v = load_global16(row + column);
+    if (MAY_BE_PADDED(i) && column + ELEMENTS > vocab_size) {
+        float x[ELEMENTS];
+        unpack(x, v);
+        UNROLL
+        for (int j = 0; j < ELEMENTS; j++) x[j] = column + j < vocab_size ? x[j] : MINUS_INFINITY;
+        v = pack(x);
+    }
+    return v;
 }
 
 // What all threads agree on: the row's largest logit and Σ exp(logit - max).
@@ -131,19 +142,15 @@ DEVICE Softmax softmax_of_memory(const act_t* row, u32 vocab_size, float (*share
     return Softmax{largest, block_sum(sum, shared[1])};
 }
 
-DEVICE void store_gradient(act_t* row, int i, u32x4 v, Softmax softmax, float scale, u32 target) {
-    const u32 column = (i * THREADS + threadIdx.x) * ELEMENTS;
-    if (column >= VOCAB_PADDED) return;
-    const float factor = scale / softmax.sum;
+// Writes vector `i` of scale · softmax; `factor` is scale / sum.
+DEVICE void store_gradient(act_t* row, int i, u32x4 v, float max, float factor) {
+    const u32 column = column_of(i);
+    if (MAY_BE_OUTSIDE(i) && column >= VOCAB_PADDED) return;
     float x[ELEMENTS];
     unpack(x, v);
     UNROLL
-    for (int j = 0; j < ELEMENTS; j++) x[j] = exp_shifted(x[j], softmax.max) * factor;
-    if (target - column < ELEMENTS) {
-        UNROLL
-        for (int j = 0; j < ELEMENTS; j++) x[j] -= column + j == target ? scale : 0.0f;
-    }
-    store16(row + column, pack(x));
+    for (int j = 0; j < ELEMENTS; j++) x[j] = exp_shifted(x[j], max) * factor;
+    store_global16(row + column, pack(x));
 }
 
 template <bool GRADIENT>
@@ -162,18 +169,23 @@ DEVICE void classify(const ClassifierArgs& p, float (*shared)[WARPS]) {
         softmax = softmax_of_memory(row, p.vocab_size, shared);
     }
     if (threadIdx.x == 0) p.losses[blockIdx.x] = logf(softmax.sum) + (softmax.max - target_logit);
-    if constexpr (!GRADIENT) return;
-    const float scale = *p.scale;
-    if constexpr (IN_REGISTERS) {
-        UNROLL
-        for (int i = 0; i < KEPT; i++) {
-            hide(kept[i]);
-            store_gradient(row, i, kept[i], softmax, scale, target);
+    if constexpr (GRADIENT) {
+        const float scale = *p.scale, factor = scale / softmax.sum;
+        if constexpr (IN_REGISTERS) {
+            UNROLL
+            for (int i = 0; i < KEPT; i++) {
+                hide(kept[i]);
+                store_gradient(row, i, kept[i], softmax.max, factor);
+            }
+        } else {
+            UNROLL_BY(4)
+            for (int i = 0; i < VECTORS; i++) {
+                store_gradient(row, i, load_vector(row, i, p.vocab_size), softmax.max, factor);
+            }
         }
-    } else {
-        UNROLL_BY(4)
-        for (int i = 0; i < VECTORS; i++) {
-            store_gradient(row, i, load_vector(row, i, p.vocab_size), softmax, scale, target);
+        // The thread that wrote the target's vector writes the target once more.
+        if (threadIdx.x == target / ELEMENTS % THREADS) {
+            row[target] = from_float<act_t>(exp_shifted(target_logit, softmax.max) * factor - scale);
         }
     }
 }

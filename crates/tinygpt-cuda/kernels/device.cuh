@@ -33,6 +33,12 @@ DEVICE float rcp_approx(float x) {
 }
 DEVICE void hide(u32x4&) {
 }
+DEVICE u32x4 load_global16(const void* address) {
+    return load16(address);
+}
+DEVICE void store_global16(void* address, u32x4 v) {
+    store16(address, v);
+}
 #else
 #define DEVICE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
@@ -98,6 +104,20 @@ DEVICE u32x4 load16(const void* address) {
 
 DEVICE void store16(void* address, u32x4 v) {
     *static_cast<uint4*>(address) = make_uint4(v.x, v.y, v.z, v.w);
+}
+
+// The same for global memory only, and always that one instruction, at this place: the compiler otherwise moves a
+// load down to its use, behind the branches between them, and then one load waits for the other.
+DEVICE u32x4 load_global16(const void* address) {
+    u32x4 v;
+    asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(__cvta_generic_to_global(address)) : "memory");
+    return v;
+}
+
+DEVICE void store_global16(void* address, u32x4 v) {
+    asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};"
+                 :: "l"(__cvta_generic_to_global(address)), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
 
 // Makes the compiler forget what it knows of `v`: it then computes from the 4 registers again instead of
@@ -241,39 +261,60 @@ DEVICE float warp_max(float x) {
     return x;
 }
 
-// Eight neighbouring elements as f32. The address is that of a multiple of 8 elements: one 16-byte access
-// for bf16, two for f32.
-DEVICE void load8(float x[8], const bf16* address) {
-    const u32x4 v = load16(address);
-    const u32 words[4] = {v.x, v.y, v.z, v.w};
+// Eight neighbouring elements as they lie in global memory, from the address of a multiple of 8 elements: one
+// 16-byte access for bf16, two for f32. A loop that loads first and unpacks later has its loads under way together.
+template <class T>
+struct Raw8;
+template <>
+struct Raw8<bf16> {
+    u32x4 v;
+};
+template <>
+struct Raw8<float> {
+    u32x4 low, high;
+};
+
+DEVICE Raw8<bf16> load_raw8(const bf16* address) {
+    return Raw8<bf16>{load_global16(address)};
+}
+DEVICE Raw8<float> load_raw8(const float* address) {
+    return Raw8<float>{load_global16(address), load_global16(address + 4)};
+}
+
+DEVICE void unpack8(float x[8], Raw8<bf16> raw) {
+    const u32 words[4] = {raw.v.x, raw.v.y, raw.v.z, raw.v.w};
     UNROLL
     for (int i = 0; i < 4; i++) {
         x[2 * i] = float_of_bits(words[i] << 16);
         x[2 * i + 1] = float_of_bits(words[i] & 0xffff0000u);
     }
 }
-
-DEVICE void load8(float x[8], const float* address) {
+DEVICE void unpack8(float x[8], Raw8<float> raw) {
+    const u32 words[8] = {raw.low.x, raw.low.y, raw.low.z, raw.low.w, raw.high.x, raw.high.y, raw.high.z, raw.high.w};
     UNROLL
-    for (int half = 0; half < 2; half++) {
-        const u32x4 v = load16(address + 4 * half);
-        x[4 * half] = float_of_bits(v.x);
-        x[4 * half + 1] = float_of_bits(v.y);
-        x[4 * half + 2] = float_of_bits(v.z);
-        x[4 * half + 3] = float_of_bits(v.w);
-    }
+    for (int i = 0; i < 8; i++) x[i] = float_of_bits(words[i]);
+}
+
+template <class T>
+DEVICE void load8(float x[8], const T* address) {
+    unpack8(x, load_raw8(address));
+}
+
+DEVICE u32x4 pack4(const float x[4]) {
+    return u32x4{bits_of_float(x[0]), bits_of_float(x[1]), bits_of_float(x[2]), bits_of_float(x[3])};
 }
 
 DEVICE void store8(bf16* address, const float x[8]) {
-    store16(address, u32x4{pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]), pack_bf16(x[6], x[7])});
+    store_global16(address, u32x4{pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]),
+                                  pack_bf16(x[6], x[7])});
 }
-
 DEVICE void store8(float* address, const float x[8]) {
-    UNROLL
-    for (int half = 0; half < 2; half++) {
-        const float* y = x + 4 * half;
-        store16(address + 4 * half, u32x4{bits_of_float(y[0]), bits_of_float(y[1]), bits_of_float(y[2]), bits_of_float(y[3])});
-    }
+    store_global16(address, pack4(x));
+    store_global16(address + 4, pack4(x + 4));
+}
+DEVICE void store8_shared(float* address, const float x[8]) {
+    store16(address, pack4(x));
+    store16(address + 4, pack4(x + 4));
 }
 
 #endif

@@ -34,11 +34,20 @@ DEVICE u64 dropout_mix(u64 x) {
     return x ^ (x >> 31);
 }
 
+// The mask in registers, for a kernel that needs several rows; `mask` may be null.
+DEVICE DropoutMask dropout_mask(const DropoutMask* mask) {
+    return mask == nullptr ? DropoutMask{0, 0, 0, 1.0f} : *mask;
+}
+
+DEVICE DropoutRow dropout_row(const DropoutMask& mask, u64 row) {
+    if (mask.keep_limit == 0) return DropoutRow{0, 0, 0, 1.0f};
+    const u64 mixed = dropout_mix(mask.key ^ dropout_mix(mask.first_row + row));
+    return DropoutRow{(u32)mixed, (u32)(mixed >> 32), mask.keep_limit, mask.scale};
+}
+
 // The mask of row `row`; `mask` may be null.
 DEVICE DropoutRow dropout_row(const DropoutMask* mask, u64 row) {
-    if (mask == nullptr || mask->keep_limit == 0) return DropoutRow{0, 0, 0, 1.0f};
-    const u64 mixed = dropout_mix(mask->key ^ dropout_mix(mask->first_row + row));
-    return DropoutRow{(u32)mixed, (u32)(mixed >> 32), mask->keep_limit, mask->scale};
+    return dropout_row(dropout_mask(mask), row);
 }
 
 DEVICE bool dropout_keeps(DropoutRow row, u32 column) {

@@ -40,14 +40,20 @@ KERNEL(embedding_forward, EmbeddingForwardArgs, WARPS * 32, 2) {
     const float* token = p.wte + (u64)p.ids[row] * C;
     const float* position = p.wpe + row % p.seq_len * C;
     const DropoutRow dropout = dropout_row(p.mask, row);
+    Raw8<float> tokens[ROW_VECTORS], positions[ROW_VECTORS];
+    UNROLL
+    for (int i = 0; i < ROW_VECTORS; i++) {
+        const u32 column = row_column(i);
+        if (column < C) tokens[i] = load_raw8(token + column), positions[i] = load_raw8(position + column);
+    }
     float x[ROW_VECTORS][8];
     UNROLL
     for (int i = 0; i < ROW_VECTORS; i++) {
         const u32 column = row_column(i);
         if (column >= C) continue;
         float y[8];
-        load8(x[i], token + column);
-        load8(y, position + column);
+        unpack8(x[i], tokens[i]);
+        unpack8(y, positions[i]);
         UNROLL
         for (int j = 0; j < 8; j++) x[i][j] += y[j];
         dropout8(x[i], dropout, column);
@@ -93,25 +99,39 @@ DEVICE void add_to_memory8(float* address, const float x[8]) {
     store8(address, y);
 }
 
+// Adds the gradient of a row that dropout let through.
+DEVICE void add_row(float sum[8], Raw8<stream_t> loaded, const DropoutMask& mask, u64 row, u32 column) {
+    float x[8];
+    unpack8(x, loaded);
+    dropout8(x, dropout_row(mask, row), column);
+    add8(sum, x);
+}
+
 // Grid: (one warp a piece, WARPS a block; tiles of 256 columns).
 KERNEL(wte_backward, WteBackwardArgs, WARPS * 32, 3) {
     const u32 index = blockIdx.x * WARPS + threadIdx.x / 32;
     const u32 column = blockIdx.y * 256 + threadIdx.x % 32 * 8;
-    if (index >= p.counts[0] || column >= C) return;
+    if (index >= p.counts[0]) return;
     const Piece piece = p.pieces[index];
+    const DropoutMask mask = dropout_mask(p.mask);
+    // A piece has at most 32 positions: each lane loads one, for all.
+    const u32 lane = threadIdx.x % 32;
+    const u32 position = lane < piece.len ? p.order[piece.start + lane] : 0;
     float sum[8] = {};
     for (u32 i = 0; i < piece.len; i += ROWS) {
-        float x[ROWS][8] = {};
+        u64 rows[ROWS];
+        Raw8<stream_t> loaded[ROWS];
         UNROLL
         for (int r = 0; r < ROWS; r++) {
-            if (i + r >= piece.len) continue;
-            const u64 row = p.order[piece.start + i + r];
-            load8(x[r], p.dstream + row * C + column);
-            dropout8(x[r], dropout_row(p.mask, row), column);
+            rows[r] = __shfl_sync(ALL_LANES, position, (i + r) % 32);
+            if (column < C && i + r < piece.len) loaded[r] = load_raw8(p.dstream + rows[r] * C + column);
         }
         UNROLL
-        for (int r = 0; r < ROWS; r++) add8(sum, x[r]);
+        for (int r = 0; r < ROWS; r++) {
+            if (column < C && i + r < piece.len) add_row(sum, loaded[r], mask, rows[r], column);
+        }
     }
+    if (column >= C) return;
     if (piece.partial == NO_PARTIAL) {
         add_to_memory8(p.dwte + (u64)piece.id * C + column, sum);
     } else {
@@ -152,20 +172,23 @@ KERNEL(wpe_backward, WpeBackwardArgs, WARPS * 32, 3) {
     const u32 t = blockIdx.x, lane = threadIdx.x % 32;
     const u32 column = blockIdx.y * 256 + lane * 8;
     const u64 step = (u64)WARPS * p.seq_len;
+    const DropoutMask mask = dropout_mask(p.mask);
     float sum[8] = {};
-    for (u64 base = t + (u64)(threadIdx.x / 32) * p.seq_len; t < p.seq_len && column < C && base < p.rows; base += step * ROWS) {
-        float x[ROWS][8] = {};
+    const u64 end = t < p.seq_len && column < C ? p.rows : 0;
+    for (u64 base = t + (u64)(threadIdx.x / 32) * p.seq_len; base < end; base += step * ROWS) {
+        Raw8<stream_t> loaded[ROWS];
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             const u64 row = base + r * step;
-            if (row >= p.rows) continue;
-            load8(x[r], p.dstream + row * C + column);
-            dropout8(x[r], dropout_row(p.mask, row), column);
+            if (row < p.rows) loaded[r] = load_raw8(p.dstream + row * C + column);
         }
         UNROLL
-        for (int r = 0; r < ROWS; r++) add8(sum, x[r]);
+        for (int r = 0; r < ROWS; r++) {
+            const u64 row = base + r * step;
+            if (row < p.rows) add_row(sum, loaded[r], mask, row, column);
+        }
     }
-    store8(shared[threadIdx.x / 32] + lane * 8, sum);
+    store8_shared(shared[threadIdx.x / 32] + lane * 8, sum);
     __syncthreads();
     const u32 mine = blockIdx.y * 256 + threadIdx.x;
     if (mine >= C) return;

@@ -61,31 +61,33 @@ KERNEL(gelu_forward, GeluForwardArgs, WARPS * 32, 4) {
     float bias[8] = {};
     if (p.bias != nullptr) load8(bias, p.bias + tile.column);
     for (u64 base = tile.first + threadIdx.x / 32; base < tile.end; base += WARPS * ROWS) {
-        float x[ROWS][8];
+        Raw8<act_t> pre[ROWS];
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             const u64 row = base + r * WARPS;
-            if (row < tile.end) load8(x[r], p.pre + row * p.columns + tile.column);
+            if (row < tile.end) pre[r] = load_raw8(p.pre + row * p.columns + tile.column);
         }
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             const u64 row = base + r * WARPS, at = row * p.columns + tile.column;
             if (row >= tile.end) continue;
+            float x[8];
+            unpack8(x, pre[r]);
             if (p.bias != nullptr) {
                 UNROLL
-                for (int j = 0; j < 8; j++) x[r][j] = to_float(from_float<act_t>(x[r][j] + bias[j]));
-                store8(p.pre + at, x[r]);
+                for (int j = 0; j < 8; j++) x[j] = to_float(from_float<act_t>(x[j] + bias[j]));
+                store8(p.pre + at, x);
             }
             UNROLL
-            for (int j = 0; j < 8; j++) x[r][j] *= gate_of(x[r][j]);
-            store8(p.out + at, x[r]);
+            for (int j = 0; j < 8; j++) x[j] *= gate_of(x[j]);
+            store8(p.out + at, x);
         }
     }
 }
 
 // Adds the sums of the block's 8 warps in order and writes them to the block's row of `partials`.
 DEVICE void write_sums(const float sum[8], float (*shared)[256], float* partials, u32 columns) {
-    store8(shared[threadIdx.x / 32] + threadIdx.x % 32 * 8, sum);
+    store8_shared(shared[threadIdx.x / 32] + threadIdx.x % 32 * 8, sum);
     __syncthreads();
     const u32 mine = blockIdx.x * 256 + threadIdx.x;
     if (mine >= columns) return;
@@ -110,25 +112,28 @@ KERNEL(gelu_backward, GeluBackwardArgs, WARPS * 32, 3) {
     const Tile tile = tile_of(p.rows, p.slab);
     float sum[8] = {};
     for (u64 base = tile.first + threadIdx.x / 32; base < tile.end && tile.column < p.columns; base += WARPS * ROWS) {
-        float x[ROWS][8], d[ROWS][8];
+        Raw8<act_t> pre[ROWS], gradient[ROWS];
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             const u64 row = base + r * WARPS, at = row * p.columns + tile.column;
-            if (row < tile.end) load8(x[r], p.pre + at), load8(d[r], p.d + at);
+            if (row < tile.end) pre[r] = load_raw8(p.pre + at), gradient[r] = load_raw8(p.d + at);
         }
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             const u64 row = base + r * WARPS, at = row * p.columns + tile.column;
             if (row >= tile.end) continue;
+            float x[8], d[8];
+            unpack8(x, pre[r]);
+            unpack8(d, gradient[r]);
             UNROLL
             for (int j = 0; j < 8; j++) {
-                const float gate = gate_of(x[r][j]), out = x[r][j] * gate;
-                d[r][j] *= slope_of(x[r][j], gate, out);
-                sum[j] += d[r][j];
-                x[r][j] = out;
+                const float gate = gate_of(x[j]), out = x[j] * gate;
+                d[j] *= slope_of(x[j], gate, out);
+                sum[j] += d[j];
+                x[j] = out;
             }
-            store8(p.d + at, d[r]);
-            if (p.out != nullptr) store8(p.out + at, x[r]);
+            store8(p.d + at, d);
+            if (p.out != nullptr) store8(p.out + at, x);
         }
     }
     write_sums(sum, shared, p.partials, p.columns);
@@ -146,16 +151,18 @@ KERNEL(bias_backward, BiasBackwardArgs, WARPS * 32, 4) {
     const Tile tile = tile_of(p.rows, p.slab);
     float sum[8] = {};
     for (u64 base = tile.first + threadIdx.x / 32; base < tile.end && tile.column < p.columns; base += WARPS * BIAS_ROWS) {
-        float d[BIAS_ROWS][8] = {};
+        Raw8<act_t> loaded[BIAS_ROWS] = {};
         UNROLL
         for (int r = 0; r < BIAS_ROWS; r++) {
             const u64 row = base + r * WARPS;
-            if (row < tile.end) load8(d[r], p.d + row * p.columns + tile.column);
+            if (row < tile.end) loaded[r] = load_raw8(p.d + row * p.columns + tile.column);
         }
         UNROLL
         for (int r = 0; r < BIAS_ROWS; r++) {
+            float d[8];
+            unpack8(d, loaded[r]);
             UNROLL
-            for (int j = 0; j < 8; j++) sum[j] += d[r][j];
+            for (int j = 0; j < 8; j++) sum[j] += d[j];
         }
     }
     write_sums(sum, shared, p.partials, p.columns);

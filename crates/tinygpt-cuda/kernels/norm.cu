@@ -48,25 +48,29 @@ struct ResidualNormArgs {
 KERNEL(residual_norm_forward, ResidualNormArgs, WARPS * 32, 2) {
     const u64 row = (u64)blockIdx.x * WARPS + threadIdx.x / 32;
     if (row >= p.rows) return;
-    float x[ROW_VECTORS][8], branch[ROW_VECTORS][8];
     // All loads first: they are under way together.
+    Raw8<stream_t> stream[ROW_VECTORS];
+    Raw8<act_t> branch[ROW_VECTORS];
     UNROLL
     for (int i = 0; i < ROW_VECTORS; i++) {
         const u64 at = row * C + row_column(i);
-        if (row_column(i) < C) load8(x[i], p.stream + at), load8(branch[i], p.branch + at);
+        if (row_column(i) < C) stream[i] = load_raw8(p.stream + at), branch[i] = load_raw8(p.branch + at);
     }
+    float x[ROW_VECTORS][8];
     const DropoutRow dropout = dropout_row(p.mask, row);
     UNROLL
     for (int i = 0; i < ROW_VECTORS; i++) {
         const u32 column = row_column(i);
         if (column >= C) continue;
-        float bias[8] = {};
+        float y[8], bias[8] = {};
+        unpack8(x[i], stream[i]);
+        unpack8(y, branch[i]);
         if (p.bias != nullptr) load8(bias, p.bias + column);
         UNROLL
-        for (int j = 0; j < 8; j++) branch[i][j] += bias[j];
-        dropout8(branch[i], dropout, column);
+        for (int j = 0; j < 8; j++) y[j] += bias[j];
+        dropout8(y, dropout, column);
         UNROLL
-        for (int j = 0; j < 8; j++) x[i][j] += branch[i][j];
+        for (int j = 0; j < 8; j++) x[i][j] += y[j];
         store_stream(p.stream_out + row * C + column, x[i]);
     }
     normalize_row(x, p.norm, row);

@@ -41,24 +41,32 @@ struct NormBackwardArgs {
     u32 accumulate;
 };
 
-// A thread's 8 columns of one row.
-struct Part {
-    float dnormed[8], x_hat[8], dstream[8];
+// A thread's 8 columns of one row, as they lie in memory.
+struct Loaded {
+    Raw8<act_t> dnormed;
+    Raw8<stream_t> x, dstream;
+    float mean, rstd;
 };
 
-DEVICE void load_part(Part& part, const NormBackwardArgs& p, u64 row, u32 column) {
+DEVICE void load_part(Loaded& part, const NormBackwardArgs& p, u64 row, u32 column) {
     const u64 at = row * C + column;
-    load8(part.dnormed, p.dnormed + at);
-    load8(part.x_hat, p.x + at);
-    if (p.accumulate) {
-        load8(part.dstream, p.dstream + at);
-    } else {
-        UNROLL
-        for (int j = 0; j < 8; j++) part.dstream[j] = 0.0f;
-    }
-    const float mean = p.mean[row], rstd = p.rstd[row];
+    part.dnormed = load_raw8(p.dnormed + at);
+    part.x = load_raw8(p.x + at);
+    if (p.accumulate) part.dstream = load_raw8(p.dstream + at);
+    part.mean = p.mean[row];
+    part.rstd = p.rstd[row];
+}
+
+// The same as numbers.
+struct Part {
+    float dnormed[8], x_hat[8];
+};
+
+DEVICE void unpack_part(Part& part, const Loaded& loaded) {
+    unpack8(part.dnormed, loaded.dnormed);
+    unpack8(part.x_hat, loaded.x);
     UNROLL
-    for (int j = 0; j < 8; j++) part.x_hat[j] = (part.x_hat[j] - mean) * rstd;
+    for (int j = 0; j < 8; j++) part.x_hat[j] = (part.x_hat[j] - loaded.mean) * loaded.rstd;
 }
 
 // Turns sums over a warp's columns into sums over the row. `shared` [TEAMS][WARPS_A_ROW][2·ROWS] is one of
@@ -82,19 +90,27 @@ DEVICE void sum_over_row(float sums[2 * ROWS], float* shared, u32 team, u32 warp
     }
 }
 
-// The gradient of a row: finishes dstream, writes it and dbranch, and leaves dbranch in `part.dstream`.
-DEVICE void finish_part(Part& part, const NormBackwardArgs& p, u64 row, u32 column, const float weight[8],
-                        float mean_g, float mean_g_x_hat) {
-    const float rstd = p.rstd[row];
+// Writes the gradients of a row and adds it to the column sums.
+DEVICE void finish_part(float sums[3][8], const Part& part, const Loaded& loaded, const NormBackwardArgs& p,
+                        const DropoutMask& mask, u64 row, u32 column, const float weight[8], const float row_sum[2]) {
+    const float mean_g = row_sum[0] * (1.0f / C), mean_g_x_hat = row_sum[1] * (1.0f / C);
+    float d[8];
+    unpack8(d, loaded.dstream);
     UNROLL
     for (int j = 0; j < 8; j++) {
         const float g = part.dnormed[j] * weight[j];
-        part.dstream[j] = fmaf(g - mean_g - part.x_hat[j] * mean_g_x_hat, rstd, part.dstream[j]);
+        d[j] = fmaf(g - mean_g - part.x_hat[j] * mean_g_x_hat, loaded.rstd, d[j]);
     }
     const u64 at = row * C + column;
-    store8(p.dstream + at, part.dstream);
-    dropout8(part.dstream, dropout_row(p.mask, row), column);
-    if (p.dbranch != nullptr) store8(p.dbranch + at, part.dstream);
+    store8(p.dstream + at, d);
+    dropout8(d, dropout_row(mask, row), column);
+    if (p.dbranch != nullptr) store8(p.dbranch + at, d);
+    UNROLL
+    for (int j = 0; j < 8; j++) {
+        sums[0][j] = fmaf(part.dnormed[j], part.x_hat[j], sums[0][j]);
+        sums[1][j] += part.dnormed[j];
+        sums[2][j] += d[j];
+    }
 }
 
 // Adds the column sums of the block's teams in order and writes them to the block's row of `partials`.
@@ -105,7 +121,7 @@ DEVICE void write_sums(const float sums[3][8], float* out, float* shared, u32 te
             if (column < C) store8(out + kind * C + column, sums[kind]);
         } else {
             __syncthreads();
-            if (column < C) store8(shared + team * C + column, sums[kind]);
+            if (column < C) store8_shared(shared + team * C + column, sums[kind]);
             __syncthreads();
             for (u32 i = threadIdx.x; i < C; i += THREADS) {
                 float total = 0.0f;
@@ -119,44 +135,40 @@ DEVICE void write_sums(const float sums[3][8], float* out, float* shared, u32 te
 
 // Grid: blocks of `slab` rows.
 KERNEL(norm_backward, NormBackwardArgs, THREADS, (THREADS > 256 ? 1 : 2)) {
-    __shared__ float row_sums[2][TEAMS * WARPS_A_ROW * 2 * ROWS];
+    __shared__ float warp_sums[2][TEAMS * WARPS_A_ROW * 2 * ROWS];
     __shared__ __align__(16) float team_sums[TEAMS == 1 ? 4 : TEAMS * C];
     const u32 team = threadIdx.x / (WARPS_A_ROW * 32), warp = threadIdx.x / 32 % WARPS_A_ROW;
     const u32 column = (warp * 32 + threadIdx.x % 32) * 8;
     const u64 first = (u64)blockIdx.x * p.slab;
     const u64 end = first + p.slab < p.rows ? first + p.slab : p.rows;
+    const DropoutMask mask = dropout_mask(p.mask);
     float weight[8] = {}, sums[3][8] = {};
     if (column < C) load8(weight, p.weight + column);
     u32 step = 0;
     for (u64 base = first; base < end; base += TEAMS * ROWS, step++) {
-        Part parts[ROWS] = {};
-        float row_sum[2 * ROWS] = {};
+        const u64 row = base + team * ROWS;
+        Loaded loaded[ROWS] = {};
         UNROLL
         for (int r = 0; r < ROWS; r++) {
-            const u64 row = base + team * ROWS + r;
-            if (column < C && row < end) load_part(parts[r], p, row, column);
+            if (column < C && row + r < end) load_part(loaded[r], p, row + r, column);
         }
+        Part parts[ROWS];
+        float row_sums[2 * ROWS] = {};
         UNROLL
         for (int r = 0; r < ROWS; r++) {
+            unpack_part(parts[r], loaded[r]);
             UNROLL
             for (int j = 0; j < 8; j++) {
                 const float g = parts[r].dnormed[j] * weight[j];
-                row_sum[2 * r] += g;
-                row_sum[2 * r + 1] = fmaf(g, parts[r].x_hat[j], row_sum[2 * r + 1]);
+                row_sums[2 * r] += g;
+                row_sums[2 * r + 1] = fmaf(g, parts[r].x_hat[j], row_sums[2 * r + 1]);
             }
         }
-        sum_over_row(row_sum, row_sums[step % 2], team, warp);
+        sum_over_row(row_sums, warp_sums[step % 2], team, warp);
         UNROLL
         for (int r = 0; r < ROWS; r++) {
-            const u64 row = base + team * ROWS + r;
-            if (column >= C || row >= end) continue;
-            finish_part(parts[r], p, row, column, weight, row_sum[2 * r] * (1.0f / C), row_sum[2 * r + 1] * (1.0f / C));
-            UNROLL
-            for (int j = 0; j < 8; j++) {
-                sums[0][j] = fmaf(parts[r].dnormed[j], parts[r].x_hat[j], sums[0][j]);
-                sums[1][j] += parts[r].dnormed[j];
-                sums[2][j] += parts[r].dstream[j];
-            }
+            if (column >= C || row + r >= end) continue;
+            finish_part(sums, parts[r], loaded[r], p, mask, row + r, column, weight, row_sums + 2 * r);
         }
     }
     write_sums(sums, p.partials + (u64)blockIdx.x * 3 * C, team_sums, team, column);

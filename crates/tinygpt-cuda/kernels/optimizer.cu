@@ -163,8 +163,10 @@ KERNEL(adamw, AdamWArgs, THREADS, 3) {
     const AdamWFactors f = adamw_factors(p, piece.tensor);
     for (u32 i = threadIdx.x * 8; i < piece.len; i += THREADS * 8) {
         const u64 at = piece.start + i;
+        const Raw8<float> gradients = load_raw8(p.grads + at), first = load_raw8(p.m + at);
+        const Raw8<float> second = load_raw8(p.v + at), weights = load_raw8(p.weights + at);
         float w[8], g[8], m[8], v[8];
-        load8(g, p.grads + at), load8(m, p.m + at), load8(v, p.v + at), load8(w, p.weights + at);
+        unpack8(g, gradients), unpack8(m, first), unpack8(v, second), unpack8(w, weights);
         UNROLL
         for (int j = 0; j < 8; j++) {
             const float gradient = g[j] * f.scale;

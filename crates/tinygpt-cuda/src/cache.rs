@@ -31,7 +31,7 @@ pub(crate) fn folder_from_env() -> Option<PathBuf> {
     if env::var_os("TINYGPT_CUDA_CACHE").is_some() {
         return variable("TINYGPT_CUDA_CACHE");
     }
-    // A folder that all users can write to is no choice: this code runs on the GPU of who loads it.
+    // Never a folder that all users can write to: the code in it runs on the GPU.
     let base = if cfg!(windows) {
         variable("LOCALAPPDATA")
     } else {

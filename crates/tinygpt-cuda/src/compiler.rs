@@ -186,7 +186,7 @@ impl Drop for Program<'_> {
     }
 }
 
-/// A text for C, up to its first 0: there is none in a source file or an option.
+/// A text for C, up to its first 0, which no source file or option has.
 fn c_string(text: &str) -> CString {
     let text = text.split('\0').next().unwrap_or_default();
     CString::new(text).unwrap_or_default()

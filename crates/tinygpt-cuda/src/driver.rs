@@ -43,7 +43,7 @@ impl Driver {
         if code == cuda::NO_DEVICE {
             return Err(CudaError::NoCard { index: 0, found: 0 });
         }
-        driver.check("cuInit", code)?;
+        driver.check_start("cuInit", code)?;
         let mut number: c_int = 0;
         // SAFETY: an integer to write to.
         driver.check("cuDriverGetVersion", unsafe { (driver.driver_version)(&raw mut number) })?;
@@ -115,6 +115,19 @@ impl Driver {
     pub(crate) fn note_launch(&self, name: &'static str) {
         if let Ok(mut last) = self.last_launch.lock() {
             *last = name;
+        }
+    }
+
+    /// As [`Driver::check`] for a call that starts the driver or the GPU: nothing is lost that was not there.
+    ///
+    /// # Errors
+    /// [`CudaError::Call`], [`CudaError::OutOfMemory`].
+    pub(crate) fn check_start(&self, call: &'static str, code: c_int) -> Result<(), CudaError> {
+        match self.check(call, code) {
+            Err(CudaError::Lost { error } | CudaError::Fault { error, .. }) => {
+                Err(CudaError::Call { call, error })
+            }
+            other => other,
         }
     }
 

@@ -127,6 +127,7 @@ impl CudaError {
             Self::CompilerTooOld { .. } => {
                 Some("install a newer NVRTC: pip install --upgrade nvidia-cuda-nvrtc".into())
             }
+            Self::Call { error, .. } => start_hint(error).map(str::to_owned),
             Self::Fault { .. } => {
                 Some("set TINYGPT_CUDA_SYNC=1 to wait after each kernel and find the one".into())
             }
@@ -139,6 +140,20 @@ impl CudaError {
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::Fault { .. } | Self::Lost { .. })
     }
+}
+
+/// What helps against errors with which drivers do not start.
+fn start_hint(error: &str) -> Option<&'static str> {
+    let hints = [
+        (
+            "SYSTEM_DRIVER_MISMATCH",
+            "restart the machine: the driver was updated and the old one still runs",
+        ),
+        ("STUB_LIBRARY", "remove the toolkit's folder `stubs` from the loader path"),
+        ("DEVICE_UNAVAILABLE", "another process uses the GPU alone: wait, or choose another GPU"),
+        ("SYSTEM_NOT_READY", "start NVIDIA's fabric manager, or wait until it has started"),
+    ];
+    hints.iter().find(|(name, _)| error.contains(name)).map(|(_, hint)| *hint)
 }
 
 /// Bytes as people read them.

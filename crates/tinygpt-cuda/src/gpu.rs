@@ -203,6 +203,14 @@ impl Gpu {
         Ok(&self.inner.context.driver)
     }
 
+    /// The error of the GPU if it has one, else `error`: cublasLt does not say what stopped it.
+    pub(crate) fn cause_of(&self, error: CudaError) -> CudaError {
+        if self.inner.is_capturing.load(Ordering::Relaxed) {
+            return error;
+        }
+        self.synchronize().err().unwrap_or(error)
+    }
+
     /// The stream that everything is launched on.
     pub(crate) fn stream(&self) -> Handle {
         self.inner.context.stream
@@ -224,7 +232,7 @@ impl Context {
         let mut handle = Handle::NULL;
         // SAFETY: a handle to write to.
         let code = unsafe { (driver.context_retain)(&raw mut handle, device) };
-        driver.check("cuDevicePrimaryCtxRetain", code)?;
+        driver.check_start("cuDevicePrimaryCtxRetain", code)?;
         let mut context = Self { driver, device, handle, stream: Handle::NULL };
         context.make_current()?;
         let driver = &context.driver;

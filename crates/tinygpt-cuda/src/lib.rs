@@ -15,6 +15,7 @@ mod matmul;
 mod memory;
 mod module;
 mod search;
+mod spec;
 mod staging;
 mod sys;
 
@@ -23,7 +24,8 @@ pub use error::CudaError;
 pub use event::Event;
 pub use gpu::{Card, Gpu, Setup};
 pub use graph::Graph;
-pub use matmul::{Compute, Dtype, Epilogue, Matmul, MatmulSpec, Operand};
+pub use matmul::Matmul;
 pub use memory::{Buffer, Plain, View};
 pub use module::{Defines, Kernel, Module, Source};
 pub use search::{LibraryName, Search};
+pub use spec::{Compute, Dtype, Epilogue, MatmulSpec, Operand};

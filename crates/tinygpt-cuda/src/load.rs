@@ -70,7 +70,7 @@ pub(crate) fn blas(search: &Search, driver: Version) -> Result<(BlasTable, Versi
     })
 }
 
-/// The first usable file of a library, else the reason why there is none.
+/// The first usable file of a library, else the reason why none works.
 fn find<T>(
     search: &Search,
     name: LibraryName,

@@ -19,147 +19,16 @@
 #![expect(unsafe_code, reason = "calls of cublasLt")]
 
 use std::ffi::{c_int, c_void};
-use std::fmt;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use crate::blas::{Blas, check};
+use crate::spec::{Compute, Epilogue, MatmulSpec, Operand};
 use crate::sys::{Handle, Heuristic, blas};
 use crate::{CudaError, Gpu, View};
 
-/// The type of a matrix's elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dtype {
-    /// 32-bit floats.
-    F32,
-    /// bfloat16.
-    Bf16,
-}
-
-impl Dtype {
-    /// Bytes of an element.
-    #[must_use]
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-
-    fn code(self) -> c_int {
-        match self {
-            Self::F32 => blas::R_32F,
-            Self::Bf16 => blas::R_16BF,
-        }
-    }
-}
-
-/// A row-major matrix of a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Operand {
-    /// The type of its elements.
-    pub dtype: Dtype,
-    /// Whether the product uses its transpose. False for the output.
-    pub transpose: bool,
-    /// Elements from the start of one stored row to the next.
-    pub ld: usize,
-}
-
-/// How elements are multiplied and added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Compute {
-    /// In f32. Products of bf16 operands are exact in it.
-    F32,
-    /// f32 operands are rounded to TF32, which has 10 bits of mantissa; sums are f32.
-    Tf32,
-}
-
-/// What happens to the result before it is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Epilogue {
-    /// Nothing.
-    None,
-    /// A vector `[n]` of the output's type is added to each row.
-    Bias,
-}
-
-/// A product of row-major matrices: `D [m, n] = A [m, k] · B [k, n]`, or `D += A · B`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MatmulSpec {
-    /// Rows of D.
-    pub m: usize,
-    /// Columns of D.
-    pub n: usize,
-    /// Columns of A and rows of B, after their transposes.
-    pub k: usize,
-    /// The left operand; stored as `[k, m]` if transposed.
-    pub a: Operand,
-    /// The right operand; stored as `[n, k]` if transposed.
-    pub b: Operand,
-    /// The output.
-    pub d: Operand,
-    /// Add to D instead of overwriting it.
-    pub accumulate: bool,
-    /// The precision.
-    pub compute: Compute,
-    /// What happens before D is stored.
-    pub epilogue: Epilogue,
-}
-
-impl fmt::Display for MatmulSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let operand = |operand: Operand| {
-            let transposed = if operand.transpose { " transposed" } else { "" };
-            format!("{:?}{transposed} ld {}", operand.dtype, operand.ld)
-        };
-        let Self { m, n, k, a, b, d, accumulate, compute, epilogue } = self;
-        let sign = if *accumulate { "+=" } else { "=" };
-        write!(
-            f,
-            "D [{m}, {n}] ({}) {sign} A [{m}, {k}] ({}) x B [{k}, {n}] ({}), {compute:?}, {epilogue:?}",
-            operand(*d),
-            operand(*a),
-            operand(*b)
-        )
-    }
-}
-
 /// Pointers must be multiples of this many bytes.
 const ALIGNMENT: u32 = 16;
-
-impl MatmulSpec {
-    /// Rows and columns of the three matrices as they are stored.
-    fn stored(&self) -> [(usize, usize, Operand); 3] {
-        let shape = |rows, columns, operand: Operand| {
-            if operand.transpose { (columns, rows, operand) } else { (rows, columns, operand) }
-        };
-        let Self { m, n, k, .. } = *self;
-        [shape(m, k, self.a), shape(k, n, self.b), shape(m, n, self.d)]
-    }
-
-    /// The bytes that A, B and D span.
-    #[must_use]
-    pub fn bytes(&self) -> [usize; 3] {
-        self.stored().map(|(rows, columns, operand)| {
-            (rows.saturating_sub(1) * operand.ld + columns) * operand.dtype.bytes()
-        })
-    }
-
-    /// Multiplications and additions, for a table of TFLOP/s.
-    #[must_use]
-    pub fn flops(&self) -> u64 {
-        2 * self.m as u64 * self.n as u64 * self.k as u64
-    }
-
-    #[track_caller]
-    fn assert_valid(&self) {
-        assert!(self.m > 0 && self.n > 0 && self.k > 0, "an empty product: {self}");
-        assert!(!self.d.transpose, "the output cannot be transposed: {self}");
-        for (_, columns, operand) in self.stored() {
-            assert!(operand.ld >= columns, "a row is longer than its distance: {self}");
-        }
-    }
-}
 
 /// A product whose algorithm is chosen.
 #[derive(Debug)]
@@ -259,7 +128,7 @@ impl Matmul {
                 self.gpu.stream(),
             )
         };
-        check("cublasLtMatmul", status)?;
+        check("cublasLtMatmul", status).map_err(|error| self.gpu.cause_of(error))?;
         self.gpu.launched("a matrix product")
     }
 }

@@ -216,6 +216,10 @@ fn python_prefixes() -> Vec<PathBuf> {
             // `PREFIX/bin/python3`, on Windows `PREFIX\python.exe` or `PREFIX\Scripts\python.exe`.
             prefixes.extend(program.ancestors().skip(1).take(2).map(Path::to_path_buf));
         }
+        // pyenv: `ROOT/shims/python3` is a script that chooses among `ROOT/versions`.
+        let versions: Vec<PathBuf> =
+            prefixes.iter().flat_map(|prefix| entries(&prefix.join("versions"))).collect();
+        prefixes.extend(versions);
     }
     if cfg!(windows) {
         let roaming = folder_of("APPDATA").map(|folder| folder.join("Python"));

@@ -131,6 +131,7 @@ KERNEL(copies, Args, 32, 1) {
     DYNAMIC_SHARED(float, tile);
     const u32 lane = threadIdx.x;
     float* mine = tile + lane * 12;
+    for (u32 i = 0; i < 12; i++) mine[i] = 7.0f; // of an earlier round
     cp_async16(mine, p.in + lane * 8, true);
     cp_async_commit();
     cp_async16(mine + 4, p.in + lane * 8 + 4, true);

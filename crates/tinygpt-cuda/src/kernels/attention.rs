@@ -175,7 +175,8 @@ impl Tiles {
         let is_small = head_dim <= 64;
         let (row_tiles, columns, resident, min_blocks) = match (products, pass) {
             (Products::Bf16, Pass::Forward) => (if is_small { 2 } else { 1 }, 64, 0, 2),
-            (Products::Bf16, Pass::Keys) if is_small => (2, if is_roomy { 64 } else { 32 }, 1, 2),
+            (Products::Bf16, Pass::Keys) if is_small && is_roomy => (2, 64, 1, 2),
+            (Products::Bf16, Pass::Keys) if is_small => (2, 32, 2, 2),
             (Products::Bf16, Pass::Keys) => (1, 32, 1, 2),
             (Products::Bf16, Pass::Queries) if is_small => (2, 64, 0, 2),
             (Products::Bf16, Pass::Queries) => (1, if is_roomy { 64 } else { 32 }, 0, 2),

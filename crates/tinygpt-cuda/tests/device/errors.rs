@@ -50,6 +50,13 @@ fn a_missing_library_is_named_with_where_it_was_searched() {
 }
 
 #[test]
+fn a_driver_that_does_not_start_is_an_error_with_its_reason() {
+    // CUDA_ERROR_INVALID_CONTEXT stands for any; it is not "the GPU was lost".
+    let Some(text) = opened(&[("TINYGPT_EMULATOR_FAIL", "cuInit:1:201")]) else { return };
+    assert_contains(&text, &["error: cuInit failed: CUDA_ERROR_INVALID_CONTEXT"]);
+}
+
+#[test]
 fn a_driver_older_than_the_program_is_an_error_with_both_versions() {
     let Some(text) = opened(&[("TINYGPT_EMULATOR_DRIVER", "11080")]) else { return };
     let error = "error: the NVIDIA driver supports CUDA 11.8, but this program needs CUDA 12.0";
@@ -143,6 +150,8 @@ fn a_kernel_that_stops_is_a_fault_and_a_vanished_gpu_is_lost() {
         let later = gpu.alloc(4).expect_err("the GPU is lost");
         assert!(later.is_fatal(), "{later:?}");
         assert!(gpu.download(buffer.view(), &mut [0.0f32]).expect_err("lost").is_fatal());
+        let later = kernel::launch(&kernel, buffer.view(), buffer.view(), 0.0).expect_err("lost");
+        assert!(later.is_fatal(), "{later:?}");
         drop((kernel, buffer, gpu));
         tinygpt_cuda_emulator::fail("");
     }

@@ -62,14 +62,16 @@ fn parts_are_zeroed_and_copied() {
 #[test]
 fn memory_is_given_back() {
     let Some(gpu) = gpu() else { return };
+    let (free, total) = gpu.memory().unwrap();
+    assert!(free <= total && total > 0);
+    // More than half of what is free: two at a time do not fit.
+    let bytes = free / 2 + (1 << 20);
     for _ in 0..4 {
-        let (free, total) = gpu.memory().unwrap();
-        assert!(free <= total && total > 0);
-        // More than half: two at a time would not fit.
-        let buffer = gpu.alloc(free / 2 + (1 << 20));
-        let buffer = if crate::is_real() { buffer.ok() } else { Some(buffer.unwrap()) };
-        drop(buffer);
+        drop(gpu.alloc(bytes).unwrap());
     }
+    let _first = gpu.alloc(bytes).unwrap();
+    let error = gpu.alloc(bytes).expect_err("the second does not fit");
+    assert!(matches!(error, CudaError::OutOfMemory { .. }), "{error:?}");
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn with_checksum(magic: &[u8], code: &[u8]) -> Vec<u8> {
 
 /// A cache that cannot be written costs time and nothing else.
 #[test]
-fn a_cache_that_cannot_be_written_is_no_error() {
+fn a_cache_that_cannot_be_written_is_not_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, b"in the way").unwrap();

@@ -79,7 +79,10 @@ fn check(gpu: &Gpu, spec: &MatmulSpec) {
         f64::from(if spec.compute == Compute::Tf32 { to_tf32(value) } else { value })
     };
     // Rounding of a sum of k products in f32, and of the result.
+    // A GPU may cut operands to TF32 instead of rounding them.
+    let is_cut = crate::is_real() && spec.compute == Compute::Tf32;
     let tolerance = 1e-6 * spec.k as f64
+        + if is_cut { (spec.k as f64).sqrt() / 256.0 } else { 0.0 }
         + if spec.d.dtype == Dtype::Bf16 { (spec.k as f64).sqrt() / 128.0 } else { 0.0 };
     for (i, (&before, &after)) in d_before.iter().zip(&d_after).enumerate() {
         let (row, column) = (i / spec.d.ld, i % spec.d.ld);
