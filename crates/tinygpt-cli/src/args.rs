@@ -11,7 +11,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser};
 use serde_json::Value;
-use tinygpt_train::{MAX_QUOTED, excerpt};
+use tinygpt_data::{MAX_QUOTED, excerpt};
 
 use crate::options::{ConfigFile, Layered, Options};
 use crate::usage::UsageError;

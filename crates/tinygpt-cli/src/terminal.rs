@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use tinygpt_train::middle_cut;
+use tinygpt_data::middle_cut;
 
 /// Standard output, and whether a terminal or a program reads it.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use tinygpt_fs::FsError;
 use crate::encoding::Encoding;
 use crate::hub::HubError;
 pub(crate) use crate::quote::quoted_list;
-use crate::quote::{Shown, clip, clip_message};
+use crate::quote::{Shown, escaped_excerpt, escaped_message};
 
 /// The hint of a preparation that cannot be used.
 pub(crate) const PREPARE_AGAIN: &str = "prepare the dataset again with `force`";
@@ -77,7 +77,7 @@ pub enum DataError {
         "{}{}: no text column `{}`; it has {}",
         Shown(path),
         line.map(|line| format!(" line {line}")).unwrap_or_default(),
-        clip(column),
+        escaped_excerpt(column),
         quoted_list(available)
     )]
     MissingColumn {
@@ -94,7 +94,7 @@ pub enum DataError {
     #[error(
         "{}: dataset `{}` is not prepared{}",
         Shown(dir),
-        clip(dataset),
+        escaped_excerpt(dataset),
         encoding.as_deref().map(|e| format!(" with encoding `{e}`")).unwrap_or_default()
     )]
     NotPrepared {
@@ -226,12 +226,12 @@ impl DataError {
 
     /// An invalid request.
     pub(crate) fn usage(what: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::Usage { what: clip_message(&what.into()), fix: clip_message(&fix.into()) }
+        Self::Usage { what: escaped_message(&what.into()), fix: escaped_message(&fix.into()) }
     }
 
     /// A damaged or wrong file.
     pub(crate) fn corrupt(path: &Path, what: impl Into<String>, fix: impl Into<String>) -> Self {
-        let (what, fix) = (clip_message(&what.into()), clip_message(&fix.into()));
+        let (what, fix) = (escaped_message(&what.into()), escaped_message(&fix.into()));
         Self::Corrupt { path: path.to_path_buf(), what, fix }
     }
 
@@ -247,7 +247,7 @@ impl DataError {
     pub(crate) fn tokenizer(
         action: &'static str,
     ) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
-        move |error| Self::Tokenizer { action, message: clip_message(&error.to_string()) }
+        move |error| Self::Tokenizer { action, message: escaped_message(&error.to_string()) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Escapes in values that are typed: `\n`, `\r`, `\t` and `\\`, as a shell leaves them.
 
 use crate::error::DataError;
-use crate::quote::clip;
+use crate::quote::escaped_excerpt;
 
 /// The text that `typed`, the value of `key`, stands for.
 ///
@@ -24,7 +24,7 @@ pub(crate) fn unescape(key: &str, typed: &str) -> Result<String, DataError> {
                 let found =
                     other.map_or_else(|| "at the end".to_owned(), |c| format!("before `{c}`"));
                 return Err(DataError::usage(
-                    format!("{key} `{}` has a backslash {found}", clip(typed)),
+                    format!("{key} `{}` has a backslash {found}", escaped_excerpt(typed)),
                     "the escapes are \\n, \\r, \\t and \\\\",
                 ));
             }

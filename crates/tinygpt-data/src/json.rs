@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::error::DataError;
-use crate::quote::{clip, clip_message};
+use crate::quote::{escaped_excerpt, escaped_message};
 
 /// Parses `text`, which came from `path`.
 ///
@@ -27,7 +27,7 @@ pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
             ),
             Category::Data | Category::Io => with_suggestion(&error.to_string()),
         })
-        .map_err(|message: String| clip_message(&message))
+        .map_err(|message: String| escaped_message(&message))
 }
 
 /// Adds "did you mean" to serde's message about an unknown key or value.
@@ -39,7 +39,9 @@ fn with_suggestion(message: &str) -> String {
     let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
     match quoted.next() {
         // The expected values follow the unknown word: clipping the whole message would lose them.
-        Some(found) if unknown && clip(found) != found => message.replacen(found, &clip(found), 1),
+        Some(found) if unknown && escaped_excerpt(found) != found => {
+            message.replacen(found, &escaped_excerpt(found), 1)
+        }
         Some(found) if unknown => match nearest(found, quoted) {
             Some(known) => format!("{message}; did you mean `{known}`?"),
             None => message.to_owned(),

@@ -49,7 +49,7 @@ pub use prepare::{
 };
 pub use prepared::{HeldOut, Meta, Prepared, Settings, SplitMeta, ValSplit, is_preparation};
 pub use progress::{NoProgress, PrepareProgress, Stage};
-pub use quote::{Shown, shell_word};
+pub use quote::{MAX_QUOTED, Shown, excerpt, excerpt_quoted, middle_cut, shell_word};
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
 pub use regular::{FileError, open_regular, read_limited, read_regular};
 pub use report::{DatasetReport, FrequentToken, Lengths, SplitReport};

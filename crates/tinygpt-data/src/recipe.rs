@@ -14,7 +14,7 @@ use crate::error::{DataError, quoted_list};
 use crate::json;
 use crate::name;
 use crate::prepared::ValSplit;
-use crate::quote::clip;
+use crate::quote::escaped_excerpt;
 use crate::regular::{FileError, read_regular_text};
 
 /// The name of a recipe's file inside its dataset's directory.
@@ -284,7 +284,7 @@ fn unknown_dataset(name: &str, data_dir: &Path) -> DataError {
         .map(|nearest| format!(" (did you mean `{nearest}`?)"))
         .unwrap_or_default();
     DataError::usage(
-        format!("unknown dataset `{}`{suggestion}", clip(name)),
+        format!("unknown dataset `{}`{suggestion}", escaped_excerpt(name)),
         format!(
             "available datasets: {}; add one by writing {}, or name a text with `source`",
             quoted_list(&names),

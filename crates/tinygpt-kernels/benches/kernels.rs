@@ -17,7 +17,7 @@ use criterion::measurement::{Measurement, ValueFormatter};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use tinygpt_kernels::adamw::AdamWStep;
 use tinygpt_kernels::attention::{Gradient, Shape};
-use tinygpt_kernels::decode::Strided;
+use tinygpt_kernels::decode::{Strided, StridedMut};
 use tinygpt_kernels::dropout::Dropout;
 use tinygpt_kernels::head::Head;
 use tinygpt_kernels::layer_norm::{NormParams, Saved, Stats};
@@ -245,7 +245,12 @@ fn decoding(c: &mut Criterion<AgainstPeak>) {
         memory(&mut group, &name, matrices().len() * 768 * 3072, || {
             for w in matrices() {
                 let x = Strided { data: &x, stride: 768 };
-                decode::times_matrix(n, x, (w, 3072), (&mut out, stride));
+                decode::times_matrix(
+                    n,
+                    x,
+                    Strided { data: w, stride: 3072 },
+                    StridedMut { data: &mut out, stride },
+                );
             }
         });
         memory(&mut group, &format!("{n} x 768 times table, 50,257 x 768"), w.len(), || {

@@ -23,6 +23,15 @@ pub struct Strided<'a> {
     pub stride: usize,
 }
 
+/// Rows to write that begin `stride` elements apart.
+#[derive(Debug)]
+pub struct StridedMut<'a> {
+    /// From the first element of the first row on.
+    pub data: &'a mut [f32],
+    /// From row to row.
+    pub stride: usize,
+}
+
 /// How far apart the sums of [`times_matrix`] should begin: at a distance of a multiple of 4 KiB,
 /// which GPT-2's widths often are, all of them would compete for the same few sets of the L1
 /// cache.
@@ -35,12 +44,8 @@ pub fn stride_of(m: usize) -> usize {
 ///
 /// # Panics
 /// If the lengths do not fit together.
-pub fn times_matrix(
-    n: usize,
-    x: Strided<'_>,
-    (w, m): (&[f32], usize),
-    (out, stride): (&mut [f32], usize),
-) {
+pub fn times_matrix(n: usize, x: Strided<'_>, w: Strided<'_>, out: StridedMut<'_>) {
+    let (Strided { data: w, stride: m }, StridedMut { data: out, stride }) = (w, out);
     let k = w.len() / m.max(1);
     let needed = |stride: usize, len: usize| if n == 0 { 0 } else { (n - 1) * stride + len };
     assert!(
@@ -345,7 +350,12 @@ mod tests {
                     wide.chunks(k + 3).flat_map(|row| row[2..k + 2].to_vec()).collect();
                 let (strided, stride) = (Strided { data: &wide[2..], stride: k + 3 }, m + 2);
                 let mut out = vec![7.0; n * stride];
-                times_matrix(n, strided, (&w, m), (&mut out, stride));
+                times_matrix(
+                    n,
+                    strided,
+                    Strided { data: &w, stride: m },
+                    StridedMut { data: &mut out, stride },
+                );
                 let (got, between): (Vec<_>, Vec<_>) =
                     out.chunks(stride).map(|row| row.split_at(m)).unzip();
                 assert_close(&got.concat(), &plain(&x, &w, m), 1e-5, &what);
@@ -365,9 +375,19 @@ mod tests {
             let (n, k, m) = (7, 45, 83);
             let (x, w) = (noise(n * k, 1), noise(k * m, 2));
             let (mut together, mut alone) = (vec![0.0; n * m], vec![0.0; m]);
-            times_matrix(n, Strided { data: &x, stride: k }, (&w, m), (&mut together, m));
+            times_matrix(
+                n,
+                Strided { data: &x, stride: k },
+                Strided { data: &w, stride: m },
+                StridedMut { data: &mut together, stride: m },
+            );
             for (x, together) in x.chunks(k).zip(together.chunks(m)) {
-                times_matrix(1, Strided { data: x, stride: k }, (&w, m), (&mut alone, m));
+                times_matrix(
+                    1,
+                    Strided { data: x, stride: k },
+                    Strided { data: &w, stride: m },
+                    StridedMut { data: &mut alone, stride: m },
+                );
                 assert_eq!(alone, together, "{level:?} matrix");
             }
             times_table(&x, n, &w, &mut together);

@@ -12,7 +12,7 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
-use crate::decode::Strided;
+use crate::decode::{Strided, StridedMut};
 use crate::simd::{FromBytes, dispatch};
 
 dispatch!(fn byte_rows(n: usize, x: Strided<'_>, part: Q8Slice<'_>, out: &mut [f32], stride: usize) = kernel);
@@ -197,7 +197,8 @@ pub struct Q8Slice<'a> {
 ///
 /// # Panics
 /// If the lengths do not fit together.
-pub fn times(n: usize, x: Strided<'_>, part: Q8Slice<'_>, (out, stride): (&mut [f32], usize)) {
+pub fn times(n: usize, x: Strided<'_>, part: Q8Slice<'_>, out: StridedMut<'_>) {
+    let StridedMut { data: out, stride } = out;
     let needed = |stride: usize, len: usize| if n == 0 { 0 } else { (n - 1) * stride + len };
     let Q8Slice { matrix, inputs, outputs } = &part;
     assert!(
@@ -354,7 +355,7 @@ mod tests {
                     assert_eq!((matrix.inputs(), matrix.outputs()), (k, m));
                     let mut out = vec![7.0; n * (m + 2)];
                     let strided = Strided { data: &x[2..], stride: k + 3 };
-                    times(n, strided, all(&matrix), (&mut out, m + 2));
+                    times(n, strided, all(&matrix), StridedMut { data: &mut out, stride: m + 2 });
                     assert_close(&out, &expected, 1e-4, &what);
                 }
             }
@@ -381,7 +382,12 @@ mod tests {
             let (x, w) = (noise(n * k, 1), weights(k, m));
             for matrix in [Q8Matrix::from_matrix(&w, m), Q8Matrix::from_table(&turned(&w, m), k)] {
                 let mut whole = vec![0.0; n * m];
-                times(n, Strided { data: &x, stride: k }, all(&matrix), (&mut whole, m));
+                times(
+                    n,
+                    Strided { data: &x, stride: k },
+                    all(&matrix),
+                    StridedMut { data: &mut whole, stride: m },
+                );
                 let mut sum = vec![0.0; n * m];
                 for inputs in [0..31, 31..33, 33..33, 33..128, 128..150] {
                     for outputs in [0..32, 32..64, 64..90] {
@@ -392,7 +398,7 @@ mod tests {
                             inputs: inputs.clone(),
                             outputs: outputs.clone(),
                         };
-                        times(n, data, part, (&mut out, 33));
+                        times(n, data, part, StridedMut { data: &mut out, stride: 33 });
                         for row in 0..n {
                             for (i, output) in outputs.clone().enumerate() {
                                 sum[row * m + output] += out[row * 33 + i];
@@ -412,9 +418,19 @@ mod tests {
             let x = noise(n * k, 1);
             let w = Q8Matrix::from_matrix(&weights(k, m), m);
             let (mut together, mut alone) = (vec![0.0; n * m], vec![0.0; m]);
-            times(n, Strided { data: &x, stride: k }, all(&w), (&mut together, m));
+            times(
+                n,
+                Strided { data: &x, stride: k },
+                all(&w),
+                StridedMut { data: &mut together, stride: m },
+            );
             for (x, together) in x.chunks(k).zip(together.chunks(m)) {
-                times(1, Strided { data: x, stride: k }, all(&w), (&mut alone, m));
+                times(
+                    1,
+                    Strided { data: x, stride: k },
+                    all(&w),
+                    StridedMut { data: &mut alone, stride: m },
+                );
                 assert_eq!(alone, together, "{level:?}");
             }
         });

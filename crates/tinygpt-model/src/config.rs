@@ -3,6 +3,8 @@
 //! Names are nanoGPT's. How they are written in a Hugging Face directory is in [`crate::hf`]; what
 //! a run adds to them (batch size, learning rate) belongs to the training crate.
 
+use serde_json::Value;
+
 use crate::error::{ModelError, Result};
 
 /// Token ids are u32; no other size is ever near this.
@@ -103,6 +105,18 @@ impl ModelConfig {
             faults.push("the model has more parameters than this machine can address".to_owned());
         }
         if faults.is_empty() { Ok(()) } else { Err(ModelError::Config { faults }) }
+    }
+
+    /// What the weights of a model determine, by the names of settings: everything but dropout.
+    pub fn shape(&self) -> [(&'static str, Value); 6] {
+        [
+            ("n_layer", self.n_layer.into()),
+            ("n_head", self.n_head.into()),
+            ("n_embd", self.n_embd.into()),
+            ("block_size", self.block_size.into()),
+            ("vocab_size", self.vocab_size.into()),
+            ("bias", self.bias.into()),
+        ]
     }
 
     /// D: width of one head.

@@ -24,10 +24,10 @@ pub use self::key::{Key, KeyValue, Kind, Range};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnNonFinite {
-    /// The run ends before the update.
+    /// The run ends before the step.
     #[default]
     Stop,
-    /// The update is not made and the run continues with the next batch; too many of them end it.
+    /// The step is not made and the run continues with the next batch; too many of them end it.
     Skip,
 }
 
@@ -134,7 +134,7 @@ crate::config! {
             beta2: f64 = 0.99, in BelowOne, "X";
             /// Largest L2 norm of the whole gradient; 0 turns clipping off
             grad_clip: f64 = 1.0, in ZeroIsOff, "X";
-            /// If a loss or a gradient is not finite: `stop` before the update, or `skip` the batch
+            /// If a loss or a gradient is not finite: `stop` before the step, or `skip` the batch
             /// (at most 10 in a row, and 5% overall)
             on_non_finite: OnNonFinite = OnNonFinite::Stop, "HOW";
         }

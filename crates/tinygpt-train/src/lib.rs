@@ -8,7 +8,6 @@ mod config;
 mod document;
 mod error;
 mod evaluate;
-mod excerpt;
 mod finite;
 pub mod metrics;
 pub mod plot;
@@ -25,7 +24,6 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use config::{InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError, chain};
 pub use evaluate::{EvalSet, SplitLoss};
-pub use excerpt::{MAX_QUOTED, excerpt, excerpt_quoted, middle_cut};
 pub use report::{
     EvalRecord, Profile, Report, ResumeRecord, RunSummary, SaveRecord, Silent, SkipRecord,
     StepRecord, as_typed, few_digits,

@@ -1,6 +1,6 @@
 //! `metrics.jsonl`: the run's numbers, one JSON object per line.
 //!
-//! Every update writes a `step` line, every skipped update a `skip` line, every evaluation an
+//! Every step writes a `step` line, every skipped step a `skip` line, every evaluation an
 //! `eval` line, and a resume with changed settings a `resume` line. When a run is resumed, the file
 //! is first cut back to the steps of the checkpoint, so that it reads as if the run had never
 //! stopped. [`crate::plot`] draws it.
@@ -39,9 +39,9 @@ pub const FILE_NAME: &str = "metrics.jsonl";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Line {
-    /// One update.
+    /// One step.
     Step(StepRecord),
-    /// One skipped update.
+    /// One skipped step.
     Skip(SkipRecord),
     /// One evaluation.
     Eval(EvalRecord),
@@ -52,7 +52,7 @@ pub enum Line {
 /// The steps and evaluations that a checkpoint contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    /// Updates made.
+    /// Steps made.
     pub n_iters: u64,
     /// The `iter` of the last evaluation, if there was one.
     pub last_eval_iter: Option<u64>,
@@ -159,7 +159,7 @@ impl Metrics {
         Ok((Self::over(path, file, kept.len() as u64), message))
     }
 
-    /// Adds an update.
+    /// Adds a step.
     ///
     /// # Errors
     /// [`TrainError::Io`] if the record cannot be written as JSON.
@@ -167,7 +167,7 @@ impl Metrics {
         self.write(&Line::Step(record.clone()))
     }
 
-    /// Adds a skipped update.
+    /// Adds a skipped step.
     ///
     /// # Errors
     /// As [`Metrics::step`].
@@ -325,7 +325,7 @@ mod tests {
         EvalRecord { iter, train_loss: 1.0, val_loss: 1.1, val_bits_per_byte: 1.6, perplexity: 3.0 }
     }
 
-    /// Evaluations at 0, 4 and 8, updates 0 to 9.
+    /// Evaluations at 0, 4 and 8, steps 0 to 9.
     fn written(dir: &Path) {
         let mut metrics = Metrics::create(dir).unwrap();
         for iter in 0..10 {
@@ -369,7 +369,7 @@ mod tests {
     fn cut_back_to_the_steps_of_the_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
         written(dir.path());
-        // Saved by the evaluation at 8, before update 8 was made.
+        // Saved by the evaluation at 8, before step 8 was made.
         drop(Metrics::resume(dir.path(), Seen { n_iters: 8, last_eval_iter: Some(8) }).unwrap());
         assert_eq!(iters(dir.path()), ((0..8).collect(), vec![0, 4, 8]));
         // Saved by a signal before the evaluation at 4: it will be made again.

@@ -1,6 +1,6 @@
 //! `loss.svg`: the loss curves of a run, drawn from its `metrics.jsonl`.
 //!
-//! The training loss of every update is faint and its running mean is a line; evaluations are
+//! The training loss of every step is faint and its running mean is a line; evaluations are
 //! marked on separate lines. The loss axis is linear, from the data's lowest to its highest value:
 //! a loss in nats is a logarithm already, so equal distances are equal gains in likelihood. The
 //! drawing contains no font: viewers use their own sans-serif.
@@ -24,7 +24,7 @@ const TRAIN_EVAL_COLOR: RGBColor = RGBColor(84, 130, 53);
 const VAL_COLOR: RGBColor = RGBColor(192, 80, 20);
 const GRID_COLOR: RGBColor = RGBColor(225, 225, 225);
 
-/// The points of the drawing; x is the number of updates, y nats per token.
+/// The points of the drawing; x is the number of steps, y nats per token.
 #[derive(Debug, Default, PartialEq)]
 struct Curves {
     raw: Vec<(f64, f64)>,
@@ -33,7 +33,7 @@ struct Curves {
     val_eval: Vec<(f64, f64)>,
 }
 
-/// Draws `out_dir/loss.svg` from `out_dir/metrics.jsonl`; nothing if there is no update in it yet.
+/// Draws `out_dir/loss.svg` from `out_dir/metrics.jsonl`; nothing if there is no step in it yet.
 ///
 /// # Errors
 /// [`TrainError::Io`] if the metrics cannot be read, [`TrainError::Plot`] if the drawing cannot be
@@ -88,7 +88,7 @@ impl Curves {
     ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
         chart
             .configure_mesh()
-            .x_desc("updates")
+            .x_desc("steps")
             .y_desc("loss (nats per token)")
             .bold_line_style(GRID_COLOR)
             .light_line_style(TRANSPARENT)
@@ -187,7 +187,7 @@ mod tests {
     fn axes_are_named_with_units_and_every_curve_has_its_name() {
         let mut svg = String::new();
         Curves::from_lines(&lines(1000)).draw(&mut svg).unwrap();
-        for text in ["updates", "nats per token", "validation split", "running mean"] {
+        for text in ["steps", "nats per token", "validation split", "running mean"] {
             assert!(svg.contains(text), "{text} is missing");
         }
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));

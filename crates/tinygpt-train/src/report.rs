@@ -17,15 +17,15 @@ use tinygpt_model::memory::MemoryEstimate;
 pub trait Report {
     /// Once, before the first step.
     fn run_summary(&mut self, _summary: &RunSummary) {}
-    /// After each update.
+    /// After each step.
     fn step(&mut self, _record: &StepRecord) {}
-    /// In place of a skipped update.
+    /// In place of a skipped step.
     fn skip(&mut self, _record: &SkipRecord) {}
     /// During an evaluation, which can take minutes: `done` of `total` batches.
     fn evaluating(&mut self, _done: usize, _total: usize) {}
     /// After each evaluation.
     fn eval(&mut self, _record: &EvalRecord) {}
-    /// A short text written by the model after `iter` updates.
+    /// A short text written by the model after `iter` steps.
     fn sample(&mut self, _iter: u64, _text: &str) {}
     /// After a checkpoint has become durable.
     fn saved(&mut self, _saved: &SaveRecord) {}
@@ -44,9 +44,9 @@ impl Report for Silent {}
 /// The run that is about to start.
 #[derive(Debug, Clone)]
 pub struct RunSummary {
-    /// Updates already made, 0 unless the run is resumed.
+    /// Steps already made, 0 unless the run is resumed.
     pub start_iter: u64,
-    /// Updates after which the run is finished.
+    /// Steps after which the run is finished.
     pub max_iters: u64,
     /// Where the weights came from, in words.
     pub started_from: String,
@@ -54,7 +54,7 @@ pub struct RunSummary {
     pub n_params: usize,
     /// Weights with weight decay (matrices and embeddings).
     pub n_decayed_params: usize,
-    /// Tokens per update: accumulation · batch · block.
+    /// Tokens per step: accumulation · batch · block.
     pub tokens_per_step: usize,
     /// Tokens in the training split.
     pub train_tokens: usize,
@@ -77,31 +77,31 @@ pub struct RunSummary {
     pub out_dir: PathBuf,
 }
 
-/// One update.
+/// One step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// Updates made before this one: the first is 0.
+    /// Steps made before this one: the first is 0.
     pub iter: u64,
-    /// Mean loss of the batch in nats per token, before the update.
+    /// Mean loss of the batch in nats per token, before the step.
     pub loss: f32,
-    /// Learning rate of this update.
+    /// Learning rate of this step.
     pub learning_rate: f64,
     /// L2 norm of the whole gradient, before clipping.
     pub grad_norm: f32,
-    /// Wall time of the update in milliseconds.
+    /// Wall time of the step in milliseconds.
     pub step_ms: f64,
-    /// Training tokens per second of this update.
+    /// Training tokens per second of this step.
     pub tokens_per_second: f64,
-    /// The share of the machine's measured speed in matrix products that the update's arithmetic
+    /// The share of the machine's measured speed in matrix products that the step's arithmetic
     /// reached (model FLOPs utilisation, Chowdhery et al. 2022, appendix B); not on an accelerator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mfu: Option<f32>,
 }
 
-/// One update that was not made, because its loss or gradient was not finite.
+/// One step that was not made, because its loss or gradient was not finite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SkipRecord {
-    /// Steps before it: the number of the update that is missing.
+    /// Steps before it: the number of the step that is missing.
     pub iter: u64,
     /// What was not finite.
     pub reason: String,
@@ -111,16 +111,16 @@ pub struct SkipRecord {
     pub first_window: u64,
     /// The last one.
     pub last_window: u64,
-    /// Updates skipped since the last one that was made, including this one.
+    /// Steps skipped since the last one that was made, including this one.
     pub in_row: u64,
-    /// Updates skipped in the whole run, including this one.
+    /// Steps skipped in the whole run, including this one.
     pub total: u64,
 }
 
 /// A run that was resumed with settings other than those it was saved with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResumeRecord {
-    /// Updates made before it.
+    /// Steps made before it.
     pub iter: u64,
     /// By key, the saved value and the new one.
     pub changed: BTreeMap<String, [Value; 2]>,
@@ -129,7 +129,7 @@ pub struct ResumeRecord {
 /// One evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalRecord {
-    /// Updates made before it.
+    /// Steps made before it.
     pub iter: u64,
     /// Mean loss over fixed training windows, nats per token.
     pub train_loss: f32,
@@ -141,10 +141,10 @@ pub struct EvalRecord {
     pub perplexity: f32,
 }
 
-/// Where the time of a run's updates went.
+/// Where the time of a run's steps went.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
-    /// Updates that were timed.
+    /// Steps that were timed.
     pub n_steps: u64,
     /// Their wall time.
     pub seconds: f64,
@@ -161,7 +161,7 @@ pub struct Profile {
 pub struct SaveRecord {
     /// Its directory.
     pub dir: PathBuf,
-    /// Updates it holds.
+    /// Steps it holds.
     pub iter: u64,
     /// Whether it has the lowest validation loss of the run so far.
     pub is_best: bool,

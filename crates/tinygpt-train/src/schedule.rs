@@ -31,10 +31,10 @@ pub struct Schedule {
     pub decay_lr: bool,
 }
 
-/// The learning rate of the update that follows `step` completed updates.
+/// The learning rate of the step that follows `step` completed steps.
 ///
 /// * `step < warmup_iters`: `learning_rate · (step + 1) / (warmup_iters + 1)`, so that the first
-///   update is not made with a rate of zero (as nanoGPT `train.py`, `get_lr`).
+///   step is not made with a rate of zero (as nanoGPT `train.py`, `get_lr`).
 /// * then `min_lr + (learning_rate − min_lr) · (1 + cos(π r)) / 2`, where `r` runs from 0 at the
 ///   end of the warm-up to 1 at `lr_decay_iters` (Loshchilov and Hutter 2017, eq. 5, one cycle).
 /// * from `lr_decay_iters` on: `min_lr`. With `lr_decay_iters == warmup_iters` there is no cosine

@@ -10,7 +10,7 @@ use crate::error::TrainError;
 const GRAD_CLIP: f64 = 1.0;
 
 /// One training step, for simple loops: the gradients of `batch`, clipped to a global norm of 1, and
-/// one update of `gpt`. Returns the loss before the update, in nats per token.
+/// one step of `gpt`. Returns the loss before the step, in nats per token.
 ///
 /// Dropout masks depend on the number of the optimizer's step alone. Gradients are allocated at each
 /// call; [`crate::Trainer`] keeps them, and `examples/custom_loop.rs` shows how.

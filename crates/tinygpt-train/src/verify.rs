@@ -1,6 +1,6 @@
 //! Checks, on a user's own configuration, that a resumed run equals the run that was never stopped.
 //!
-//! Two runs in a temporary directory: 2 N updates in one go, and N updates, a stop, and N more by a
+//! Two runs in a temporary directory: 2 N steps in one go, and N steps, a stop, and N more by a
 //! trainer that reads only the checkpoint. Weights, moments, counters and metrics must agree in
 //! every bit. `out_dir` is not used.
 
@@ -36,7 +36,7 @@ pub struct Compared {
     pub difference: Option<String>,
 }
 
-/// Trains 2 `n` updates of `config` twice, the second time with a stop after `n`, and compares.
+/// Trains 2 `n` steps of `config` twice, the second time with a stop after `n`, and compares.
 ///
 /// Evaluations are cut down to one batch, samples are left out, and a run that would resume starts
 /// from random weights; everything else is as configured. `None` if `stop` was raised meanwhile.
@@ -83,11 +83,11 @@ fn remove_leftovers(temp_dir: &Path) {
     }
 }
 
-/// `config`, reduced to what decides the numbers of 2 `n` updates.
+/// `config`, reduced to what decides the numbers of 2 `n` steps.
 fn short(config: &TrainConfig, n: u64, out_dir: &Path, is_resumed: bool) -> TrainConfig {
     let init_from = match &config.init_from {
         _ if is_resumed => InitFrom::Resume,
-        model if model.model_dir().is_some() => model.clone(),
+        model if model.is_model() => model.clone(),
         _ => InitFrom::Scratch,
     };
     TrainConfig {
@@ -105,7 +105,7 @@ fn short(config: &TrainConfig, n: u64, out_dir: &Path, is_resumed: bool) -> Trai
     }
 }
 
-/// Raises `stop` after this many updates, or when a signal asks for it.
+/// Raises `stop` after this many steps, or when a signal asks for it.
 struct StopAfter {
     asked: StopFlag,
     stop: StopFlag,
@@ -135,7 +135,7 @@ impl Report for StopAfter {
     }
 }
 
-/// Compares the runs in two directories after `step` updates, bit for bit.
+/// Compares the runs in two directories after `step` steps, bit for bit.
 ///
 /// # Errors
 /// [`TrainError::Io`], [`TrainError::Corrupt`] if either has no such checkpoint or it is damaged.
@@ -207,7 +207,7 @@ fn compare_metrics(paths: &[PathBuf; 2]) -> Result<Compared, TrainError> {
     let (left, right) = (read(&paths[0])?, read(&paths[1])?);
     let n_steps = left.iter().filter(|line| matches!(line, Line::Step(_))).count();
     let n_evals = left.iter().filter(|line| matches!(line, Line::Eval(_))).count();
-    let extent = format!("losses of {n_steps} updates and {n_evals} evaluations");
+    let extent = format!("losses of {n_steps} steps and {n_evals} evaluations");
     let first = left.iter().zip(&right).find(|(left, right)| left != right);
     let difference = match first {
         Some((left, right)) => Some(format!("{left:?} against {right:?}")),

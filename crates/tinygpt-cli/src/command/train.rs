@@ -82,7 +82,7 @@ fn with_shape_of_model(
     let mut layered = layered.clone();
     let init_from = match &config.init_from {
         InitFrom::Hub { name, .. } => {
-            InitFrom::Hub { name: name.clone(), dir: pretrained::fetch(name)? }
+            InitFrom::Hub { name: name.clone(), dir: Some(pretrained::fetch(name)?) }
         }
         other => other.clone(),
     };

@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
-use tinygpt_data::Shown;
+use tinygpt_data::{Shown, excerpt};
 use tinygpt_model::DeviceSpec;
-use tinygpt_train::{Fault, excerpt};
+use tinygpt_train::Fault;
 
 use super::Options;
 use super::config_file::ConfigFile;

@@ -21,11 +21,8 @@ pub struct PrepareOptions {
     /// [default: tiny_stories, or with --source the name of the file, folder or repository]
     #[arg(long, help_heading = "Text", value_name = "NAME")]
     pub dataset_name: Option<String>,
-    /// Text to use: a file (.txt, .md, .jsonl, .json, .csv, .tsv, .parquet; also .gz, .zst, .xz),
-    /// a directory, `-` for standard input, or hub:OWNER/NAME, a dataset on the Hugging Face hub,
-    /// also hub:OWNER/NAME/FOLDER and hub:OWNER/NAME@REVISION; give it several times to read
-    /// several files as one text [default: the recipe's source]
-    #[arg(long, help_heading = "Text", value_name = "PATH")]
+    /// See [`source_help`].
+    #[arg(long, help = source_help(), help_heading = "Text", value_name = "PATH")]
     #[serde(default, deserialize_with = "one_or_many")]
     pub source: Option<Vec<PathBuf>>,
     /// File or directory to validate on; all of --source is then trained on. Can be given several
@@ -34,8 +31,9 @@ pub struct PrepareOptions {
     #[arg(long, help_heading = "Text", value_name = "PATH")]
     #[serde(default, deserialize_with = "one_or_many")]
     pub val_source: Option<Vec<PathBuf>>,
-    /// Format of the files: text, jsonl, json, csv, tsv or parquet [default: by file name]
-    #[arg(long, help_heading = "Text", value_parser = word_of::<Format>(Format::ALL.map(Format::as_str)))]
+    /// See [`format_help`].
+    #[arg(long, help = format_help(), help_heading = "Text",
+          value_parser = word_of::<Format>(Format::ALL.map(Format::as_str)))]
     pub format: Option<Format>,
     /// What separates documents in plain text: `line`, `blank` (blank lines), or a text such as
     /// '\n---\n' [default: <|endoftext|>]
@@ -100,6 +98,23 @@ pub struct PrepareOptions {
     /// Replace an earlier preparation with other settings
     #[arg(long, help_heading = "Output")]
     pub force: Option<bool>,
+}
+
+/// The help of `--source`.
+fn source_help() -> String {
+    format!(
+        "Text to use: a file ({}), a directory, `-` for standard input, or hub:OWNER/NAME, a dataset \
+         on the Hugging Face hub, also hub:OWNER/NAME/FOLDER and hub:OWNER/NAME@REVISION; give it \
+         several times to read several files as one text [default: the recipe's source]",
+        Format::EXTENSIONS
+    )
+}
+
+/// The help of `--format`.
+fn format_help() -> String {
+    let names = Format::ALL.map(Format::as_str);
+    let (last, others) = names.split_last().unwrap_or((&"", &[]));
+    format!("Format of the files: {} or {last} [default: by file name]", others.join(", "))
 }
 
 impl Options for PrepareOptions {

@@ -9,8 +9,7 @@ use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
-use tinygpt_data::{FileError, Shown, nearest, read_limited};
-use tinygpt_train::{MAX_QUOTED, excerpt, excerpt_quoted};
+use tinygpt_data::{FileError, MAX_QUOTED, Shown, excerpt, excerpt_quoted, nearest, read_limited};
 
 use super::Options;
 use super::config_file::ConfigFile;

@@ -17,8 +17,8 @@ pub(super) struct Pace {
     max_iters: u64,
     eval_interval: u64,
     /// Seconds of the newest steps.
-    updates: VecDeque<f64>,
-    n_updates: u64,
+    steps: VecDeque<f64>,
+    n_steps: u64,
     /// End of the last step, in seconds since the run started.
     last_end: f64,
     /// Seconds between steps.
@@ -37,14 +37,14 @@ impl Pace {
         self.between += (now - self.last_end - seconds).max(0.0);
         self.last_end = now;
         // The first step is slower than the others.
-        if self.n_updates == 1 {
-            self.updates.clear();
+        if self.n_steps == 1 {
+            self.steps.clear();
         }
-        self.n_updates += 1;
-        if self.updates.len() == NEWEST {
-            self.updates.pop_front();
+        self.n_steps += 1;
+        if self.steps.len() == NEWEST {
+            self.steps.pop_front();
         }
-        self.updates.push_back(seconds);
+        self.steps.push_back(seconds);
     }
 
     /// Records a skipped step that ended at `now`.
@@ -58,17 +58,17 @@ impl Pace {
     }
 
     /// Mean seconds of the newest steps, if there are any.
-    pub(super) fn update_seconds(&self) -> Option<f64> {
-        let n = self.updates.len();
-        (n > 0).then(|| self.updates.iter().sum::<f64>() / n as f64)
+    pub(super) fn step_seconds(&self) -> Option<f64> {
+        let n = self.steps.len();
+        (n > 0).then(|| self.steps.iter().sum::<f64>() / n as f64)
     }
 
     /// Seconds until the run ends, after `n_done` steps; `None` before there are enough steps.
     pub(super) fn seconds_left(&self, n_done: u64) -> Option<f64> {
-        let update = self.update_seconds().filter(|_| self.n_updates >= ENOUGH)?;
+        let step = self.step_seconds().filter(|_| self.n_steps >= ENOUGH)?;
         let eval = self.between / self.n_evals.max(1) as f64;
         let left = self.max_iters.saturating_sub(n_done) as f64;
-        Some(left * update + self.evals_left(n_done) as f64 * eval)
+        Some(left * step + self.evals_left(n_done) as f64 * eval)
     }
 
     /// Evaluations after step `n_done`, including the one at the end of the run.
@@ -132,7 +132,7 @@ mod tests {
             now += 7.0;
             pace.updated(7.0, now);
         }
-        assert_eq!(pace.update_seconds(), Some(7.0));
+        assert_eq!(pace.step_seconds(), Some(7.0));
     }
 
     #[test]

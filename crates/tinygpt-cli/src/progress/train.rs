@@ -85,11 +85,11 @@ impl TrainLines {
     /// Records that the next step starts, for the message after a signal.
     fn note_step(&self) {
         let mut now = self.doing.now();
-        let update = self.pace.update_seconds();
+        let step = self.pace.step_seconds();
         now.evaluates = false;
         now.accumulates = self.n_micro_batches > 1;
         now.seconds =
-            update.map(|seconds| seconds / self.n_micro_batches.max(1) as f64 + self.save_seconds);
+            step.map(|seconds| seconds / self.n_micro_batches.max(1) as f64 + self.save_seconds);
     }
 
     /// Removes the bar at the end of the progress.

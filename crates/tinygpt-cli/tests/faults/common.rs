@@ -55,7 +55,7 @@ pub(crate) fn train(out_dir: &Path) -> Command {
     train
 }
 
-/// A run of the first `n` updates in a directory of its own, from which cases begin as copies.
+/// A run of the first `n` steps in a directory of its own, from which cases begin as copies.
 pub(crate) fn begun(n: u64) -> TempDir {
     let dir = tempdir();
     run_command(train(&dir.path().join("out")).args(["--max-iters", &n.to_string()])).ok();

@@ -12,10 +12,10 @@ type Edit = (fn(&mut Vec<String>), &'static [&'static str]);
 const EDITS: [Edit; 6] = [
     (|lines| lines.insert(4, "# a note".to_owned()), &["metrics.jsonl", "dropped: 5"]),
     (|lines| lines.insert(0, String::new()), &["dropped: 1"]),
-    (|lines| lines[2] = "{\"event\":\"st".to_owned(), &["dropped: 3", "no losses of updates 1"]),
-    (|lines| lines[2] = "\0\0\0\u{fffd}".to_owned(), &["dropped: 3", "no losses of updates 1"]),
-    (|lines| drop(lines.drain(2..4)), &["no losses of updates 1 to 2"]),
-    (|lines| lines.clear(), &["no losses of updates 0 to 7"]),
+    (|lines| lines[2] = "{\"event\":\"st".to_owned(), &["dropped: 3", "no losses of steps 1"]),
+    (|lines| lines[2] = "\0\0\0\u{fffd}".to_owned(), &["dropped: 3", "no losses of steps 1"]),
+    (|lines| drop(lines.drain(2..4)), &["no losses of steps 1 to 2"]),
+    (|lines| lines.clear(), &["no losses of steps 0 to 7"]),
 ];
 
 #[test]

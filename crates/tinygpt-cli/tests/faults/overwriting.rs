@@ -7,7 +7,7 @@ use std::process::Stdio;
 use crate::common::{begun, end, resume, train, undisturbed};
 use crate::program::{run_command, snapshot};
 
-/// Whether a line is that of an update long after those that the earlier run evaluated.
+/// Whether a line is that of a step long after those that the earlier run evaluated.
 fn is_late(line: &str) -> bool {
     line.strip_prefix("iter ").is_some_and(|rest| rest.trim_start().starts_with("199 "))
 }

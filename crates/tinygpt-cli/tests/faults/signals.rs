@@ -58,12 +58,12 @@ fn stopped(out_dir: &Path, mut child: Child, printed: &str, code: i32) -> Result
     nothing_lost(out_dir, reported(printed))
 }
 
-/// Checks that a run has saved every update that it has reported.
+/// Checks that a run has saved every step that it has reported.
 fn all_is_saved(out_dir: &Path, printed: &str) -> Result<(), String> {
     let made = printed.lines().filter(|line| line.starts_with("iter ")).count() as u64;
     let saved = end(out_dir)?.step();
     if saved != made || !printed.contains("--init-from resume --out-dir ") {
-        return Err(format!("{made} updates were made, {saved} saved: {printed}"));
+        return Err(format!("{made} steps were made, {saved} saved: {printed}"));
     }
     Ok(())
 }

@@ -117,7 +117,7 @@ fn a_signal_at_any_system_call_ends_with_everything_saved() {
         let made = struck.stderr.lines().filter(|line| line.starts_with("iter ")).count() as u64;
         let saved = end(out_dir)?.step();
         if is_promised && saved != 4 + made {
-            return Err(format!("{made} updates were made from 4 on, {saved} are saved"));
+            return Err(format!("{made} steps were made from 4 on, {saved} are saved"));
         }
         Ok(())
     });

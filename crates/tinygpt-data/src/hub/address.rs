@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ureq::http::Uri;
 
-use crate::quote::clip_message;
+use crate::quote::escaped_message;
 
 /// An absolute `http` or `https` address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Address {
 
     /// The address fit to be shown: no login, no query (storage addresses are signed there).
     pub(super) fn shown(&self) -> String {
-        clip_message(&format!("{}{}", self.host(), self.uri.path()))
+        escaped_message(&format!("{}{}", self.host(), self.uri.path()))
     }
 
     /// The address to be requested.

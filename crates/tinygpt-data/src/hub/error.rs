@@ -11,14 +11,14 @@ use tinygpt_fs::FsError;
 
 use super::address::Address;
 use crate::error::ErrorKind;
-use crate::quote::{Shown, clip, clip_message};
+use crate::quote::{Shown, escaped_excerpt, escaped_message};
 
 /// A failure of the hub download.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
     /// An option or the recipe holds an invalid value.
-    #[error("{what} `{}` cannot be used: {reason}", clip(value))]
+    #[error("{what} `{}` cannot be used: {reason}", escaped_excerpt(value))]
     Invalid {
         /// What the value was given as, such as `HF_ENDPOINT` or `repository`.
         what: &'static str,
@@ -67,7 +67,7 @@ pub enum HubError {
     },
 
     /// The response does not follow the hub's protocol.
-    #[error("{url} sent {}, expected {expected}", clip_message(got))]
+    #[error("{url} sent {}, expected {expected}", escaped_message(got))]
     Answer {
         /// The address, without secrets.
         url: String,
@@ -80,7 +80,7 @@ pub enum HubError {
     },
 
     /// A redirect that is not followed.
-    #[error("{url} redirects to {}, which is not followed: {reason}", clip_message(target))]
+    #[error("{url} redirects to {}, which is not followed: {reason}", escaped_message(target))]
     Redirect {
         /// The address, without secrets.
         url: String,
@@ -93,7 +93,7 @@ pub enum HubError {
     /// The repository lists a file whose name could lead out of the cache folder.
     #[error(
         "repository {repository} lists a file named \"{}\": {reason}; nothing was downloaded",
-        clip(name)
+        escaped_excerpt(name)
     )]
     FileName {
         /// The repository's id.

@@ -6,7 +6,7 @@
 use super::HubRequest;
 use super::error::HubError;
 use super::names::{folder, in_split, unsafe_reason};
-use crate::quote::clip;
+use crate::quote::escaped_excerpt;
 use crate::source::by_split;
 
 /// The candidate names of the validation split, the best first.
@@ -102,7 +102,7 @@ fn in_folder<'a>(
     folders.dedup();
     let reason = format!(
         "there is no parquet file in its folder `{}`; there are {}",
-        clip(folder),
+        escaped_excerpt(folder),
         if folders.is_empty() { "none at all".to_owned() } else { first_few(&folders) }
     );
     Err(no_split(request, request.train, reason))
@@ -149,7 +149,7 @@ fn checked<'a>(
              `hub:{}/FOLDER`, or name one in a recipe as `{}/{split}`",
             first_few(&folders),
             request.repository,
-            clip(first)
+            escaped_excerpt(first)
         ),
         _ => return Ok(names),
     };
@@ -164,7 +164,10 @@ fn no_split(request: &HubRequest<'_>, split: &str, reason: String) -> HubError {
 /// The first names of a list, for a message.
 fn first_few(names: &[&str]) -> String {
     let more = if names.len() > 5 { ", …" } else { "" };
-    format!("{}{more}", names.iter().take(5).map(|name| clip(name)).collect::<Vec<_>>().join(", "))
+    format!(
+        "{}{more}",
+        names.iter().take(5).map(|name| escaped_excerpt(name)).collect::<Vec<_>>().join(", ")
+    )
 }
 
 #[cfg(test)]

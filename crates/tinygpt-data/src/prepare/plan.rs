@@ -5,7 +5,7 @@ use crate::error::DataError;
 use crate::hub;
 use crate::prepared::{Settings, ValSplit};
 use crate::progress::PrepareProgress;
-use crate::quote::clip;
+use crate::quote::escaped_excerpt;
 use crate::recipe::{Recipe, check_val_fraction};
 use crate::source::{Fields, ReadAs, Separator, Source};
 use crate::tokenizer::{self, Tokenizer};
@@ -183,7 +183,8 @@ fn encoding_of(
 /// Each setting that differs, as `key: there → asked`.
 pub(super) fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
     let show = |key: &str, there: String, asked: String| {
-        (there != asked).then(|| format!("{key}: {} → {}", clip(&there), clip(&asked)))
+        (there != asked)
+            .then(|| format!("{key}: {} → {}", escaped_excerpt(&there), escaped_excerpt(&asked)))
     };
     fn option<T: std::fmt::Display>(value: &Option<T>) -> String {
         value.as_ref().map_or("none".to_owned(), T::to_string)

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
+use super::ReadAs;
 use super::fields::Value;
 use super::format::Format;
 use super::input::Input;
-use super::records::{Fault, Records};
+use super::records::{RecordReader, Records};
 use super::utf8::to_text;
-use super::{Documents, Piece, ReadAs, SourceStats};
 use crate::error::DataError;
 
 /// The longest record, in bytes; a longer one is an unclosed quote.
@@ -136,33 +136,26 @@ impl Read for Budget {
     }
 }
 
-impl Documents for Table {
-    fn next_piece(&mut self) -> Result<Option<Piece>, DataError> {
-        loop {
-            if let Some(piece) = self.records.ready.pop_front() {
-                return Ok(Some(piece));
-            }
-            self.reader.get_mut().left = MAX_RECORD_BYTES;
-            match self.reader.read_byte_record(&mut self.record) {
-                Ok(true) => self.take_record()?,
-                Ok(false) => return Ok(None),
-                Err(error) => return Err(broken(&self.reader, error)),
-            }
+impl RecordReader for Table {
+    fn records(&self) -> &Records {
+        &self.records
+    }
+
+    fn records_mut(&mut self) -> &mut Records {
+        &mut self.records
+    }
+
+    fn input(&self) -> &Input {
+        &self.reader.get_ref().input
+    }
+
+    fn take_next(&mut self) -> Result<bool, DataError> {
+        self.reader.get_mut().left = MAX_RECORD_BYTES;
+        match self.reader.read_byte_record(&mut self.record) {
+            Ok(true) => self.take_record().map(|()| true),
+            Ok(false) => Ok(false),
+            Err(error) => Err(broken(&self.reader, error)),
         }
-    }
-
-    fn stats(&self) -> SourceStats {
-        let mut stats = self.records.stats.clone();
-        stats.n_replaced += self.reader.get_ref().input.n_replaced();
-        stats
-    }
-
-    fn n_bytes_read(&self) -> u64 {
-        self.reader.get_ref().input.n_file_bytes()
-    }
-
-    fn first_fault(&self) -> Option<&Fault> {
-        self.records.first_fault()
     }
 }
 

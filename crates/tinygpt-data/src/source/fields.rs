@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::error::DataError;
 use crate::escape::unescape;
-use crate::quote::clip;
+use crate::quote::escaped_excerpt;
 
 /// The fields whose text is wanted, and how it is joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Fields {
     pub(crate) fn template(typed: &str) -> Result<Self, DataError> {
         let wrong = |what: &str| {
             DataError::usage(
-                format!("text_template is `{}`: {what}", clip(typed)),
+                format!("text_template is `{}`: {what}", escaped_excerpt(typed)),
                 "write names of fields in braces, such as '{instruction}\\n{output}'; `{{` and \
                  `}}` are braces",
             )
@@ -112,12 +112,18 @@ impl Fields {
             match value {
                 Value::Missing => return Joined::Missing(name.clone()),
                 Value::Other(kind) => {
-                    return Joined::NotText(format!("`{}` is {kind}, not a string", clip(name)));
+                    return Joined::NotText(format!(
+                        "`{}` is {kind}, not a string",
+                        escaped_excerpt(name)
+                    ));
                 }
                 Value::Scalar(written) if self.template.is_empty() => {
                     let is_number = written.starts_with(|c: char| c == '-' || c.is_ascii_digit());
                     let kind = if is_number { "a number" } else { "a boolean" };
-                    return Joined::NotText(format!("`{}` is {kind}, not a string", clip(name)));
+                    return Joined::NotText(format!(
+                        "`{}` is {kind}, not a string",
+                        escaped_excerpt(name)
+                    ));
                 }
                 _ => {}
             }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
-use crate::quote::{Shown, clip};
+use crate::quote::{Shown, escaped_excerpt};
 
 /// The format of a text file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,6 +86,10 @@ impl Format {
     pub const ALL: [Self; 6] =
         [Self::Text, Self::JsonLines, Self::Json, Self::Csv, Self::Tsv, Self::Parquet];
 
+    /// The usual file name extensions, for the help of a program.
+    pub const EXTENSIONS: &str =
+        ".txt, .md, .jsonl, .json, .csv, .tsv, .parquet; also .gz, .zst, .xz";
+
     /// The name in settings and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -117,7 +121,7 @@ impl FromStr for Format {
         Self::ALL.into_iter().find(|format| format.as_str() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
             DataError::usage(
-                format!("format is `{}`, expected one of {names}", clip(name)),
+                format!("format is `{}`, expected one of {names}", escaped_excerpt(name)),
                 "choose one of them",
             )
         })

@@ -16,7 +16,7 @@ use lzma_rust2::XzReader;
 use super::encodings::{Guess, Utf16, guess, marked_utf16};
 use super::magic::{Compression, unmarked_utf16, wrong_kind};
 use crate::error::DataError;
-use crate::quote::{Shown, clip_message};
+use crate::quote::{Shown, escaped_message};
 
 /// How much is read at once, in bytes.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -190,7 +190,7 @@ fn unreadable(path: &Path, compression: Option<Compression>, error: io::Error) -
     if error.kind() == io::ErrorKind::UnexpectedEof || message.contains("incomplete") {
         return DataError::corrupt(path, format!("its {name} data is cut off"), "fetch it again");
     }
-    let what = format!("its {name} data is damaged ({})", clip_message(&message));
+    let what = format!("its {name} data is damaged ({})", escaped_message(&message));
     DataError::corrupt(path, what, "fetch it again")
 }
 

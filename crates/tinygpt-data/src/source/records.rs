@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::fields::Joined;
-use super::{Piece, ReadAs, SourceStats, cut_document};
+use super::input::Input;
+use super::{Documents, Piece, ReadAs, SourceStats, cut_document};
 use crate::error::DataError;
-use crate::quote::{clip, quoted_list};
+use crate::quote::{escaped_excerpt, quoted_list};
 
 /// If none of this many records can be used, the rest is not read.
 const HOPELESS: u64 = 1_000;
@@ -105,7 +106,8 @@ impl Records {
             Joined::NotText(what) => self.bad(line, what, select, None),
             Joined::Missing(name) => {
                 let available = available();
-                let what = format!("no `{}`; it has {}", clip(&name), quoted_list(&available));
+                let what =
+                    format!("no `{}`; it has {}", escaped_excerpt(&name), quoted_list(&available));
                 self.bad(line, what, select, Some((name, available)))
             }
         }
@@ -120,7 +122,7 @@ impl Records {
         missing: Option<(String, Vec<String>)>,
     ) -> Result<(), DataError> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        self.stats.add_bad(|| format!("{} line {line}: {what}", clip(&name)));
+        self.stats.add_bad(|| format!("{} line {line}: {what}", escaped_excerpt(&name)));
         let path = self.path.clone();
         let fault = Fault { path, line, what, fix: fix.to_owned(), missing };
         let fault = self.first_fault.get_or_insert(fault);
@@ -129,9 +131,46 @@ impl Records {
         }
         Ok(())
     }
+}
 
-    /// The first record that could not be used, if any.
-    pub(super) fn first_fault(&self) -> Option<&Fault> {
-        self.first_fault.as_ref()
+/// A reader of a format whose documents are records, taken one after the other.
+pub(super) trait RecordReader: Send {
+    /// What it has taken so far.
+    fn records(&self) -> &Records;
+
+    /// The same, to take documents out of it.
+    fn records_mut(&mut self) -> &mut Records;
+
+    /// Its file.
+    fn input(&self) -> &Input;
+
+    /// Takes the next record, if it is one; false at the end of the file.
+    fn take_next(&mut self) -> Result<bool, DataError>;
+}
+
+impl<R: RecordReader> Documents for R {
+    fn next_piece(&mut self) -> Result<Option<Piece>, DataError> {
+        loop {
+            if let Some(piece) = self.records_mut().ready.pop_front() {
+                return Ok(Some(piece));
+            }
+            if !self.take_next()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn stats(&self) -> SourceStats {
+        let mut stats = self.records().stats.clone();
+        stats.n_replaced += self.input().n_replaced();
+        stats
+    }
+
+    fn n_bytes_read(&self) -> u64 {
+        self.input().n_file_bytes()
+    }
+
+    fn first_fault(&self) -> Option<&Fault> {
+        self.records().first_fault.as_ref()
     }
 }

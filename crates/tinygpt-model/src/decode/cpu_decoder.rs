@@ -13,7 +13,7 @@ use tinygpt_kernels::decode;
 
 use super::Row;
 use super::barrier::{Barrier, WorkerEnded, WorkerThreads};
-use super::shard::{Group, Shard, SharedBuffers, StepRows};
+use super::shard::{Group, Shard, ShardPlace, SharedBuffers, StepRows};
 use super::weights::{View, WeightSource};
 use crate::config::ModelConfig;
 use crate::cpu::step::Pass;
@@ -97,7 +97,7 @@ impl<'a> CpuDecoder<'a> {
     /// Over a model's parameters in place.
     pub(super) fn of_params(params: &'a Params, threads: usize, n_slots: usize) -> Result<Self> {
         let view = View::Params(params.read()?);
-        Self::new(params.config(), (view, WeightSource::of(params)), threads, n_slots)
+        Self::new(params.config(), view, WeightSource::of(params), threads, n_slots)
     }
 
     /// Over the weights of an 8-bit model.
@@ -107,18 +107,20 @@ impl<'a> CpuDecoder<'a> {
         threads: usize,
         n_slots: usize,
     ) -> Result<Self> {
-        let weights = (View::Quantized(parts), WeightSource::Quantized(Arc::clone(parts)));
-        Self::new(config, weights, threads, n_slots)
+        let source = WeightSource::Quantized(Arc::clone(parts));
+        Self::new(config, View::Quantized(parts), source, threads, n_slots)
     }
 
     fn new(
         config: &'a ModelConfig,
-        (view, source): (View<'a>, WeightSource),
+        view: View<'a>,
+        source: WeightSource,
         threads: usize,
         n_slots: usize,
     ) -> Result<Self> {
         let unit = source.unit();
-        let shard = |i| Mutex::new(Shard::new(config, (i, threads), n_slots, unit));
+        let place = |index| ShardPlace { index, n_threads: threads, unit };
+        let shard = |index| Mutex::new(Shard::new(config, place(index), n_slots));
         let shards = (0..threads).map(shard).collect();
         let shared = Arc::new(Shared { buffers: SharedBuffers::new(threads), shards });
         let for_workers = (Arc::clone(&shared), source);
@@ -148,7 +150,8 @@ impl<'a> CpuDecoder<'a> {
                     weights,
                     &self.shared,
                     workspace,
-                    (slots[0], prompt),
+                    slots[0],
+                    prompt,
                     logits,
                 );
             }
@@ -212,7 +215,8 @@ fn prefill_at_once(
     weights: &ModelParts<HostSlice<'_>>,
     shared: &Shared,
     workspace: &mut Workspace,
-    (slot, prompt): (usize, &[u32]),
+    slot: usize,
+    prompt: &[u32],
     logits: &mut [f32],
 ) {
     let (t, c, weights) = (prompt.len(), config.n_embd, weights.slices());

@@ -11,12 +11,12 @@
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
-use tinygpt_kernels::decode::{self, Strided};
+use tinygpt_kernels::decode::{self, Strided, StridedMut};
 use tinygpt_kernels::{accumulate, bias, layer_norm as kernel, residual};
 
 use super::Row;
 use super::barrier::{Barrier, WorkerEnded};
-use super::weights::Weight;
+use super::weights::{MatrixPart, Weight};
 use crate::config::ModelConfig;
 use crate::layers::{layer_norm, mlp};
 use crate::parts::{Affine, BlockParts, ModelParts};
@@ -63,11 +63,10 @@ struct AllReduce {
     round: u64,
 }
 
-/// A matrix `[K, M]` and the inputs of it that are this worker's.
+/// A matrix and the part of it that is this worker's.
 struct Operand<'a, W> {
     weight: &'a W,
-    inputs: Range<usize>,
-    n_outputs: usize,
+    part: MatrixPart,
 }
 
 impl AllReduce {
@@ -81,11 +80,11 @@ impl AllReduce {
         group: Group<'g>,
     ) -> Result<PartialSums<'g>, WorkerEnded> {
         let lists = &group.buffers.partial_sums[(self.round % 2) as usize];
-        let stride = decode::stride_of(w.n_outputs);
+        let stride = decode::stride_of(w.part.n_outputs);
         let mut own = lists[self.index].write().unwrap_or_else(PoisonError::into_inner);
         let len = own.len().max(n * stride);
         own.resize(len, 0.0);
-        w.weight.times(w.n_outputs, w.inputs, n, x, (&mut own, stride));
+        w.weight.times(w.part, n, x, StridedMut { data: &mut own, stride });
         drop(own);
         self.wait(group)?;
         Ok(PartialSums { lists, stride })
@@ -195,15 +194,19 @@ fn share(len: usize, unit: usize, index: usize, n: usize) -> Range<usize> {
     edge(index)..edge(index + 1)
 }
 
+/// Which shard of how many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ShardPlace {
+    pub(super) index: usize,
+    pub(super) n_threads: usize,
+    /// Channels are dealt out in multiples of this.
+    pub(super) unit: usize,
+}
+
 impl Shard {
-    /// The shard of thread `index`, which gets its channels in multiples of `unit`; its cache has
-    /// `n_slots` slots.
-    pub(super) fn new(
-        config: &ModelConfig,
-        (index, n_threads): (usize, usize),
-        n_slots: usize,
-        unit: usize,
-    ) -> Self {
+    /// The shard of a thread; its cache has `n_slots` slots.
+    pub(super) fn new(config: &ModelConfig, place: ShardPlace, n_slots: usize) -> Self {
+        let ShardPlace { index, n_threads, unit } = place;
         let c = config.n_embd;
         let heads = share(config.n_head, 1, index, n_threads);
         let len = n_slots * heads.len() * config.block_size * config.head_dim();
@@ -302,7 +305,8 @@ impl Shard {
         self.acts.norm(&block.ln_1);
         let normed = Strided { data: &self.acts.normed[self.inputs.start..], stride: c };
         let inputs = self.inputs.clone();
-        let w = Operand { weight: &block.c_attn.weight, inputs, n_outputs: 3 * c };
+        let w =
+            Operand { weight: &block.c_attn.weight, part: MatrixPart { inputs, n_outputs: 3 * c } };
         let sums = self.all_reduce.product(n, normed, w, group)?;
         for (i, out) in self.acts.qkv.iter_mut().enumerate() {
             let columns = i * c + channels.start..i * c + channels.end;
@@ -310,7 +314,10 @@ impl Shard {
         }
         self.attend_cache(layer, step);
         let att = Strided { data: &self.acts.att, stride: channels.len() };
-        let w = Operand { weight: &block.attn_c_proj.weight, inputs: channels, n_outputs: c };
+        let w = Operand {
+            weight: &block.attn_c_proj.weight,
+            part: MatrixPart { inputs: channels, n_outputs: c },
+        };
         let sums = self.all_reduce.product(n, att, w, group)?;
         sums.reduce(0..c, None, &mut self.acts.branch);
         self.acts.add_branch(block.attn_c_proj.bias.as_ref().map(Weight::values));
@@ -348,7 +355,8 @@ impl Shard {
         self.acts.norm(&block.ln_2);
         let normed = Strided { data: &self.acts.normed[self.inputs.start..], stride: c };
         let inputs = self.inputs.clone();
-        let w = Operand { weight: &block.c_fc.weight, inputs, n_outputs: 4 * c };
+        let w =
+            Operand { weight: &block.c_fc.weight, part: MatrixPart { inputs, n_outputs: 4 * c } };
         let sums = self.all_reduce.product(n, normed, w, group)?;
         let Activations { hidden, active, branch, no_bias, .. } = &mut self.acts;
         sums.reduce(own.clone(), None, hidden);
@@ -357,7 +365,10 @@ impl Shard {
             mlp::activate(hidden, &bias[own.clone()], active, 1);
         }
         let active = Strided { data: active, stride: own.len() };
-        let w = Operand { weight: &block.mlp_c_proj.weight, inputs: own, n_outputs: c };
+        let w = Operand {
+            weight: &block.mlp_c_proj.weight,
+            part: MatrixPart { inputs: own, n_outputs: c },
+        };
         let sums = self.all_reduce.product(n, active, w, group)?;
         sums.reduce(0..c, None, branch);
         self.acts.add_branch(block.mlp_c_proj.bias.as_ref().map(Weight::values));

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use tinygpt_kernels::decode::{self, Strided};
+use tinygpt_kernels::decode::{self, Strided, StridedMut};
 use tinygpt_kernels::q8;
 
 use crate::config::ModelConfig;
@@ -18,6 +18,14 @@ use crate::host::{self, HostSlice};
 use crate::params::Params;
 use crate::parts::ModelParts;
 
+/// Some inputs of a matrix `[K, M]`.
+#[derive(Clone, Debug)]
+pub(super) struct MatrixPart {
+    pub(super) inputs: Range<usize>,
+    /// M.
+    pub(super) n_outputs: usize,
+}
+
 /// A parameter as decoding reads it.
 pub(super) trait Weight {
     /// Shards are multiples of this many rows.
@@ -26,16 +34,8 @@ pub(super) trait Weight {
     /// The values of what is never rounded: vectors and the position table.
     fn values(&self) -> &[f32];
 
-    /// `out ← x · w` for `n` rows of `x` and these inputs of a matrix `[K, M]`; the rows of `out` are
-    /// `stride` elements apart.
-    fn times(
-        &self,
-        m: usize,
-        inputs: Range<usize>,
-        n: usize,
-        x: Strided<'_>,
-        out: (&mut [f32], usize),
-    );
+    /// `out ← x · w` for `n` rows of `x` and this part of the matrix.
+    fn times(&self, part: MatrixPart, n: usize, x: Strided<'_>, out: StridedMut<'_>);
 
     /// `out ← x · wᵀ` for `n` rows of `x` `[N, C]` and these rows of a table `[V, C]`.
     fn times_table(&self, outputs: Range<usize>, n: usize, x: &[f32], out: &mut [f32]);
@@ -52,15 +52,10 @@ impl Weight for HostSlice<'_> {
         self
     }
 
-    fn times(
-        &self,
-        m: usize,
-        inputs: Range<usize>,
-        n: usize,
-        x: Strided<'_>,
-        out: (&mut [f32], usize),
-    ) {
-        decode::times_matrix(n, x, (&self[inputs.start * m..inputs.end * m], m), out);
+    fn times(&self, part: MatrixPart, n: usize, x: Strided<'_>, out: StridedMut<'_>) {
+        let MatrixPart { inputs, n_outputs: m } = part;
+        let w = Strided { data: &self[inputs.start * m..inputs.end * m], stride: m };
+        decode::times_matrix(n, x, w, out);
     }
 
     fn times_table(&self, outputs: Range<usize>, n: usize, x: &[f32], out: &mut [f32]) {
@@ -84,16 +79,10 @@ impl Weight for Q8Param {
         }
     }
 
-    fn times(
-        &self,
-        m: usize,
-        inputs: Range<usize>,
-        n: usize,
-        x: Strided<'_>,
-        out: (&mut [f32], usize),
-    ) {
+    fn times(&self, part: MatrixPart, n: usize, x: Strided<'_>, out: StridedMut<'_>) {
         if let Self::Q8(matrix) = self {
-            q8::times(n, x, q8::Q8Slice { matrix, inputs, outputs: 0..m }, out);
+            let MatrixPart { inputs, n_outputs } = part;
+            q8::times(n, x, q8::Q8Slice { matrix, inputs, outputs: 0..n_outputs }, out);
         }
     }
 
@@ -101,7 +90,7 @@ impl Weight for Q8Param {
         if let Self::Q8(matrix) = self {
             let (x, width) = (Strided { data: x, stride: matrix.inputs() }, outputs.len());
             let part = q8::Q8Slice { matrix, inputs: 0..matrix.inputs(), outputs };
-            q8::times(n, x, part, (out, width));
+            q8::times(n, x, part, StridedMut { data: out, stride: width });
         }
     }
 

@@ -76,7 +76,7 @@ const NEW: &str = ".new";
 /// The earlier run's checkpoints, if the system cannot exchange two directories.
 const OLD: &str = ".old";
 
-/// The directory of the checkpoint after `step` updates.
+/// The directory of the checkpoint after `step` steps.
 pub(crate) fn dir_of(out_dir: &Path, step: u64) -> PathBuf {
     out_dir.join(DIR_NAME).join(dir_name(step))
 }

@@ -3,7 +3,7 @@
 //! There is no generator to store: initial weights, data order and dropout are functions of the
 //! seed and of the numbers kept here. Unknown keys are refused.
 //!
-//! Format 2 counts the skipped updates; in a checkpoint of format 1 there are none. A newer format
+//! Format 2 counts the skipped steps; in a checkpoint of format 1 there are none. A newer format
 //! is not damage and is not skipped: the run ends, and its checkpoints stay.
 
 use std::ops::Deref;
@@ -28,19 +28,19 @@ pub(super) const MAX_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
-    /// Updates made before it.
+    /// Steps made before it.
     pub step: u64,
     /// In nats per token.
     pub val_loss: f32,
 }
 
-/// Updates that were skipped because their loss or gradient was not finite.
+/// Steps that were skipped because their loss or gradient was not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Skipped {
     /// In the whole run.
     pub total: u64,
-    /// Since the last update that was made.
+    /// Since the last step that was made.
     pub in_row: u64,
 }
 
@@ -50,14 +50,14 @@ impl Skipped {
     /// Beyond [`Self::MAX_IN_ROW`], at most one skip per this many steps.
     const STEPS_PER_SKIP: u64 = 20;
 
-    /// Whether the update of step `iter` may be skipped, too.
+    /// Whether step `iter` may be skipped, too.
     pub(crate) fn may_skip(&self, iter: u64) -> bool {
         let most = Self::MAX_IN_ROW.max(iter / Self::STEPS_PER_SKIP);
         self.in_row < Self::MAX_IN_ROW && self.total < most
     }
 }
 
-/// The state of a run between two updates.
+/// The state of a run between two steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -65,7 +65,7 @@ pub struct State {
     pub format_version: u32,
     /// Version of the crate that wrote it.
     pub crate_version: String,
-    /// Updates made.
+    /// Steps made.
     pub step: u64,
     /// Steps of the optimiser.
     pub optimizer_steps: u64,
@@ -75,7 +75,7 @@ pub struct State {
     pub last_eval_iter: Option<u64>,
     /// The lowest validation loss so far.
     pub best: Option<Best>,
-    /// Skipped updates; they count as steps of the run, not of the optimiser.
+    /// Skipped steps; they count as steps of the run, not of the optimiser.
     #[serde(default)]
     pub skipped: Skipped,
     /// Seed of the run.

@@ -27,7 +27,7 @@ impl TrainConfig {
 
     fn check_shape(&self, faults: &mut Faults) {
         // A model that is fine-tuned has its own shape, which these must equal.
-        let is_own_shape = self.init_from.model_dir().is_none();
+        let is_own_shape = !self.init_from.is_model();
         if is_own_shape && self.n_head > 0 && !self.n_embd.is_multiple_of(self.n_head) {
             let expected = format!("a multiple of `n_head` ({})", self.n_head);
             faults.add("n_embd", self.n_embd, expected);

@@ -1,7 +1,7 @@
 //! Where the first weights come from.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,19 +25,15 @@ pub enum InitFrom {
     Hub {
         /// `hub:owner/name`, optionally followed by `@revision`.
         name: String,
-        /// Where the caller has downloaded it to; empty before.
-        dir: PathBuf,
+        /// Where it was downloaded to, once it is: this crate downloads nothing.
+        dir: Option<PathBuf>,
     },
 }
 
 impl InitFrom {
-    /// The directory of the model to fine-tune, if there is one; empty for one on the hub that is
-    /// not downloaded yet.
-    pub fn model_dir(&self) -> Option<&Path> {
-        match self {
-            Self::Dir(dir) | Self::Hub { dir, .. } => Some(dir),
-            Self::Scratch | Self::Resume | Self::Auto => None,
-        }
+    /// Whether a model is named, which is fine-tuned.
+    pub fn is_model(&self) -> bool {
+        matches!(self, Self::Dir(_) | Self::Hub { .. })
     }
 }
 
@@ -52,7 +48,7 @@ impl FromStr for InitFrom {
             "auto" => Ok(Self::Auto),
             "" => Err("scratch, resume, auto, a directory or hub:owner/name".to_string()),
             name if matches!(Source::from(name), Source::Hub { .. }) => {
-                Ok(Self::Hub { name: name.to_string(), dir: PathBuf::new() })
+                Ok(Self::Hub { name: name.to_string(), dir: None })
             }
             dir => Ok(Self::Dir(PathBuf::from(dir))),
         }

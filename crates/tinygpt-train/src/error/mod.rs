@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tinygpt_data::{DataError, FileError, Shown};
+use tinygpt_data::{DataError, FileError, Shown, excerpt, excerpt_quoted};
 pub use tinygpt_fs::ErrorKind;
 use tinygpt_fs::FsError;
 use tinygpt_model::{DeviceError, ModelError};
@@ -21,7 +21,6 @@ use self::text::{
 };
 use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
 use crate::config::KeyValue;
-use crate::excerpt::{excerpt, excerpt_quoted};
 
 /// One fault of a configuration: which key, what it holds and what it may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +135,7 @@ pub enum TrainError {
         what: String,
         /// Where the run is now, if that is known.
         out_dir: Option<PathBuf>,
-        /// Updates made.
+        /// Steps made.
         step: u64,
         /// The newest whole checkpoint where the run is now.
         last_good: Option<Box<Path>>,
@@ -197,12 +196,12 @@ pub enum TrainError {
         iter: u64,
         /// The learning rate of this step.
         learning_rate: f64,
-        /// Gradient norm of the last update, before clipping; NaN if there was no update.
+        /// Gradient norm of the last step, before clipping; NaN if there was no step.
         last_grad_norm: f64,
-        /// The windows of the update that was not made, by their numbers in the order of the data;
+        /// The windows of the step that was not made, by their numbers in the order of the data;
         /// `None` if it was found elsewhere.
         windows: Option<Range<u64>>,
-        /// Updates that were skipped before it.
+        /// Steps that were skipped before it.
         skipped: Skipped,
         /// The newest checkpoint, which holds only finite numbers.
         last_good: Option<Box<Path>>,

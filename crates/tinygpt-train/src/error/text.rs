@@ -3,11 +3,10 @@
 use std::ops::Range;
 use std::path::Path;
 
-use tinygpt_data::{Shown, shell_word};
+use tinygpt_data::{Shown, excerpt, excerpt_quoted, shell_word};
 
 use super::{Fault, Rejected};
 use crate::checkpoint::{DIR_NAME, STATE_FILE, Skipped};
-use crate::excerpt::{excerpt, excerpt_quoted};
 use crate::report::{as_typed, few_digits};
 
 pub(super) fn on_dataset(name: Option<&str>) -> String {
@@ -97,7 +96,7 @@ pub(super) fn circumstances(
 ) -> String {
     let mut text = format!("learning rate {}", as_typed(learning_rate));
     if last_grad_norm.is_finite() {
-        text += &format!(", gradient norm of the update before {}", few_digits(last_grad_norm, 4));
+        text += &format!(", gradient norm of the step before {}", few_digits(last_grad_norm, 4));
     }
     if let Some(Range { start, end }) = windows {
         text += &format!(", batch of windows {start} to {}", end - 1);
@@ -128,7 +127,7 @@ mod tests {
     #[test]
     fn a_gradient_norm_is_printed_in_few_digits() {
         let text = |norm: f64| circumstances(1e-3, norm, None, &Skipped::default());
-        let norm = "learning rate 0.001, gradient norm of the update before";
+        let norm = "learning rate 0.001, gradient norm of the step before";
         assert_eq!(text(0.84312), format!("{norm} 0.8431"));
         assert_eq!(text(1e30), format!("{norm} 1.0000e30"));
         assert_eq!(text(f64::NAN), "learning rate 0.001");

@@ -8,15 +8,15 @@ use tinygpt_data::Shown;
 
 use super::{Line, Seen};
 
-/// The most lines or updates that a message lists.
+/// The most lines or steps that a message lists.
 const MAX_NAMED: usize = 5;
 /// Bytes at the start of a file that show whether a run wrote it.
 const START_BYTES: u64 = 4096;
 
-/// The updates and lines that were found in a file.
+/// The steps and lines that were found in a file.
 #[derive(Debug, Default)]
 pub(super) struct Gap {
-    /// The `iter` of each update that has a line.
+    /// The `iter` of each step that has a line.
     iters: Vec<u64>,
     /// Numbers of the lines that are not records.
     pub(super) bad_lines: Vec<usize>,
@@ -49,7 +49,7 @@ impl Gap {
             faults.push(format!("lines that are not records were dropped: {}", named(&lines)));
         }
         if !missing.is_empty() {
-            faults.push(format!("it has no losses of updates {}", named(&missing)));
+            faults.push(format!("it has no losses of steps {}", named(&missing)));
         }
         let faults = faults.join("; ");
         (!faults.is_empty()).then(|| format!("METRICS INCOMPLETE: {}: {faults}", Shown(path)))

@@ -21,7 +21,7 @@ use crate::error::{Fault, TrainError};
 /// The progress of a run: all of its state except weights and moments.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Progress {
-    /// Updates made.
+    /// Steps made.
     pub(crate) step: u64,
     /// Windows of the training split that were used.
     pub(crate) window_cursor: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Progress {
     pub(crate) last_eval_iter: Option<u64>,
     /// The lowest validation loss among the checkpoints.
     pub(crate) best: Option<Best>,
-    /// Skipped updates.
+    /// Skipped steps.
     pub(crate) skipped: Skipped,
     /// The step of the newest good checkpoint.
     pub(crate) last_saved: Option<u64>,
@@ -150,7 +150,11 @@ impl<'a> Named<'a> {
     fn of(init_from: &'a InitFrom) -> Option<Self> {
         match init_from {
             InitFrom::Dir(dir) => Some(Self { dir, name: dir }),
-            InitFrom::Hub { name, dir } => Some(Self { dir, name: name.as_ref() }),
+            InitFrom::Hub { name, dir } => {
+                let name = name.as_ref();
+                // Before the download there is no directory, so the name is refused as one.
+                Some(Self { dir: dir.as_deref().unwrap_or(name), name })
+            }
             InitFrom::Scratch | InitFrom::Resume | InitFrom::Auto => None,
         }
     }
@@ -221,19 +225,12 @@ fn check_is_model(&Named { dir, name }: &Named<'_>) -> Result<(), TrainError> {
 fn check_shape(config: &TrainConfig, model: &ModelConfig, name: &Path) -> Result<(), TrainError> {
     let name = name.display();
     let mut faults = Vec::new();
-    let mut unless_equal = |key, asked: usize, theirs: usize| {
-        if asked != theirs {
+    let asked = config.model_config(config.vocab_size.unwrap_or(model.vocab_size));
+    for ((key, asked), (_, theirs)) in asked.shape().into_iter().zip(model.shape()) {
+        if key != "block_size" && asked != theirs {
             let expected = format!("{theirs} as the model in {name} has; leave `{key}` out");
             faults.push(Fault::new(key, asked, expected));
         }
-    };
-    unless_equal("n_layer", config.n_layer, model.n_layer);
-    unless_equal("n_head", config.n_head, model.n_head);
-    unless_equal("n_embd", config.n_embd, model.n_embd);
-    unless_equal("vocab_size", config.vocab_size.unwrap_or(model.vocab_size), model.vocab_size);
-    if config.bias != model.bias {
-        let expected = format!("{} as the model in {name} has; leave `bias` out", model.bias);
-        faults.push(Fault::new("bias", config.bias, expected));
     }
     if config.block_size > model.block_size {
         let expected =

@@ -25,7 +25,7 @@ use crate::schedule::{Schedule, learning_rate};
 pub struct Recorded {
     /// The checkpoint.
     pub dir: PathBuf,
-    /// Updates made before it.
+    /// Steps made before it.
     pub step: u64,
     /// The configuration of the run, with the shape that the model really has and the encoding of
     /// the data if it can still be found.
@@ -109,16 +109,12 @@ fn check_same_run(
     state: &State,
 ) -> Result<(), TrainError> {
     let vocab_size = config.vocab_size.unwrap_or(model.vocab_size);
-    for (key, saved, now) in [
-        ("n_layer", model.n_layer.to_string(), config.n_layer.to_string()),
-        ("n_head", model.n_head.to_string(), config.n_head.to_string()),
-        ("n_embd", model.n_embd.to_string(), config.n_embd.to_string()),
-        ("block_size", model.block_size.to_string(), config.block_size.to_string()),
-        ("bias", model.bias.to_string(), config.bias.to_string()),
-        ("vocab_size", model.vocab_size.to_string(), vocab_size.to_string()),
-        ("seed", state.seed.to_string(), config.seed.to_string()),
-    ] {
+    let shapes = model.shape().into_iter().zip(config.model_config(vocab_size).shape());
+    let shapes = shapes.map(|((key, saved), (_, now))| (key, saved, now));
+    let seeds = [("seed", state.seed.into(), config.seed.into())];
+    for (key, saved, now) in shapes.chain(seeds) {
         if saved != now {
+            let (saved, now) = (saved.to_string(), now.to_string());
             let hint = format!(
                 "leave `{key}` out or set it to {saved}, or start a new run with another `out_dir`"
             );
@@ -199,9 +195,8 @@ fn changed_machine(threads: usize, device: &TrainingDevice, state: &State) -> Op
     })
 }
 
-/// Keys that only decide how and where to start and what to save and print; and the shape, which is
-/// compared with the model's.
-const NOT_THE_RUN: [&str; 19] = [
+/// Keys that only decide how and where to start and what to save and print.
+const NOT_THE_RUN: [&str; 13] = [
     "init_from",
     "overwrite",
     "out_dir",
@@ -215,12 +210,6 @@ const NOT_THE_RUN: [&str; 19] = [
     "checkpoint_minutes",
     "keep_checkpoints",
     "max_seconds",
-    "n_layer",
-    "n_head",
-    "n_embd",
-    "block_size",
-    "vocab_size",
-    "bias",
 ];
 
 /// The keys that differ from what was saved, with both values.
@@ -230,8 +219,10 @@ fn changed_settings(config: &TrainConfig, saved: &TrainConfig) -> Changed {
         _ => Map::new(),
     };
     let (mut saved, now) = (as_map(saved), as_map(config));
+    // The shape is compared with the model's.
+    let shape = ModelConfig::default().shape().map(|(key, _)| key);
     now.into_iter()
-        .filter(|(key, _)| !NOT_THE_RUN.contains(&key.as_str()))
+        .filter(|(key, _)| !NOT_THE_RUN.contains(&key.as_str()) && !shape.contains(&key.as_str()))
         .filter_map(|(key, now)| {
             let saved = saved.remove(&key)?;
             (saved != now).then_some((key, [saved, now]))

@@ -1,8 +1,8 @@
 //! The training loop, in the order in which things happen.
 //!
-//! Learning rate, evaluation and checkpoint, update, report: [`Trainer::run`] reads from top to
+//! Learning rate, evaluation and checkpoint, step, report: [`Trainer::run`] reads from top to
 //! bottom like one step. The only outward call is to [`Report`]; files are written by
-//! [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`]. Updates, evaluations, checkpoints
+//! [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`]. Steps, evaluations, checkpoints
 //! and time limits are in the other files of this module.
 
 mod clock;
@@ -10,7 +10,7 @@ mod evaluation;
 mod ownership;
 mod profiled;
 mod save;
-mod update;
+mod step;
 
 use std::time::Instant;
 
@@ -23,7 +23,7 @@ use tinygpt_model::{ComputeType, Gpt, Grads};
 use self::clock::Clock;
 use self::ownership::claim_out_dir;
 use self::profiled::{Profiled, share_of_peak};
-use self::update::Update;
+use self::step::StepResult;
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
 use crate::config::{InitFrom, TrainConfig};
@@ -40,15 +40,15 @@ use crate::stop::StopFlag;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// All `max_iters` updates are done and saved.
+    /// All `max_iters` steps are done and saved.
     Finished,
-    /// The checkpoint that was resumed has `max_iters` updates already; nothing was done.
+    /// The checkpoint that was resumed has `max_iters` steps already; nothing was done.
     AlreadyFinished,
     /// `eval_only`: evaluated, nothing was written.
     Evaluated,
     /// The [`StopFlag`] was raised by this signal; the last finished step is saved.
     Stopped(usize),
-    /// `max_seconds` are over; this many updates are done and saved.
+    /// `max_seconds` are over; this many steps are done and saved.
     TimeUp(u64),
 }
 
@@ -80,7 +80,7 @@ pub struct Trainer {
     origin: InitFrom,
     changed: Changed,
     notices: Vec<String>,
-    /// See [`RunSummary`]; an update that was faster raises it.
+    /// See [`RunSummary`]; a step that was faster raises it.
     peak_flops: Option<f64>,
     /// See [`Trainer::record`].
     program: Map<String, Value>,
@@ -177,7 +177,7 @@ impl Trainer {
         self.special
     }
 
-    /// Updates made.
+    /// Steps made.
     pub fn n_updates(&self) -> u64 {
         self.progress.step
     }
@@ -187,10 +187,10 @@ impl Trainer {
         self.progress.best
     }
 
-    /// Trains until `max_iters` updates are done, `stop` is raised or the time is up.
+    /// Trains until `max_iters` steps are done, `stop` is raised or the time is up.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] before an update or a save with numbers that are not finite;
+    /// [`TrainError::NonFinite`] before a step or a save with numbers that are not finite;
     /// [`TrainError::Unsaved`] if checkpoints cannot be written; data and model errors.
     pub fn run(&mut self, stop: &StopFlag, report: &mut dyn Report) -> Result<Outcome, TrainError> {
         self.announce(report);
@@ -228,18 +228,18 @@ impl Trainer {
 
             profile::switch(self.config.profile);
             let started = Instant::now();
-            let update = self.update(lr, stop)?;
+            let result = self.make_step(lr, stop)?;
             profile::switch(false);
-            match update {
+            match result {
                 // The step is repeated when the run is resumed.
-                Update::BrokenOff => continue,
-                Update::Made { loss, grad_norm } => {
+                StepResult::BrokenOff => continue,
+                StepResult::Made { loss, grad_norm } => {
                     self.count_step(started, &mut profiled);
                     let record = self.step_record(loss, lr, grad_norm, started);
                     metrics.step(&record)?;
                     report.step(&record);
                 }
-                Update::Skipped(record) => {
+                StepResult::Skipped(record) => {
                     self.count_step(started, &mut profiled);
                     metrics.skip(&record)?;
                     report.skip(&record);
@@ -284,7 +284,7 @@ impl Trainer {
         profiled.add(started.elapsed());
     }
 
-    /// Whether all updates and the evaluation after them are done.
+    /// Whether all steps and the evaluation after them are done.
     fn is_finished(&self) -> bool {
         let (step, end) = (self.progress.step, self.config.max_iters);
         step == end && self.progress.last_eval_iter == Some(end)
@@ -367,7 +367,7 @@ impl Trainer {
         }
     }
 
-    /// The fraction of the machine's speed that an update of `seconds` reached.
+    /// The fraction of the machine's speed that a step of `seconds` reached.
     fn utilisation(&mut self, seconds: f64) -> Option<f64> {
         let flops = self.gpt.config().flops_per_token() * self.tokens_per_step() as f64;
         Some(share_of_peak(self.peak_flops.as_mut()?, flops / seconds))

@@ -1,4 +1,4 @@
-//! How long the updates of a run take, compared to the speed of the machine.
+//! How long the steps of a run take, compared to the speed of the machine.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tinygpt_kernels::profile;
 
 use crate::report::Profile;
 
-/// The timed updates of a run.
+/// The timed steps of a run.
 #[derive(Debug, Default)]
 pub(super) struct Profiled {
     n_steps: u64,
@@ -27,7 +27,7 @@ impl Profiled {
 
 /// The fraction of `peak` that is `reached`; a higher `reached` becomes the new peak.
 ///
-/// The machine may have been busy when the peak was measured: a faster update is a better
+/// The machine may have been busy when the peak was measured: a faster step is a better
 /// measurement.
 pub(super) fn share_of_peak(peak: &mut f64, reached: f64) -> f64 {
     *peak = peak.max(reached);

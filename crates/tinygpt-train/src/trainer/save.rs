@@ -134,7 +134,7 @@ impl Trainer {
         let (step, out_dir) = (self.progress.step, &self.config.out_dir);
         self.gpt.download()?;
         if let Some(what) = first_non_finite(self.gpt.params(), self.optimizer.moments())? {
-            // The cause is the update before this step.
+            // The cause is the step before this one.
             let lr = learning_rate(step.saturating_sub(1), &self.config.schedule());
             return Err(self.non_finite(what, lr, None));
         }

@@ -81,7 +81,7 @@ impl World {
         self.run_until(config, None)
     }
 
-    /// Runs, and raises SIGINT (2) after `stop_after` updates.
+    /// Runs, and raises SIGINT (2) after `stop_after` steps.
     pub(crate) fn run_until(
         &self,
         config: TrainConfig,

@@ -37,7 +37,7 @@ fn resumed(config: &TrainConfig) -> TrainConfig {
     TrainConfig { init_from: InitFrom::Resume, ..config.clone() }
 }
 
-/// Stopped after 14 updates, with the checkpoints of 14 and of an evaluation before it.
+/// Stopped after 14 steps, with the checkpoints of 14 and of an evaluation before it.
 fn stopped(world: &World, name: &str) -> TrainConfig {
     let config = TrainConfig { always_save_checkpoint: true, ..world.config(name) };
     world.run_until(config.clone(), Some(14)).unwrap();

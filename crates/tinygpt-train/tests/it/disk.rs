@@ -13,7 +13,7 @@ use tinygpt_train::{
 use crate::common::{World, assert_same_end, state};
 use crate::resume::resumed;
 
-/// Puts a file where the checkpoints belong while the run makes the updates `broken`.
+/// Puts a file where the checkpoints belong while the run makes the steps `broken`.
 struct BrokenDisk {
     out_dir: PathBuf,
     broken: Range<u64>,
@@ -71,7 +71,7 @@ impl Report for BrokenDisk {
     }
 }
 
-/// Saves every three updates and evaluates at the end only.
+/// Saves every three steps and evaluates at the end only.
 fn config(world: &World, name: &str) -> TrainConfig {
     TrainConfig { eval_interval: 1000, checkpoint_interval: Some(3), ..world.config(name) }
 }

@@ -1,4 +1,4 @@
-//! NaN and infinity: the run ends or skips the update, and never saves them.
+//! NaN and infinity: the run ends or skips the step, and never saves them.
 
 use std::path::PathBuf;
 
@@ -63,7 +63,7 @@ fn batches_that_overflow_are_skipped_and_a_resumed_run_skips_the_same() {
     assert_eq!((first.first_window, first.last_window), (4 * first.iter, 4 * first.iter + 3));
 
     let stopped = |name: &str| TrainConfig { out_dir: world.out_dir(name), ..straight.clone() };
-    // Before the skipped update and after it: the same weights, other batches.
+    // Before the skipped step and after it: the same weights, other batches.
     let (before, after) = (stopped("before"), stopped("after"));
     world.run_until(before.clone(), Some(first.iter)).unwrap();
     world.run_until(after.clone(), Some(first.iter + 1)).unwrap();
@@ -86,7 +86,7 @@ fn batches_that_overflow_are_skipped_and_a_resumed_run_skips_the_same() {
     }
 }
 
-/// With this learning rate and no clipping the loss of the second update is not finite.
+/// With this learning rate and no clipping the loss of the second step is not finite.
 fn diverging(world: &World, on_non_finite: OnNonFinite) -> TrainConfig {
     let wild = TrainConfig { learning_rate: 1e3, min_lr: 1e3, ..world.config("diverging") };
     TrainConfig { grad_clip: 0.0, eval_interval: 1000, on_non_finite, ..wild }
@@ -105,7 +105,7 @@ fn a_run_stops_before_the_update_and_reports_the_circumstances() {
     for word in [
         format!("at iter {iter}"),
         format!("learning rate {learning_rate}"),
-        "gradient norm of the update before".to_string(),
+        "gradient norm of the step before".to_string(),
         format!("windows {} to {}", 4 * iter, 4 * iter + 3),
         "`on_non_finite` skip".to_string(),
         "`learning_rate`".to_string(),
@@ -134,7 +134,7 @@ fn weights_that_have_overflowed_are_never_saved() {
     let config = world.config("out");
     world.run_until(config.clone(), Some(5)).unwrap();
     let before = bytes(&config.out_dir, "last", "model.safetensors");
-    // The update of finite gradients takes the weights beyond f32; no loss is computed after it.
+    // The step of finite gradients takes the weights beyond f32; no loss is computed after it.
     let wild = TrainConfig {
         learning_rate: 1e39,
         min_lr: 1e39,

@@ -174,7 +174,7 @@ fn an_evaluation_that_was_stopped_is_repeated() {
     assert_eq!(world.run(resumed(&config)).unwrap().0, Outcome::AlreadyFinished);
 }
 
-/// A stop does not wait for an update of thousands of micro-batches; the update is repeated.
+/// A stop does not wait for a step of thousands of micro-batches; the step is repeated.
 /// Whenever the stop comes, the end is the same.
 #[test]
 fn a_stop_in_the_middle_of_an_update_leaves_no_trace_of_it() {

@@ -8,7 +8,7 @@ use tinygpt_train::{
 
 use crate::common::World;
 
-/// The check with 5 + 5 updates; `None` if `stop` is raised.
+/// The check with 5 + 5 steps; `None` if `stop` is raised.
 fn verify(config: &TrainConfig, stop: &StopFlag) -> Option<Vec<Compared>> {
     let data = (&config.data_dir, &config.dataset_name, config.encoding_type);
     let prepared = Prepared::open(data.0, data.1, data.2).unwrap();
@@ -36,7 +36,7 @@ fn two_halves_equal_the_whole_run_and_out_dir_is_left_alone() {
         let extents: Vec<_> = compared.iter().map(|one| (one.what, &*one.extent)).collect();
         assert_eq!(extents[0].0, "weights");
         assert_eq!(extents[2], ("counters", "step 10, 40 windows"));
-        assert!(extents[3].1.starts_with("losses of 10 updates and "), "{extents:?}");
+        assert!(extents[3].1.starts_with("losses of 10 steps and "), "{extents:?}");
         assert!(!config.out_dir.exists());
     }
 }

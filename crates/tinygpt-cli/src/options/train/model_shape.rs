@@ -8,9 +8,8 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use tinygpt_data::excerpt;
 use tinygpt_model::ModelConfig;
-use tinygpt_train::excerpt;
 
 use super::super::layer::{Layered, Origin};
 use super::TrainOptions;
@@ -21,14 +20,7 @@ impl Layered<TrainOptions> {
     pub fn prefer_model_shape(&mut self, model: &ModelConfig, name: &str) {
         let names_the_model = self.origin("init_from") == Origin::File;
         let (mut used, mut given) = (Vec::new(), Vec::new());
-        for (key, theirs) in [
-            ("n_layer", Value::from(model.n_layer)),
-            ("n_head", Value::from(model.n_head)),
-            ("n_embd", Value::from(model.n_embd)),
-            ("block_size", Value::from(model.block_size)),
-            ("vocab_size", Value::from(model.vocab_size)),
-            ("bias", Value::from(model.bias)),
-        ] {
+        for (key, theirs) in model.shape() {
             let (ours, origin) = (self.value(key), self.origin(key));
             let is_smaller = key == "block_size" && ours.as_u64() < theirs.as_u64();
             match origin {

@@ -32,7 +32,7 @@ pub(super) fn put_under(layered: Layered<TrainOptions>) -> anyhow::Result<Layere
         None if is_needed => Err(TrainError::NothingToResume(out_dir).into()),
         None => Ok(layered),
         Some(Recorded { dir, config, program, .. }) => {
-            let is_fine_tuned = config.init_from.model_dir().is_some();
+            let is_fine_tuned = config.init_from.is_model();
             let shape = config.model_config(config.vocab_size.unwrap_or_default());
             let mut values = match serde_json::to_value(config)? {
                 Value::Object(values) => values,

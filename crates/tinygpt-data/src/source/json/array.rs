@@ -9,10 +9,10 @@ use memchr::{memchr_iter, memchr2};
 
 use super::{MAX_VALUE_BYTES, Parsed, parse};
 use crate::error::DataError;
-use crate::quote::clip;
+use crate::quote::escaped_excerpt;
+use crate::source::ReadAs;
 use crate::source::input::Input;
-use crate::source::records::{Fault, Records};
-use crate::source::{Documents, Piece, ReadAs, SourceStats};
+use crate::source::records::{RecordReader, Records};
 
 const EXPECTED: &str = "an array of objects or strings is expected, such as [{\"text\": \"…\"}]; \
                         with `jq -c '.[]' IN.json > OUT.jsonl` an array becomes JSON lines";
@@ -136,7 +136,7 @@ impl JsonValues {
         match parse(&self.value, &mut self.records, line, finds_lists)? {
             Parsed::Taken => Ok(()),
             Parsed::List(key) => {
-                let key = clip(&key);
+                let key = escaped_excerpt(&key);
                 let what = format!("an object with its records in `{key}`, not an array");
                 let fix = format!("write the array alone: `jq '.{key}' IN.json > OUT.json`");
                 self.records.bad(line, what, &fix, None)
@@ -197,30 +197,24 @@ impl ValueEnd {
     }
 }
 
-impl Documents for JsonValues {
-    fn next_piece(&mut self) -> Result<Option<Piece>, DataError> {
-        loop {
-            if let Some(piece) = self.records.ready.pop_front() {
-                return Ok(Some(piece));
-            }
-            if !self.find_value()? {
-                return Ok(None);
-            }
+impl RecordReader for JsonValues {
+    fn records(&self) -> &Records {
+        &self.records
+    }
+
+    fn records_mut(&mut self) -> &mut Records {
+        &mut self.records
+    }
+
+    fn input(&self) -> &Input {
+        &self.input
+    }
+
+    fn take_next(&mut self) -> Result<bool, DataError> {
+        let has_value = self.find_value()?;
+        if has_value {
             self.take_value()?;
         }
-    }
-
-    fn stats(&self) -> SourceStats {
-        let mut stats = self.records.stats.clone();
-        stats.n_replaced += self.input.n_replaced();
-        stats
-    }
-
-    fn n_bytes_read(&self) -> u64 {
-        self.input.n_file_bytes()
-    }
-
-    fn first_fault(&self) -> Option<&Fault> {
-        self.records.first_fault()
+        Ok(has_value)
     }
 }

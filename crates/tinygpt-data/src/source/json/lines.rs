@@ -4,9 +4,9 @@ use std::io::{BufRead, Read};
 
 use super::{ONE_EACH, Parsed, parse};
 use crate::error::DataError;
+use crate::source::ReadAs;
 use crate::source::input::Input;
-use crate::source::records::{Fault, Records};
-use crate::source::{Documents, Piece, ReadAs, SourceStats};
+use crate::source::records::{RecordReader, Records};
 
 use super::MAX_VALUE_BYTES;
 
@@ -75,32 +75,26 @@ impl JsonLines {
     }
 }
 
-impl Documents for JsonLines {
-    fn next_piece(&mut self) -> Result<Option<Piece>, DataError> {
-        loop {
-            if let Some(piece) = self.records.ready.pop_front() {
-                return Ok(Some(piece));
-            }
-            if !self.read_line()? {
-                return Ok(None);
-            }
-            if !self.line.trim_ascii().is_empty() {
-                self.take_line()?;
-            }
+impl RecordReader for JsonLines {
+    fn records(&self) -> &Records {
+        &self.records
+    }
+
+    fn records_mut(&mut self) -> &mut Records {
+        &mut self.records
+    }
+
+    fn input(&self) -> &Input {
+        &self.input
+    }
+
+    fn take_next(&mut self) -> Result<bool, DataError> {
+        if !self.read_line()? {
+            return Ok(false);
         }
-    }
-
-    fn stats(&self) -> SourceStats {
-        let mut stats = self.records.stats.clone();
-        stats.n_replaced += self.input.n_replaced();
-        stats
-    }
-
-    fn n_bytes_read(&self) -> u64 {
-        self.input.n_file_bytes()
-    }
-
-    fn first_fault(&self) -> Option<&Fault> {
-        self.records.first_fault()
+        if !self.line.trim_ascii().is_empty() {
+            self.take_line()?;
+        }
+        Ok(true)
     }
 }

@@ -15,7 +15,7 @@ use parquet::schema::types::ColumnDescriptor;
 
 use super::guard::CheckedPages;
 use crate::error::DataError;
-use crate::quote::{clip, clip_message};
+use crate::quote::{escaped_excerpt, escaped_message};
 use crate::source::fields::{Joined, Value};
 use crate::source::utf8::to_text;
 use crate::source::{PIECE_BYTES, Piece, ReadAs, SourceStats, cut_document};
@@ -198,7 +198,7 @@ impl Columns {
                     format!(
                         "row group {row_group_idx}, row {row_in_group}, column `{}`: invalid \
                          UTF-8 at byte {offset} of the value",
-                        clip(name)
+                        escaped_excerpt(name)
                     ),
                     "write the column again as UTF-8 strings, or use `lossy` to replace such bytes",
                 )
@@ -254,7 +254,10 @@ fn check_column(path: &Path, column: &ColumnDescriptor) -> Result<(), DataError>
     let found = if is_text { "a list".to_owned() } else { column.physical_type().to_string() };
     Err(DataError::corrupt(
         path,
-        format!("column `{}` holds {found}, not one string a row", clip(&column.path().string())),
+        format!(
+            "column `{}` holds {found}, not one string a row",
+            escaped_excerpt(&column.path().string())
+        ),
         "set `text_column` to the column that holds the text",
     ))
 }
@@ -285,7 +288,7 @@ const REPLACE: &str = "check that it is a whole parquet file, or fetch it again"
 
 /// The error of a file that the library cannot read, or over which it panicked.
 pub(super) fn unreadable(path: &Path, error: Option<&ParquetError>) -> DataError {
-    let why = error.map(|error| format!(" ({})", clip_message(&error.to_string())));
+    let why = error.map(|error| format!(" ({})", escaped_message(&error.to_string())));
     let why = why.unwrap_or_default();
     DataError::corrupt(path, format!("not a readable parquet file{why}"), REPLACE)
 }

@@ -8,7 +8,7 @@ use tinygpt_data::{Meta, Recipe, SourceSpec};
 use tinygpt_model::Gpt;
 use tinygpt_train::checkpoint::{self, State};
 use tinygpt_train::metrics::{self, Line};
-use tinygpt_train::{EvalRecord, InitFrom, TrainConfig};
+use tinygpt_train::{EvalRecord, TrainConfig};
 
 use super::LoadedModel;
 use super::example::{Example, MAX_NEW_TOKENS};
@@ -240,7 +240,7 @@ fn training(state: &State) -> String {
     line("learning rate", after);
     line("dropout", config.dropout.to_string());
     line("seed", state.seed.to_string());
-    if let InitFrom::Dir(_) | InitFrom::Hub { .. } = &config.init_from {
+    if config.init_from.is_model() {
         line("started from", config.init_from.to_string());
     }
     line(

@@ -1,7 +1,7 @@
-//! One update: the gradient of new micro-batches, clipping, AdamW.
+//! One step: the gradient of new micro-batches, clipping, AdamW.
 //!
 //! A loss or a gradient that is not finite never reaches the weights. The run ends there, or the
-//! update is skipped: step and data advance, weights and moments stay. Whether it is skipped is a
+//! step is skipped: step and data advance, weights and moments stay. Whether it is skipped is a
 //! function of the state in a checkpoint, so a resumed run skips the same ones.
 
 use std::ops::Range;
@@ -18,15 +18,15 @@ use crate::step::{clip_factor, token_batch};
 use crate::stop::StopFlag;
 
 /// The outcome of a step.
-pub(super) enum Update {
+pub(super) enum StepResult {
     /// The weights were updated.
     Made {
-        /// Mean loss of the batch before the update, nats per token.
+        /// Mean loss of the batch before the step, nats per token.
         loss: f64,
         /// L2 norm of the gradient before clipping.
         grad_norm: f64,
     },
-    /// The update was skipped.
+    /// The step was skipped.
     Skipped(SkipRecord),
     /// The run was asked to stop between two micro-batches: nothing has changed.
     BrokenOff,
@@ -43,12 +43,12 @@ enum Gradient {
 }
 
 impl Trainer {
-    /// Makes the next update with learning rate `lr`, skips it, or stops in the middle of it.
+    /// Makes the next step with learning rate `lr`, skips it, or stops in the middle of it.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] if numbers are not finite and the update may not be skipped; data
+    /// [`TrainError::NonFinite`] if numbers are not finite and the step may not be skipped; data
     /// and model errors.
-    pub(super) fn update(&mut self, lr: f64, stop: &StopFlag) -> Result<Update, TrainError> {
+    pub(super) fn make_step(&mut self, lr: f64, stop: &StopFlag) -> Result<StepResult, TrainError> {
         let windows = self.take_windows();
         match self.gradient(windows.clone(), stop)? {
             Gradient::Computed { loss, norm } => {
@@ -56,17 +56,19 @@ impl Trainer {
                 self.optimizer.step(&mut self.gpt, &self.grads, lr, clip)?;
                 self.last_grad_norm = norm;
                 self.progress.skipped.in_row = 0;
-                Ok(Update::Made { loss, grad_norm: norm })
+                Ok(StepResult::Made { loss, grad_norm: norm })
             }
-            Gradient::NotFinite(what) => self.skip_or_stop(what, windows, lr).map(Update::Skipped),
+            Gradient::NotFinite(what) => {
+                self.skip_or_stop(what, windows, lr).map(StepResult::Skipped)
+            }
             Gradient::BrokenOff => {
                 self.progress.window_cursor = windows.start;
-                Ok(Update::BrokenOff)
+                Ok(StepResult::BrokenOff)
             }
         }
     }
 
-    /// The numbers of the windows of this update; advances the cursor past them.
+    /// The numbers of the windows of this step; advances the cursor past them.
     fn take_windows(&mut self) -> Range<u64> {
         let n_windows = self.config.gradient_accumulation_steps * self.config.batch_size;
         let first = self.progress.window_cursor;
@@ -104,7 +106,7 @@ impl Trainer {
         }
     }
 
-    /// Skips the update of `windows` if the configuration allows it and not too many were skipped
+    /// Skips the step of `windows` if the configuration allows it and not too many were skipped
     /// already.
     fn skip_or_stop(
         &mut self,
@@ -130,7 +132,7 @@ impl Trainer {
     }
 
     /// The error of a run whose numbers stopped being finite; `windows` are those of the current
-    /// update, if it is the one that failed.
+    /// step, if it is the one that failed.
     pub(super) fn non_finite(
         &self,
         what: impl Into<String>,
