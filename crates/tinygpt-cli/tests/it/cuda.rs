@@ -1,0 +1,109 @@
+//! `train --device cuda` from the plain build: the run of the CPU, its faults, and machines without a GPU.
+//!
+//! The GPU is the emulator's, whose libraries stand in for those of the driver and the toolkit.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::program::{Ran, SMALL, command, run, run_command, trained};
+
+/// Runs `train` on an emulated GPU with further environment variables; `None` without a C++ compiler.
+fn train_on_gpu(dir: &Path, args: &str, environment: &[(&str, &str)]) -> Option<Ran> {
+    let libraries = tinygpt_cuda_emulator::libraries()?;
+    let mut command = command("train", dir);
+    command.args(args.split_whitespace()).args(["--device", "cuda"]);
+    command.env("TINYGPT_CUDA_LIBS", libraries).envs(environment.iter().copied());
+    Some(run_command(&mut command))
+}
+
+/// The values of `key` in a run's metrics.
+fn metrics(dir: &Path, out: &str, key: &str) -> Vec<f64> {
+    let text = fs::read_to_string(dir.join(out).join("metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| line[key].as_f64()).collect()
+}
+
+/// `SMALL` into another directory.
+fn into(out: &str) -> String {
+    SMALL.replace("--out-dir out", &format!("--out-dir {out}"))
+}
+
+#[test]
+fn a_run_on_cuda_is_the_run_on_the_cpu_and_each_continues_the_other() {
+    let dir = trained();
+    let Some(ran) = train_on_gpu(dir.path(), &into("gpu"), &[]) else { return };
+    ran.ok();
+    for key in ["loss", "grad_norm", "val_loss"] {
+        let (cpu, gpu) = (metrics(dir.path(), "out", key), metrics(dir.path(), "gpu", key));
+        assert!(cpu.len() == gpu.len() && !cpu.is_empty(), "{key}: {cpu:?} {gpu:?}");
+        for (cpu, gpu) in cpu.iter().zip(&gpu) {
+            assert!((gpu / cpu - 1.0).abs() < 2e-5, "{key}: {cpu} on the CPU, {gpu} on the GPU");
+        }
+    }
+    train_on_gpu(dir.path(), &into("again"), &[]).unwrap().ok();
+    for key in ["loss", "grad_norm", "val_loss"] {
+        assert_eq!(metrics(dir.path(), "gpu", key), metrics(dir.path(), "again", key), "{key}");
+    }
+    let weights = |out: &str| fs::read(dir.path().join(out).join("last/model.safetensors")).unwrap();
+    assert!(weights("gpu") == weights("again"), "two runs give the same bits");
+
+    let more = "--init-from resume --max-iters 25";
+    let ran = train_on_gpu(dir.path(), &format!("--out-dir out {more}"), &[]).unwrap().ok();
+    assert!(ran.stderr.contains("saved on cpu"), "{}", ran.stderr);
+    let ran = run("train", dir.path(), &format!("--out-dir gpu {more} --device cpu")).ok();
+    assert!(ran.stderr.contains("saved on cuda"), "{}", ran.stderr);
+    let (cpu, gpu) = (metrics(dir.path(), "out", "loss"), metrics(dir.path(), "gpu", "loss"));
+    assert_eq!(cpu.len(), 25);
+    for (there, here) in cpu.iter().zip(&gpu) {
+        assert!((there / here - 1.0).abs() < 2e-5, "{there} {here}");
+    }
+}
+
+#[test]
+fn tf32_and_bfloat16_learn_on_cuda() {
+    let dir = trained();
+    let expected = *metrics(dir.path(), "out", "val_loss").last().unwrap();
+    for dtype in ["tf32", "bfloat16"] {
+        let args = into(dtype).replace("--dtype float32", &format!("--dtype {dtype}"));
+        let Some(ran) = train_on_gpu(dir.path(), &args, &[]) else { return };
+        ran.ok();
+        let found = *metrics(dir.path(), dtype, "val_loss").last().unwrap();
+        assert!((found - expected).abs() < 0.02, "{dtype}: {found}, in f32 {expected}");
+    }
+}
+
+#[test]
+fn a_gpu_that_fails_or_is_full_ends_the_run_and_leaves_the_last_checkpoint_good() {
+    let dir = trained();
+    let resume = "--out-dir out --init-from resume --max-iters 40 --checkpoint-interval 5";
+    let lost = [("TINYGPT_EMULATOR_FAIL", "cuMemcpyDtoHAsync_v2:200:719:lost")];
+    let Some(ran) = train_on_gpu(dir.path(), resume, &lost) else { return };
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("error: ") && ran.stderr.contains("GPU"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+    run("train", dir.path(), &format!("{resume} --device cpu")).ok();
+
+    let full = [("TINYGPT_EMULATOR_MEMORY", "200000")];
+    let ran = train_on_gpu(dir.path(), &into("full"), &full).unwrap();
+    assert!(ran.code != 0 && ran.stderr.contains("out of GPU memory"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("panicked") && !dir.path().join("full").exists());
+}
+
+#[test]
+fn without_a_gpu_the_missing_library_is_named_at_once() {
+    if Path::new("/dev/nvidiactl").exists() {
+        return;
+    }
+    let dir = trained();
+    let begin = Instant::now();
+    let ran = run("train", dir.path(), &format!("{SMALL} --out-dir new --device cuda"));
+    assert!(begin.elapsed().as_secs() < 5, "it does no work before");
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    for word in ["`device` cuda", "driver", "--device cpu"] {
+        assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+    }
+    assert!(!dir.path().join("new").exists());
+}
