@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tinygpt_cuda::CudaError;
 pub use tinygpt_fs::ErrorKind;
 
 /// Everything that can go wrong in the model.
@@ -86,7 +87,7 @@ pub enum ModelError {
     },
     /// A GPU or one of its libraries failed.
     #[error(transparent)]
-    Cuda(#[from] tinygpt_cuda::CudaError),
+    Cuda(#[from] CudaError),
     /// The tensor library failed.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),
@@ -102,7 +103,21 @@ impl ModelError {
             }
             Self::NonFinite { .. } => ErrorKind::NonFinite,
             Self::Io { .. } | Self::Threads { .. } => ErrorKind::Io,
+            Self::Cuda(CudaError::OutOfMemory { .. }) => ErrorKind::Usage,
             Self::MissingGradient { .. } | Self::Cuda(_) | Self::Tensor(_) => ErrorKind::Unexpected,
+        }
+    }
+
+    /// What to do about it, if that is known: a sentence for a line of its own.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Cuda(CudaError::OutOfMemory { .. }) => Some(
+                "lower `batch_size` and raise `gradient_accumulation_steps` by the same factor, or end other \
+                 programs that use the GPU"
+                    .to_owned(),
+            ),
+            Self::Cuda(error) => error.hint(),
+            _ => None,
         }
     }
 

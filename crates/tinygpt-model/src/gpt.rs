@@ -171,6 +171,18 @@ impl Gpt {
         Ok(())
     }
 
+    /// Allocates what training on B sequences of T tokens needs on a GPU, so that a run which does not fit
+    /// ends before it starts. Nothing on other backends, which allocate at the first batch.
+    ///
+    /// # Errors
+    /// [`ModelError::Cuda`] if the memory is not enough.
+    pub fn reserve(&mut self, batch_size: usize, seq_len: usize) -> Result<()> {
+        match &mut self.engine {
+            Engine::Cuda(model) => model.make_room(batch_size, seq_len),
+            Engine::Cpu(_) | Engine::Autograd => Ok(()),
+        }
+    }
+
     /// Launches a step on a GPU as one CUDA graph, which is the default, or each kernel by itself; the bits
     /// are the same. Nothing on other backends.
     pub fn set_cuda_graphs(&mut self, on: bool) {

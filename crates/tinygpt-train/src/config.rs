@@ -143,6 +143,8 @@ crate::config! {
             device: DeviceSpec = DeviceSpec::Cpu;
             /// Number type of the matrix products; a CPU always computes in float32
             dtype: ComputeType = ComputeType::Bfloat16;
+            /// Launch the kernels of a step as one CUDA graph, which saves time between them (CUDA only)
+            cuda_graph: bool = true;
             /// CPU threads [default: one per physical core]
             threads: Option<usize> = None, in AtLeastOne, "N";
             /// When the run ends, print where the time of its steps went, operation by operation

@@ -47,7 +47,8 @@ fn a_run_on_cuda_is_the_run_on_the_cpu_and_each_continues_the_other() {
     for key in ["loss", "grad_norm", "val_loss"] {
         assert_eq!(metrics(dir.path(), "gpu", key), metrics(dir.path(), "again", key), "{key}");
     }
-    let weights = |out: &str| fs::read(dir.path().join(out).join("last/model.safetensors")).unwrap();
+    let weights =
+        |out: &str| fs::read(dir.path().join(out).join("last/model.safetensors")).unwrap();
     assert!(weights("gpu") == weights("again"), "two runs give the same bits");
 
     let more = "--init-from resume --max-iters 25";
@@ -86,10 +87,13 @@ fn a_gpu_that_fails_or_is_full_ends_the_run_and_leaves_the_last_checkpoint_good(
     assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
     run("train", dir.path(), &format!("{resume} --device cpu")).ok();
 
-    let full = [("TINYGPT_EMULATOR_MEMORY", "200000")];
+    let full = [("TINYGPT_EMULATOR_MEMORY", "2000000")];
     let ran = train_on_gpu(dir.path(), &into("full"), &full).unwrap();
-    assert!(ran.code != 0 && ran.stderr.contains("out of GPU memory"), "{}", ran.stderr);
-    assert!(!ran.stderr.contains("panicked") && !dir.path().join("full").exists());
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    for word in ["out of GPU memory", "--batch-size", "--gradient-accumulation-steps"] {
+        assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+    }
+    assert!(!dir.path().join("full").exists());
 }
 
 #[test]

@@ -371,7 +371,7 @@ impl CudaModel {
     }
 
     /// Makes the training workspace fit B sequences of T tokens.
-    fn make_room(&mut self, b: usize, t: usize) -> Result<()> {
+    pub(crate) fn make_room(&mut self, b: usize, t: usize) -> Result<()> {
         let dims = Dims::new(&self.config, self.variant, b, t);
         if self.training.as_ref().is_none_or(|workspace| workspace.dims != dims) {
             // Sums and graphs hold addresses of the old one.

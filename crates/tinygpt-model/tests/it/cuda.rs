@@ -27,7 +27,8 @@ fn largest(values: &[f32]) -> f32 {
 /// The largest difference as a part of the largest value of `b`, or NaN.
 fn difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    let diff = |max: f32, (a, b): (&f32, &f32)| if a.is_nan() { f32::NAN } else { max.max((a - b).abs()) };
+    let diff =
+        |max: f32, (a, b): (&f32, &f32)| if a.is_nan() { f32::NAN } else { max.max((a - b).abs()) };
     a.iter().zip(b).fold(0.0, diff) / largest(b).max(f32::MIN_POSITIVE)
 }
 
@@ -117,8 +118,14 @@ fn gradients_of_several_batches_with_dropout_are_those_of_the_cpu() {
             let mut on_gpu = gpt(&config, Some((&gpu, compute)));
             let mut grads = on_gpu.new_grads().unwrap();
             let (found_loss, found_norm) = gradient(&mut on_gpu, &batches, &mut grads);
-            assert!((found_loss / loss - 1.0).abs() < loss_bound, "{compute:?}: {found_loss} {loss}");
-            assert!((found_norm / norm - 1.0).abs() < bound.into(), "{compute:?}: {found_norm} {norm}");
+            assert!(
+                (found_loss / loss - 1.0).abs() < loss_bound,
+                "{compute:?}: {found_loss} {loss}"
+            );
+            assert!(
+                (found_norm / norm - 1.0).abs() < bound.into(),
+                "{compute:?}: {found_norm} {norm}"
+            );
             for ((spec, grad), expected) in
                 on_cpu.params().specs().iter().zip(on_host(&grads)).zip(&expected)
             {
@@ -161,8 +168,7 @@ fn an_evaluation_of_another_shape_leaves_training_as_it_was() {
     let mut grads = gpt.new_grads().unwrap();
     let before = gradient(&mut gpt, &batches, &mut grads);
     let (inputs, targets) = (ids(2 * 11, 97, 8), ids(2 * 11, 97, 9));
-    let small =
-        TokenBatch { inputs: &inputs, targets: &targets, batch_size: 2, seq_len: 11 };
+    let small = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 2, seq_len: 11 };
     let (found, expected) = (gpt.loss(&small).unwrap(), cpu.loss(&small).unwrap());
     assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
     assert_eq!(gradient(&mut gpt, &batches, &mut grads), before);

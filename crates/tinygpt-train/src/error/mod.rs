@@ -307,6 +307,7 @@ impl TrainError {
                                                          continue with `init_from` resume"
                 .to_string(),
             Self::Data(error) => return error.hint(),
+            Self::Model(error) => return error.hint(),
             _ => return None,
         })
     }

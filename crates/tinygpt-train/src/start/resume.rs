@@ -196,13 +196,14 @@ fn changed_machine(threads: usize, device: &TrainingDevice, state: &State) -> Op
 }
 
 /// Keys that only decide how and where to start and what to save and print.
-const NOT_THE_RUN: [&str; 13] = [
+const NOT_THE_RUN: [&str; 14] = [
     "init_from",
     "overwrite",
     "out_dir",
     "data_dir",
     "encoding_type",
     "device",
+    "cuda_graph",
     "threads",
     "eval_only",
     "profile",

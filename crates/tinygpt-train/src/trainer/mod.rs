@@ -112,10 +112,12 @@ impl Trainer {
         let block_size = gpt.config().block_size;
         let loader = Loader::training(&prepared.train, config.batch_size, block_size, config.seed)?;
         gpt.set_threads(config.resolved_threads());
+        gpt.set_cuda_graphs(config.cuda_graph);
         if device.is_cpu() && config.dtype != ComputeType::Float32 {
             notices.push(format!("dtype is {}: a CPU computes in float32", config.dtype.name()));
         }
         let grads = gpt.new_grads()?;
+        gpt.reserve(config.batch_size, block_size)?;
         let special = special_tokens(&prepared)?;
         let threads = config.resolved_threads();
         let peak_flops = device.is_cpu().then(|| peak::gemm_flops_per_second(threads));
