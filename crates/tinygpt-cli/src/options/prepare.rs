@@ -21,7 +21,7 @@ pub struct PrepareOptions {
     /// [default: tiny_stories, or with --source the name of the file, folder or repository]
     #[arg(long, help_heading = "Text", value_name = "NAME")]
     pub dataset_name: Option<String>,
-    /// See [`source_help`].
+    /// Text to use; the help lists the file name extensions.
     #[arg(long, help = source_help(), help_heading = "Text", value_name = "PATH")]
     #[serde(default, deserialize_with = "one_or_many")]
     pub source: Option<Vec<PathBuf>>,
@@ -31,7 +31,7 @@ pub struct PrepareOptions {
     #[arg(long, help_heading = "Text", value_name = "PATH")]
     #[serde(default, deserialize_with = "one_or_many")]
     pub val_source: Option<Vec<PathBuf>>,
-    /// See [`format_help`].
+    /// Format of the files; the help lists all.
     #[arg(long, help = format_help(), help_heading = "Text",
           value_parser = word_of::<Format>(Format::ALL.map(Format::as_str)))]
     pub format: Option<Format>,
