@@ -110,13 +110,15 @@ const UNSAFE_FOLDERS: [&str; 4] = [
 ];
 
 /// Where `unsafe` is, and how often, so that adding one changes this table.
-const UNSAFE: [(&str, usize); 32] = [
+const UNSAFE: [(&str, usize); 34] = [
     ("crates/tinygpt-cuda-emulator/src/control.rs", 3),
     ("crates/tinygpt-cuda/src/blas.rs", 3),
     ("crates/tinygpt-cuda/src/compiler.rs", 9),
+    ("crates/tinygpt-cuda/src/context.rs", 4),
+    ("crates/tinygpt-cuda/src/copies.rs", 4),
     ("crates/tinygpt-cuda/src/driver.rs", 9),
     ("crates/tinygpt-cuda/src/event.rs", 5),
-    ("crates/tinygpt-cuda/src/gpu.rs", 7),
+    ("crates/tinygpt-cuda/src/gpu.rs", 3),
     ("crates/tinygpt-cuda/src/graph.rs", 7),
     ("crates/tinygpt-cuda/src/kernels/arguments.rs", 1),
     ("crates/tinygpt-cuda/src/kernels/attention.rs", 3),
@@ -130,7 +132,7 @@ const UNSAFE: [(&str, usize); 32] = [
     ("crates/tinygpt-cuda/src/matmul.rs", 10),
     ("crates/tinygpt-cuda/src/memory.rs", 5),
     ("crates/tinygpt-cuda/src/module.rs", 7),
-    ("crates/tinygpt-cuda/src/staging.rs", 10),
+    ("crates/tinygpt-cuda/src/staging.rs", 6),
     ("crates/tinygpt-cuda/src/sys.rs", 3),
     ("crates/tinygpt-cuda/tests/device/graphs.rs", 1),
     ("crates/tinygpt-cuda/tests/device/kernel.rs", 1),
@@ -169,13 +171,13 @@ fn crates_depend_on_each_other_in_one_direction() {
         ("fs", &[]),
         ("kernels", &[]),
         ("cuda-emulator", &[]),
-        // The last two are dev-dependencies: the stand-in for a GPU, and the oracle.
+        // `cuda-emulator`, the stand-in for a GPU, is a dev-dependency everywhere; so is the oracle of `cuda`.
         ("cuda", &["fs", "cuda-emulator", "kernels"]),
         ("model", &["fs", "kernels", "cuda", "cuda-emulator"]),
         ("data", &["fs"]),
         ("train", &["fs", "kernels", "model", "data"]),
         ("serve", &["model", "data"]),
-        ("cli", &["fs", "kernels", "model", "data", "train", "serve"]),
+        ("cli", &["fs", "kernels", "cuda-emulator", "model", "data", "train", "serve"]),
     ];
     let mut faults = Vec::new();
     for (name, allowed_edges) in allowed {

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use std::ops::Deref;
 
 use crate::CudaError;
-use crate::gpu::Context;
+use crate::context::Context;
 use crate::sys::{BlasTable, Handle};
 
 /// cublasLt, opened for a GPU.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::Source;
+use crate::source::KernelSource;
 
 /// The first bytes of a file. A new layout has a new number.
 const MAGIC: &[u8; 16] = b"tinygpt cubin 1\n";
@@ -48,7 +48,7 @@ impl Cache {
     /// The file of a source with these options, compiled by this version of NVRTC.
     pub(crate) fn file(
         &self,
-        source: &Source,
+        source: &KernelSource,
         options: &[String],
         version: (u32, u32),
     ) -> Option<PathBuf> {
@@ -122,7 +122,8 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    const SOURCE: Source = Source { name: "a.cu", text: "text", headers: &[("h", "header")] };
+    const SOURCE: KernelSource =
+        KernelSource { name: "a.cu", text: "text", headers: &[("h", "header")] };
 
     #[test]
     fn a_file_is_read_back_and_any_changed_byte_makes_it_missing() {
@@ -149,15 +150,18 @@ mod tests {
     fn everything_that_changes_the_code_changes_the_name() {
         let cache = Cache::new(Some("folder".into()));
         let options = ["-DA=1".to_owned()];
-        let name = |source: &Source, options: &[String], version| {
+        let name = |source: &KernelSource, options: &[String], version| {
             cache.file(source, options, version).unwrap()
         };
         let first = name(&SOURCE, &options, (13, 0));
         assert_eq!(first, name(&SOURCE, &options, (13, 0)));
         assert_ne!(first, name(&SOURCE, &options, (13, 1)));
         assert_ne!(first, name(&SOURCE, &["-DA=2".to_owned()], (13, 0)));
-        assert_ne!(first, name(&Source { text: "other", ..SOURCE }, &options, (13, 0)));
-        assert_ne!(first, name(&Source { headers: &[("h", "x")], ..SOURCE }, &options, (13, 0)));
+        assert_ne!(first, name(&KernelSource { text: "other", ..SOURCE }, &options, (13, 0)));
+        assert_ne!(
+            first,
+            name(&KernelSource { headers: &[("h", "x")], ..SOURCE }, &options, (13, 0))
+        );
         assert!(Cache::new(None).file(&SOURCE, &options, (13, 0)).is_none());
     }
 }

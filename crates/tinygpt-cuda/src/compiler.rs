@@ -3,10 +3,11 @@
 
 use std::ffi::{CStr, CString, c_char, c_int};
 
+use crate::CudaError;
 use crate::load::{self, Version};
 use crate::search::Search;
+use crate::source::KernelSource;
 use crate::sys::{Handle, NvrtcTable};
-use crate::{CudaError, Source};
 
 /// `NVRTC_ERROR_COMPILATION`: the log says what is wrong with the source.
 const ERROR_COMPILATION: c_int = 6;
@@ -54,7 +55,11 @@ impl Compiler {
     ///
     /// # Errors
     /// [`CudaError::Compile`], [`CudaError::CompilerTooOld`].
-    pub fn compile(&self, source: &Source, options: &[String]) -> Result<Compiled, CudaError> {
+    pub fn compile(
+        &self,
+        source: &KernelSource,
+        options: &[String],
+    ) -> Result<Compiled, CudaError> {
         let program = Program::create(self, source)?;
         let options: Vec<CString> = options.iter().map(|option| c_string(option)).collect();
         let pointers: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
@@ -127,7 +132,7 @@ struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    fn create(compiler: &'a Compiler, source: &Source) -> Result<Self, CudaError> {
+    fn create(compiler: &'a Compiler, source: &KernelSource) -> Result<Self, CudaError> {
         let text = c_string(source.text);
         let name = c_string(source.name);
         let headers: Vec<(CString, CString)> =

@@ -6,12 +6,12 @@ use crate::{CudaError, Gpu};
 
 /// A point in the stream.
 #[derive(Debug)]
-pub struct Event {
+pub struct GpuEvent {
     handle: Handle,
     gpu: Gpu,
 }
 
-impl Event {
+impl GpuEvent {
     /// An event that is not recorded.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Event {
     }
 }
 
-impl Drop for Event {
+impl Drop for GpuEvent {
     fn drop(&mut self) {
         if let Ok(driver) = self.gpu.current() {
             // SAFETY: created in `new` and destroyed once.

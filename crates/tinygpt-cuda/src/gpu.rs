@@ -2,7 +2,6 @@
 #![expect(unsafe_code, reason = "calls of the driver")]
 
 use std::env;
-use std::ffi::c_int;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::blas::Blas;
 use crate::cache::Cache;
 use crate::compiler::Compiler;
+use crate::context::Context;
 use crate::driver::Driver;
 use crate::load::show;
 use crate::search::Search;
@@ -19,7 +19,7 @@ use crate::{CudaError, compiler};
 
 /// What a GPU and its libraries are.
 #[derive(Clone, Debug)]
-pub struct Card {
+pub struct GpuInfo {
     /// Its name, such as `NVIDIA H100 80GB HBM3`.
     pub name: String,
     /// Compute capability: `(9, 0)` for `sm_90`.
@@ -78,19 +78,10 @@ pub(crate) struct Inner {
     pub(crate) staging: Staging,
     pub(crate) compiler: Compiler,
     pub(crate) cache: Cache,
-    pub(crate) card: Card,
+    pub(crate) card: GpuInfo,
     pub(crate) is_capturing: AtomicBool,
     synchronous: bool,
     pub(crate) context: Context,
-}
-
-/// The primary context of a GPU, with one stream; released on drop.
-#[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) driver: Driver,
-    device: c_int,
-    handle: Handle,
-    pub(crate) stream: Handle,
 }
 
 impl Gpu {
@@ -127,7 +118,7 @@ impl Gpu {
         // SAFETY: an integer to write to.
         let code = unsafe { (driver.device_memory)(&raw mut memory_bytes, device) };
         driver.check("cuDeviceTotalMem", code)?;
-        let card = Card {
+        let card = GpuInfo {
             name,
             capability,
             n_multiprocessors: driver.attribute(device, cuda::MULTIPROCESSORS)?,
@@ -163,7 +154,7 @@ impl Gpu {
 
     /// What the GPU is.
     #[must_use]
-    pub fn card(&self) -> &Card {
+    pub fn info(&self) -> &GpuInfo {
         &self.inner.card
     }
 
@@ -223,44 +214,6 @@ impl Gpu {
             self.synchronize()?;
         }
         Ok(())
-    }
-}
-
-impl Context {
-    /// Retains the primary context, makes it current and creates the stream.
-    fn retain(driver: Driver, device: c_int) -> Result<Self, CudaError> {
-        let mut handle = Handle::NULL;
-        // SAFETY: a handle to write to.
-        let code = unsafe { (driver.context_retain)(&raw mut handle, device) };
-        driver.check_start("cuDevicePrimaryCtxRetain", code)?;
-        let mut context = Self { driver, device, handle, stream: Handle::NULL };
-        context.make_current()?;
-        let driver = &context.driver;
-        // SAFETY: a handle to write to.
-        let code =
-            unsafe { (driver.stream_create)(&raw mut context.stream, cuda::STREAM_NON_BLOCKING) };
-        driver.check("cuStreamCreate", code)?;
-        Ok(context)
-    }
-
-    /// Makes the context current in the calling thread. Costs tens of nanoseconds.
-    pub(crate) fn make_current(&self) -> Result<(), CudaError> {
-        // SAFETY: the context is retained until drop.
-        self.driver.check("cuCtxSetCurrent", unsafe { (self.driver.context_set)(self.handle) })
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        // A context that is lost refuses all of this, and there is nothing left to do about it.
-        // SAFETY: created in `retain`, and everything that used them is dropped.
-        unsafe {
-            let _ = (self.driver.context_set)(self.handle);
-            if self.stream != Handle::NULL {
-                let _ = (self.driver.stream_destroy)(self.stream);
-            }
-            let _ = (self.driver.context_release)(self.device);
-        }
     }
 }
 

@@ -9,22 +9,9 @@ use std::thread;
 use crate::cache::Cache;
 use crate::compiler::options;
 use crate::driver::Driver;
+use crate::source::{Defines, KernelSource};
 use crate::sys::{Handle, cuda};
 use crate::{CudaError, Gpu};
-
-/// A kernel file that is part of the binary, and the headers it includes.
-#[derive(Clone, Copy, Debug)]
-pub struct Source {
-    /// The name of the file, such as `adamw.cu`.
-    pub name: &'static str,
-    /// Its text.
-    pub text: &'static str,
-    /// The headers by the name in `#include`, with their text.
-    pub headers: &'static [(&'static str, &'static str)],
-}
-
-/// The `-D` options of a module: names and values.
-pub type Defines<'a> = &'a [(&'static str, u32)];
 
 /// A compiled kernel file, loaded on a GPU; unloaded when it and its kernels are dropped.
 #[derive(Clone, Debug)]
@@ -52,7 +39,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`CudaError::Compile`] with the compiler's output.
-    pub fn module(&self, source: &Source, defines: Defines) -> Result<Module, CudaError> {
+    pub fn module(&self, source: &KernelSource, defines: Defines) -> Result<Module, CudaError> {
         let code = self.code(source, defines)?;
         if let Ok(module) = self.load(&code.cubin) {
             return Ok(module);
@@ -68,7 +55,7 @@ impl Gpu {
     /// The first error of [`Gpu::module`].
     pub fn modules(
         &self,
-        files: &[(Source, Vec<(&'static str, u32)>)],
+        files: &[(KernelSource, Vec<(&'static str, u32)>)],
     ) -> Result<Vec<Module>, CudaError> {
         thread::scope(|scope| {
             // As many threads as files: a machine with few cores compiles them in turns all the same.
@@ -86,7 +73,7 @@ impl Gpu {
     }
 
     /// The machine code of a file, from the cache if it is there.
-    fn code(&self, source: &Source, defines: Defines) -> Result<Code, CudaError> {
+    fn code(&self, source: &KernelSource, defines: Defines) -> Result<Code, CudaError> {
         let options = options(&self.arch(), defines);
         let file = self.inner.cache.file(source, &options, self.inner.compiler.version());
         if let Some(cubin) = file.as_deref().and_then(Cache::read) {
@@ -96,7 +83,7 @@ impl Gpu {
     }
 
     /// Compiles a file and writes it to the cache.
-    fn compile(&self, source: &Source, defines: Defines) -> Result<Vec<u8>, CudaError> {
+    fn compile(&self, source: &KernelSource, defines: Defines) -> Result<Vec<u8>, CudaError> {
         let options = options(&self.arch(), defines);
         let compiler = &self.inner.compiler;
         let cubin = compiler.compile(source, &options)?.cubin;
@@ -145,7 +132,7 @@ impl Module {
         driver.check("cuModuleGetFunction", code).map_err(|error| named(name, error))?;
         let fixed = attribute(driver, function, cuda::FUNCTION_STATIC_SHARED)?;
         let asked = fixed + shared_bytes;
-        let most = gpu.card().max_shared_bytes;
+        let most = gpu.info().max_shared_bytes;
         if asked > most {
             return Err(CudaError::SharedMemory { kernel: name.into(), asked, most });
         }

@@ -38,7 +38,7 @@ fn a_file_that_is_not_a_library_is_reported_with_its_reason() {
 fn the_environment_opens_or_gives_a_typed_error() {
     let start = Instant::now();
     match Gpu::open(0) {
-        Ok(gpu) => println!("GPU: {:?}", gpu.card()),
+        Ok(gpu) => println!("GPU: {:?}", gpu.info()),
         Err(error @ CudaError::LibraryMissing { library: LibraryName::Driver, .. }) => {
             assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
             println!("no GPU: {error}");

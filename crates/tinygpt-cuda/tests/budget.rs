@@ -18,7 +18,7 @@ use std::thread;
 use serde_json::{Value, json};
 use tinygpt_cuda::kernels::attention::Attention;
 use tinygpt_cuda::kernels::{Kernels, Variant};
-use tinygpt_cuda::{Compiler, Dtype, Search, Source, options};
+use tinygpt_cuda::{Compiler, Dtype, KernelSource, Search, options};
 
 /// The architectures, with the bytes of shared memory that a block can have there: A100, consumer Ampere,
 /// Ada, Hopper, consumer Blackwell.
@@ -91,7 +91,7 @@ fn kernels_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
 }
 
-type File = (Source, Vec<(&'static str, u32)>);
+type File = (KernelSource, Vec<(&'static str, u32)>);
 
 /// The files of every kernel for the shapes of the benchmarks, in all types, each once.
 fn files(max_shared_bytes: u32) -> Vec<File> {

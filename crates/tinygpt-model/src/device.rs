@@ -5,9 +5,7 @@ use std::str::FromStr;
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tinygpt_cuda::{CudaError, Gpu};
-
-use crate::gpt::Gpt;
+use tinygpt_cuda::CudaError;
 
 /// A device as a user names it, not opened yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,20 +68,6 @@ impl DeviceSpec {
                 Err(DeviceError::NotBuilt(self))
             }
             Self::Metal(index) => Device::new_metal(index).map_err(no_answer),
-        }
-    }
-
-    /// Opens the device for training: on CUDA that is `tinygpt-cuda`, in every build.
-    ///
-    /// # Errors
-    /// [`DeviceError`] if this build or this machine does not have it.
-    pub fn open_for_training(self) -> Result<TrainingDevice, DeviceError> {
-        match self {
-            Self::Cpu | Self::Metal(_) => Ok(TrainingDevice::Tensors(self.open()?)),
-            Self::Cuda(index) => match Gpu::open(index) {
-                Ok(gpu) => Ok(TrainingDevice::Cuda(gpu)),
-                Err(source) => Err(DeviceError::Cuda { spec: self, source }),
-            },
         }
     }
 
@@ -152,51 +136,6 @@ impl Serialize for DeviceSpec {
 impl<'de> Deserialize<'de> for DeviceSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// A device that trains.
-#[derive(Clone, Debug)]
-pub enum TrainingDevice {
-    /// The CPU, or a GPU on which candle computes.
-    Tensors(Device),
-    /// An NVIDIA GPU.
-    Cuda(Gpu),
-}
-
-impl TrainingDevice {
-    /// Where the tensors of the parameters are: on the host for a GPU that has arenas of its own.
-    pub fn tensors(&self) -> Device {
-        match self {
-            Self::Tensors(device) => device.clone(),
-            Self::Cuda(_) => Device::Cpu,
-        }
-    }
-
-    /// Lets `gpt`, whose parameters are on [`TrainingDevice::tensors`], compute here.
-    ///
-    /// # Errors
-    /// [`ModelError::Request`](crate::ModelError::Request) if it cannot compute this shape or type.
-    pub fn place(&self, gpt: &mut Gpt, compute: ComputeType) -> crate::Result<()> {
-        match self {
-            Self::Tensors(Device::Cpu) => Ok(()),
-            Self::Tensors(_) => gpt.set_compute_dtype(compute.dtype()),
-            Self::Cuda(gpu) => gpt.train_on(gpu, compute),
-        }
-    }
-
-    /// Whether it is the CPU.
-    pub fn is_cpu(&self) -> bool {
-        matches!(self, Self::Tensors(Device::Cpu))
-    }
-
-    /// It in one word.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Tensors(Device::Cpu) => "cpu",
-            Self::Tensors(Device::Metal(_)) => "metal",
-            Self::Tensors(Device::Cuda(_)) | Self::Cuda(_) => "cuda",
-        }
     }
 }
 

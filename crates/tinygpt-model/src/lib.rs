@@ -21,6 +21,7 @@ mod parts;
 mod rng;
 mod sampling;
 mod summary;
+mod training_device;
 
 pub use candle_core::{DType, Device};
 
@@ -37,7 +38,7 @@ pub use decode::generate::{
 };
 pub use decode::model::Model;
 pub use decode::q8_model::QuantizedGpt;
-pub use device::{ComputeType, DeviceError, DeviceSpec, TrainingDevice};
+pub use device::{ComputeType, DeviceError, DeviceSpec};
 pub use error::{ErrorKind, ModelError, Result};
 pub use format::{gguf, hf};
 pub use gpt::Gpt;
@@ -49,3 +50,4 @@ pub use sampling::{Logprobs, ParamRange, Sampler, SamplingParams};
 pub use summary::Summary;
 pub use tinygpt_cuda::kernels::optimizer::AdamWNumbers;
 pub use tinygpt_kernels::Store;
+pub use training_device::TrainingDevice;

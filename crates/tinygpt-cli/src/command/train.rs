@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::{DataError, Encoding, PrepareRequest, Prepared, Recipe, SourceSpec};
-use tinygpt_model::DeviceSpec;
+use tinygpt_model::{DeviceSpec, TrainingDevice};
 use tinygpt_train::{
     InitFrom, StopFlag, TrainConfig, TrainError, Trainer, check_block_size, checkpoint, model_shape,
 };
@@ -40,7 +40,7 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     }
     // Before any work, so that nothing is lost if it is missing. Kept until the trainer has opened it
     // too: the driver shuts a GPU down that nobody holds, and starting it takes a while.
-    let _device = config.device.open_for_training()?;
+    let _device = TrainingDevice::open(config.device)?;
     let n_threads = pool::start(config.resolved_threads())?;
     if n_threads < config.resolved_threads() {
         config.threads = Some(n_threads);

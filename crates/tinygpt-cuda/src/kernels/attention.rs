@@ -2,8 +2,9 @@
 #![expect(unsafe_code, reason = "launches")]
 
 use super::arguments::{address, count, mask_address, values};
+use super::attention_tiles::{Pass, Products, Tiles, WARPS};
 use super::variant::Variant;
-use crate::{CudaError, Dtype, Gpu, Kernel, Source, View};
+use crate::{CudaError, Dtype, Gpu, Kernel, KernelSource, View};
 
 /// What the forward pass reads and writes.
 #[derive(Clone, Copy, Debug)]
@@ -98,37 +99,6 @@ struct BackwardArgs {
     scale: f32,
 }
 
-/// How products are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Products {
-    Bf16,
-    Tf32,
-    /// Fused multiply-adds in f32.
-    Exact,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pass {
-    Forward,
-    Keys,
-    Queries,
-}
-
-/// The tiles of a kernel for tensor cores, as `kernels/attention.cuh` and `attention_backward.cuh` name them.
-#[derive(Clone, Copy, Debug)]
-struct Tiles {
-    /// Strips of 16 rows that a warp owns.
-    row_tiles: usize,
-    /// Rows of the tiles that a block walks along.
-    columns: usize,
-    /// Own operands that stay in shared memory.
-    resident: usize,
-    /// Blocks that are to run on a multiprocessor at the same time, which bounds the registers.
-    min_blocks: usize,
-}
-
-/// Warps of a block, as in the kernels.
-const WARPS: usize = 4;
 const THREADS: u32 = 32 * WARPS as u32;
 /// Of `attention_delta.cu`.
 const DELTA_THREADS: u32 = 256;
@@ -141,14 +111,14 @@ const QUERY_BYTES: usize = 16;
 /// cards, which give 99 KiB to a block, do not.
 const ROOMY_SHARED_BYTES: usize = 160 << 10;
 
-const FORWARD: Source = source!(
+const FORWARD: KernelSource = source!(
     "attention_forward.cu",
     "device.cuh",
     "dropout.cuh",
     "attention_args.cuh",
     "attention.cuh"
 );
-const KEYS: Source = source!(
+const KEYS: KernelSource = source!(
     "attention_backward_keys.cu",
     "device.cuh",
     "dropout.cuh",
@@ -156,7 +126,7 @@ const KEYS: Source = source!(
     "attention.cuh",
     "attention_backward.cuh"
 );
-const QUERIES: Source = source!(
+const QUERIES: KernelSource = source!(
     "attention_backward_queries.cu",
     "device.cuh",
     "dropout.cuh",
@@ -164,48 +134,9 @@ const QUERIES: Source = source!(
     "attention.cuh",
     "attention_backward.cuh"
 );
-const DELTA: Source = source!("attention_delta.cu", "device.cuh");
-const EXACT: Source =
+const DELTA: KernelSource = source!("attention_delta.cu", "device.cuh");
+const EXACT: KernelSource =
     source!("attention_exact.cu", "device.cuh", "dropout.cuh", "attention_args.cuh");
-
-impl Tiles {
-    /// Chosen by what the compiler makes of them: as many rows a warp as leave no register spilled, since
-    /// each fragment of a tile then feeds more products.
-    fn new(products: Products, pass: Pass, head_dim: usize, is_roomy: bool) -> Self {
-        let is_small = head_dim <= 64;
-        let (row_tiles, columns, resident, min_blocks) = match (products, pass) {
-            (Products::Bf16, Pass::Forward) => (if is_small { 2 } else { 1 }, 64, 0, 2),
-            (Products::Bf16, Pass::Keys) if is_small && is_roomy => (2, 64, 1, 2),
-            (Products::Bf16, Pass::Keys) if is_small => (2, 32, 2, 2),
-            (Products::Bf16, Pass::Keys) => (1, 32, 1, 2),
-            (Products::Bf16, Pass::Queries) if is_small => (2, 64, 0, 2),
-            (Products::Bf16, Pass::Queries) => (1, if is_roomy { 64 } else { 32 }, 0, 2),
-            (_, Pass::Forward) => (1, 32, 0, if is_small { 3 } else { 2 }),
-            (_, Pass::Keys) if is_small => (1, 32, 1, 2),
-            (_, Pass::Queries) if is_small => (1, 32, 0, 2),
-            (_, Pass::Keys | Pass::Queries) => (1, 16, 2, 2),
-        };
-        Self { row_tiles, columns, resident, min_blocks }
-    }
-
-    fn rows(&self) -> usize {
-        16 * self.row_tiles * WARPS
-    }
-
-    /// Dynamic shared memory, without what a kernel adds.
-    fn shared_bytes(&self, row_bytes: usize) -> usize {
-        (self.resident * self.rows() + 4 * self.columns) * row_bytes
-    }
-
-    fn defines(&self) -> [(&'static str, u32); 4] {
-        [
-            ("ROW_TILES", self.row_tiles as u32),
-            ("COLUMNS", self.columns as u32),
-            ("RESIDENT", self.resident as u32),
-            ("MIN_BLOCKS", self.min_blocks as u32),
-        ]
-    }
-}
 
 /// Which products a variant has.
 ///
@@ -238,7 +169,7 @@ impl Attention {
         head_dim: usize,
         tf32: bool,
         max_shared_bytes: u32,
-    ) -> Vec<(Source, Vec<(&'static str, u32)>)> {
+    ) -> Vec<(KernelSource, Vec<(&'static str, u32)>)> {
         assert!(Self::is_supported(head_dim), "head dimension {head_dim} is not supported");
         let products = products(variant, tf32);
         let common = [
@@ -273,7 +204,7 @@ impl Attention {
         head_dim: usize,
         tf32: bool,
     ) -> Result<Self, CudaError> {
-        let max_shared_bytes = gpu.card().max_shared_bytes;
+        let max_shared_bytes = gpu.info().max_shared_bytes;
         let modules = gpu.modules(&Self::files(variant, head_dim, tf32, max_shared_bytes))?;
         let act = variant.act;
         let delta = modules[0].kernel("attention_delta", DELTA_THREADS, 0)?;

@@ -15,7 +15,7 @@
 /// A kernel file and the headers it includes, as part of the binary.
 macro_rules! source {
     ($name:literal $(, $header:literal)*) => {
-        $crate::Source {
+        $crate::KernelSource {
             name: $name,
             text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/", $name)),
             headers: &[$((
@@ -28,14 +28,17 @@ macro_rules! source {
 
 mod arguments;
 pub mod attention;
+mod attention_tiles;
 pub mod classifier;
 pub mod embedding;
 pub mod gelu;
 pub mod norm;
 pub mod optimizer;
 pub mod segments;
+mod step;
 pub mod sums;
 mod variant;
 
 pub use arguments::DropoutMask;
-pub use variant::{Kernels, Variant};
+pub use step::Kernels;
+pub use variant::Variant;

@@ -1,4 +1,4 @@
-//! Global norm and AdamW over arenas: `kernels/optimizer.cu`.
+//! Global norm and AdamWArenas over arenas: `kernels/optimizer.cu`.
 #![expect(unsafe_code, reason = "launches, and the promise of `Plain`")]
 
 use super::arguments::{address, count, values};
@@ -22,7 +22,7 @@ pub struct Tensor {
 
 /// The tensors of the arenas as tables in GPU memory, with scratch for the norm; made once for a run.
 #[derive(Debug)]
-pub struct Arena {
+pub struct ArenaTables {
     n_elements: usize,
     n_pieces: usize,
     n_tensors: usize,
@@ -67,7 +67,7 @@ impl StepResult {
     }
 }
 
-/// The numbers of one AdamW step, in GPU memory when the kernel runs. See
+/// The numbers of one AdamWArenas step, in GPU memory when the kernel runs. See
 /// `tinygpt_kernels::adamw::AdamWStep`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,7 +93,7 @@ unsafe impl Plain for AdamWNumbers {}
 
 /// The arenas of an update, f32 and all of one length.
 #[derive(Clone, Copy, Debug)]
-pub struct AdamW {
+pub struct AdamWArenas {
     /// Weights.
     pub weights: View,
     /// Gradients.
@@ -157,7 +157,7 @@ struct CastArgs {
     elements: u64,
 }
 
-impl Arena {
+impl ArenaTables {
     /// Uploads the tables for arenas of `n_elements` elements with these tensors.
     ///
     /// # Errors
@@ -227,7 +227,7 @@ impl Optimizer {
     /// If the length of a view is wrong.
     pub fn global_norm(
         &self,
-        arena: &Arena,
+        arena: &ArenaTables,
         grads: View,
         loss: Option<View>,
         result: View,
@@ -252,14 +252,14 @@ impl Optimizer {
         unsafe { self.norm.launch([1, 1, 1], &args) }
     }
 
-    /// One AdamW step over the arenas.
+    /// One AdamWArenas step over the arenas.
     ///
     /// # Errors
     /// [`CudaError`] if the launch fails.
     ///
     /// # Panics
     /// If the length of a view is wrong.
-    pub fn adamw(&self, arena: &Arena, given: AdamW) -> Result<(), CudaError> {
+    pub fn adamw(&self, arena: &ArenaTables, given: AdamWArenas) -> Result<(), CudaError> {
         let bytes = 4 * arena.n_elements;
         let args = AdamWArgs {
             weights: address(given.weights, bytes, "the weights"),

@@ -48,7 +48,7 @@ fn open() {
         setup.search = tinygpt_cuda::Search::only(Path::new(&folder));
     }
     match Gpu::open_with(index, &setup) {
-        Ok(gpu) => println!("opened {:?}", gpu.card()),
+        Ok(gpu) => println!("opened {:?}", gpu.info()),
         Err(error) => {
             println!("error: {error}\nhint: {}\n{error:?}", error.hint().unwrap_or_default());
         }

@@ -22,7 +22,7 @@ fn assert_contains(text: &str, parts: &[&str]) {
 #[test]
 fn a_gpu_is_described() {
     let Some(text) = opened(&[("TINYGPT_EMULATOR_CAPABILITY", "120")]) else { return };
-    assert_contains(&text, &["opened Card", "capability: (12, 0)", "driver: \"13.0\""]);
+    assert_contains(&text, &["opened GpuInfo", "capability: (12, 0)", "driver: \"13.0\""]);
 }
 
 #[test]
@@ -160,8 +160,10 @@ fn a_kernel_that_stops_is_a_fault_and_a_vanished_gpu_is_lost() {
 #[test]
 fn a_file_that_does_not_compile_is_reported_with_the_compilers_output() {
     let Some(gpu) = gpu() else { return };
-    let source =
-        tinygpt_cuda::Source { text: "#include \"device.cuh\"\nnonsense;\n", ..kernel::SOURCE };
+    let source = tinygpt_cuda::KernelSource {
+        text: "#include \"device.cuh\"\nnonsense;\n",
+        ..kernel::SOURCE
+    };
     let error = gpu.module(&source, &kernel::defines(1)).expect_err("nonsense");
     let CudaError::Compile { file, log } = &error else { panic!("{error:?}") };
     assert_eq!(file, "scale.cu");
@@ -174,7 +176,7 @@ fn a_kernel_that_does_not_exist_and_too_much_shared_memory_are_errors() {
     let module = gpu.module(&kernel::SOURCE, &kernel::defines(1)).unwrap();
     let error = module.kernel("other", 64, 0).expect_err("there is no such kernel");
     assert!(matches!(&error, CudaError::Launch { kernel, .. } if kernel == "other"), "{error:?}");
-    let most = gpu.card().max_shared_bytes;
+    let most = gpu.info().max_shared_bytes;
     module.kernel("scale", 64, most).unwrap();
     let error = module.kernel("scale", 64, most + 1).expect_err("too much");
     assert!(

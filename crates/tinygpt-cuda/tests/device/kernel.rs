@@ -1,9 +1,9 @@
 //! A small kernel to test launches with: `y[i] = factor * x[i]`, and one that adds to every element.
 
-use tinygpt_cuda::{CudaError, Gpu, Kernel, Source, View};
+use tinygpt_cuda::{CudaError, Gpu, Kernel, KernelSource, View};
 
 /// The kernel file. `FACTOR` is a define.
-pub(crate) const SOURCE: Source = Source {
+pub(crate) const SOURCE: KernelSource = KernelSource {
     name: "scale.cu",
     text: r#"#include "device.cuh"
 struct ScaleArgs {

@@ -1,6 +1,6 @@
 //! Buffers and copies.
 
-use tinygpt_cuda::{CudaError, Event};
+use tinygpt_cuda::{CudaError, GpuEvent};
 
 use crate::{children, gpu, numbers};
 
@@ -89,7 +89,7 @@ fn too_much_memory_is_an_error_with_sizes() {
 #[test]
 fn events_measure_time() {
     let Some(gpu) = gpu() else { return };
-    let [start, end] = [Event::new(&gpu).unwrap(), Event::new(&gpu).unwrap()];
+    let [start, end] = [GpuEvent::new(&gpu).unwrap(), GpuEvent::new(&gpu).unwrap()];
     let buffer = gpu.alloc(1 << 20).unwrap();
     start.record().unwrap();
     gpu.zero(buffer.view()).unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tinygpt_cuda::{Gpu, Source};
+use tinygpt_cuda::{Gpu, KernelSource};
 
 use crate::children::{finish, start};
 use crate::{emulator, kernel, numbers, setup};
@@ -77,7 +77,7 @@ fn an_entry_that_the_driver_refuses_is_compiled_again() {
     let [first, second] = [folder.path().join("first"), folder.path().join("second")];
     scaled(&open(&first).unwrap(), 2);
     // Another source has another name; its code under the first name is valid and wrong for the driver.
-    let nothing = Source { text: "not an ELF file", ..kernel::SOURCE };
+    let nothing = KernelSource { text: "not an ELF file", ..kernel::SOURCE };
     assert!(gpu.module(&nothing, &[]).is_err());
     let file = files(&first).remove(0);
     fs::create_dir_all(&second).unwrap();

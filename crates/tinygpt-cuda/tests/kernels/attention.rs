@@ -1,3 +1,5 @@
+//! Attention in all three precisions.
+
 use crate::common::{Array, dropout, noise, on_gpu, refusal, variant};
 use tinygpt_cuda::kernels::attention::{Attention, AttentionBackward, AttentionForward};
 use tinygpt_cuda::{Buffer, Dtype, Gpu};

@@ -1,3 +1,5 @@
+//! Cross entropy and its gradient.
+
 use crate::common::{Array, assert_close, download, noise, on_gpu, rounded, upload};
 use tinygpt_cuda::kernels::Variant;
 use tinygpt_cuda::kernels::classifier::{Classifier, Logits};

@@ -1,3 +1,5 @@
+//! Both embeddings, forward and backward.
+
 use crate::common::{Array, VARIANTS, assert_close, dropout, noise, on_gpu, upload};
 use crate::norm::{Written, on_cpu};
 use tinygpt_cuda::kernels::embedding::{Embedding, EmbeddingBackward, EmbeddingForward};

@@ -1,3 +1,5 @@
+//! GELU and the gradients of biases.
+
 use crate::common::{Array, assert_close, assert_sums_close, noise, on_gpu, refusal, variant};
 use tinygpt_cuda::kernels::gelu::{Gelu, GeluBackward};
 use tinygpt_cuda::kernels::sums::{Sum, SumTable, Sums};

@@ -1,3 +1,5 @@
+//! Layer norm with the residual around it.
+
 use crate::common::{
     Array, VARIANTS, assert_close, assert_sums_close, dropout, noise, on_gpu, variant,
 };

@@ -1,5 +1,9 @@
+//! Global norm, AdamW and the copy in bf16.
+
 use crate::common::{Array, assert_close, download, noise, on_gpu, upload};
-use tinygpt_cuda::kernels::optimizer::{AdamW, AdamWNumbers, Arena, Optimizer, StepResult, Tensor};
+use tinygpt_cuda::kernels::optimizer::{
+    AdamWArenas, AdamWNumbers, ArenaTables, Optimizer, StepResult, Tensor,
+};
 use tinygpt_cuda::{Buffer, Dtype, Gpu};
 use tinygpt_kernels::adamw::{self, AdamWStep};
 
@@ -14,14 +18,14 @@ const LEN: usize = 4 * 8192;
 
 struct Setup {
     kernels: Optimizer,
-    arena: Arena,
+    arena: ArenaTables,
     result: Buffer,
 }
 
 impl Setup {
     fn new(gpu: &Gpu) -> Self {
         let kernels = Optimizer::load(gpu).unwrap();
-        let arena = Arena::new(gpu, &TENSORS, LEN).unwrap();
+        let arena = ArenaTables::new(gpu, &TENSORS, LEN).unwrap();
         let result = upload(gpu, &[u32::MAX; size_of::<StepResult>() / 4]);
         Self { kernels, arena, result }
     }
@@ -94,7 +98,7 @@ impl Arenas {
     fn step(&self, gpu: &Gpu, setup: &Setup, grads: &[f32], numbers: AdamWNumbers, copies: bool) {
         let grads = Array::new(gpu, F32, grads);
         let numbers = upload(gpu, &[numbers]);
-        let given = AdamW {
+        let given = AdamWArenas {
             weights: self.weights.view(),
             grads: grads.view(),
             m: self.m.view(),

@@ -1,3 +1,5 @@
+//! Sums of partial sums.
+
 use crate::common::{Array, assert_close, noise, on_gpu, refusal};
 use tinygpt_cuda::Dtype::F32;
 use tinygpt_cuda::kernels::sums::{Sum, SumTable, Sums};
@@ -41,7 +43,7 @@ fn one_launch_makes_all_sums_of_a_table() {
 }
 
 #[test]
-fn an_empty_table_is_no_launch() {
+fn an_empty_table_launches_nothing() {
     on_gpu(|gpu| {
         let table = SumTable::new(gpu, &[]).unwrap();
         Sums::load(gpu).unwrap().run(&table, false).unwrap();

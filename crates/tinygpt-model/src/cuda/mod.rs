@@ -5,6 +5,8 @@
 //! of launches, the same as in `cpu/step.rs`, and [`model`] is what [`crate::Gpt`] calls.
 
 pub(crate) mod arena;
+mod bias_sums;
+mod evaluation;
 pub(crate) mod model;
 mod products;
 mod step;

@@ -8,17 +8,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tinygpt_cuda::kernels::attention::Attention;
-use tinygpt_cuda::kernels::optimizer::{self, AdamW, AdamWNumbers, StepResult};
+use tinygpt_cuda::kernels::optimizer::{self, AdamWArenas, AdamWNumbers, ArenaTables, StepResult};
 use tinygpt_cuda::kernels::segments::Layout;
 use tinygpt_cuda::kernels::sums::SumTable;
 use tinygpt_cuda::kernels::{DropoutMask, Kernels, Variant};
 use tinygpt_cuda::{Buffer, Compute, Dtype, Gpu, Graph, View};
 
 use super::arena::{Arena, ArenaLayout};
+use super::bias_sums::sums;
 use super::products::Products;
-use super::step::{Into, Step, sums};
+use super::step::{Into, Step};
 use super::workspace::{Dims, Workspace};
-use crate::batch::{TokenBatch, check_ids};
+use crate::batch::TokenBatch;
 use crate::config::ModelConfig;
 use crate::device::ComputeType;
 use crate::error::{ModelError, Result};
@@ -31,20 +32,20 @@ use crate::summary::Summary;
 /// A model on a GPU.
 #[derive(Debug)]
 pub(crate) struct CudaModel {
-    config: ModelConfig,
-    gpu: Gpu,
-    variant: Variant,
-    kernels: Kernels,
-    attention: Attention,
-    products: Products,
+    pub(super) config: ModelConfig,
+    pub(super) gpu: Gpu,
+    pub(super) variant: Variant,
+    pub(super) kernels: Kernels,
+    pub(super) attention: Attention,
+    pub(super) products: Products,
     layout: Arc<ArenaLayout>,
-    weights: Arena,
+    pub(super) weights: Arena,
     /// The weights in bf16, where products read that.
     copy: Option<Buffer>,
     optimizer: OptimizerState,
-    training: Option<Workspace>,
+    pub(super) training: Option<Workspace>,
     /// For batches of another shape than the training's.
-    evaluation: Option<Workspace>,
+    pub(super) evaluation: Option<Workspace>,
     sums: Option<SumsOf>,
     /// `[1]` f64.
     total_loss: Buffer,
@@ -57,7 +58,7 @@ pub(crate) struct CudaModel {
 #[derive(Debug)]
 struct OptimizerState {
     weight_decay: f32,
-    tables: optimizer::Arena,
+    tables: ArenaTables,
     /// [`StepResult`].
     result: Buffer,
     /// [`AdamWNumbers`].
@@ -116,7 +117,7 @@ impl CudaModel {
         let copy = (act == Dtype::Bf16).then(|| gpu.alloc(act.bytes() * layout.len)).transpose()?;
         let optimizer = OptimizerState {
             weight_decay: 0.0,
-            tables: optimizer::Arena::new(gpu, &tensors(params, &layout, 0.0), layout.len)?,
+            tables: ArenaTables::new(gpu, &tensors(params, &layout, 0.0), layout.len)?,
             result: gpu.alloc(size_of::<StepResult>())?,
             numbers: gpu.alloc(size_of::<AdamWNumbers>())?,
         };
@@ -284,12 +285,12 @@ impl CudaModel {
     ) -> Result<()> {
         if step.weight_decay.to_bits() != self.optimizer.weight_decay.to_bits() {
             let tensors = tensors(params, &self.layout, step.weight_decay);
-            self.optimizer.tables = optimizer::Arena::new(&self.gpu, &tensors, self.layout.len)?;
+            self.optimizer.tables = ArenaTables::new(&self.gpu, &tensors, self.layout.len)?;
             self.optimizer.weight_decay = step.weight_decay;
         }
         let numbers = self.optimizer.numbers.view();
         self.gpu.upload(numbers, &[step.numbers])?;
-        let given = AdamW {
+        let given = AdamWArenas {
             weights: self.weights.view(),
             grads: grads.view(),
             m: m.view(),
@@ -300,70 +301,8 @@ impl CudaModel {
         Ok(self.kernels.optimizer.adamw(&self.optimizer.tables, given)?)
     }
 
-    /// The mean loss, without dropout.
-    pub(crate) fn loss(&mut self, batch: &TokenBatch<'_>) -> Result<f32> {
-        batch.validate(&self.config)?;
-        let total = self.gpu.alloc(size_of::<f64>())?;
-        self.evaluate(batch.inputs, batch.targets, (batch.batch_size, batch.seq_len), |step| {
-            step.loss(total.view())
-        })?;
-        let mut loss = [0.0_f64];
-        self.gpu.download(total.view(), &mut loss)?;
-        Ok((loss[0] / batch.inputs.len() as f64) as f32)
-    }
-
-    /// All logits, `[B, T, V]`.
-    pub(crate) fn logits(&mut self, ids: &[u32], (b, t): (usize, usize)) -> Result<Vec<f32>> {
-        check_ids(&self.config, ids, b, t)?;
-        let (gpu, variant) = (self.gpu.clone(), self.variant);
-        let mut logits = Vec::with_capacity(ids.len() * variant.vocab_size);
-        self.evaluate(ids, ids, (b, t), |step| {
-            step.logits(|chunk, _| {
-                let values = read_act(&gpu, chunk, variant.act)?;
-                let rows = values.chunks(variant.padded_vocab_size());
-                logits.extend(rows.flat_map(|row| &row[..variant.vocab_size]));
-                Ok(())
-            })
-        })?;
-        Ok(logits)
-    }
-
-    /// Uploads tokens and runs `work` on a workspace of their shape, without dropout.
-    fn evaluate(
-        &mut self,
-        ids: &[u32],
-        targets: &[u32],
-        (b, t): (usize, usize),
-        work: impl FnOnce(&mut Step<'_>) -> Result<()>,
-    ) -> Result<()> {
-        let dims = Dims::new(&self.config, self.variant, b, t);
-        let fits = |workspace: &Option<Workspace>| {
-            workspace.as_ref().is_some_and(|workspace| workspace.dims == dims)
-        };
-        if !fits(&self.training) && !fits(&self.evaluation) {
-            self.evaluation = None;
-            self.evaluation = Some(Workspace::new(&self.gpu, &self.kernels, dims, false)?);
-        }
-        let (weights, operands) = (self.weights.parts()?, self.operands()?);
-        let found = [&self.training, &self.evaluation].into_iter().flatten();
-        let Some(workspace) = found.into_iter().find(|workspace| workspace.dims == dims) else {
-            return Ok(());
-        };
-        self.gpu.upload(workspace.inputs.ids.view(), ids)?;
-        self.gpu.upload(workspace.inputs.targets.view(), targets)?;
-        work(&mut Step {
-            kernels: &self.kernels,
-            attention: &self.attention,
-            products: &mut self.products,
-            weights: &weights,
-            operands: &operands,
-            workspace,
-            dropout: false,
-        })
-    }
-
     /// The weights as products read them.
-    fn operands(&self) -> Result<ModelParts<View>> {
+    pub(super) fn operands(&self) -> Result<ModelParts<View>> {
         match &self.copy {
             Some(copy) => self.layout.parts(copy.view(), self.variant.act.bytes()),
             None => self.weights.parts(),
@@ -443,20 +382,4 @@ fn tensors(params: &Params, layout: &ArenaLayout, weight_decay: f32) -> Vec<opti
         weight_decay: if spec.kind.is_decayed() { weight_decay } else { 0.0 },
     };
     params.specs().iter().zip(starts).zip(ends).map(tensor).collect()
-}
-
-/// Values of activations in f32.
-fn read_act(gpu: &Gpu, view: View, act: Dtype) -> Result<Vec<f32>> {
-    match act {
-        Dtype::F32 => {
-            let mut values = vec![0.0; view.len_of::<f32>()];
-            gpu.download(view, &mut values)?;
-            Ok(values)
-        }
-        Dtype::Bf16 => {
-            let mut values = vec![0_u16; view.len_of::<u16>()];
-            gpu.download(view, &mut values)?;
-            Ok(values.iter().map(|bits| f32::from_bits(u32::from(*bits) << 16)).collect())
-        }
-    }
 }

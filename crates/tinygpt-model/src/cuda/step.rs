@@ -11,9 +11,9 @@ use tinygpt_cuda::kernels::Kernels;
 use tinygpt_cuda::kernels::attention::{Attention, AttentionBackward, AttentionForward};
 use tinygpt_cuda::kernels::classifier::Logits;
 use tinygpt_cuda::kernels::embedding::{EmbeddingBackward, EmbeddingForward};
-use tinygpt_cuda::kernels::gelu::{Gelu, GeluBackward};
-use tinygpt_cuda::kernels::norm::{Norm, NormBackward, NormGradients, ResidualNorm};
-use tinygpt_cuda::kernels::sums::{Sum, SumTable};
+use tinygpt_cuda::kernels::gelu::GeluBackward;
+use tinygpt_cuda::kernels::norm::{Norm, NormBackward, ResidualNorm};
+use tinygpt_cuda::kernels::sums::SumTable;
 use tinygpt_cuda::{Buffer, View};
 
 use super::products::{Products, Sizes};
@@ -361,45 +361,11 @@ fn gradients(workspace: &Workspace) -> Result<&Gradients> {
     workspace.gradients.as_ref().ok_or_else(no_gradients)
 }
 
-fn partials(acts: &BlockActs) -> Result<[View; 2]> {
+pub(super) fn partials(acts: &BlockActs) -> Result<[View; 2]> {
     let partials = acts.bias_partials.as_ref().ok_or_else(no_gradients)?;
     Ok([partials[0].view(), partials[1].view()])
 }
 
-fn no_gradients() -> ModelError {
+pub(super) fn no_gradients() -> ModelError {
     ModelError::request("the workspace was made for a pass without gradients")
-}
-
-/// What turns the partial sums of a backward pass into the gradients of biases and layer norms.
-pub(crate) fn sums(
-    kernels: &Kernels,
-    workspace: &Workspace,
-    grads: &ModelParts<View>,
-) -> Result<Vec<Sum>> {
-    let rows = workspace.dims.rows();
-    let mut sums = Vec::new();
-    let mut norm = |acts: &NormActs, norm: &Affine<View>, branch_bias: Option<View>| {
-        let gradients = NormGradients { weight: norm.weight, bias: norm.bias, branch_bias };
-        let partials = acts.partials().ok_or_else(no_gradients)?;
-        sums.extend(kernels.norms.sums(partials, rows, gradients));
-        Ok::<_, ModelError>(())
-    };
-    // The bias of the branch before a layer norm is summed with it.
-    let mut before = None;
-    for (acts, grads) in workspace.blocks.iter().zip(&grads.blocks) {
-        norm(&acts.norm_1, &grads.ln_1, before)?;
-        norm(&acts.norm_2, &grads.ln_2, grads.attn_c_proj.bias)?;
-        before = grads.mlp_c_proj.bias;
-    }
-    norm(&workspace.norm_f, &grads.ln_f, before)?;
-    for (acts, grads) in workspace.blocks.iter().zip(&grads.blocks) {
-        let [qkv, hidden] = partials(acts)?;
-        let biases = [(qkv, grads.c_attn.bias), (hidden, grads.c_fc.bias)];
-        sums.extend(
-            biases
-                .into_iter()
-                .filter_map(|(partials, bias)| Some(Gelu::sum(partials, rows, bias?))),
-        );
-    }
-    Ok(sums)
 }

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tinygpt_data::{Loader, Prepared};
 use tinygpt_kernels::{peak, profile};
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{ComputeType, Gpt, Grads};
+use tinygpt_model::{ComputeType, Gpt, Grads, TrainingDevice};
 
 use self::clock::Clock;
 use self::ownership::claim_out_dir;
@@ -100,7 +100,7 @@ impl Trainer {
     /// there; for the rest see the variants of [`TrainError`] about `init_from`.
     pub fn new(config: TrainConfig, prepared: Prepared) -> Result<Self, TrainError> {
         config.validate()?;
-        let device = config.device.open_for_training()?;
+        let device = TrainingDevice::open(config.device)?;
         check_block_size(config.block_size, &prepared)?;
         let clock = Clock::start(&config);
         let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };

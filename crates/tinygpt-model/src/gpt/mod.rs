@@ -3,8 +3,9 @@
 //! It owns the parameters and dispatches to its [`Backend`]. The optimizer updates the parameters;
 //! [`crate::hf`] reads and writes them.
 
+mod on_gpu;
+
 use candle_core::{DType, Device};
-use tinygpt_cuda::Gpu;
 use tinygpt_kernels::Store;
 
 use crate::autograd;
@@ -12,12 +13,10 @@ use crate::backend::{Backend, Grads, ParamArrays};
 use crate::batch::TokenBatch;
 use crate::config::ModelConfig;
 use crate::cpu::data_parallel::Workers;
-use crate::cuda::arena::Arena;
-use crate::cuda::model::{AdamWStepNumbers, CudaModel};
+use crate::cuda::model::CudaModel;
 use crate::decode::decoder::{Decoder, useful_threads};
 use crate::decode::model::Model;
 use crate::decode::q8_model::QuantizedGpt;
-use crate::device::ComputeType;
 use crate::error::{ModelError, Result};
 use crate::init::init_params;
 use crate::layers::dropout::{Dropout, DropoutKey};
@@ -162,47 +161,6 @@ impl Gpt {
         self.engine = Engine::Autograd;
     }
 
-    /// Trains with [`Backend::Cuda`] on `gpu` from now on; gradients and moments have to be made anew.
-    ///
-    /// # Errors
-    /// [`ModelError::Request`] if the kernels cannot run its shape, [`ModelError::Cuda`].
-    pub fn train_on(&mut self, gpu: &Gpu, compute: ComputeType) -> Result<()> {
-        self.engine = Engine::Cuda(Box::new(CudaModel::new(&self.params, gpu, compute)?));
-        Ok(())
-    }
-
-    /// Allocates what training on B sequences of T tokens needs on a GPU, so that a run which does not fit
-    /// ends before it starts. Nothing on other backends, which allocate at the first batch.
-    ///
-    /// # Errors
-    /// [`ModelError::Cuda`] if the memory is not enough.
-    pub fn reserve(&mut self, batch_size: usize, seq_len: usize) -> Result<()> {
-        match &mut self.engine {
-            Engine::Cuda(model) => model.make_room(batch_size, seq_len),
-            Engine::Cpu(_) | Engine::Autograd => Ok(()),
-        }
-    }
-
-    /// Launches a step on a GPU as one CUDA graph, which is the default, or each kernel by itself; the bits
-    /// are the same. Nothing on other backends.
-    pub fn set_cuda_graphs(&mut self, on: bool) {
-        if let Engine::Cuda(model) = &mut self.engine {
-            model.set_graphs(on);
-        }
-    }
-
-    /// Brings the parameters of a model that trains on a GPU to the host, where saving and decoding read
-    /// them. Nothing on other backends.
-    ///
-    /// # Errors
-    /// [`ModelError::Cuda`].
-    pub fn download(&self) -> Result<()> {
-        match &self.engine {
-            Engine::Cuda(model) => model.download(&self.params),
-            Engine::Cpu(_) | Engine::Autograd => Ok(()),
-        }
-    }
-
     /// Rounds the operands of matrix products to bf16, or back to f32.
     ///
     /// # Errors
@@ -334,22 +292,6 @@ impl Gpt {
                     if loss.is_finite() { grads.global_norm(&self.params)? } else { f64::NAN };
                 Ok(Summary { loss, norm })
             }
-        }
-    }
-
-    /// Makes one AdamW step on a GPU; `moments` are the first and the second.
-    ///
-    /// # Errors
-    /// [`ModelError::Request`] on another backend, [`ModelError::Cuda`].
-    pub fn adamw_on_gpu(
-        &mut self,
-        grads: &Arena,
-        moments: [&Arena; 2],
-        step: AdamWStepNumbers,
-    ) -> Result<()> {
-        match &mut self.engine {
-            Engine::Cuda(model) => model.adamw(&self.params, grads, moments, step),
-            Engine::Cpu(_) | Engine::Autograd => Err(elsewhere()),
         }
     }
 

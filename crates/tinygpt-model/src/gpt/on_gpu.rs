@@ -1,0 +1,68 @@
+//! What a [`Gpt`] does on a GPU only: it goes there, comes back, and makes steps there.
+
+use tinygpt_cuda::Gpu;
+
+use super::{Engine, Gpt, elsewhere};
+use crate::cuda::arena::Arena;
+use crate::cuda::model::{AdamWStepNumbers, CudaModel};
+use crate::device::ComputeType;
+use crate::error::Result;
+
+impl Gpt {
+    /// Trains with [`Backend::Cuda`] on `gpu` from now on; gradients and moments have to be made anew.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if the kernels cannot run its shape, [`ModelError::Cuda`].
+    pub fn train_on(&mut self, gpu: &Gpu, compute: ComputeType) -> Result<()> {
+        self.engine = Engine::Cuda(Box::new(CudaModel::new(&self.params, gpu, compute)?));
+        Ok(())
+    }
+
+    /// Allocates what training on B sequences of T tokens needs on a GPU, so that a run which does not fit
+    /// ends before it starts. Nothing on other backends, which allocate at the first batch.
+    ///
+    /// # Errors
+    /// [`ModelError::Cuda`] if the memory is not enough.
+    pub fn reserve(&mut self, batch_size: usize, seq_len: usize) -> Result<()> {
+        match &mut self.engine {
+            Engine::Cuda(model) => model.make_room(batch_size, seq_len),
+            Engine::Cpu(_) | Engine::Autograd => Ok(()),
+        }
+    }
+
+    /// Launches a step on a GPU as one CUDA graph, which is the default, or each kernel by itself; the bits
+    /// are the same. Nothing on other backends.
+    pub fn set_cuda_graphs(&mut self, on: bool) {
+        if let Engine::Cuda(model) = &mut self.engine {
+            model.set_graphs(on);
+        }
+    }
+
+    /// Brings the parameters of a model that trains on a GPU to the host, where saving and decoding read
+    /// them. Nothing on other backends.
+    ///
+    /// # Errors
+    /// [`ModelError::Cuda`].
+    pub fn download(&self) -> Result<()> {
+        match &self.engine {
+            Engine::Cuda(model) => model.download(&self.params),
+            Engine::Cpu(_) | Engine::Autograd => Ok(()),
+        }
+    }
+
+    /// Makes one AdamW step on a GPU; `moments` are the first and the second.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] on another backend, [`ModelError::Cuda`].
+    pub fn adamw_on_gpu(
+        &mut self,
+        grads: &Arena,
+        moments: [&Arena; 2],
+        step: AdamWStepNumbers,
+    ) -> Result<()> {
+        match &mut self.engine {
+            Engine::Cuda(model) => model.adamw(&self.params, grads, moments, step),
+            Engine::Cpu(_) | Engine::Autograd => Err(elsewhere()),
+        }
+    }
+}
