@@ -34,7 +34,7 @@ pub enum DeviceError {
         /// The device.
         spec: DeviceSpec,
         /// What is missing.
-        source: CudaError,
+        source: Box<CudaError>,
     },
     /// It does not answer.
     #[error("{name} device {index} cannot be used: {reason}", name = .spec.name(), index = .spec.index())]

@@ -25,7 +25,7 @@ impl TrainingDevice {
             DeviceSpec::Cpu | DeviceSpec::Metal(_) => Ok(Self::Tensors(spec.open()?)),
             DeviceSpec::Cuda(index) => match Gpu::open(index) {
                 Ok(gpu) => Ok(Self::Cuda(gpu)),
-                Err(source) => Err(DeviceError::Cuda { spec, source }),
+                Err(source) => Err(DeviceError::Cuda { spec, source: Box::new(source) }),
             },
         }
     }
