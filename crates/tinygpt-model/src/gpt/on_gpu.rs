@@ -9,10 +9,10 @@ use crate::device::ComputeType;
 use crate::error::Result;
 
 impl Gpt {
-    /// Trains with [`Backend::Cuda`] on `gpu` from now on; gradients and moments have to be made anew.
+    /// Trains with [`Backend::Cuda`](crate::Backend::Cuda) on `gpu` from now on; gradients and moments have to be made anew.
     ///
     /// # Errors
-    /// [`ModelError::Request`] if the kernels cannot run its shape, [`ModelError::Cuda`].
+    /// [`ModelError::Request`](crate::ModelError::Request) if the kernels cannot run its shape, [`ModelError::Cuda`](crate::ModelError::Cuda).
     pub fn train_on(&mut self, gpu: &Gpu, compute: ComputeType) -> Result<()> {
         self.engine = Engine::Cuda(Box::new(CudaModel::new(&self.params, gpu, compute)?));
         Ok(())
@@ -22,7 +22,7 @@ impl Gpt {
     /// ends before it starts. Nothing on other backends, which allocate at the first batch.
     ///
     /// # Errors
-    /// [`ModelError::Cuda`] if the memory is not enough.
+    /// [`ModelError::Cuda`](crate::ModelError::Cuda) if the memory is not enough.
     pub fn reserve(&mut self, batch_size: usize, seq_len: usize) -> Result<()> {
         match &mut self.engine {
             Engine::Cuda(model) => model.make_room(batch_size, seq_len),
@@ -42,7 +42,7 @@ impl Gpt {
     /// them. Nothing on other backends.
     ///
     /// # Errors
-    /// [`ModelError::Cuda`].
+    /// [`ModelError::Cuda`](crate::ModelError::Cuda).
     pub fn download(&self) -> Result<()> {
         match &self.engine {
             Engine::Cuda(model) => model.download(&self.params),
@@ -53,7 +53,7 @@ impl Gpt {
     /// Makes one AdamW step on a GPU; `moments` are the first and the second.
     ///
     /// # Errors
-    /// [`ModelError::Request`] on another backend, [`ModelError::Cuda`].
+    /// [`ModelError::Request`](crate::ModelError::Request) on another backend, [`ModelError::Cuda`](crate::ModelError::Cuda).
     pub fn adamw_on_gpu(
         &mut self,
         grads: &Arena,
