@@ -20,8 +20,8 @@ pub fn of_device(error: &DeviceError, binary: &str) -> String {
             "choose --device cpu, or --device cuda with an NVIDIA GPU".to_owned()
         }
         DeviceError::Cuda { source, .. } => {
-            let cpu = "or choose --device cpu";
-            source.hint().map_or_else(|| cpu.to_owned(), |hint| format!("{hint}; {cpu}"))
+            let cpu = "choose --device cpu";
+            source.hint().map_or_else(|| cpu.to_owned(), |hint| format!("{hint}, or {cpu}"))
         }
         DeviceError::NoAnswer { .. } => {
             "check that the machine has such a GPU and its driver, or choose --device cpu"

@@ -6,6 +6,8 @@
 //!     "block_size":256,"batch_size":8,"vocab_size":258,"dropout":0.0,"threads":2}'
 //! ```
 //!
+//! `"device":"cuda"` with `"dtype":"bfloat16"`, `"tf32"` or `"float32"` times a GPU.
+//!
 //! A step is zeroed gradients, forward, backward, clipping by the global norm and AdamW. Every line
 //! of standard input is a number of steps to make; the answer is a line of JSON with the seconds of
 //! each and the last loss. So a driver can run two programs alternately without starting them
@@ -17,11 +19,12 @@ use std::error::Error;
 use std::io::stdin;
 use std::time::Instant;
 
-use candle_core::Device;
 use serde::Deserialize;
 use serde_json::json;
 use tinygpt_kernels::simd;
-use tinygpt_model::{DropoutKey, Gpt, Grads, ModelConfig, Store, TokenBatch};
+use tinygpt_model::{
+    ComputeType, DeviceSpec, DropoutKey, Gpt, Grads, ModelConfig, Store, TokenBatch, TrainingDevice,
+};
 use tinygpt_train::{AdamW, AdamWConfig, clip_factor};
 
 /// What is measured, named as in a run's config.
@@ -36,6 +39,14 @@ struct Shape {
     vocab_size: usize,
     dropout: f32,
     threads: usize,
+    #[serde(default)]
+    device: DeviceSpec,
+    #[serde(default = "float32")]
+    dtype: ComputeType,
+}
+
+fn float32() -> ComputeType {
+    ComputeType::Float32
 }
 
 /// A model in training; every batch is the same.
@@ -58,8 +69,10 @@ impl Bench {
             dropout: shape.dropout,
             bias: true,
         };
-        let mut gpt = Gpt::init(config, 1337, &Device::Cpu)?;
+        let device = TrainingDevice::open(shape.device)?;
+        let mut gpt = Gpt::init(config, 1337, &device.tensors())?;
         gpt.set_threads(shape.threads);
+        device.place(&mut gpt, shape.dtype)?;
         let optimizer = AdamW::new(AdamWConfig::default(), &gpt);
         // Spread over the vocabulary without a pattern that would favour a cache.
         let id = |i: usize| (((i as u64 * 2_654_435_761) >> 7) % shape.vocab_size as u64) as u32;
@@ -67,16 +80,16 @@ impl Bench {
         Ok(Self { grads: gpt.new_grads()?, optimizer: optimizer?, gpt, ids, shape })
     }
 
-    fn step(&mut self) -> Result<f32, Box<dyn Error>> {
+    fn step(&mut self) -> Result<f64, Box<dyn Error>> {
         let Self { gpt, grads, optimizer, ids, shape } = self;
         let (batch_size, seq_len) = (shape.batch_size, shape.block_size);
         let (inputs, targets) = (&ids[..batch_size * seq_len], &ids[1..]);
         let batch = TokenBatch { inputs, targets, batch_size, seq_len };
         let dropout = DropoutKey { seed: 1337, step: optimizer.n_steps(), micro_batch: 0 };
-        let loss = gpt.backward(&batch, Some(dropout), 1.0, Store::Overwrite, grads)?;
-        let clip = clip_factor(grads.global_norm(gpt.params())?, 1.0);
-        optimizer.step(gpt, grads, 1e-4, clip)?;
-        Ok(loss)
+        gpt.accumulate(&batch, Some(dropout), 1.0, Store::Overwrite, grads)?;
+        let summary = gpt.summary(grads)?;
+        optimizer.step(gpt, grads, 1e-4, clip_factor(summary.norm, 1.0))?;
+        Ok(summary.loss)
     }
 }
 
@@ -97,7 +110,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut bench = Bench::new(serde_json::from_str(&shape)?)?;
     for line in stdin().lines() {
         let n_steps: usize = line?.trim().parse()?;
-        let (mut seconds, mut loss) = (Vec::with_capacity(n_steps), f32::NAN);
+        let (mut seconds, mut loss) = (Vec::with_capacity(n_steps), f64::NAN);
         for _ in 0..n_steps {
             let start = Instant::now();
             loss = bench.step()?;
