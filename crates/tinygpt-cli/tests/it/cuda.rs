@@ -87,9 +87,9 @@ fn a_gpu_that_fails_or_is_full_ends_the_run_and_leaves_the_last_checkpoint_good(
     assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
     run("train", dir.path(), &format!("{resume} --device cpu")).ok();
 
-    // Enough for cublasLt's workspace of 32 MiB and the weights, not for the activations.
-    let full = [("TINYGPT_EMULATOR_MEMORY", "40000000")];
-    let large = into("full").replace("--batch-size 4", "--batch-size 200");
+    // Enough for the workspaces of cublasLt, 32 MiB each, and the weights, not for the activations.
+    let full = [("TINYGPT_EMULATOR_MEMORY", "80000000")];
+    let large = into("full").replace("--batch-size 4", "--batch-size 400");
     let ran = train_on_gpu(dir.path(), &large, &full).unwrap();
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     for word in ["out of GPU memory", "--batch-size", "--gradient-accumulation-steps"] {
