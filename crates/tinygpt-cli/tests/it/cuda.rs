@@ -40,7 +40,7 @@ fn a_run_on_cuda_is_the_run_on_the_cpu_and_each_continues_the_other() {
         let (cpu, gpu) = (metrics(dir.path(), "out", key), metrics(dir.path(), "gpu", key));
         assert!(cpu.len() == gpu.len() && !cpu.is_empty(), "{key}: {cpu:?} {gpu:?}");
         for (cpu, gpu) in cpu.iter().zip(&gpu) {
-            assert!((gpu / cpu - 1.0).abs() < 2e-5, "{key}: {cpu} on the CPU, {gpu} on the GPU");
+            assert!((gpu / cpu - 1.0).abs() < 1e-6, "{key}: {cpu} on the CPU, {gpu} on the GPU");
         }
     }
     train_on_gpu(dir.path(), &into("again"), &[]).unwrap().ok();
@@ -59,7 +59,7 @@ fn a_run_on_cuda_is_the_run_on_the_cpu_and_each_continues_the_other() {
     let (cpu, gpu) = (metrics(dir.path(), "out", "loss"), metrics(dir.path(), "gpu", "loss"));
     assert_eq!(cpu.len(), 25);
     for (there, here) in cpu.iter().zip(&gpu) {
-        assert!((there / here - 1.0).abs() < 2e-5, "{there} {here}");
+        assert!((there / here - 1.0).abs() < 1e-6, "{there} {here}");
     }
 }
 
