@@ -70,10 +70,8 @@ impl Gpt {
     /// [`ModelError::Config`] if their configuration is invalid.
     pub fn from_params(params: Params) -> Result<Self> {
         params.config().validate()?;
-        let engine = match Backend::of(params.device()) {
-            Backend::Cpu | Backend::Cuda => Engine::Cpu(Workers::default()),
-            Backend::Autograd => Engine::Autograd,
-        };
+        let is_on_host = params.device().is_cpu();
+        let engine = if is_on_host { Engine::Cpu(Workers::default()) } else { Engine::Autograd };
         let (compute, losses) = (DType::F32, Vec::new());
         Ok(Self { params, compute, n_threads: 1, decode_threads: None, engine, losses })
     }
@@ -129,9 +127,12 @@ impl Gpt {
     /// sequence that fits into them has the logits that it had.
     ///
     /// # Errors
-    /// [`ModelError::Request`] unless it is from 1 to the positions there are,
+    /// [`ModelError::Request`] unless it is from 1 to the positions there are, or on a GPU,
     /// [`ModelError::Tensor`] if the device refuses.
     pub fn cut_block_size(&mut self, block_size: usize) -> Result<()> {
+        if self.backend() == Backend::Cuda {
+            return Err(ModelError::request("the position table is on a GPU: cut it before"));
+        }
         self.params.cut_block_size(block_size)?;
         if let Engine::Cpu(workers) = &mut self.engine {
             *workers = Workers::default();
@@ -232,7 +233,7 @@ impl Gpt {
         }
     }
 
-    /// [`Gpt::backward`] for the next of several batches of an update, without the loss: a GPU need not be
+    /// [`Gpt::backward`] for the next of several batches of a step, without the loss: a GPU need not be
     /// waited for. [`Gpt::summary`] has the loss of all of them.
     ///
     /// # Errors
@@ -277,7 +278,7 @@ impl Gpt {
     }
 
     /// The mean loss of the batches since gradients were last overwritten, and the norm of `grads`. On a GPU
-    /// this is the one place of an update that waits.
+    /// this is the one place of a step that waits.
     ///
     /// # Errors
     /// [`ModelError::NonFinite`] naming the first parameter whose gradient is not finite, if the loss is.
