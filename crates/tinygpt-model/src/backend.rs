@@ -28,15 +28,10 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The one for parameters whose tensors are on `device`.
-    pub fn of(device: &Device) -> Self {
-        if device.is_cpu() { Self::Cpu } else { Self::Autograd }
-    }
-
-    /// Whether it can round the operands of matrix products to `dtype`: bf16 is slower than f32 on
-    /// the CPU.
+    /// Whether tensors on `device` can be multiplied rounded to `dtype`: bf16 is slower than f32 on the
+    /// CPU.
     pub(crate) fn computes_in(dtype: DType, device: &Device) -> bool {
-        dtype == DType::F32 || (dtype == DType::BF16 && Self::of(device) == Self::Autograd)
+        dtype == DType::F32 || (dtype == DType::BF16 && !device.is_cpu())
     }
 }
 
@@ -62,15 +57,12 @@ impl ParamArrays {
     /// # Errors
     /// [`ModelError::Tensor`] if the device refuses.
     pub(crate) fn zeros(params: &Params) -> Result<Self> {
-        match Backend::of(params.device()) {
-            Backend::Cpu | Backend::Cuda => {
-                Ok(Self::Host(params.specs().iter().map(|spec| vec![0.0; spec.len()]).collect()))
-            }
-            Backend::Autograd => {
-                let zeros = params.iter().map(|(_, tensor)| tensor.detach().zeros_like());
-                Ok(Self::Device(zeros.collect::<candle_core::Result<_>>()?))
-            }
+        if params.device().is_cpu() {
+            let zeros = params.specs().iter().map(|spec| vec![0.0; spec.len()]);
+            return Ok(Self::Host(zeros.collect()));
         }
+        let zeros = params.iter().map(|(_, tensor)| tensor.detach().zeros_like());
+        Ok(Self::Device(zeros.collect::<candle_core::Result<_>>()?))
     }
 
     /// Moves `values`, one array for each of `params`, to where the parameters are.
@@ -78,16 +70,13 @@ impl ParamArrays {
     /// # Errors
     /// [`ModelError::Tensor`] if a size is not the parameter's, or the device refuses.
     pub(crate) fn from_host(values: Vec<Vec<f32>>, params: &Params) -> Result<Self> {
-        match Backend::of(params.device()) {
-            Backend::Cpu | Backend::Cuda => Ok(Self::Host(values)),
-            Backend::Autograd => {
-                let pairs = values.into_iter().zip(params.specs());
-                let tensors = pairs.map(|(values, spec)| {
-                    Tensor::from_vec(values, spec.shape.as_slice(), params.device())
-                });
-                Ok(Self::Device(tensors.collect::<candle_core::Result<_>>()?))
-            }
+        if params.device().is_cpu() {
+            return Ok(Self::Host(values));
         }
+        let pairs = values.into_iter().zip(params.specs());
+        let tensors = pairs
+            .map(|(values, spec)| Tensor::from_vec(values, spec.shape.as_slice(), params.device()));
+        Ok(Self::Device(tensors.collect::<candle_core::Result<_>>()?))
     }
 
     /// All values in host memory.
@@ -191,11 +180,11 @@ impl Params {
 
 /// Whether all values of a tensor are finite, on any device.
 fn tensor_is_finite(tensor: &Tensor) -> Result<bool> {
-    match Backend::of(tensor.device()) {
-        Backend::Cpu | Backend::Cuda => Ok(values_are_finite(&host::read(tensor)?)),
-        // Zero times anything is zero, except for NaN and infinities.
-        Backend::Autograd => Ok((tensor.detach() * 0.0)?.sum_all()?.to_scalar::<f32>()? == 0.0),
+    if tensor.device().is_cpu() {
+        return Ok(values_are_finite(&host::read(tensor)?));
     }
+    // Zero times anything is zero, except for NaN and infinities.
+    Ok((tensor.detach() * 0.0)?.sum_all()?.to_scalar::<f32>()? == 0.0)
 }
 
 /// In blocks, so that the inner loop has no exit and runs on whole vectors.

@@ -1,6 +1,6 @@
-//! What is known of an update before it is made.
+//! What is known of a step before the parameters change.
 
-/// The loss and the size of the gradient of the batches of one update.
+/// The loss and the size of the gradient of the batches of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
     /// Mean loss of all batches, nats per token.

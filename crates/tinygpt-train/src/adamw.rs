@@ -2,7 +2,7 @@
 //!
 //! Two groups, by dimension: matrices and embeddings are decayed, biases and layer norms are not.
 //! On the CPU the moments are plain vectors and each update is one pass over the parameter's
-//! storage (`tinygpt_kernels::adamw`); on CUDA an update is one kernel over all parameters; on Metal
+//! storage (`tinygpt_kernels::adamw`); on CUDA a step is one kernel over all parameters; on Metal
 //! they are tensors. The state is named by
 //! parameter, so it is saved and restored exactly (see [`crate::checkpoint`]).
 //!

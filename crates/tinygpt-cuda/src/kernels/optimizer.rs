@@ -44,7 +44,7 @@ struct Piece {
 // SAFETY: a u64 and two u32: no padding, and every bit pattern is a value.
 unsafe impl Plain for Piece {}
 
-/// What the host reads once per update. The default is a place to download into.
+/// What the host reads once in a step. The default is a place to download into.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepResult {
@@ -91,7 +91,7 @@ pub struct AdamWNumbers {
 // SAFETY: seven f32: no padding, and every bit pattern is a value.
 unsafe impl Plain for AdamWNumbers {}
 
-/// The arenas of an update, f32 and all of one length.
+/// The arenas of a step, f32 and all of one length.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamWArenas {
     /// Weights.
