@@ -28,7 +28,7 @@ import gpu_checks  # noqa: E402
 import gpu_times  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SCRIPTS = ["gpu.py", "gpu_checks.py", "gpu_times.py", "turns.py", "torch_step.py"]
+SCRIPTS = ["gpu.py", "gpu_checks.py", "gpu_times.py", "steps.py", "turns.py", "torch_step.py"]
 # Their tests run on a real GPU with TINYGPT_TEST_CUDA=1.
 TESTED = ["tinygpt-cuda", "tinygpt-model"]
 # Tests that need no GPU.

@@ -1,40 +1,29 @@
 """Times of training steps on a GPU and on the CPU, TinyGPT and PyTorch in turns: the tables of bench/gpu.py."""
 
 import json
-import pathlib
 import statistics
 import subprocess
 import sys
 
+import steps
 from turns import Program
 
-TORCH_STEP = pathlib.Path(__file__).resolve().parent / "torch_step.py"
 
-
-def shape(n_layer, n_head, n_embd, block_size, batch_size, vocab_size, dropout, dtype):
-    return dict(
-        n_layer=n_layer,
-        n_head=n_head,
-        n_embd=n_embd,
-        block_size=block_size,
-        batch_size=batch_size,
-        vocab_size=vocab_size,
-        dropout=dropout,
-        dtype=dtype,
-    )
+def shape(*sizes, dtype):
+    return steps.shape(*sizes) | {"dtype": dtype}
 
 
 # With the ratio that is aimed at least: PyTorch's time over ours.
 SHAPES = {
-    "L6 C384 T256 B64 V30000 dropout 0.2, bf16": (shape(6, 6, 384, 256, 64, 30_000, 0.2, "bfloat16"), 1.15),
-    "GPT-2 124M T1024 B16, bf16": (shape(12, 12, 768, 1024, 16, 50_257, 0.0, "bfloat16"), 1.0),
-    "GPT-2 124M T1024 B8, bf16": (shape(12, 12, 768, 1024, 8, 50_257, 0.0, "bfloat16"), 1.15),
-    "L6 C384 T256 B64 V30000 dropout 0.2, TF32": (shape(6, 6, 384, 256, 64, 30_000, 0.2, "tf32"), 1.0),
-    "L3 C160 T128 B16 V3072, bf16": (shape(3, 5, 160, 128, 16, 3_072, 0.0, "bfloat16"), 2.0),
+    "L6 C384 T256 B64 V30000 dropout 0.2, bf16": (shape(6, 6, 384, 256, 64, 30_000, 0.2, dtype="bfloat16"), 1.15),
+    "GPT-2 124M T1024 B16, bf16": (shape(12, 12, 768, 1024, 16, 50_257, 0.0, dtype="bfloat16"), 1.0),
+    "GPT-2 124M T1024 B8, bf16": (shape(12, 12, 768, 1024, 8, 50_257, 0.0, dtype="bfloat16"), 1.15),
+    "L6 C384 T256 B64 V30000 dropout 0.2, TF32": (shape(6, 6, 384, 256, 64, 30_000, 0.2, dtype="tf32"), 1.0),
+    "L3 C160 T128 B16 V3072, bf16": (shape(3, 5, 160, 128, 16, 3_072, 0.0, dtype="bfloat16"), 2.0),
 }
-TINY = shape(2, 2, 32, 32, 2, 300, 0.2, "bfloat16")
+TINY = shape(2, 2, 32, 32, 2, 300, 0.2, dtype="bfloat16")
 # The CPU's shapes: steps of PyTorch without torch.compile, as in bench/steps.py.
-CPU_SHAPE = shape(6, 6, 384, 256, 8, 258, 0.0, "float32")
+CPU_SHAPE = shape(6, 6, 384, 256, 8, 258, 0.0, dtype="float32")
 CPU_THREADS = [1, 2, 4, 8, 16]
 
 TURNS = 7
@@ -80,7 +69,7 @@ def measure(given, context, turns, compiled):
     flags = ["--compile"] if compiled and not context.args.dry_run else []
     commands = {
         "ours": [context.program("step"), json.dumps(given)],
-        "torch": [context.args.python, str(TORCH_STEP), *flags, json.dumps(given)],
+        "torch": [context.args.python, str(steps.TORCH_STEP), *flags, json.dumps(given)],
     }
     if subprocess.run([context.args.python, "-c", "import torch"], capture_output=True).returncode != 0:
         del commands["torch"]

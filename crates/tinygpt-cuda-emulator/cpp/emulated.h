@@ -509,17 +509,6 @@ DEVICE bf16 to_bf16(float x) {
 DEVICE u32 pack_bf16(float low, float high) {
     return to_bf16(low).bits | u32(to_bf16(high).bits) << 16;
 }
-template <class T>
-DEVICE T from_float(float x);
-template <>
-DEVICE float from_float<float>(float x) {
-    return x;
-}
-template <>
-DEVICE bf16 from_float<bf16>(float x) {
-    return to_bf16(x);
-}
-
 // To 10 bits of mantissa, ties away from zero.
 DEVICE u32 to_tf32(float x) {
     const u32 bits = __float_as_uint(x);

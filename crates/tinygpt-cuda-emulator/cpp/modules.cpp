@@ -93,7 +93,7 @@ int run_program(const std::vector<std::string>& words, const std::string& log) {
     posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&files, 1, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
     posix_spawn_file_actions_adddup2(&files, 1, 2);
-    // The kernel's signals of this process are none of the compiler's.
+    // The compiler starts with no signal blocked, whatever this process blocks.
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
     sigset_t nothing;

@@ -217,6 +217,8 @@ DEVICE void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory");
 }
 
+#endif // TINYGPT_EMULATED
+
 template <class T>
 DEVICE T from_float(float x);
 template <>
@@ -227,8 +229,6 @@ template <>
 DEVICE bf16 from_float<bf16>(float x) {
     return to_bf16(x);
 }
-
-#endif // TINYGPT_EMULATED
 
 // ---- for both ----
 
