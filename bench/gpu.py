@@ -2,7 +2,7 @@
 
     python bench/gpu.py pack FOLDER              builds the programs and collects them; needs cargo, no GPU
     python bench/gpu.py run FOLDER --out OUT     checks, measures, writes OUT/report.json and OUT/report.md
-    python bench/gpu.py run FOLDER --out OUT --only checks kernels
+    python bench/gpu.py run FOLDER --out OUT --only checks profiles
     python bench/gpu.py run FOLDER --out OUT --dry-run --libraries DIR
                                                  the same in miniature over the emulator's libraries, to test this script
 
@@ -43,7 +43,7 @@ class Report:
         self.out, self.dry_run = pathlib.Path(args.out), args.dry_run
         self.end = time.monotonic() + 60 * args.minutes
         self.out.mkdir(parents=True, exist_ok=True)
-        self.parts = {"machine": machine(), "dry_run": self.dry_run, "checks": [], "times": [], "cpu": []}
+        self.parts = {"machine": machine(), "dry_run": self.dry_run, "checks": [], "times": [], "profiles": [], "cpu": []}
 
     def seconds_left(self):
         return self.end - time.monotonic()
@@ -167,11 +167,13 @@ def take(programs, folder, only=lambda path: True):
 def run(args):
     report = Report(args)
     context = gpu_checks.Context(pathlib.Path(args.folder).resolve(), report.out.resolve(), args)
-    wanted = args.only or ["checks", "times", "cpu"]
+    wanted = args.only or ["checks", "times", "profiles", "cpu"]
     if "checks" in wanted:
         gpu_checks.run(report, context)
     if "times" in wanted:
         gpu_times.run_gpu(report, context)
+    if "profiles" in wanted:
+        gpu_times.run_profile(report, context)
     if "cpu" in wanted:
         gpu_times.run_cpu(report, context)
     report.write()
@@ -189,7 +191,7 @@ def arguments():
     running = commands.add_parser("run")
     running.add_argument("folder")
     running.add_argument("--out", required=True)
-    running.add_argument("--only", nargs="+", choices=["checks", "times", "cpu"], help="only some parts")
+    running.add_argument("--only", nargs="+", choices=["checks", "times", "profiles", "cpu"], help="only some parts")
     running.add_argument("--shapes", nargs="+", choices=gpu_times.SHAPES, help="only some shapes")
     running.add_argument("--minutes", type=float, default=8.0, help="the most that all parts take together")
     running.add_argument("--python", default=sys.executable, help="the Python that has PyTorch")

@@ -43,12 +43,12 @@ class Context:
             env["TINYGPT_CUDA_LIBS"] = self.args.libraries or ""
         return env
 
-    def call(self, command, seconds):
-        """Runs a command in a folder of its own and returns what it prints; an error has its last lines."""
+    def call(self, command, seconds, given=""):
+        """Runs a command on some input in a folder of its own and returns its output; an error has its last lines."""
         try:
             result = subprocess.run(
                 command, cwd=self.folder, env=self.environment(), timeout=seconds, text=True, errors="replace",
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                input=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             shown = error.stdout or b""

@@ -47,6 +47,38 @@ def run_gpu(report, context):
             report.add("times", row | {"error": str(error)})
 
 
+def run_profile(report, context):
+    """Where the time of a step goes, kernel by kernel."""
+    for name, (given, _) in SHAPES.items():
+        if context.args.shapes and name not in context.args.shapes:
+            continue
+        if report.seconds_left() < 15 and not context.args.dry_run:
+            report.add("profiles", {"name": name, "error": "skipped: no time left"})
+            continue
+        given = (TINY | {"dtype": given["dtype"]} if context.args.dry_run else given) | {"device": "cuda", "threads": 4}
+        try:
+            report.add("profiles", {"name": name} | profile(given | {"profile": True}, context))
+        except (SystemExit, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+            report.add("profiles", {"name": name, "error": str(error)})
+
+
+def profile(given, context):
+    """The kernels of the second line of steps: the first one compiles and chooses algorithms."""
+    n_steps = 2 if context.args.dry_run else 10
+    command = [context.program("step"), json.dumps(given)]
+    lines = context.call(command, 60, f"{n_steps}\n{n_steps}\n").strip().splitlines()
+    first, second = (json.loads(line) for line in lines[-2:])
+    before = {kernel["name"]: kernel for kernel in first["profile"]["kernels"]}
+    rows = []
+    for kernel in second["profile"]["kernels"]:
+        seen = before.get(kernel["name"], {})
+        counted = {key: kernel[key] - seen.get(key, 0) for key in ("launches", "seconds", "bytes", "flops")}
+        rows.append({"name": kernel["name"]} | {key: value / n_steps for key, value in counted.items()})
+    rows.sort(key=lambda row: -row["seconds"])
+    ceilings = {key: second["profile"][key] for key in ("bytes_per_second", "flops_per_second")}
+    return {"step_ms": 1e3 * statistics.median(second["seconds"]), "kernels": rows} | ceilings
+
+
 def run_cpu(report, context):
     """One shape at several numbers of threads."""
     cores = report.parts["machine"]["cores"]
@@ -125,6 +157,20 @@ def tables(parts):
                 continue
             memory = " / ".join(str(row["memory_mib"].get(side) or "-") for side in ("ours", "torch"))
             yield f"| {row['name']} | {times(row)} | {row['at_least']} | {rate(row)} | {memory} |"
+    for row in parts["profiles"]:
+        yield from ["", f"{row['name']}, every kernel launched by itself:", ""]
+        if "error" in row:
+            yield shorten(row["error"])
+            continue
+        memory, flops = row["bytes_per_second"], row["flops_per_second"]
+        yield f"| kernel | launches | ms | GB/s of {memory * 1e-9:.0f} | TFLOP/s of {flops * 1e-12:.0f} |"
+        yield "|---|---|---|---|---|"
+        for kernel in row["kernels"]:
+            seconds = max(kernel["seconds"], 1e-9)
+            rates = f"{kernel['bytes'] / seconds * 1e-9:.0f} | {kernel['flops'] / seconds * 1e-12:.1f}"
+            yield f"| {kernel['name']} | {kernel['launches']:g} | {1e3 * seconds:.3f} | {rates} |"
+        total = sum(kernel["seconds"] for kernel in row["kernels"])
+        yield f"| all kernels | | {1e3 * total:.3f} of {row['step_ms']:.3f} | | |"
     if parts["cpu"]:
         yield from ["", "| threads | TinyGPT ms | PyTorch ms | ratio | tokens/s |", "|---|---|---|---|---|"]
         for row in parts["cpu"]:

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use indicatif::HumanBytes;
-use tinygpt_model::memory::{MemoryEstimate, training_bytes};
+use tinygpt_model::memory::{MemoryEstimate, largest_batch_size, training_bytes};
 use tinygpt_train::TrainConfig;
 
 use crate::usage::UsageError;
@@ -32,7 +32,7 @@ fn check_fits_in(config: &TrainConfig, vocab_size: usize, limit: &Limit) -> Resu
         return Ok(());
     }
     let fits = |batch_size| needed(batch_size).total() <= limit.bytes;
-    let hint = hint(&estimate, largest(config.batch_size, fits));
+    let hint = hint(&estimate, largest_batch_size(config.batch_size, fits));
     let (total, limit_bytes) = (HumanBytes(estimate.total()), HumanBytes(limit.bytes));
     let source = limit.source;
     Err(UsageError::new(format!(
@@ -51,16 +51,6 @@ fn hint(estimate: &MemoryEstimate, batch_size: Option<usize>) -> String {
         }
         None => "lower `n_layer`, `n_embd` or `vocab_size`".to_owned(),
     }
-}
-
-/// The largest number from 1 to below `end` that `fits`; all smaller ones fit.
-fn largest(end: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
-    let (mut low, mut high) = (0, end);
-    while high - low > 1 {
-        let middle = low.midpoint(high);
-        if fits(middle) { low = middle } else { high = middle }
-    }
-    (low > 0).then_some(low)
 }
 
 /// A limit on the memory of this process.

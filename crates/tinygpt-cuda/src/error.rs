@@ -53,7 +53,7 @@ pub enum CudaError {
         arch: String,
     },
     /// The memory of the GPU is not enough.
-    #[error("out of GPU memory: {} needed, {} free", size(*.asked), size(*.free))]
+    #[error("out of GPU memory: {} needed, {} free", show_bytes(*.asked), show_bytes(*.free))]
     OutOfMemory {
         /// The bytes of the allocation that failed; 0 if the driver itself needed them.
         asked: usize,
@@ -157,7 +157,8 @@ fn start_hint(error: &str) -> Option<&'static str> {
 }
 
 /// Bytes as people read them.
-fn size(bytes: usize) -> String {
+#[must_use]
+pub fn show_bytes(bytes: usize) -> String {
     const MIB: f64 = 1024.0 * 1024.0;
     let mib = bytes as f64 / MIB;
     match mib {

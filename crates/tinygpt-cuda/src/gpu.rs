@@ -3,8 +3,8 @@
 
 use std::env;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::blas::Blas;
 use crate::cache::Cache;
@@ -12,6 +12,7 @@ use crate::compiler::Compiler;
 use crate::context::Context;
 use crate::driver::Driver;
 use crate::load::show;
+use crate::profile::Recorder;
 use crate::search::Search;
 use crate::staging::Staging;
 use crate::sys::{Handle, cuda};
@@ -80,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) cache: Cache,
     pub(crate) card: GpuInfo,
     pub(crate) is_capturing: AtomicBool,
+    pub(crate) is_profiled: AtomicBool,
+    pub(crate) recorder: Mutex<Recorder>,
     synchronous: bool,
     pub(crate) context: Context,
 }
@@ -138,6 +141,8 @@ impl Gpu {
                 cache: Cache::new(setup.cache.clone()),
                 card,
                 is_capturing: AtomicBool::new(false),
+                is_profiled: AtomicBool::new(false),
+                recorder: Mutex::default(),
                 synchronous: setup.synchronous,
                 context,
             }),

@@ -3,6 +3,7 @@
 
 mod blas;
 mod cache;
+mod ceilings;
 mod compiler;
 mod context;
 mod copies;
@@ -16,20 +17,23 @@ mod load;
 mod matmul;
 mod memory;
 mod module;
+mod profile;
 mod search;
 mod source;
 mod spec;
 mod staging;
 mod sys;
 
+pub use ceilings::Ceilings;
 pub use compiler::{Compiled, Compiler, options};
-pub use error::CudaError;
+pub use error::{CudaError, show_bytes};
 pub use event::GpuEvent;
 pub use gpu::{Gpu, GpuInfo, Setup};
 pub use graph::Graph;
 pub use matmul::Matmul;
 pub use memory::{Buffer, Plain, View};
 pub use module::{Kernel, Module};
+pub use profile::{KernelTime, Work};
 pub use search::{LibraryName, Search};
 pub use source::{Defines, KernelSource};
 pub use spec::{Compute, Dtype, Epilogue, MatmulSpec, Operand};

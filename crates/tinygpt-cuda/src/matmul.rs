@@ -96,7 +96,6 @@ impl Matmul {
         }
         assert_eq!(bias.is_some(), spec.epilogue == Epilogue::Bias, "bias: {spec}");
         self.gpu.current()?;
-        let lt = &self.gpu.inner.blas;
         // One thread at a time: the bias pointer is part of the description.
         let mut description = self.description.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bias) = bias {
@@ -104,24 +103,45 @@ impl Matmul {
             assert!(bias.bytes() >= bytes, "a bias of {} bytes: {spec}", bias.bytes());
             description.set_bias(bias.ptr())?;
         }
+        self.gpu.measured(
+            || spec.label(),
+            spec.work(),
+            || {
+                self.launch(
+                    [a.ptr(), b.ptr(), d.ptr()],
+                    description.operation,
+                    &description.layouts,
+                )
+            },
+        )
+    }
+
+    /// Launches the product of A, B and D at these addresses.
+    fn launch(
+        &self,
+        [a, b, d]: [u64; 3],
+        operation: Handle,
+        layouts: &[Handle; 3],
+    ) -> Result<(), CudaError> {
+        let lt = &self.gpu.inner.blas;
         let alpha = 1.0f32;
-        let beta = f32::from(u8::from(spec.accumulate));
-        // SAFETY: descriptors and matrices agree, as `plan` made them from the spec and the lengths are
-        // checked above; the scalars are read before the call returns.
+        let beta = f32::from(u8::from(self.spec.accumulate));
+        // SAFETY: descriptors and matrices agree, as `plan` made them from the spec and `run` has checked the
+        // lengths; the scalars are read before the call returns.
         let status = unsafe {
             (lt.matmul)(
                 lt.handle,
-                description.operation,
+                operation,
                 (&raw const alpha).cast::<c_void>(),
-                b.ptr(),
-                description.layouts[0],
-                a.ptr(),
-                description.layouts[1],
+                b,
+                layouts[0],
+                a,
+                layouts[1],
                 (&raw const beta).cast::<c_void>(),
-                d.ptr(),
-                description.layouts[2],
-                d.ptr(),
-                description.layouts[2],
+                d,
+                layouts[2],
+                d,
+                layouts[2],
                 &raw const self.algorithm,
                 lt.workspace,
                 lt.workspace_bytes,

@@ -55,6 +55,12 @@ pub struct View {
 }
 
 impl View {
+    /// Addresses without memory behind them: to plan how an allocation will be divided.
+    #[must_use]
+    pub fn planned(bytes: usize) -> Self {
+        Self { ptr: 0, bytes }
+    }
+
     /// The address in GPU memory, for a kernel's arguments.
     #[must_use]
     pub fn ptr(self) -> u64 {

@@ -11,7 +11,7 @@ use crate::compiler::options;
 use crate::driver::Driver;
 use crate::source::{Defines, KernelSource};
 use crate::sys::{Handle, cuda};
-use crate::{CudaError, Gpu};
+use crate::{CudaError, Gpu, Work};
 
 /// A compiled kernel file, loaded on a GPU; unloaded when it and its kernels are dropped.
 #[derive(Clone, Debug)]
@@ -186,7 +186,8 @@ impl Kernel {
 
     /// Launches `grid` blocks (x, y, z). Returns before they run. An empty grid launches nothing.
     ///
-    /// A block's size and dynamic shared memory are those given to [`Module::kernel`].
+    /// A block's size and dynamic shared memory are those given to [`Module::kernel`]. `work` is what a
+    /// [profile](Gpu::profile) shows.
     ///
     /// # Errors
     /// [`CudaError::Launch`]; [`CudaError::Fault`] if an earlier kernel failed.
@@ -194,31 +195,42 @@ impl Kernel {
     /// # Safety
     /// `args` has the layout of the kernel's argument, `#[repr(C)]`, and its pointers and sizes stay inside
     /// the memory that they mean.
-    pub unsafe fn launch<A: Copy>(&self, grid: [u32; 3], args: &A) -> Result<(), CudaError> {
+    pub unsafe fn launch<A: Copy>(
+        &self,
+        grid: [u32; 3],
+        args: &A,
+        work: Work,
+    ) -> Result<(), CudaError> {
         if grid.contains(&0) {
             return Ok(());
         }
         let gpu = self.gpu();
         let driver = gpu.current()?;
         let mut parameters = [ptr::from_ref(args).cast_mut().cast::<c_void>()];
-        // SAFETY: one parameter of the kernel's type, as the caller promises; the driver copies it.
-        let code = unsafe {
-            (driver.launch)(
-                self.function,
-                grid[0],
-                grid[1],
-                grid[2],
-                self.threads,
-                1,
-                1,
-                self.shared_bytes,
-                gpu.stream(),
-                parameters.as_mut_ptr(),
-                ptr::null_mut(),
-            )
-        };
-        driver.check("cuLaunchKernel", code).map_err(|error| named(self.name, error))?;
-        gpu.launched(self.name)
+        gpu.measured(
+            || self.name.to_owned(),
+            work,
+            || {
+                // SAFETY: one parameter of the kernel's type, as the caller promises; the driver copies it.
+                let code = unsafe {
+                    (driver.launch)(
+                        self.function,
+                        grid[0],
+                        grid[1],
+                        grid[2],
+                        self.threads,
+                        1,
+                        1,
+                        self.shared_bytes,
+                        gpu.stream(),
+                        parameters.as_mut_ptr(),
+                        ptr::null_mut(),
+                    )
+                };
+                driver.check("cuLaunchKernel", code).map_err(|error| named(self.name, error))?;
+                gpu.launched(self.name)
+            },
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::fmt;
 
+use crate::Work;
 use crate::sys::blas;
 
 /// The type of a matrix's elements.
@@ -124,6 +125,20 @@ impl MatmulSpec {
     #[must_use]
     pub fn flops(&self) -> u64 {
         2 * self.m as u64 * self.n as u64 * self.k as u64
+    }
+
+    /// What a launch of it moves and computes.
+    pub(crate) fn work(&self) -> Work {
+        let [a, b, d] = self.bytes();
+        let read_again = if self.accumulate { d } else { 0 };
+        Work { bytes: (a + b + d + read_again) as u64, flops: self.flops() }
+    }
+
+    /// A line of a profile: transposes as BLAS writes them, and m, n, k.
+    pub(crate) fn label(&self) -> String {
+        let op = |operand: Operand| if operand.transpose { 'T' } else { 'N' };
+        let Self { m, n, k, a, b, .. } = self;
+        format!("product {}{} {m} x {n} x {k}", op(*a), op(*b))
     }
 
     #[track_caller]

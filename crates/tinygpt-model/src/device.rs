@@ -13,6 +13,8 @@ pub enum DeviceSpec {
     /// The CPU.
     #[default]
     Cpu,
+    /// The first GPU if there is one, else the CPU.
+    Auto,
     /// The NVIDIA GPU of this number.
     Cuda(usize),
     /// The Apple GPU of this number.
@@ -59,6 +61,10 @@ impl DeviceSpec {
         };
         match self {
             Self::Cpu => Ok(Device::Cpu),
+            Self::Auto => {
+                let gpus = [Self::Cuda(0), Self::Metal(0)];
+                Ok(gpus.into_iter().find_map(|gpu| gpu.open().ok()).unwrap_or(Device::Cpu))
+            }
             Self::Cuda(_) if !candle_core::utils::cuda_is_available() => {
                 Err(DeviceError::NotBuilt(self))
             }
@@ -71,10 +77,10 @@ impl DeviceSpec {
         }
     }
 
-    /// The cargo feature that builds support for it; `None` for the CPU.
+    /// The cargo feature that builds support for it; `None` if every build has it.
     pub fn feature(self) -> Option<&'static str> {
         match self {
-            Self::Cpu => None,
+            Self::Cpu | Self::Auto => None,
             Self::Cuda(_) => Some("cuda"),
             Self::Metal(_) => Some("metal"),
         }
@@ -83,6 +89,7 @@ impl DeviceSpec {
     fn name(self) -> &'static str {
         match self {
             Self::Cpu => "CPU",
+            Self::Auto => "GPU",
             Self::Cuda(_) => "CUDA",
             Self::Metal(_) => "Metal",
         }
@@ -90,7 +97,7 @@ impl DeviceSpec {
 
     fn index(self) -> usize {
         match self {
-            Self::Cpu => 0,
+            Self::Cpu | Self::Auto => 0,
             Self::Cuda(index) | Self::Metal(index) => index,
         }
     }
@@ -101,13 +108,14 @@ impl FromStr for DeviceSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected = || "cpu, cuda, cuda:1, metal or mps".to_owned();
+        let expected = || "cpu, auto, cuda, cuda:1, metal or mps".to_owned();
         let (kind, index) = match text.split_once(':') {
             Some((kind, index)) => (kind, Some(index.parse().map_err(|_| expected())?)),
             None => (text, None),
         };
         match (kind, index) {
             ("cpu", None) => Ok(Self::Cpu),
+            ("auto", None) => Ok(Self::Auto),
             ("cuda", index) => Ok(Self::Cuda(index.unwrap_or(0))),
             ("metal" | "mps", index) => Ok(Self::Metal(index.unwrap_or(0))),
             _ => Err(expected()),
@@ -119,6 +127,7 @@ impl fmt::Display for DeviceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
+            Self::Auto => f.write_str("auto"),
             Self::Cuda(0) => f.write_str("cuda"),
             Self::Metal(0) => f.write_str("metal"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
@@ -178,6 +187,7 @@ mod tests {
     fn devices_are_parsed_and_come_back() {
         for (text, spec, shown) in [
             ("cpu", DeviceSpec::Cpu, "cpu"),
+            ("auto", DeviceSpec::Auto, "auto"),
             ("cuda", DeviceSpec::Cuda(0), "cuda"),
             ("cuda:0", DeviceSpec::Cuda(0), "cuda"),
             ("cuda:1", DeviceSpec::Cuda(1), "cuda:1"),
@@ -187,7 +197,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(spec));
             assert_eq!(spec.to_string(), shown);
         }
-        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "CUDA"] {
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "auto:0", "CUDA"] {
             assert!(wrong.parse::<DeviceSpec>().is_err(), "{wrong}");
         }
     }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tinygpt_cuda::CudaError;
+use tinygpt_cuda::{CudaError, show_bytes};
 pub use tinygpt_fs::ErrorKind;
 
 /// Everything that can go wrong in the model.
@@ -85,6 +85,24 @@ pub enum ModelError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A training step does not fit into the memory of the GPU.
+    #[error(
+        "a step on {batch_size} sequences of {seq_len} tokens needs {} of GPU memory for activations, and {} are free",
+        show_bytes(*.needed),
+        show_bytes(*.free)
+    )]
+    GpuMemory {
+        /// Sequences of a micro-batch.
+        batch_size: usize,
+        /// Tokens of a sequence.
+        seq_len: usize,
+        /// Bytes that it needs when as much as allowed is computed again.
+        needed: usize,
+        /// Bytes that are free.
+        free: usize,
+        /// The most sequences that fit; none: not even one does.
+        most: Option<usize>,
+    },
     /// A GPU or one of its libraries failed.
     #[error(transparent)]
     Cuda(#[from] CudaError),
@@ -97,7 +115,7 @@ impl ModelError {
     /// Sorts the error into one of few kinds.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config { .. } | Self::Request { .. } => ErrorKind::Usage,
+            Self::Config { .. } | Self::Request { .. } | Self::GpuMemory { .. } => ErrorKind::Usage,
             Self::MissingParameter { .. } | Self::ParameterSize { .. } | Self::File { .. } => {
                 ErrorKind::Corrupt
             }
@@ -115,6 +133,13 @@ impl ModelError {
                 "lower `batch_size` and raise `gradient_accumulation_steps` by the same factor, or end other \
                  programs that use the GPU"
                     .to_owned(),
+            ),
+            Self::GpuMemory { most: Some(most), .. } => Some(format!(
+                "lower `batch_size` to {most} and raise `gradient_accumulation_steps`, or end other programs that use \
+                 the GPU"
+            )),
+            Self::GpuMemory { most: None, .. } => Some(
+                "lower `block_size`, `n_layer` or `n_embd`, or end other programs that use the GPU".to_owned(),
             ),
             Self::Cuda(error) => error.hint(),
             _ => None,

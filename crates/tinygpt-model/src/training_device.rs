@@ -1,9 +1,12 @@
 //! A device opened for training, and a model placed on it.
 
 use candle_core::Device;
-use tinygpt_cuda::Gpu;
+use tinygpt_cuda::{Ceilings, CudaError, Gpu, LibraryName};
+use tinygpt_kernels::peak;
 
+use crate::cuda::model::types;
 use crate::device::{ComputeType, DeviceError, DeviceSpec};
+use crate::error::ModelError;
 use crate::gpt::Gpt;
 
 /// A device that trains.
@@ -22,11 +25,34 @@ impl TrainingDevice {
     /// [`DeviceError`] if this build or this machine does not have it.
     pub fn open(spec: DeviceSpec) -> Result<Self, DeviceError> {
         match spec {
+            DeviceSpec::Auto => Ok(Self::open_best().0),
             DeviceSpec::Cpu | DeviceSpec::Metal(_) => Ok(Self::Tensors(spec.open()?)),
             DeviceSpec::Cuda(index) => match Gpu::open(index) {
                 Ok(gpu) => Ok(Self::Cuda(gpu)),
                 Err(source) => Err(DeviceError::Cuda { spec, source: Box::new(source) }),
             },
+        }
+    }
+
+    /// Opens the first GPU, or the CPU where there is none or none that can be used; if NVIDIA's driver is
+    /// there, with the reason.
+    pub fn open_best() -> (Self, Option<DeviceError>) {
+        let no_cuda = match Self::open(DeviceSpec::Cuda(0)) {
+            Ok(gpu) => return (gpu, None),
+            Err(error) => error,
+        };
+        let has_driver = !matches!(&no_cuda, DeviceError::Cuda { source, .. }
+            if matches!(**source, CudaError::LibraryMissing { library: LibraryName::Driver, .. }
+                | CudaError::NoCard { .. }));
+        let metal = DeviceSpec::Metal(0).open().ok();
+        (Self::Tensors(metal.unwrap_or(Device::Cpu)), has_driver.then_some(no_cuda))
+    }
+
+    /// What it is, in words: the name of an NVIDIA GPU, after its kind.
+    pub fn description(&self) -> String {
+        match self {
+            Self::Cuda(gpu) => format!("{}, {}", self.name(), gpu.info().name),
+            Self::Tensors(_) => self.name().to_owned(),
         }
     }
 
@@ -50,9 +76,43 @@ impl TrainingDevice {
         }
     }
 
+    /// How fast an NVIDIA GPU copies and multiplies with `compute`, measured now.
+    ///
+    /// # Errors
+    /// [`ModelError::Cuda`](crate::ModelError::Cuda), [`ModelError::Request`](crate::ModelError::Request) on
+    /// another device.
+    pub fn ceilings(&self, compute: ComputeType) -> crate::Result<Ceilings> {
+        let Self::Cuda(gpu) = self else {
+            return Err(ModelError::request("only an NVIDIA GPU has measured ceilings"));
+        };
+        let (dtype, _, product) = types(compute);
+        Ok(gpu.ceilings(dtype, product)?)
+    }
+
+    /// The speed of its matrix products in floating-point operations per second, measured now: with `threads`
+    /// threads of a CPU, with `compute` on an NVIDIA GPU; none on Metal.
+    ///
+    /// # Errors
+    /// [`ModelError::Cuda`](crate::ModelError::Cuda).
+    pub fn peak_flops(&self, threads: usize, compute: ComputeType) -> crate::Result<Option<f64>> {
+        Ok(match self {
+            Self::Cuda(gpu) => {
+                let (dtype, _, product) = types(compute);
+                Some(gpu.product_ceiling(dtype, product)?)
+            }
+            Self::Tensors(Device::Cpu) => Some(peak::gemm_flops_per_second(threads)),
+            Self::Tensors(_) => None,
+        })
+    }
+
     /// Whether it is the CPU.
     pub fn is_cpu(&self) -> bool {
         matches!(self, Self::Tensors(Device::Cpu))
+    }
+
+    /// Whether it is an NVIDIA GPU.
+    pub fn is_cuda(&self) -> bool {
+        self.name() == "cuda"
     }
 
     /// It in one word.

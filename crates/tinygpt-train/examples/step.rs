@@ -6,7 +6,8 @@
 //!     "block_size":256,"batch_size":8,"vocab_size":258,"dropout":0.0,"threads":2}'
 //! ```
 //!
-//! `"device":"cuda"` with `"dtype":"bfloat16"`, `"tf32"` or `"float32"` times a GPU.
+//! `"device":"cuda"` with `"dtype":"bfloat16"`, `"tf32"` or `"float32"` times a GPU; `"profile":true` adds the
+//! time of each kernel and what the GPU reaches at best.
 //!
 //! A step is zeroed gradients, forward, backward, clipping by the global norm and AdamW. Every line
 //! of standard input is a number of steps to make; the answer is a line of JSON with the seconds of
@@ -20,10 +21,11 @@ use std::io::stdin;
 use std::time::Instant;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tinygpt_kernels::simd;
 use tinygpt_model::{
-    ComputeType, DeviceSpec, DropoutKey, Gpt, Grads, ModelConfig, Store, TokenBatch, TrainingDevice,
+    Ceilings, ComputeType, DeviceSpec, DropoutKey, Gpt, Grads, KernelTime, ModelConfig, Store,
+    TokenBatch, TrainingDevice,
 };
 use tinygpt_train::{AdamW, AdamWConfig, clip_factor};
 
@@ -43,6 +45,8 @@ struct Shape {
     device: DeviceSpec,
     #[serde(default = "float32")]
     dtype: ComputeType,
+    #[serde(default)]
+    profile: bool,
 }
 
 fn float32() -> ComputeType {
@@ -51,6 +55,7 @@ fn float32() -> ComputeType {
 
 /// A model in training; every batch is the same.
 struct Bench {
+    device: TrainingDevice,
     gpt: Gpt,
     grads: Grads,
     optimizer: AdamW,
@@ -77,11 +82,11 @@ impl Bench {
         // Spread over the vocabulary without a pattern that would favour a cache.
         let id = |i: usize| (((i as u64 * 2_654_435_761) >> 7) % shape.vocab_size as u64) as u32;
         let ids = (0..=shape.batch_size * shape.block_size).map(id).collect();
-        Ok(Self { grads: gpt.new_grads()?, optimizer: optimizer?, gpt, ids, shape })
+        Ok(Self { grads: gpt.new_grads()?, optimizer: optimizer?, device, gpt, ids, shape })
     }
 
     fn step(&mut self) -> Result<f64, Box<dyn Error>> {
-        let Self { gpt, grads, optimizer, ids, shape } = self;
+        let Self { gpt, grads, optimizer, ids, shape, .. } = self;
         let (batch_size, seq_len) = (shape.batch_size, shape.block_size);
         let (inputs, targets) = (&ids[..batch_size * seq_len], &ids[1..]);
         let batch = TokenBatch { inputs, targets, batch_size, seq_len };
@@ -91,6 +96,20 @@ impl Bench {
         optimizer.step(gpt, grads, 1e-4, clip_factor(summary.norm, 1.0))?;
         Ok(summary.loss)
     }
+}
+
+/// The kernels' times and work, and the ceilings of the GPU.
+fn profile(device: &TrainingDevice, dtype: ComputeType) -> Result<Value, Box<dyn Error>> {
+    let TrainingDevice::Cuda(gpu) = device else { return Ok(Value::Null) };
+    let kernel = |time: KernelTime| {
+        json!({ "name": time.name, "launches": time.launches, "seconds": time.seconds,
+            "bytes": time.work.bytes, "flops": time.work.flops })
+    };
+    let kernels: Vec<Value> = gpu.kernel_times().into_iter().map(kernel).collect();
+    let Ceilings { bytes_per_second, flops_per_second } = device.ceilings(dtype)?;
+    Ok(
+        json!({ "kernels": kernels, "bytes_per_second": bytes_per_second, "flops_per_second": flops_per_second }),
+    )
 }
 
 /// Limits the kernels to the instruction set named in the environment.
@@ -111,12 +130,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     for line in stdin().lines() {
         let n_steps: usize = line?.trim().parse()?;
         let (mut seconds, mut loss) = (Vec::with_capacity(n_steps), f64::NAN);
+        let profiled = bench.device.clone();
+        if let (TrainingDevice::Cuda(gpu), true) = (&profiled, bench.shape.profile) {
+            gpu.profile(true)?;
+        }
         for _ in 0..n_steps {
             let start = Instant::now();
             loss = bench.step()?;
             seconds.push(start.elapsed().as_secs_f64());
         }
-        println!("{}", json!({ "seconds": seconds, "loss": loss }));
+        let mut line = json!({ "seconds": seconds, "loss": loss });
+        if let (TrainingDevice::Cuda(gpu), true) = (&profiled, bench.shape.profile) {
+            gpu.profile(false)?;
+            line["profile"] = profile(&profiled, bench.shape.dtype)?;
+        }
+        println!("{line}");
     }
     Ok(())
 }

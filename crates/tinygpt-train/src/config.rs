@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tinygpt_data::Encoding;
-use tinygpt_model::{ComputeType, DeviceSpec, ModelConfig};
+use tinygpt_model::{ComputeType, DeviceSpec, ModelConfig, Recompute};
 
 use crate::adamw::AdamWConfig;
 use crate::schedule::Schedule;
@@ -40,6 +40,10 @@ impl KeyValue for ComputeType {
         words: &["float32", "tf32", "bfloat16"],
         refused: Some(("float16", "needs loss scaling, which is left out")),
     };
+}
+
+impl KeyValue for Recompute {
+    const KIND: Kind = Kind::choice(&["none", "cheap", "block"]);
 }
 
 impl KeyValue for DeviceSpec {
@@ -139,16 +143,20 @@ crate::config! {
             on_non_finite: OnNonFinite = OnNonFinite::Stop, "HOW";
         }
         "Machine" {
-            /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal)
+            /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal), or `auto`: a GPU if
+            /// there is one
             device: DeviceSpec = DeviceSpec::Cpu;
             /// Number type of the matrix products; a CPU always computes in float32
             dtype: ComputeType = ComputeType::Bfloat16;
             /// Launch the kernels of a step as one CUDA graph, which saves time between them (CUDA only)
             cuda_graph: bool = true;
+            /// What a step computes twice to need less memory: `none`, `cheap` (layer norms and GELU)
+            /// or `block` (the whole forward pass) [default: the first that fits] (CUDA only)
+            recompute: Option<Recompute> = None, "WHAT";
             /// CPU threads [default: one per physical core]
             threads: Option<usize> = None, in AtLeastOne, "N";
             /// When the run ends, print where the time of its steps went, operation by operation
-            /// (CPU only)
+            /// (CPU and CUDA)
             profile: bool = false;
         }
     }

@@ -25,13 +25,14 @@ pub use config::{InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, TrainConfig}
 pub use error::{ErrorKind, Fault, Rejected, TrainError, chain};
 pub use evaluate::{EvalSet, SplitLoss};
 pub use report::{
-    EvalRecord, Profile, Report, ResumeRecord, RunSummary, SaveRecord, Silent, SkipRecord,
-    StepRecord, as_typed, few_digits,
+    EvalRecord, Operations, Profile, Report, ResumeRecord, RunSummary, SaveRecord, Silent,
+    SkipRecord, StepRecord, as_typed, few_digits,
 };
 pub use start::{Recorded, model_shape, recorded};
 pub use step::{clip_factor, token_batch, train_step};
 pub use stop::StopFlag;
 pub use threads::physical_cores;
 pub use tinygpt_kernels::profile::{Entry as ProfileEntry, Op as ProfileOp};
+pub use tinygpt_model::{Ceilings, KernelTime, Work};
 pub use trainer::{Outcome, Trainer, check_block_size};
 pub use verify::{Compared, compare_runs, verify_resume};

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tinygpt_kernels::profile::Entry;
 use tinygpt_model::memory::MemoryEstimate;
+use tinygpt_model::{Ceilings, KernelTime, TrainingDevice};
 
 /// Receives the events of a training run. Every method has an empty default.
 pub trait Report {
@@ -64,14 +65,14 @@ pub struct RunSummary {
     pub windows_per_epoch: usize,
     /// The memory that training is expected to use.
     pub memory: MemoryEstimate,
-    /// The device in words: `cpu`, `cuda`, `metal`.
-    pub device: &'static str,
+    /// The device.
+    pub device: TrainingDevice,
     /// Threads used on the CPU.
     pub threads: usize,
     /// The vector instructions in use on the CPU.
     pub instruction_set: String,
-    /// The measured speed of matrix products on this machine with these threads, in floating-point
-    /// operations per second; `None` on an accelerator.
+    /// The measured speed of matrix products on this device, on a CPU with these threads, in
+    /// floating-point operations per second; `None` on Metal.
     pub peak_flops: Option<f64>,
     /// The run's directory.
     pub out_dir: PathBuf,
@@ -93,7 +94,7 @@ pub struct StepRecord {
     /// Training tokens per second of this step.
     pub tokens_per_second: f64,
     /// The share of the machine's measured speed in matrix products that the step's arithmetic
-    /// reached (model FLOPs utilisation, Chowdhery et al. 2022, appendix B); not on an accelerator.
+    /// reached (model FLOPs utilisation, Chowdhery et al. 2022, appendix B); not on Metal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mfu: Option<f32>,
 }
@@ -148,12 +149,29 @@ pub struct Profile {
     pub n_steps: u64,
     /// Their wall time.
     pub seconds: f64,
-    /// Number of threads.
-    pub threads: usize,
-    /// Thread seconds by operation.
-    pub entries: Vec<Entry>,
-    /// As in [`RunSummary`].
-    pub peak_flops: Option<f64>,
+    /// What took it.
+    pub operations: Operations,
+}
+
+/// The operations of a step, as each kind of device measures them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operations {
+    /// On a CPU.
+    Cpu {
+        /// Number of threads.
+        threads: usize,
+        /// Thread seconds by operation.
+        entries: Vec<Entry>,
+        /// As in [`RunSummary`].
+        peak_flops: Option<f64>,
+    },
+    /// On an NVIDIA GPU.
+    Cuda {
+        /// Seconds by kernel.
+        kernels: Vec<KernelTime>,
+        /// What the GPU reaches at best.
+        ceilings: Ceilings,
+    },
 }
 
 /// A checkpoint that is on the disk.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use tinygpt_data::Prepared;
+use tinygpt_model::TrainingDevice;
 
 use crate::checkpoint::{
     self, Best, OPTIMIZER_FILE, OutDirLock, STATE_FILE, Skipped, State, WEIGHTS_FILE,
@@ -36,7 +37,7 @@ pub struct Compared {
     pub difference: Option<String>,
 }
 
-/// Trains 2 `n` steps of `config` twice, the second time with a stop after `n`, and compares.
+/// Trains 2 `n` steps of `config` on `device` twice, the second time with a stop after `n`, and compares.
 ///
 /// Evaluations are cut down to one batch, samples are left out, and a run that would resume starts
 /// from random weights; everything else is as configured. `None` if `stop` was raised meanwhile.
@@ -45,6 +46,7 @@ pub struct Compared {
 /// # Errors
 /// The errors of either run; [`TrainError::Io`] if there is no space for temporary files.
 pub fn verify_resume(
+    device: &TrainingDevice,
     config: &TrainConfig,
     n: u64,
     prepared: Prepared,
@@ -60,7 +62,7 @@ pub fn verify_resume(
         [(&whole, false, None), (&halves, false, Some(n)), (&halves, true, None)]
     {
         let config = short(config, n, out_dir, is_resumed);
-        let mut trainer = Trainer::new(config, prepared)?;
+        let mut trainer = Trainer::on(device, config, prepared)?;
         let mut listener = StopAfter { asked: stop.clone(), stop: StopFlag::new(), stop_after };
         trainer.run(&listener.stop.clone(), &mut listener)?;
         if stop.signal().is_some() {

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use tinygpt_data::{DataError, Encoding, PrepareRequest, Prepared, Recipe, SourceSpec};
 use tinygpt_model::{DeviceSpec, TrainingDevice};
 use tinygpt_train::{
-    InitFrom, StopFlag, TrainConfig, TrainError, Trainer, check_block_size, checkpoint, model_shape,
+    InitFrom, StopFlag, TrainConfig, TrainError, Trainer, chain, check_block_size, checkpoint,
+    model_shape,
 };
 
 use self::conclude::conclude;
@@ -18,6 +19,7 @@ use super::prepare::closing_summary;
 use super::pretrained;
 use super::verify_resume::verify_resume;
 use crate::exit::Ended;
+use crate::hints;
 use crate::memory;
 use crate::options::{Faults, Layered, TrainOptions};
 use crate::pool;
@@ -38,9 +40,8 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     if !config.eval_only && program.verify_resume.is_none() {
         check_outside("--out-dir", &config.out_dir)?;
     }
-    // Before any work, so that nothing is lost if it is missing. Kept until the trainer has opened it
-    // too: the driver shuts a GPU down that nobody holds, and starting it takes a while.
-    let _device = TrainingDevice::open(config.device)?;
+    // Before any work, so that nothing is lost if it is missing.
+    let device = open_device(config.device)?;
     let n_threads = pool::start(config.resolved_threads())?;
     if n_threads < config.resolved_threads() {
         config.threads = Some(n_threads);
@@ -50,7 +51,7 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let prepared = open_or_prepare(&config)?;
     let layered = &with_shape_of_model(layered, &mut config)?;
     check_block_size(config.block_size, &prepared).map_err(|error| with_places(layered, error))?;
-    if config.device == DeviceSpec::Cpu {
+    if device.is_cpu() {
         memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
     }
     for note in layered.notes() {
@@ -58,20 +59,33 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     }
     if let Some(n) = program.verify_resume {
         signals.ask_first();
-        return verify_resume(&config, n, prepared, &stop);
+        return verify_resume(&device, &config, n, prepared, &stop);
     }
     if !config.eval_only {
         wait_for_lock(&config.out_dir)?;
     }
     let mut report = TrainLines::new(&config, program.log_interval);
-    let mut trainer =
-        Trainer::new(config.clone(), prepared).map_err(|error| with_places(layered, error))?;
+    let mut trainer = Trainer::on(&device, config.clone(), prepared)
+        .map_err(|error| with_places(layered, error))?;
     trainer.record(layered.program_values());
     signals.ask_first_and(report.answer());
     let outcome = trainer.run(&stop, &mut report);
     signals.end_at_once();
     report.close();
     conclude(&config, &trainer, outcome?, stop.signal())
+}
+
+/// Opens the device; if `auto` cannot use a GPU whose driver is there, says why.
+fn open_device(spec: DeviceSpec) -> Result<TrainingDevice> {
+    if spec != DeviceSpec::Auto {
+        return Ok(TrainingDevice::open(spec)?);
+    }
+    let (device, reason) = TrainingDevice::open_best();
+    if let Some(reason) = reason {
+        say(&format!("note: training on {}: {}", device.name(), chain(&reason)));
+        say(&format!("hint: {}", hints::of_device(&reason, "train")));
+    }
+    Ok(device)
 }
 
 /// The options, with the shape of the model that the run starts from, if there is one.

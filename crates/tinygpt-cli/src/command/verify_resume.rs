@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use tinygpt_data::Prepared;
+use tinygpt_model::TrainingDevice;
 use tinygpt_train::{Compared, StopFlag, TrainConfig};
 
 use crate::exit::Ended;
@@ -9,6 +10,7 @@ use crate::terminal::{Output, say};
 
 /// Proves that resuming is exact with `config`, or fails.
 pub(super) fn verify_resume(
+    device: &TrainingDevice,
     config: &TrainConfig,
     n: u64,
     prepared: Prepared,
@@ -19,7 +21,7 @@ pub(super) fn verify_resume(
         2 * n,
         std::env::temp_dir().display()
     ));
-    let compared = tinygpt_train::verify_resume(config, n, prepared, stop)?;
+    let compared = tinygpt_train::verify_resume(device, config, n, prepared, stop)?;
     let Some(compared) = compared else {
         return Ok(Ended::Stopped(stop.signal().unwrap_or_default()));
     };

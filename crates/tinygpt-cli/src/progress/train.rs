@@ -237,6 +237,14 @@ fn step_line(
     )
 }
 
+/// A speed in GFLOP/s or TFLOP/s.
+fn flops(per_second: f64) -> String {
+    match per_second * 1e-9 {
+        giga if giga < 10_000.0 => format!("{giga:.0} GFLOP/s"),
+        giga => format!("{:.0} TFLOP/s", giga * 1e-3),
+    }
+}
+
 /// The lines at the start of a run.
 fn summary_lines(summary: &RunSummary) -> Vec<String> {
     let count = |n: usize| grouped(n as u64);
@@ -254,23 +262,22 @@ fn summary_lines(summary: &RunSummary) -> Vec<String> {
         ),
         format!("epoch    {} windows", count(summary.windows_per_epoch)),
         format!(
-            "step     {} tokens, about {} of memory; {} steps in total",
+            "step     {} tokens, about {} of {}memory; {} steps in total",
             count(summary.tokens_per_step),
             HumanBytes(summary.memory.total()),
+            if summary.device.is_cuda() { "GPU " } else { "" },
             grouped(summary.max_iters)
         ),
     ];
-    lines.push(match summary.device {
-        "cpu" => {
-            let threads = if summary.threads == 1 { "thread" } else { "threads" };
-            let peak = summary.peak_flops.unwrap_or_default() * 1e-9;
-            format!(
-                "machine  cpu, {} {threads}, {}, {peak:.0} GFLOP/s in matrix products",
-                summary.threads, summary.instruction_set
-            )
-        }
-        device => format!("machine  {device}"),
-    });
+    let mut machine = format!("machine  {}", summary.device.description());
+    if summary.device.is_cpu() {
+        let threads = if summary.threads == 1 { "thread" } else { "threads" };
+        machine += &format!(", {} {threads}, {}", summary.threads, summary.instruction_set);
+    }
+    if let Some(peak) = summary.peak_flops {
+        machine += &format!(", {} in matrix products", flops(peak));
+    }
+    lines.push(machine);
     lines.push(format!("output   {}", summary.out_dir.display()));
     lines
 }

@@ -87,15 +87,58 @@ fn a_gpu_that_fails_or_is_full_ends_the_run_and_leaves_the_last_checkpoint_good(
     assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
     run("train", dir.path(), &format!("{resume} --device cpu")).ok();
 
-    // Enough for the workspaces of cublasLt, 32 MiB each, and the weights, not for the activations.
-    let full = [("TINYGPT_EMULATOR_MEMORY", "80000000")];
+    // Enough for the workspace of cublasLt, 32 MiB, and the weights, not for the activations.
+    let full = [("TINYGPT_EMULATOR_MEMORY", "37000000")];
     let large = into("full").replace("--batch-size 4", "--batch-size 400");
     let ran = train_on_gpu(dir.path(), &large, &full).unwrap();
     assert_eq!(ran.code, 2, "{}", ran.stderr);
-    for word in ["out of GPU memory", "--batch-size", "--gradient-accumulation-steps"] {
+    for word in ["GPU memory", "--gradient-accumulation-steps"] {
         assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
     }
     assert!(!dir.path().join("full").exists());
+    // The batch that it names fits, with as much computed again as is needed for it.
+    let (_, named) = ran.stderr.split_once("--batch-size to ").unwrap();
+    let most: usize = named.split(' ').next().unwrap().parse().unwrap();
+    assert!(most > 4, "{}", ran.stderr);
+    let named = into("full").replace("--batch-size 4", &format!("--batch-size {most}"));
+    let ran = train_on_gpu(dir.path(), &format!("{named} --max-iters 5"), &full).unwrap().ok();
+    assert!(ran.stderr.contains("--recompute is block"), "{}", ran.stderr);
+}
+
+#[test]
+fn auto_takes_a_gpu_if_there_is_one_and_a_profile_shows_its_kernels() {
+    let Some(libraries) = tinygpt_cuda_emulator::libraries() else { return };
+    let dir = trained();
+    let start = |out: &str, more: &str| {
+        let mut command = command("train", dir.path());
+        command.args(into(out).split_whitespace()).args(more.split_whitespace());
+        command
+    };
+    let on_gpu = &mut start("gpu", "--device auto --profile --max-iters 5");
+    let ran = run_command(on_gpu.env("TINYGPT_CUDA_LIBS", &libraries)).ok();
+    for word in
+        ["machine  cuda, ", "of GPU memory", "% MFU", "attention_backward_keys", "product NN "]
+    {
+        assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+    }
+    if !Path::new("/dev/nvidiactl").exists() {
+        let ran = run_command(&mut start("cpu", "--device auto --max-iters 5")).ok();
+        assert!(ran.stderr.contains("machine  cpu, "), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("note: training on"), "{}", ran.stderr);
+    }
+    // A driver without the other libraries.
+    let half = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(libraries).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = entry.file_name().unwrap().to_owned();
+        if name.to_string_lossy().starts_with("libcuda.") {
+            fs::copy(&entry, half.path().join(name)).unwrap();
+        }
+    }
+    let without = &mut start("half", "--device auto --max-iters 5");
+    let ran = run_command(without.env("TINYGPT_CUDA_LIBS", half.path())).ok();
+    for word in ["machine  cpu, ", "note: training on cpu", "NVRTC", "hint: "] {
+        assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use super::arguments::{address, count, mask_address, values};
 use super::attention_tiles::{Pass, Products, Tiles, WARPS};
 use super::variant::Variant;
-use crate::{CudaError, Dtype, Gpu, Kernel, KernelSource, View};
+use crate::{CudaError, Dtype, Gpu, Kernel, KernelSource, View, Work};
 
 /// What the forward pass reads and writes.
 #[derive(Clone, Copy, Debug)]
@@ -254,8 +254,9 @@ impl Attention {
             heads: count(h, "heads"),
             scale: self.scale(),
         };
+        let work = self.work(4, 2, shape);
         // SAFETY: the kernel's struct, and every view has the length that it reads or writes.
-        unsafe { self.forward.kernel.launch(self.forward.grid(shape), &args) }
+        unsafe { self.forward.kernel.launch(self.forward.grid(shape), &args, work) }
     }
 
     /// Writes the gradient of the packed input, each element once.
@@ -288,7 +289,7 @@ impl Attention {
         let pairs_a_block = DELTA_THREADS as usize / delta_lanes(self.head_dim);
         let blocks = count((b * t * h).div_ceil(pairs_a_block), "blocks");
         // SAFETY: as in `forward`.
-        unsafe { self.delta.launch([blocks, 1, 1], &args)? };
+        unsafe { self.delta.launch([blocks, 1, 1], &args, self.work(2, 0, shape))? };
         let args = BackwardArgs {
             qkv: address(given.qkv, 3 * plain, "the packed queries, keys and values"),
             dout,
@@ -303,9 +304,16 @@ impl Attention {
         };
         // SAFETY: as in `forward`.
         unsafe {
-            self.keys.kernel.launch(self.keys.grid(shape), &args)?;
-            self.queries.kernel.launch(self.queries.grid(shape), &args)
+            self.keys.kernel.launch(self.keys.grid(shape), &args, self.work(6, 4, shape))?;
+            self.queries.kernel.launch(self.queries.grid(shape), &args, self.work(5, 3, shape))
         }
+    }
+
+    /// Reading or writing `n_matrices` of `[N, C]`, and `n_products` over the lower triangle of `[T, T]`.
+    fn work(&self, n_matrices: usize, n_products: usize, shape: AttentionShape) -> Work {
+        let (b, t, h) = shape;
+        let flops = (n_products * b * h * t * (t + 1) * self.head_dim) as u64;
+        Work { bytes: (n_matrices * self.plain_bytes(shape)) as u64, flops }
     }
 
     /// Bytes of `[N, C]` act.

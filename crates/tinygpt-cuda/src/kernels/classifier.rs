@@ -3,7 +3,7 @@
 
 use super::arguments::{address, count, values};
 use super::variant::{File, Variant};
-use crate::{CudaError, Gpu, Kernel, View};
+use crate::{CudaError, Gpu, Kernel, View, Work};
 
 /// 16-byte vectors that a thread keeps in registers, as in the kernel.
 const MAX_VECTORS: usize = 9;
@@ -107,7 +107,13 @@ impl Classifier {
     ) -> Result<(), CudaError> {
         let args = self.args(given, values::<f32>(scale, 1, "the scale"), rows);
         // SAFETY: the kernel's struct, and every view has the length that it reads or writes.
-        unsafe { self.gradient.launch([count(rows, "rows"), 1, 1], &args) }
+        unsafe {
+            self.gradient.launch(
+                [count(rows, "rows"), 1, 1],
+                &args,
+                Work::bytes(2 * given.logits.bytes()),
+            )
+        }
     }
 
     /// The loss of each row; the logits stay.
@@ -120,7 +126,9 @@ impl Classifier {
     pub fn loss(&self, given: Logits, rows: usize) -> Result<(), CudaError> {
         let args = self.args(given, 0, rows);
         // SAFETY: as in `loss_and_gradient`; the kernel does not read the scale.
-        unsafe { self.loss.launch([count(rows, "rows"), 1, 1], &args) }
+        unsafe {
+            self.loss.launch([count(rows, "rows"), 1, 1], &args, Work::bytes(given.logits.bytes()))
+        }
     }
 
     /// Writes the sum of `losses` `[rows]` f32 to `total` `[1]` f64, or adds it with `accumulate`.
@@ -139,6 +147,6 @@ impl Classifier {
             accumulate: u32::from(accumulate),
         };
         // SAFETY: as in `loss_and_gradient`.
-        unsafe { self.sum.launch([1, 1, 1], &args) }
+        unsafe { self.sum.launch([1, 1, 1], &args, Work::bytes(losses.bytes())) }
     }
 }

@@ -5,7 +5,7 @@ use super::arguments::{address, count, mask_address, values};
 use super::norm::{Norm, NormArgs};
 use super::segments::Layout;
 use super::variant::{File, Variant};
-use crate::{CudaError, Gpu, Kernel, View};
+use crate::{CudaError, Gpu, Kernel, View, Work};
 
 /// Warps, and so rows or pieces, of a block.
 const WARPS: usize = 8;
@@ -160,14 +160,16 @@ impl Embedding {
             rows: count(rows, "rows"),
             seq_len: count(t, "T"),
         };
+        let act_bytes = rows * c * self.variant.act.bytes();
+        let work = Work::bytes(8 * rows * c + self.stream_bytes(rows) + act_bytes);
         // SAFETY: the kernel's struct, and every view has the length that it reads or writes.
-        unsafe { self.forward.launch([count(rows.div_ceil(WARPS), "blocks"), 1, 1], &args) }
+        unsafe { self.forward.launch([count(rows.div_ceil(WARPS), "blocks"), 1, 1], &args, work) }
     }
 
     /// The f32 values of [`EmbeddingBackward::partials`] for N rows.
     #[must_use]
-    pub fn partials_len(&self, rows: usize) -> usize {
-        Layout::new(rows, self.variant.vocab_size).max_partials() * self.variant.n_embd
+    pub fn partials_len(variant: Variant, rows: usize) -> usize {
+        Layout::new(rows, variant.vocab_size).max_partials() * variant.n_embd
     }
 
     /// Adds the gradients of all rows to those of the tables.
@@ -196,15 +198,16 @@ impl Embedding {
             accumulate: u32::from(given.accumulate),
         };
         let grid = [count(positions, "positions"), c.div_ceil(COLUMNS) as u32, 1];
+        let work = Work::bytes(self.stream_bytes(rows) + 4 * positions * c);
         // SAFETY: as in `forward`.
-        unsafe { self.wpe.launch(grid, &args) }
+        unsafe { self.wpe.launch(grid, &args, work) }
     }
 
     fn wte_backward(&self, given: &EmbeddingBackward, rows: usize) -> Result<(), CudaError> {
         let (c, layout) = (self.variant.n_embd, Layout::new(rows, self.variant.vocab_size));
         let tables = address(given.tables, 4 * layout.len(), "the sorted ids");
         let at = |value: usize| tables + 4 * value as u64;
-        let partials = 4 * self.partials_len(rows);
+        let partials = 4 * Self::partials_len(self.variant, rows);
         let wte_bytes = 4 * self.variant.padded_vocab_size() * c;
         let args = WteArgs {
             dstream: given.dstream.ptr(),
@@ -218,10 +221,12 @@ impl Embedding {
         };
         let tiles = c.div_ceil(COLUMNS) as u32;
         let grid = |n: usize| [n.div_ceil(WARPS) as u32, tiles, 1];
+        // At most: as many rows of the table as positions, read and written.
+        let work = Work::bytes(self.stream_bytes(rows) + 8 * rows * c);
         // SAFETY: as in `forward`; `Layout::fill` names only positions below N and ids below V.
         unsafe {
-            self.wte.launch(grid(layout.max_pieces()), &args)?;
-            self.wte_long.launch(grid(layout.max_long_ids()), &args)
+            self.wte.launch(grid(layout.max_pieces()), &args, work)?;
+            self.wte_long.launch(grid(layout.max_long_ids()), &args, Work::default())
         }
     }
 }

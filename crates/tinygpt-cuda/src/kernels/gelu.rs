@@ -4,7 +4,7 @@
 use super::arguments::{address, count, optional, slab_rows, slabs};
 use super::sums::Sum;
 use super::variant::{File, Variant};
-use crate::{CudaError, Dtype, Gpu, Kernel, View};
+use crate::{CudaError, Dtype, Gpu, Kernel, View, Work};
 
 /// Columns of a block.
 const COLUMNS: usize = 256;
@@ -119,7 +119,7 @@ impl Gelu {
             slab: slab_rows(rows) as u32,
         };
         // SAFETY: the kernel's struct, and every view has the length that it reads or writes.
-        unsafe { self.forward.launch(grid(rows, columns), &args) }
+        unsafe { self.forward.launch(grid(rows, columns), &args, Work::bytes(2 * bytes)) }
     }
 
     /// The f32 values of the partial sums of a matrix `[rows, columns]`.
@@ -151,8 +151,9 @@ impl Gelu {
             columns: count(columns, "columns"),
             slab: slab_rows(rows) as u32,
         };
+        let work = Work::bytes(3 * bytes + given.out.map_or(0, |_| bytes) + partials);
         // SAFETY: as in `forward`.
-        unsafe { self.backward.launch(grid(rows, columns), &args) }
+        unsafe { self.backward.launch(grid(rows, columns), &args, work) }
     }
 
     /// The sums of the rows of `d` `[N, M]` act in each block: the gradient of the bias of a projection.
@@ -176,7 +177,7 @@ impl Gelu {
             slab: slab_rows(rows) as u32,
         };
         // SAFETY: as in `forward`.
-        unsafe { self.bias_backward.launch(grid(rows, columns), &args) }
+        unsafe { self.bias_backward.launch(grid(rows, columns), &args, Work::bytes(d.bytes())) }
     }
 
     /// What turns `partials` over N rows into the gradient `dbias` `[M]` f32 of a bias.

@@ -4,7 +4,7 @@
 use super::arguments::{address, count, mask_address, optional, slab_rows, slabs};
 use super::sums::Sum;
 use super::variant::{File, Variant};
-use crate::{CudaError, Gpu, Kernel, View};
+use crate::{CudaError, Gpu, Kernel, View, Work};
 
 /// Rows of a block in the forward kernels.
 const ROWS: usize = 8;
@@ -194,8 +194,9 @@ impl Norms {
             norm: norm.args(self.variant, rows),
             rows: count(rows, "rows"),
         };
+        let work = Work::bytes(self.stream_bytes(rows) + self.act_bytes(rows));
         // SAFETY: the kernel's struct, and every view has the length that it reads or writes.
-        unsafe { self.forward.launch([count(rows.div_ceil(ROWS), "blocks"), 1, 1], &args) }
+        unsafe { self.forward.launch([count(rows.div_ceil(ROWS), "blocks"), 1, 1], &args, work) }
     }
 
     /// `stream_out ← stream + dropout(branch + bias)`, and the layer norm of it.
@@ -216,14 +217,15 @@ impl Norms {
             norm: given.norm.args(self.variant, rows),
             rows: count(rows, "rows"),
         };
+        let work = Work::bytes(2 * (stream_bytes + self.act_bytes(rows)));
         // SAFETY: as in `forward`.
-        unsafe { self.residual.launch([count(rows.div_ceil(ROWS), "blocks"), 1, 1], &args) }
+        unsafe { self.residual.launch([count(rows.div_ceil(ROWS), "blocks"), 1, 1], &args, work) }
     }
 
     /// The f32 values of [`NormBackward::partials`] for N rows.
     #[must_use]
-    pub fn partials_len(&self, rows: usize) -> usize {
-        slabs(rows) * 3 * self.variant.n_embd
+    pub fn partials_len(variant: Variant, rows: usize) -> usize {
+        slabs(rows) * 3 * variant.n_embd
     }
 
     /// `dstream += layer norm backward(dnormed)`, `dbranch ← mask · dstream`, and the sums over the rows of
@@ -246,13 +248,21 @@ impl Norms {
             dstream: address(given.dstream, stream_bytes, "the gradient of the stream"),
             dbranch: optional(given.dbranch, act_bytes, "the gradient of the branch"),
             mask: mask_address(given.mask),
-            partials: address(given.partials, 4 * self.partials_len(rows), "partial sums"),
+            partials: address(
+                given.partials,
+                4 * Self::partials_len(self.variant, rows),
+                "partial sums",
+            ),
             rows: count(rows, "rows"),
             slab: slab_rows(rows) as u32,
             accumulate: u32::from(given.accumulate),
         };
+        let streams = if given.accumulate { 3 } else { 2 } * stream_bytes;
+        let acts = act_bytes + given.dbranch.map_or(0, |_| act_bytes);
         // SAFETY: as in `forward`.
-        unsafe { self.backward.launch([slabs(rows) as u32, 1, 1], &args) }
+        unsafe {
+            self.backward.launch([slabs(rows) as u32, 1, 1], &args, Work::bytes(streams + acts))
+        }
     }
 
     /// What turns the `partials` of a [`NormBackward`] over N rows into gradients.
@@ -261,10 +271,11 @@ impl Norms {
     /// If the length of a view is wrong.
     pub fn sums(&self, partials: View, rows: usize, gradients: NormGradients) -> Vec<Sum> {
         let c = self.variant.n_embd;
-        address(partials, 4 * self.partials_len(rows), "partial sums");
+        address(partials, 4 * Self::partials_len(self.variant, rows), "partial sums");
         let outs = [Some(gradients.weight), gradients.bias, gradients.branch_bias];
         let sum = |(kind, out): (usize, Option<View>)| {
-            let partials = partials.slice_of::<f32>(kind * c..self.partials_len(rows));
+            let partials =
+                partials.slice_of::<f32>(kind * c..Self::partials_len(self.variant, rows));
             Some(Sum { partials, rows: slabs(rows), stride: 3 * c, out: out? })
         };
         outs.into_iter().enumerate().filter_map(sum).collect()

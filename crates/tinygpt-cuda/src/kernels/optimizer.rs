@@ -3,7 +3,7 @@
 
 use super::arguments::{address, count, values};
 use super::variant::File;
-use crate::{Buffer, CudaError, Gpu, Kernel, Plain, View};
+use crate::{Buffer, CudaError, Gpu, Kernel, Plain, View, Work};
 
 /// Elements of a piece of an arena: what one block takes.
 const PIECE: usize = 8192;
@@ -238,8 +238,9 @@ impl Optimizer {
             pieces: arena.pieces.view().ptr(),
             squares,
         };
+        let work = Work::bytes(4 * arena.n_elements);
         // SAFETY: the kernel's struct, and every view has the length that it reads or writes.
-        unsafe { self.squares.launch([arena.n_pieces as u32, 1, 1], &args)? };
+        unsafe { self.squares.launch([arena.n_pieces as u32, 1, 1], &args, work)? };
         let args = NormArgs {
             squares,
             first_piece: arena.first_piece.view().ptr(),
@@ -249,7 +250,7 @@ impl Optimizer {
             tensors: arena.n_tensors as u32,
         };
         // SAFETY: as above.
-        unsafe { self.norm.launch([1, 1, 1], &args) }
+        unsafe { self.norm.launch([1, 1, 1], &args, Work::bytes(4 * arena.n_pieces)) }
     }
 
     /// One AdamWArenas step over the arenas.
@@ -271,8 +272,10 @@ impl Optimizer {
             decay: arena.decay.view().ptr(),
             numbers: values::<AdamWNumbers>(given.numbers, 1, "the numbers of the step"),
         };
+        // Reads four arenas and writes three of them, and the copy.
+        let work = Work::bytes(7 * bytes + given.copy.map_or(0, View::bytes));
         // SAFETY: as in `global_norm`.
-        unsafe { self.adamw.launch([arena.n_pieces as u32, 1, 1], &args) }
+        unsafe { self.adamw.launch([arena.n_pieces as u32, 1, 1], &args, work) }
     }
 
     /// `to` bf16 ← `from` f32, both with the same number of elements, a multiple of 8.
@@ -292,6 +295,6 @@ impl Optimizer {
         };
         let blocks = count(elements.div_ceil(8 * THREADS), "blocks");
         // SAFETY: as in `global_norm`.
-        unsafe { self.cast.launch([blocks, 1, 1], &args) }
+        unsafe { self.cast.launch([blocks, 1, 1], &args, Work::bytes(6 * elements)) }
     }
 }

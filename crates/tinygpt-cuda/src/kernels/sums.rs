@@ -3,7 +3,7 @@
 
 use super::arguments::{count, values};
 use super::variant::File;
-use crate::{Buffer, CudaError, Gpu, Kernel, Plain, View};
+use crate::{Buffer, CudaError, Gpu, Kernel, Plain, View, Work};
 
 /// One sum over the rows of partial sums that another kernel left.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub struct SumTable {
     jobs: Option<Buffer>,
     n_jobs: usize,
     widest: usize,
+    /// Of the partial sums.
+    bytes: usize,
 }
 
 #[repr(C)]
@@ -76,12 +78,13 @@ impl SumTable {
             }
         };
         let table: Vec<Job> = sums.iter().map(job).collect();
+        let bytes = table.iter().map(|job| 4 * job.rows as usize * job.columns as usize).sum();
         let widest = sums.iter().map(|sum| sum.out.len_of::<f32>()).max().unwrap_or(0);
         let jobs = if table.is_empty() { None } else { Some(gpu.alloc(size_of_val(&table[..]))?) };
         if let Some(jobs) = &jobs {
             gpu.upload(jobs.view(), &table)?;
         }
-        Ok(Self { jobs, n_jobs: table.len(), widest })
+        Ok(Self { jobs, n_jobs: table.len(), widest, bytes })
     }
 }
 
@@ -119,6 +122,6 @@ impl Sums {
         };
         let grid = [table.widest.div_ceil(32) as u32, table.n_jobs as u32, 1];
         // SAFETY: the kernel's struct; `SumTable::new` has checked every length.
-        unsafe { self.kernel.launch(grid, &args) }
+        unsafe { self.kernel.launch(grid, &args, Work::bytes(table.bytes)) }
     }
 }

@@ -1,6 +1,6 @@
 //! A small kernel to test launches with: `y[i] = factor * x[i]`, and one that adds to every element.
 
-use tinygpt_cuda::{CudaError, Gpu, Kernel, KernelSource, View};
+use tinygpt_cuda::{CudaError, Gpu, Kernel, KernelSource, View, Work};
 
 /// The kernel file. `FACTOR` is a define.
 pub(crate) const SOURCE: KernelSource = KernelSource {
@@ -48,5 +48,5 @@ pub(crate) fn launch(kernel: &Kernel, y: View, x: View, addend: f32) -> Result<(
     assert!(y.len_of::<f32>() >= n);
     let args = ScaleArgs { y: y.ptr(), x: x.ptr(), n: n as u32, addend };
     // SAFETY: the struct is the kernel's, and both views hold n floats.
-    unsafe { kernel.launch([n.div_ceil(64) as u32, 1, 1], &args) }
+    unsafe { kernel.launch([n.div_ceil(64) as u32, 1, 1], &args, Work::bytes(8 * n)) }
 }

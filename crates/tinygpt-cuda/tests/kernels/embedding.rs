@@ -84,7 +84,7 @@ fn backward_equals_the_cpu() {
                     dwpe.fill(0.0);
                     Array::poisoned(gpu, F32, POSITIONS * c)
                 };
-                let partials = Array::poisoned(gpu, F32, kernels.partials_len(rows));
+                let partials = Array::poisoned(gpu, F32, Embedding::partials_len(variant, rows));
                 let tables = upload(gpu, &tables);
                 let given = EmbeddingBackward {
                     dstream: dstream.view(),

@@ -177,7 +177,7 @@ fn check_backward(gpu: &Gpu, case: &Case) -> Vec<Array> {
         Array::new(gpu, F32, &rstd),
     ];
     let dbranch = Array::poisoned(gpu, variant.act, rows * c);
-    let partials = Array::poisoned(gpu, F32, norms.partials_len(rows));
+    let partials = Array::poisoned(gpu, F32, Norms::partials_len(variant, rows));
     let given = NormBackward {
         dnormed: inputs[0].view(),
         x: inputs[1].view(),
@@ -233,7 +233,7 @@ fn gradients_that_a_model_does_not_have_are_left_out() {
     on_gpu(|gpu| {
         let norms = Norms::load(gpu, VARIANTS[0]).unwrap();
         let c = VARIANTS[0].n_embd;
-        let partials = Array::poisoned(gpu, F32, norms.partials_len(3));
+        let partials = Array::poisoned(gpu, F32, Norms::partials_len(VARIANTS[0], 3));
         let dweight = Array::poisoned(gpu, F32, c);
         let gradients = NormGradients { weight: dweight.view(), bias: None, branch_bias: None };
         assert_eq!(norms.sums(partials.view(), 3, gradients).len(), 1);

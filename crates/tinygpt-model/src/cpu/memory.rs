@@ -1,7 +1,8 @@
 //! An estimate of the memory that training on the CPU needs, before any of it is allocated.
 //!
 //! It counts the model's own arrays; the process, the page cache and the evaluation's samples come
-//! on top. On CUDA and Metal autograd keeps several times these activations.
+//! on top. On Metal, autograd keeps several times these activations; on CUDA,
+//! [`Gpt::training_memory`](crate::Gpt::training_memory) knows the sizes of all buffers.
 
 use tinygpt_kernels::head;
 
@@ -68,6 +69,16 @@ pub fn training_bytes(
         optimizer: weights.saturating_mul(2),
         activations: tokens.saturating_mul(per_token).saturating_add(logits).saturating_mul(4),
     }
+}
+
+/// The largest batch below `end` that `fits`, if all smaller ones fit too; none if not even one sequence does.
+pub fn largest_batch_size(end: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    let (mut low, mut high) = (0, end);
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    (low > 0).then_some(low)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(crate) fn sums(
     let mut sums = Vec::new();
     let mut norm = |acts: &NormActs, norm: &Affine<View>, branch_bias: Option<View>| {
         let gradients = NormGradients { weight: norm.weight, bias: norm.bias, branch_bias };
-        let partials = acts.partials().ok_or_else(no_gradients)?;
+        let partials = acts.partials.ok_or_else(no_gradients)?;
         sums.extend(kernels.norms.sums(partials, rows, gradients));
         Ok::<_, ModelError>(())
     };

@@ -4,7 +4,7 @@ use tinygpt_cuda::{Dtype, Gpu, View};
 
 use super::model::CudaModel;
 use super::step::Step;
-use super::workspace::{Dims, Workspace};
+use super::workspace::{Dims, Pass, Workspace};
 use crate::batch::{TokenBatch, check_ids};
 use crate::error::Result;
 
@@ -51,15 +51,15 @@ impl CudaModel {
         };
         if !fits(&self.training) && !fits(&self.evaluation) {
             self.evaluation = None;
-            self.evaluation = Some(Workspace::new(&self.gpu, &self.kernels, dims, false)?);
+            self.evaluation = Some(Workspace::new(&self.gpu, dims, Pass::Forward)?);
         }
         let (weights, operands) = (self.weights.parts()?, self.operands()?);
         let found = [&self.training, &self.evaluation].into_iter().flatten();
         let Some(workspace) = found.into_iter().find(|workspace| workspace.dims == dims) else {
             return Ok(());
         };
-        self.gpu.upload(workspace.inputs.ids.view(), ids)?;
-        self.gpu.upload(workspace.inputs.targets.view(), targets)?;
+        self.gpu.upload(workspace.inputs.ids, ids)?;
+        self.gpu.upload(workspace.inputs.targets, targets)?;
         work(&mut Step {
             kernels: &self.kernels,
             attention: &self.attention,

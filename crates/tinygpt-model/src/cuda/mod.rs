@@ -9,5 +9,7 @@ mod bias_sums;
 mod evaluation;
 pub(crate) mod model;
 mod products;
+mod recompute;
+mod room;
 mod step;
-mod workspace;
+pub(crate) mod workspace;

@@ -18,7 +18,7 @@ use super::arena::{Arena, ArenaLayout};
 use super::bias_sums::sums;
 use super::products::Products;
 use super::step::{Into, Step};
-use super::workspace::{Dims, Workspace};
+use super::workspace::Workspace;
 use crate::batch::TokenBatch;
 use crate::config::ModelConfig;
 use crate::device::ComputeType;
@@ -27,6 +27,7 @@ use crate::host;
 use crate::layers::dropout::Dropout;
 use crate::params::Params;
 use crate::parts::ModelParts;
+use crate::recompute::Recompute;
 use crate::summary::Summary;
 
 /// A model on a GPU.
@@ -43,15 +44,17 @@ pub(crate) struct CudaModel {
     /// The weights in bf16, where products read that.
     copy: Option<Buffer>,
     optimizer: OptimizerState,
-    pub(super) training: Option<Workspace>,
+    pub(crate) training: Option<Workspace>,
+    /// What training does not keep; none: the least that its memory forces.
+    pub(crate) recompute: Option<Recompute>,
     /// For batches of another shape than the training's.
     pub(super) evaluation: Option<Workspace>,
-    sums: Option<SumsOf>,
+    pub(super) sums: Option<SumsOf>,
     /// `[1]` f64.
     total_loss: Buffer,
     /// Rows whose losses are in the total.
     n_losses: usize,
-    graphs: Option<HashMap<GraphKey, Option<Graph>>>,
+    pub(super) graphs: Option<HashMap<GraphKey, Option<Graph>>>,
 }
 
 /// What the optimizer's kernels read and write.
@@ -67,14 +70,14 @@ struct OptimizerState {
 
 /// The sums that end in the gradients of one arena.
 #[derive(Debug)]
-struct SumsOf {
+pub(super) struct SumsOf {
     grads: View,
     table: SumTable,
 }
 
 /// What is fixed in the launches of a captured step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct GraphKey {
+pub(super) struct GraphKey {
     grads: u64,
     accumulate: bool,
     dropout: bool,
@@ -90,7 +93,7 @@ pub struct AdamWStepNumbers {
 }
 
 /// Types of activations and residual stream, and the precision of products.
-fn types(compute: ComputeType) -> (Dtype, Dtype, Compute) {
+pub(crate) fn types(compute: ComputeType) -> (Dtype, Dtype, Compute) {
     match compute {
         ComputeType::Float32 => (Dtype::F32, Dtype::F32, Compute::F32),
         ComputeType::Tf32 => (Dtype::F32, Dtype::F32, Compute::Tf32),
@@ -133,6 +136,7 @@ impl CudaModel {
             copy,
             optimizer,
             training: None,
+            recompute: None,
             evaluation: None,
             sums: None,
             total_loss: gpu.alloc(size_of::<f64>())?,
@@ -142,6 +146,11 @@ impl CudaModel {
         gpu.zero(model.total_loss.view())?;
         model.upload(params)?;
         Ok(model)
+    }
+
+    /// The bytes of the weights in bf16.
+    pub(super) fn copy_bytes(&self) -> usize {
+        self.copy.as_ref().map_or(0, |copy| copy.view().bytes())
     }
 
     /// Launches a captured step as one CUDA graph, or each kernel by itself: the bits are the same.
@@ -208,6 +217,9 @@ impl CudaModel {
     /// Launches the step of `key`: kernel by kernel the first time, which chooses the algorithms of its
     /// products, and as a graph from then on.
     fn launch(&mut self, key: GraphKey, grads: &Arena) -> Result<()> {
+        if self.gpu.is_profiled() {
+            return self.launch_kernels(key, grads);
+        }
         let Some(mut graphs) = self.graphs.take() else { return self.launch_kernels(key, grads) };
         let launched = match graphs.get(&key) {
             Some(Some(graph)) => graph.launch().map_err(ModelError::from),
@@ -309,18 +321,6 @@ impl CudaModel {
         }
     }
 
-    /// Makes the training workspace fit B sequences of T tokens.
-    pub(crate) fn make_room(&mut self, b: usize, t: usize) -> Result<()> {
-        let dims = Dims::new(&self.config, self.variant, b, t);
-        if self.training.as_ref().is_none_or(|workspace| workspace.dims != dims) {
-            // Sums and graphs hold addresses of the old one.
-            (self.training, self.sums) = (None, None);
-            self.graphs.iter_mut().for_each(HashMap::clear);
-            self.training = Some(Workspace::new(&self.gpu, &self.kernels, dims, true)?);
-        }
-        Ok(())
-    }
-
     /// Makes the table of sums end in `grads`.
     fn sum_into(&mut self, grads: &Arena) -> Result<()> {
         let Some(workspace) = &self.training else { return Ok(()) };
@@ -343,15 +343,15 @@ impl CudaModel {
         let layout = Layout::new(batch.inputs.len(), self.config.vocab_size);
         let mut tables = vec![0; layout.len()];
         layout.fill(batch.inputs, &mut tables);
-        self.gpu.upload(inputs.ids.view(), batch.inputs)?;
-        self.gpu.upload(inputs.targets.view(), batch.targets)?;
-        self.gpu.upload(inputs.tables.view(), &tables)?;
-        self.gpu.upload(inputs.scale.view(), &[scale])?;
+        self.gpu.upload(inputs.ids, batch.inputs)?;
+        self.gpu.upload(inputs.targets, batch.targets)?;
+        self.gpu.upload(inputs.tables, &tables)?;
+        self.gpu.upload(inputs.scale, &[scale])?;
         if let Some(dropout) = dropout {
             let n_sites = 1 + 3 * self.config.n_layer as u64;
             let mask = |site| DropoutMask::new(dropout.p, dropout.key_of(site), 0);
             let masks: Vec<_> = (0..n_sites).map(mask).collect();
-            self.gpu.upload(inputs.masks.view(), &masks)?;
+            self.gpu.upload(inputs.masks, &masks)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! Nothing here waits for the GPU, allocates, or depends on a number that changes from step to step, so the
 //! launches can be captured in a CUDA graph.
 
+use tinygpt_cuda::View;
 use tinygpt_cuda::kernels::DropoutMask;
 use tinygpt_cuda::kernels::Kernels;
 use tinygpt_cuda::kernels::attention::{Attention, AttentionBackward, AttentionForward};
@@ -14,13 +15,13 @@ use tinygpt_cuda::kernels::embedding::{EmbeddingBackward, EmbeddingForward};
 use tinygpt_cuda::kernels::gelu::GeluBackward;
 use tinygpt_cuda::kernels::norm::{Norm, NormBackward, ResidualNorm};
 use tinygpt_cuda::kernels::sums::SumTable;
-use tinygpt_cuda::{Buffer, View};
 
 use super::products::{Products, Sizes};
 use super::workspace::{BlockActs, Dims, Gradients, NormActs, Workspace};
 use crate::error::{ModelError, Result};
 use crate::layers::dropout::Site;
 use crate::parts::{Affine, ModelParts};
+use crate::recompute::Recompute;
 
 /// What a pass runs on.
 pub(crate) struct Step<'a> {
@@ -55,7 +56,7 @@ impl<'a> Step<'a> {
         let gradients = gradients(self.workspace)?;
         self.forward()?;
         self.head(into, gradients)?;
-        let losses = self.workspace.losses.view();
+        let losses = self.workspace.losses;
         self.kernels.classifier.sum_losses(losses, into.total_loss, into.accumulate)?;
         let ws = self.workspace;
         let last = ws.dims.n_layer;
@@ -77,7 +78,7 @@ impl<'a> Step<'a> {
             self.logits_of(&chunk)?;
             self.kernels.classifier.loss(chunk.logits, chunk.rows)?;
         }
-        Ok(self.kernels.classifier.sum_losses(ws.losses.view(), total_loss, false)?)
+        Ok(self.kernels.classifier.sum_losses(ws.losses, total_loss, false)?)
     }
 
     /// Forward, then shows `read` each chunk of logits with its number of rows.
@@ -95,16 +96,16 @@ impl<'a> Step<'a> {
         let ws = self.workspace;
         let d = ws.dims;
         let given = EmbeddingForward {
-            ids: ws.inputs.ids.view(),
+            ids: ws.inputs.ids,
             wte: self.weights.wte,
             wpe: self.weights.wpe,
             mask: self.mask(Site::Embedding),
-            stream: ws.stream[0].view(),
+            stream: ws.stream[0],
             norm: self.norm_before(0),
         };
         self.kernels.embedding.forward(given, (d.b, d.t))?;
         for layer in 0..d.n_layer {
-            self.attention_forward(layer)?;
+            self.attention_forward(layer, ws.branch)?;
             self.mlp_forward(layer)?;
         }
         Ok(())
@@ -118,47 +119,54 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn attention_forward(&mut self, layer: usize) -> Result<()> {
-        let (ws, d, acts) = (self.workspace, self.workspace.dims, self.block(layer));
+    /// From the first layer norm of a block to the second; `branch` is scratch `[N, C]` act.
+    pub(super) fn attention_forward(&mut self, layer: usize, branch: View) -> Result<()> {
+        let (d, acts) = (self.workspace.dims, self.block(layer));
         let (weights, operands) = (&self.weights.blocks[layer], &self.operands.blocks[layer]);
-        let (x, qkv, att) = (acts.norm_1.out(), acts.qkv.view(), acts.att.view());
+        let (x, qkv, att) = (acts.norm_1.out, acts.qkv, acts.att);
         let Affine { weight, bias } = operands.c_attn;
         self.products.forward(x, weight, bias, qkv, sizes(&d, d.c, 3 * d.c))?;
         let mask = self.mask(Site::Attention(layer));
-        let given = AttentionForward { qkv, out: att, lse: acts.lse.view(), mask };
+        let given = AttentionForward { qkv, out: att, lse: acts.lse, mask };
         self.attention.forward(given, (d.b, d.t, d.h))?;
-        let (branch, square) = (ws.branch.view(), sizes(&d, d.c, d.c));
+        let square = sizes(&d, d.c, d.c);
         self.products.forward(att, operands.attn_c_proj.weight, None, branch, square)?;
         let given = ResidualNorm {
-            stream: self.stream(layer).view(),
+            stream: self.stream(layer),
             branch,
             bias: weights.attn_c_proj.bias,
             mask: self.mask(Site::AttentionOutput(layer)),
-            stream_out: acts.middle.view(),
+            stream_out: acts.middle,
             norm: norm(&weights.ln_2, &acts.norm_2),
         };
         Ok(self.kernels.norms.residual_forward(given, d.rows())?)
     }
 
     fn mlp_forward(&mut self, layer: usize) -> Result<()> {
+        self.activate(layer)?;
         let (ws, d, acts) = (self.workspace, self.workspace.dims, self.block(layer));
-        let (weights, operands) = (&self.weights.blocks[layer], &self.operands.blocks[layer]);
-        let (hidden, activated) = (acts.hidden.view(), acts.activated.view());
-        let Affine { weight, bias } = operands.c_fc;
-        let up = sizes(&d, d.c, 4 * d.c);
-        self.products.forward(acts.norm_2.out(), weight, bias, hidden, up)?;
-        self.kernels.gelu.forward(hidden, None, activated, (d.rows(), 4 * d.c))?;
-        let (branch, down) = (ws.branch.view(), sizes(&d, 4 * d.c, d.c));
-        self.products.forward(activated, operands.mlp_c_proj.weight, None, branch, down)?;
+        let (branch, down) = (ws.branch, sizes(&d, 4 * d.c, d.c));
+        let weight = self.operands.blocks[layer].mlp_c_proj.weight;
+        self.products.forward(acts.activated, weight, None, branch, down)?;
         let given = ResidualNorm {
-            stream: acts.middle.view(),
+            stream: acts.middle,
             branch,
-            bias: weights.mlp_c_proj.bias,
+            bias: self.weights.blocks[layer].mlp_c_proj.bias,
             mask: self.mask(Site::MlpOutput(layer)),
-            stream_out: self.stream(layer + 1).view(),
+            stream_out: self.stream(layer + 1),
             norm: self.norm_before(layer + 1),
         };
         Ok(self.kernels.norms.residual_forward(given, d.rows())?)
+    }
+
+    /// From the second layer norm of a block to the MLP's activation.
+    pub(super) fn activate(&mut self, layer: usize) -> Result<()> {
+        let (d, acts) = (self.workspace.dims, self.block(layer));
+        let Affine { weight, bias } = self.operands.blocks[layer].c_fc;
+        let up = sizes(&d, d.c, 4 * d.c);
+        self.products.forward(acts.norm_2.out, weight, bias, acts.hidden, up)?;
+        let shape = (d.rows(), 4 * d.c);
+        Ok(self.kernels.gelu.forward(acts.hidden, None, acts.activated, shape)?)
     }
 
     /// Logits, loss and their gradients, a chunk of rows at a time.
@@ -169,10 +177,10 @@ impl<'a> Step<'a> {
         for chunk in self.chunks() {
             self.logits_of(&chunk)?;
             let Chunk { first, rows, x, logits } = chunk;
-            let scale = self.workspace.inputs.scale.view();
+            let scale = self.workspace.inputs.scale;
             self.kernels.classifier.loss_and_gradient(logits, scale, rows)?;
             // The table is [V, C], so the gradient of the rows is a forward product with it.
-            let dx = gradients.dnormed.view().slice(first * bytes..(first + rows) * bytes);
+            let dx = gradients.dnormed.slice(first * bytes..(first + rows) * bytes);
             let (dlogits, head) = (logits.logits, Sizes { rows, n_in: v, n_out: d.c });
             self.products.forward(dlogits, self.operands.wte, None, dx, head)?;
             let accumulate = into.accumulate || first > 0;
@@ -182,23 +190,26 @@ impl<'a> Step<'a> {
     }
 
     fn mlp_backward(&mut self, layer: usize, into: Into<'_>, gradients: &Gradients) -> Result<()> {
+        self.recompute_for_mlp(layer, gradients)?;
         let (ws, d, acts) = (self.workspace, self.workspace.dims, &self.workspace.blocks[layer]);
         let (operands, grads) = (&self.operands.blocks[layer], &into.grads.blocks[layer]);
-        let (dbranch, dhidden) = (ws.branch.view(), gradients.wide.view());
-        let (activated, dnormed) = (acts.activated.view(), gradients.dnormed.view());
+        let (dbranch, dhidden) = (ws.branch, gradients.wide);
+        let (activated, dnormed) = (acts.activated, gradients.dnormed);
         let (up, down) = (sizes(&d, d.c, 4 * d.c), sizes(&d, 4 * d.c, d.c));
         let weight = operands.mlp_c_proj.weight;
         self.products.input_gradient(dbranch, weight, dhidden, down)?;
+        let [_, partials] = partials(acts)?;
+        // The gradient of an activation is computed from it, so it costs one write to have it again.
+        let out = (ws.recompute() == Recompute::Cheap).then_some(activated);
+        let given = GeluBackward { pre: acts.hidden, d: dhidden, out, partials };
+        self.kernels.gelu.backward(given, (d.rows(), 4 * d.c))?;
         let dweight = grads.mlp_c_proj.weight;
         self.products.weight_gradient(activated, dbranch, dweight, into.accumulate, down)?;
-        let [_, partials] = partials(acts)?;
-        let given = GeluBackward { pre: acts.hidden.view(), d: dhidden, out: None, partials };
-        self.kernels.gelu.backward(given, (d.rows(), 4 * d.c))?;
         self.products.input_gradient(dhidden, operands.c_fc.weight, dnormed, up)?;
-        let (x, dweight) = (acts.norm_2.out(), grads.c_fc.weight);
+        let (x, dweight) = (acts.norm_2.out, grads.c_fc.weight);
         self.products.weight_gradient(x, dhidden, dweight, into.accumulate, up)?;
         let (norm, site) = (&self.weights.blocks[layer].ln_2, Site::AttentionOutput(layer));
-        self.norm_backward_of(&acts.norm_2, &acts.middle, norm, true, Some(site))
+        self.norm_backward_of(&acts.norm_2, acts.middle, norm, true, Some(site))
     }
 
     fn attention_backward(
@@ -207,21 +218,22 @@ impl<'a> Step<'a> {
         into: Into<'_>,
         gradients: &Gradients,
     ) -> Result<()> {
+        self.recompute_for_attention(layer)?;
         let (ws, d, acts) = (self.workspace, self.workspace.dims, &self.workspace.blocks[layer]);
         let (operands, grads) = (&self.operands.blocks[layer], &into.grads.blocks[layer]);
-        let (dbranch, datt) = (ws.branch.view(), gradients.dnormed.view());
-        let dqkv = gradients.wide.view().slice(0..acts.qkv.view().bytes());
+        let (dbranch, datt) = (ws.branch, gradients.dnormed);
+        let dqkv = gradients.wide.slice(0..acts.qkv.bytes());
         let (packed, square) = (sizes(&d, d.c, 3 * d.c), sizes(&d, d.c, d.c));
         self.products.input_gradient(dbranch, operands.attn_c_proj.weight, datt, square)?;
-        let (att, dweight) = (acts.att.view(), grads.attn_c_proj.weight);
+        let (att, dweight) = (acts.att, grads.attn_c_proj.weight);
         self.products.weight_gradient(att, dbranch, dweight, into.accumulate, square)?;
         let given = AttentionBackward {
-            qkv: acts.qkv.view(),
+            qkv: acts.qkv,
             out: att,
-            lse: acts.lse.view(),
+            lse: acts.lse,
             dout: datt,
             dqkv,
-            delta: gradients.delta.view(),
+            delta: gradients.delta,
             mask: self.mask(Site::Attention(layer)),
         };
         self.attention.backward(given, (d.b, d.t, d.h))?;
@@ -231,7 +243,7 @@ impl<'a> Step<'a> {
         }
         // The gradient of attention's output has been read.
         self.products.input_gradient(dqkv, operands.c_attn.weight, datt, packed)?;
-        let (x, dweight) = (acts.norm_1.out(), grads.c_attn.weight);
+        let (x, dweight) = (acts.norm_1.out, grads.c_attn.weight);
         self.products.weight_gradient(x, dqkv, dweight, into.accumulate, packed)?;
         let branch = layer.checked_sub(1).map(Site::MlpOutput);
         let norm = &self.weights.blocks[layer].ln_1;
@@ -247,7 +259,7 @@ impl<'a> Step<'a> {
         accumulate: bool,
         branch: Option<Site>,
     ) -> Result<()> {
-        self.norm_backward_of(acts, &self.workspace.stream[layer], norm, accumulate, branch)
+        self.norm_backward_of(acts, self.workspace.stream[layer], norm, accumulate, branch)
     }
 
     /// `dstream +=` the gradient of the layer norm's input, and the gradient of the branch that ends at
@@ -255,22 +267,22 @@ impl<'a> Step<'a> {
     fn norm_backward_of(
         &self,
         acts: &NormActs,
-        x: &Buffer,
+        x: View,
         norm: &Affine<View>,
         accumulate: bool,
         branch: Option<Site>,
     ) -> Result<()> {
         let (ws, gradients) = (self.workspace, gradients(self.workspace)?);
         let given = NormBackward {
-            dnormed: gradients.dnormed.view(),
-            x: x.view(),
+            dnormed: gradients.dnormed,
+            x,
             weight: norm.weight,
-            stats: acts.stats(),
-            dstream: gradients.dstream.view(),
+            stats: acts.stats,
+            dstream: gradients.dstream,
             accumulate,
-            dbranch: branch.map(|_| ws.branch.view()),
+            dbranch: branch.map(|_| ws.branch),
             mask: branch.and_then(|site| self.mask(site)),
-            partials: acts.partials().ok_or_else(no_gradients)?,
+            partials: acts.partials.ok_or_else(no_gradients)?,
         };
         Ok(self.kernels.norms.backward(given, ws.dims.rows())?)
     }
@@ -278,10 +290,10 @@ impl<'a> Step<'a> {
     fn embedding_backward(&self, into: Into<'_>, gradients: &Gradients) -> Result<()> {
         let ws = self.workspace;
         let given = EmbeddingBackward {
-            dstream: gradients.dstream.view(),
+            dstream: gradients.dstream,
             mask: self.mask(Site::Embedding),
-            tables: ws.inputs.tables.view(),
-            partials: gradients.table_partials.view(),
+            tables: ws.inputs.tables,
+            partials: gradients.table_partials,
             dwte: into.grads.wte,
             dwpe: into.grads.wpe,
             accumulate: into.accumulate,
@@ -289,18 +301,18 @@ impl<'a> Step<'a> {
         Ok(self.kernels.embedding.backward(given, (ws.dims.b, ws.dims.t))?)
     }
 
-    fn block(&self, layer: usize) -> &'a BlockActs {
+    pub(super) fn block(&self, layer: usize) -> &'a BlockActs {
         let blocks = &self.workspace.blocks;
         &blocks[layer % blocks.len()]
     }
 
-    fn stream(&self, layer: usize) -> &'a Buffer {
+    fn stream(&self, layer: usize) -> View {
         let stream = &self.workspace.stream;
-        &stream[layer % stream.len()]
+        stream[layer % stream.len()]
     }
 
     fn mask(&self, site: Site) -> Option<View> {
-        let masks = self.workspace.inputs.masks.view();
+        let masks = self.workspace.inputs.masks;
         let index = site.index() as usize;
         self.dropout.then(|| masks.slice_of::<DropoutMask>(index..index + 1))
     }
@@ -311,9 +323,7 @@ impl<'a> Step<'a> {
         let (n, each) = (d.rows(), d.chunk_rows());
         let act = d.variant.act.bytes();
         let (x_bytes, v_bytes) = (d.c * act, d.variant.padded_vocab_size() * act);
-        let x = ws.norm_f.out();
-        let [logits, targets, losses] =
-            [&ws.logits, &ws.inputs.targets, &ws.losses].map(Buffer::view);
+        let (x, logits, targets, losses) = (ws.norm_f.out, ws.logits, ws.inputs.targets, ws.losses);
         (0..n).step_by(each).map(move |first| {
             let rows = each.min(n - first);
             let range = first..first + rows;
@@ -352,9 +362,9 @@ fn sizes(dims: &Dims, n_in: usize, n_out: usize) -> Sizes {
     Sizes { rows: dims.rows(), n_in, n_out }
 }
 
-fn norm(weights: &Affine<View>, acts: &NormActs) -> Norm {
+pub(super) fn norm(weights: &Affine<View>, acts: &NormActs) -> Norm {
     let Affine { weight, bias } = *weights;
-    Norm { weight, bias, out: acts.out(), stats: Some(acts.stats()) }
+    Norm { weight, bias, out: acts.out, stats: Some(acts.stats) }
 }
 
 fn gradients(workspace: &Workspace) -> Result<&Gradients> {
@@ -362,8 +372,7 @@ fn gradients(workspace: &Workspace) -> Result<&Gradients> {
 }
 
 pub(super) fn partials(acts: &BlockActs) -> Result<[View; 2]> {
-    let partials = acts.bias_partials.as_ref().ok_or_else(no_gradients)?;
-    Ok([partials[0].view(), partials[1].view()])
+    acts.bias_partials.ok_or_else(no_gradients)
 }
 
 pub(super) fn no_gradients() -> ModelError {

@@ -3,10 +3,13 @@
 use tinygpt_cuda::Gpu;
 
 use super::{Engine, Gpt, elsewhere};
+use crate::cpu::memory::{MemoryEstimate, training_bytes};
 use crate::cuda::arena::Arena;
 use crate::cuda::model::{AdamWStepNumbers, CudaModel};
+use crate::cuda::workspace::Workspace;
 use crate::device::ComputeType;
 use crate::error::Result;
+use crate::recompute::Recompute;
 
 impl Gpt {
     /// Trains with [`Backend::Cuda`](crate::Backend::Cuda) on `gpu` from now on; gradients and moments have to be made anew.
@@ -22,7 +25,7 @@ impl Gpt {
     /// ends before it starts. Nothing on other backends, which allocate at the first batch.
     ///
     /// # Errors
-    /// [`ModelError::Cuda`](crate::ModelError::Cuda) if the memory is not enough.
+    /// [`ModelError::GpuMemory`](crate::ModelError::GpuMemory) with the batch size that fits.
     pub fn reserve(&mut self, batch_size: usize, seq_len: usize) -> Result<()> {
         match &mut self.engine {
             Engine::Cuda(model) => model.make_room(batch_size, seq_len),
@@ -35,6 +38,33 @@ impl Gpt {
     pub fn set_cuda_graphs(&mut self, on: bool) {
         if let Engine::Cuda(model) = &mut self.engine {
             model.set_graphs(on);
+        }
+    }
+
+    /// What a step on a GPU computes again instead of keeping it; `None`, the default: the least that fits
+    /// into the memory. The bits are the same. Nothing on other backends.
+    pub fn set_recompute(&mut self, recompute: Option<Recompute>) {
+        if let Engine::Cuda(model) = &mut self.engine {
+            model.recompute = recompute;
+        }
+    }
+
+    /// What a step on a GPU computes again, once its memory [is reserved](Self::reserve).
+    pub fn recompute(&self) -> Option<Recompute> {
+        match &self.engine {
+            Engine::Cuda(model) => model.training.as_ref().map(Workspace::recompute),
+            Engine::Cpu(_) | Engine::Autograd => None,
+        }
+    }
+
+    /// The memory that training with AdamW on B sequences of T tokens takes: on a GPU what is allocated, else
+    /// an [estimate](training_bytes).
+    pub fn training_memory(&self, batch_size: usize, seq_len: usize) -> MemoryEstimate {
+        match &self.engine {
+            Engine::Cuda(model) => model.memory(batch_size, seq_len),
+            Engine::Cpu(_) | Engine::Autograd => {
+                training_bytes(self.config(), batch_size, seq_len, self.n_threads)
+            }
         }
     }
 

@@ -7,7 +7,9 @@ use std::env;
 
 use candle_core::Device;
 use tinygpt_cuda::{Gpu, Search, Setup};
-use tinygpt_model::{ComputeType, DropoutKey, Gpt, Grads, ModelConfig, Store, TokenBatch};
+use tinygpt_model::{
+    ComputeType, DropoutKey, Gpt, Grads, ModelConfig, Recompute, Store, TokenBatch,
+};
 
 use crate::fixture::{Golden, Path, golden_gpt, grads_of, ids};
 
@@ -155,6 +157,53 @@ fn a_graph_gives_the_bits_of_single_launches_and_so_does_a_second_run() {
     let graph = run(true);
     assert!(graph == run(false), "single launches");
     assert!(graph == run(true), "again");
+}
+
+#[test]
+fn what_is_computed_again_has_the_bits_of_what_is_kept_and_less_is_allocated() {
+    let Some(gpu) = gpu() else { return };
+    let config = config(true, 0.1);
+    for compute in [ComputeType::Float32, ComputeType::Bfloat16] {
+        let run = |recompute| {
+            let mut gpt = gpt(&config, Some((&gpu, compute)));
+            gpt.set_recompute(Some(recompute));
+            let mut grads = gpt.new_grads().unwrap();
+            let (loss, norm) = gradient(&mut gpt, &Batches::new(1), &mut grads);
+            let bytes = gpt.training_memory(3, 37).activations;
+            let grads: Vec<u32> = on_host(&grads).concat().into_iter().map(f32::to_bits).collect();
+            assert_eq!(gpt.recompute(), Some(recompute));
+            (bytes, [loss, norm].map(f64::to_bits), grads)
+        };
+        let [kept, cheap, block] = Recompute::ALL.map(run);
+        assert!(kept.1 == cheap.1 && kept.2 == cheap.2, "{compute:?}: cheap");
+        assert!(kept.1 == block.1 && kept.2 == block.2, "{compute:?}: block");
+        assert!(kept.0 > cheap.0 && cheap.0 > block.0, "{} {} {}", kept.0, cheap.0, block.0);
+    }
+}
+
+#[test]
+fn a_profile_has_every_launch_of_a_step_and_changes_no_bit() {
+    let Some(gpu) = gpu() else { return };
+    let config = config(true, 0.1);
+    let mut gpt = gpt(&config, Some((&gpu, ComputeType::Bfloat16)));
+    let mut grads = gpt.new_grads().unwrap();
+    let batches = Batches::new(1);
+    let expected = gradient(&mut gpt, &batches, &mut grads);
+    gpu.profile(true).unwrap();
+    assert_eq!(gradient(&mut gpt, &batches, &mut grads), expected);
+    gpu.profile(false).unwrap();
+    assert_eq!(gradient(&mut gpt, &batches, &mut grads), expected);
+    let times = gpu.kernel_times();
+    let launches = |name: &str| times.iter().find(|time| time.name == name).map(|t| t.launches);
+    // Two batches through two blocks.
+    assert_eq!(launches("attention_forward"), Some(4));
+    assert_eq!(launches("attention_backward_keys"), Some(4));
+    assert_eq!(launches("product NN 111 x 192 x 64"), Some(4));
+    assert_eq!(launches("grad_squares"), Some(1));
+    let product = times.iter().find(|time| time.name == "product NN 111 x 192 x 64").unwrap();
+    assert_eq!(product.work.flops, 4 * 2 * 111 * 192 * 64);
+    assert_eq!(product.work.bytes, 4 * 2 * (111 * 64 + 64 * 192 + 111 * 192));
+    assert!(times.iter().all(|time| time.seconds > 0.0), "{times:?}");
 }
 
 #[test]

@@ -16,9 +16,8 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 use tinygpt_data::{Loader, Prepared};
-use tinygpt_kernels::{peak, profile};
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{ComputeType, Gpt, Grads, TrainingDevice};
+use tinygpt_model::{ComputeType, Gpt, Grads, Recompute, TrainingDevice};
 
 use self::clock::Clock;
 use self::ownership::claim_out_dir;
@@ -59,8 +58,7 @@ pub struct Trainer {
     prepared: Prepared,
     special: SpecialTokens,
     loader: Loader,
-    /// Its name.
-    device: &'static str,
+    device: TrainingDevice,
     gpt: Gpt,
     optimizer: AdamW,
     grads: Grads,
@@ -99,28 +97,41 @@ impl Trainer {
     /// data does not fill; [`TrainError::Device`]; [`TrainError::Locked`] if another process trains
     /// there; for the rest see the variants of [`TrainError`] about `init_from`.
     pub fn new(config: TrainConfig, prepared: Prepared) -> Result<Self, TrainError> {
-        config.validate()?;
         let device = TrainingDevice::open(config.device)?;
+        Self::on(&device, config, prepared)
+    }
+
+    /// [`Trainer::new`] on a device that is open already, instead of the configuration's.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn on(
+        device: &TrainingDevice,
+        config: TrainConfig,
+        prepared: Prepared,
+    ) -> Result<Self, TrainError> {
+        config.validate()?;
         check_block_size(config.block_size, &prepared)?;
         let clock = Clock::start(&config);
         let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
         if lock.is_some() {
             claim_out_dir(&config)?;
         }
+        let peak_flops = device.peak_flops(config.resolved_threads(), config.dtype)?;
         let Start { mut gpt, optimizer, progress, from, origin, changed, mut notices } =
-            start(&config, &prepared, &device)?;
+            start(&config, &prepared, device)?;
         let block_size = gpt.config().block_size;
         let loader = Loader::training(&prepared.train, config.batch_size, block_size, config.seed)?;
         gpt.set_threads(config.resolved_threads());
         gpt.set_cuda_graphs(config.cuda_graph);
+        gpt.set_recompute(config.recompute);
         if device.is_cpu() && config.dtype != ComputeType::Float32 {
             notices.push(format!("dtype is {}: a CPU computes in float32", config.dtype.name()));
         }
         let grads = gpt.new_grads()?;
         gpt.reserve(config.batch_size, block_size)?;
+        notices.extend(recomputing(&config, &gpt));
         let special = special_tokens(&prepared)?;
-        let threads = config.resolved_threads();
-        let peak_flops = device.is_cpu().then(|| peak::gemm_flops_per_second(threads));
         let replaces = lock.is_some()
             && progress.last_saved.is_none()
             && !checkpoint::list(&config.out_dir)?.is_empty();
@@ -132,7 +143,7 @@ impl Trainer {
             prepared,
             special,
             loader,
-            device: device.name(),
+            device: device.clone(),
             gpt,
             optimizer,
             grads,
@@ -228,10 +239,10 @@ impl Trainer {
                 self.save_or_continue(false, &mut metrics, report)?;
             }
 
-            profile::switch(self.config.profile);
+            profiled::switch(&self.device, self.config.profile)?;
             let started = Instant::now();
             let result = self.make_step(lr, stop)?;
-            profile::switch(false);
+            profiled::switch(&self.device, false)?;
             match result {
                 // The step is repeated when the run is resumed.
                 StepResult::BrokenOff => continue,
@@ -267,7 +278,7 @@ impl Trainer {
             self.save_at_end(metrics, report)?;
         }
         if self.config.profile {
-            report.profile(&profiled.conclude(self.config.resolved_threads(), self.peak_flops));
+            report.profile(&profiled.conclude(&self.device, &self.config, self.peak_flops)?);
         }
         self.draw_curves(report);
         Ok(())
@@ -309,9 +320,7 @@ impl Trainer {
 
     fn announce(&mut self, report: &mut dyn Report) {
         let model = self.gpt.config();
-        let threads = self.config.resolved_threads();
         let specs = self.gpt.params().specs();
-        let batch = self.config.batch_size;
         report.run_summary(&RunSummary {
             start_iter: self.progress.step,
             max_iters: self.config.max_iters,
@@ -322,9 +331,9 @@ impl Trainer {
             train_tokens: self.prepared.train.len(),
             val_tokens: self.prepared.val.len(),
             windows_per_epoch: self.loader.n_windows(),
-            memory: tinygpt_model::memory::training_bytes(model, batch, model.block_size, threads),
-            device: self.device,
-            threads,
+            memory: self.gpt.training_memory(self.config.batch_size, model.block_size),
+            device: self.device.clone(),
+            threads: self.config.resolved_threads(),
             instruction_set: instruction_set().to_string(),
             peak_flops: self.peak_flops,
             out_dir: self.config.out_dir.clone(),
@@ -379,6 +388,18 @@ impl Trainer {
         let windows = self.config.gradient_accumulation_steps * self.config.batch_size;
         windows * self.gpt.config().block_size
     }
+}
+
+/// What is computed again because the memory of the GPU is not enough, if nothing was asked for.
+fn recomputing(config: &TrainConfig, gpt: &Gpt) -> Option<String> {
+    let chosen = gpt.recompute().filter(|chosen| *chosen != Recompute::None)?;
+    config.recompute.is_none().then(|| {
+        format!(
+            "the GPU has too little memory to keep all activations, so `recompute` is {}; a smaller `batch_size` \
+             with more `gradient_accumulation_steps` may be faster",
+            chosen.name()
+        )
+    })
 }
 
 /// Checks that both splits hold at least one window, as [`Trainer::new`] does.

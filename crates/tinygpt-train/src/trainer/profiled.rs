@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use tinygpt_kernels::profile;
+use tinygpt_model::{ModelError, TrainingDevice};
 
-use crate::report::Profile;
+use crate::config::TrainConfig;
+use crate::error::TrainError;
+use crate::report::{Operations, Profile};
 
 /// The timed steps of a run.
 #[derive(Debug, Default)]
@@ -19,9 +22,35 @@ impl Profiled {
         self.wall += wall;
     }
 
-    pub(super) fn conclude(self, threads: usize, peak_flops: Option<f64>) -> Profile {
-        let (n_steps, seconds) = (self.n_steps, self.wall.as_secs_f64());
-        Profile { n_steps, seconds, threads, entries: profile::entries(), peak_flops }
+    /// What was measured on `device`; on a CPU with these threads and this speed.
+    pub(super) fn conclude(
+        self,
+        device: &TrainingDevice,
+        config: &TrainConfig,
+        peak_flops: Option<f64>,
+    ) -> Result<Profile, TrainError> {
+        let operations = match device {
+            TrainingDevice::Cuda(gpu) => {
+                let ceilings = device.ceilings(config.dtype)?;
+                Operations::Cuda { kernels: gpu.kernel_times(), ceilings }
+            }
+            TrainingDevice::Tensors(_) => {
+                let (threads, entries) = (config.resolved_threads(), profile::entries());
+                Operations::Cpu { threads, entries, peak_flops }
+            }
+        };
+        Ok(Profile { n_steps: self.n_steps, seconds: self.wall.as_secs_f64(), operations })
+    }
+}
+
+/// Starts or stops measuring the operations of `device`.
+pub(super) fn switch(device: &TrainingDevice, on: bool) -> Result<(), TrainError> {
+    match device {
+        TrainingDevice::Cuda(gpu) => Ok(gpu.profile(on).map_err(ModelError::from)?),
+        TrainingDevice::Tensors(_) => {
+            profile::switch(on);
+            Ok(())
+        }
     }
 }
 

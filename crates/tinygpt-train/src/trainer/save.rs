@@ -184,7 +184,7 @@ impl Trainer {
             tokenizer_sha256: self.prepared.tokenizer.sha256().to_string(),
             threads: self.config.resolved_threads(),
             instruction_set: instruction_set().to_string(),
-            device: self.device.to_string(),
+            device: self.device.name().to_owned(),
             config: RunConfig {
                 train: TrainConfig {
                     init_from: self.origin.clone(),

@@ -83,7 +83,7 @@ fn every_fault_names_its_key() {
         (TrainConfig { dataset_name: "../x".into(), ..ok() }, "dataset_name"),
         (TrainConfig { dataset_name: String::new(), ..ok() }, "dataset_name"),
         (TrainConfig { overwrite: true, init_from: InitFrom::Resume, ..ok() }, "overwrite"),
-        (TrainConfig { profile: true, device: DeviceSpec::Cuda(0), ..ok() }, "profile"),
+        (TrainConfig { profile: true, device: DeviceSpec::Metal(0), ..ok() }, "profile"),
     ] {
         assert_eq!(faults(&config), [key]);
         let error = config.validate().unwrap_err();

@@ -103,15 +103,8 @@ fn next_commands(out_dir: &Path) -> Vec<String> {
 /// The command that resumes the run. The checkpoint has the settings; `--max-seconds` is not one of
 /// them, so it is repeated.
 fn resume_command(config: &TrainConfig) -> String {
-    let features = match config.device.feature() {
-        // On macOS it is in every build.
-        None | Some("metal") => String::new(),
-        Some(feature) => format!(" --features {feature}"),
-    };
-    let mut command = format!(
-        "cargo run{features} --bin train -- --init-from resume --out-dir {}",
-        word(&config.out_dir)
-    );
+    let mut command =
+        format!("cargo run --bin train -- --init-from resume --out-dir {}", word(&config.out_dir));
     if let Some(seconds) = config.max_seconds {
         command.push_str(&format!(" --max-seconds {}", as_typed(seconds)));
     }
