@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod command;
+pub mod device;
 pub mod exit;
 pub mod hints;
 pub mod hub_environment;

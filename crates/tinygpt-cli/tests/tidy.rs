@@ -110,9 +110,10 @@ const UNSAFE_FOLDERS: [&str; 4] = [
 ];
 
 /// Where `unsafe` is, and how often, so that adding one changes this table.
-const UNSAFE: [(&str, usize); 34] = [
+const UNSAFE: [(&str, usize); 36] = [
     ("crates/tinygpt-cuda-emulator/src/control.rs", 3),
     ("crates/tinygpt-cuda/src/blas.rs", 3),
+    ("crates/tinygpt-cuda/src/ceilings.rs", 1),
     ("crates/tinygpt-cuda/src/compiler.rs", 9),
     ("crates/tinygpt-cuda/src/context.rs", 4),
     ("crates/tinygpt-cuda/src/copies.rs", 4),
@@ -123,6 +124,7 @@ const UNSAFE: [(&str, usize); 34] = [
     ("crates/tinygpt-cuda/src/kernels/arguments.rs", 1),
     ("crates/tinygpt-cuda/src/kernels/attention.rs", 3),
     ("crates/tinygpt-cuda/src/kernels/classifier.rs", 3),
+    ("crates/tinygpt-cuda/src/kernels/decode.rs", 6),
     ("crates/tinygpt-cuda/src/kernels/embedding.rs", 3),
     ("crates/tinygpt-cuda/src/kernels/gelu.rs", 3),
     ("crates/tinygpt-cuda/src/kernels/norm.rs", 3),

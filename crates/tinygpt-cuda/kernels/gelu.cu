@@ -20,10 +20,6 @@
 #define ROWS 2
 #define BIAS_ROWS 4
 
-// √(2/π), doubled.
-#define TWO_ROOT_2_PI 1.595769f
-#define CUBIC 0.044715f
-
 // The columns of a thread and the rows of its block.
 struct Tile {
     u32 column;
@@ -34,11 +30,6 @@ struct Tile {
 DEVICE Tile tile_of(u32 rows, u32 slab) {
     const u64 first = (u64)blockIdx.y * slab;
     return Tile{blockIdx.x * 256 + threadIdx.x % 32 * 8, first, first + slab < rows ? first + slab : rows};
-}
-
-// σ(2u) at x.
-DEVICE float gate_of(float x) {
-    return logistic(x * fmaf(x * x, CUBIC, 1.0f) * TWO_ROOT_2_PI);
 }
 
 // gelu'(x), given σ(2u) and gelu(x).

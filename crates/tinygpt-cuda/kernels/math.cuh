@@ -24,4 +24,13 @@ DEVICE float logistic(float x) {
 #endif
 }
 
+// √(2/π), doubled.
+#define TWO_ROOT_2_PI 1.595769f
+#define CUBIC 0.044715f
+
+// σ(2u) at x, with u = √(2/π) · (x + 0.044715 x³): gelu(x) is x times it.
+DEVICE float gate_of(float x) {
+    return logistic(x * fmaf(x * x, CUBIC, 1.0f) * TWO_ROOT_2_PI);
+}
+
 #endif

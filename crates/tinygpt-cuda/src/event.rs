@@ -25,6 +25,16 @@ impl GpuEvent {
         Ok(Self { handle, gpu: gpu.clone() })
     }
 
+    /// The event of [`GpuEvent::into_handle`].
+    pub(crate) fn from_handle(handle: Handle, gpu: &Gpu) -> Self {
+        Self { handle, gpu: gpu.clone() }
+    }
+
+    /// The driver's event, for [`GpuEvent::from_handle`]: what a GPU owns cannot hold that GPU.
+    pub(crate) fn into_handle(mut self) -> Handle {
+        std::mem::replace(&mut self.handle, Handle::NULL)
+    }
+
     /// Marks the point after everything launched so far.
     ///
     /// # Errors
@@ -65,7 +75,9 @@ impl GpuEvent {
 
 impl Drop for GpuEvent {
     fn drop(&mut self) {
-        if let Ok(driver) = self.gpu.current() {
+        if self.handle != Handle::NULL
+            && let Ok(driver) = self.gpu.current()
+        {
             // SAFETY: created in `new` and destroyed once.
             let _ = unsafe { (driver.event_destroy)(self.handle) };
         }

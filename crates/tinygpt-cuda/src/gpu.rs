@@ -12,7 +12,7 @@ use crate::compiler::Compiler;
 use crate::context::Context;
 use crate::driver::Driver;
 use crate::load::show;
-use crate::profile::Recorder;
+use crate::recorder::Recorder;
 use crate::search::Search;
 use crate::staging::Staging;
 use crate::sys::{Handle, cuda};

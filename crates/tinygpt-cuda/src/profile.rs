@@ -3,48 +3,11 @@
 //! While it is on, every launch is measured by itself. A kernel that is shorter than the host needs to launch
 //! the next one, a few microseconds, is measured as longer than it is.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
+use crate::recorder::{KernelTime, Recorder, Work};
 use crate::{CudaError, Gpu, GpuEvent};
-
-/// What a launch moves and computes at least.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
-    /// Bytes read and written, each once.
-    pub bytes: u64,
-    /// Floating-point operations of its matrix products.
-    pub flops: u64,
-}
-
-impl Work {
-    /// Work that only moves bytes.
-    #[must_use]
-    pub fn bytes(bytes: usize) -> Self {
-        Self { bytes: bytes as u64, flops: 0 }
-    }
-}
-
-/// All launches of one kernel.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KernelTime {
-    /// The kernel's name; for a product its shape.
-    pub name: String,
-    /// How often it was launched.
-    pub launches: u64,
-    /// The time of all launches on the GPU.
-    pub seconds: f64,
-    /// The work of all launches.
-    pub work: Work,
-}
-
-/// Launches that were measured and not read yet.
-#[derive(Debug, Default)]
-pub(crate) struct Recorder {
-    pending: Vec<(String, Work, [GpuEvent; 2])>,
-    times: HashMap<String, KernelTime>,
-}
 
 impl Gpu {
     /// Starts or stops measuring each launch. Stopping waits for the GPU.
@@ -53,8 +16,17 @@ impl Gpu {
     /// [`CudaError`] if a kernel failed.
     pub fn profile(&self, on: bool) -> Result<(), CudaError> {
         let was_on = self.inner.is_profiled.swap(on, Ordering::Relaxed);
-        // Events hold this GPU: none of them may stay in what it owns.
-        if was_on && !on { self.recorder().read() } else { Ok(()) }
+        if was_on && !on { self.read_events() } else { Ok(()) }
+    }
+
+    fn read_events(&self) -> Result<(), CudaError> {
+        let mut recorder = self.recorder();
+        for (name, work, events) in std::mem::take(&mut recorder.pending) {
+            let [before, after] = events.map(|handle| GpuEvent::from_handle(handle, self));
+            let seconds = f64::from(before.elapsed_ms(&after)?) * 1e-3;
+            recorder.add(name, work, seconds);
+        }
+        Ok(())
     }
 
     fn recorder(&self) -> MutexGuard<'_, Recorder> {
@@ -87,26 +59,7 @@ impl Gpu {
         events[0].record()?;
         launch()?;
         events[1].record()?;
-        self.recorder().pending.push((name(), work, events));
-        Ok(())
-    }
-}
-
-impl Recorder {
-    fn read(&mut self) -> Result<(), CudaError> {
-        for (name, work, [before, after]) in self.pending.drain(..) {
-            let seconds = f64::from(before.elapsed_ms(&after)?) * 1e-3;
-            let time = self.times.entry(name.clone()).or_insert_with(|| KernelTime {
-                name,
-                launches: 0,
-                seconds: 0.0,
-                work: Work::default(),
-            });
-            time.launches += 1;
-            time.seconds += seconds;
-            time.work.bytes += work.bytes;
-            time.work.flops += work.flops;
-        }
+        self.recorder().pending.push((name(), work, events.map(GpuEvent::into_handle)));
         Ok(())
     }
 }

@@ -18,6 +18,15 @@ pub struct TokenBatch<'a> {
     pub seq_len: usize,
 }
 
+/// One more position of one sequence that is decoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) slot: usize,
+    pub(crate) id: u32,
+    /// Tokens in the cache before.
+    pub(crate) position: usize,
+}
+
 impl TokenBatch<'_> {
     /// Checks lengths and ids.
     ///

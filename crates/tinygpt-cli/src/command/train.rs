@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::{DataError, Encoding, PrepareRequest, Prepared, Recipe, SourceSpec};
-use tinygpt_model::{DeviceSpec, TrainingDevice};
 use tinygpt_train::{
-    InitFrom, StopFlag, TrainConfig, TrainError, Trainer, chain, check_block_size, checkpoint,
-    model_shape,
+    InitFrom, StopFlag, TrainConfig, TrainError, Trainer, check_block_size, checkpoint, model_shape,
 };
 
 use self::conclude::conclude;
@@ -18,8 +16,8 @@ use super::inside::check_outside;
 use super::prepare::closing_summary;
 use super::pretrained;
 use super::verify_resume::verify_resume;
+use crate::device;
 use crate::exit::Ended;
-use crate::hints;
 use crate::memory;
 use crate::options::{Faults, Layered, TrainOptions};
 use crate::pool;
@@ -41,7 +39,7 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
         check_outside("--out-dir", &config.out_dir)?;
     }
     // Before any work, so that nothing is lost if it is missing.
-    let device = open_device(config.device)?;
+    let device = device::open(config.device, "train")?;
     let n_threads = pool::start(config.resolved_threads())?;
     if n_threads < config.resolved_threads() {
         config.threads = Some(n_threads);
@@ -73,19 +71,6 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     signals.end_at_once();
     report.close();
     conclude(&config, &trainer, outcome?, stop.signal())
-}
-
-/// Opens the device; if `auto` cannot use a GPU whose driver is there, says why.
-fn open_device(spec: DeviceSpec) -> Result<TrainingDevice> {
-    if spec != DeviceSpec::Auto {
-        return Ok(TrainingDevice::open(spec)?);
-    }
-    let (device, reason) = TrainingDevice::open_best();
-    if let Some(reason) = reason {
-        say(&format!("note: training on {}: {}", device.name(), chain(&reason)));
-        say(&format!("hint: {}", hints::of_device(&reason, "train")));
-    }
-    Ok(device)
 }
 
 /// The options, with the shape of the model that the run starts from, if there is one.

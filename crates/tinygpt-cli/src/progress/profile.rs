@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn kernels_have_rates_beside_the_ceilings_of_the_gpu() {
+    fn kernels_have_rates_next_to_the_ceilings_of_the_gpu() {
         let kernel = |name: &str, seconds, bytes, flops| KernelTime {
             name: name.to_owned(),
             launches: 12,

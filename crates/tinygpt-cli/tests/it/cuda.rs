@@ -124,7 +124,7 @@ fn auto_takes_a_gpu_if_there_is_one_and_a_profile_shows_its_kernels() {
     if !Path::new("/dev/nvidiactl").exists() {
         let ran = run_command(&mut start("cpu", "--device auto --max-iters 5")).ok();
         assert!(ran.stderr.contains("machine  cpu, "), "{}", ran.stderr);
-        assert!(!ran.stderr.contains("note: training on"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("note: computing on"), "{}", ran.stderr);
     }
     // A driver without the other libraries.
     let half = tempfile::tempdir().unwrap();
@@ -136,7 +136,7 @@ fn auto_takes_a_gpu_if_there_is_one_and_a_profile_shows_its_kernels() {
     }
     let without = &mut start("half", "--device auto --max-iters 5");
     let ran = run_command(without.env("TINYGPT_CUDA_LIBS", half.path())).ok();
-    for word in ["machine  cpu, ", "note: training on cpu", "NVRTC", "hint: "] {
+    for word in ["machine  cpu, ", "note: computing on cpu", "NVRTC", "hint: "] {
         assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
     }
 }
@@ -155,4 +155,29 @@ fn without_a_gpu_the_missing_library_is_named_at_once() {
         assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
     }
     assert!(!dir.path().join("new").exists());
+}
+
+#[test]
+fn sample_on_cuda_writes_the_text_of_the_cpu_in_every_mode() {
+    let Some(libraries) = tinygpt_cuda_emulator::libraries() else { return };
+    let dir = trained();
+    let sample = |args: &str| {
+        let mut command = command("sample", dir.path());
+        command.args("--out-dir out --start Line --max-new-tokens 24 --num-samples 2".split(' '));
+        command.args(args.split_whitespace()).env("TINYGPT_CUDA_LIBS", &libraries);
+        run_command(&mut command).ok()
+    };
+    let greedy = "--temperature 0 --json";
+    let cpu = sample(greedy);
+    assert_eq!(sample(&format!("{greedy} --device cuda --dtype float32")).stdout, cpu.stdout);
+    let auto = sample("--device auto --dtype float32 --seed 4");
+    assert_eq!(auto.stdout, sample("--seed 4").stdout);
+    assert!(auto.stderr.contains("tokens/s"), "{}", auto.stderr);
+    let once = sample("--device cuda --show-probs 2");
+    assert_eq!(once.stdout, sample("--device cuda --show-probs 2").stdout);
+    let quantized = &mut command("sample", dir.path());
+    quantized.args("--out-dir out --quantize q8_0 --device cuda".split(' '));
+    let ran = run_command(quantized);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("--device cpu"), "{}", ran.stderr);
 }

@@ -30,6 +30,7 @@ mod arguments;
 pub mod attention;
 mod attention_tiles;
 pub mod classifier;
+pub mod decode;
 pub mod embedding;
 pub mod gelu;
 pub mod norm;

@@ -7,6 +7,7 @@
 mod attention;
 mod classifier;
 mod common;
+mod decode;
 mod embedding;
 mod gelu;
 mod norm;

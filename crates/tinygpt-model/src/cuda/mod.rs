@@ -6,6 +6,7 @@
 
 pub(crate) mod arena;
 mod bias_sums;
+pub(crate) mod decoder;
 mod evaluation;
 pub(crate) mod model;
 mod products;

@@ -33,7 +33,7 @@ use crate::summary::Summary;
 /// A model on a GPU.
 #[derive(Debug)]
 pub(crate) struct CudaModel {
-    pub(super) config: ModelConfig,
+    pub(crate) config: ModelConfig,
     pub(super) gpu: Gpu,
     pub(super) variant: Variant,
     pub(super) kernels: Kernels,
@@ -146,6 +146,11 @@ impl CudaModel {
         gpu.zero(model.total_loss.view())?;
         model.upload(params)?;
         Ok(model)
+    }
+
+    /// Whether launches are recorded as graphs.
+    pub(super) fn uses_graphs(&self) -> bool {
+        self.graphs.is_some()
     }
 
     /// The bytes of the weights in bf16.

@@ -6,8 +6,7 @@
 
 use candle_core::{DType, IndexOp as _, Tensor};
 
-use super::Row;
-use crate::batch::ids_tensor;
+use crate::batch::{Row, ids_tensor};
 use crate::error::Result;
 use crate::layers::attention::causal_mask;
 use crate::layers::{block, embedding, head, layer_norm};

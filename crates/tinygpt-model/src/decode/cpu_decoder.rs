@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tinygpt_kernels::decode;
 
-use super::Row;
 use super::barrier::{Barrier, WorkerEnded, WorkerThreads};
 use super::shard::{Group, Shard, ShardPlace, SharedBuffers, StepRows};
 use super::weights::{View, WeightSource};
+use crate::batch::Row;
 use crate::config::ModelConfig;
 use crate::cpu::step::Pass;
 use crate::cpu::workspace::Workspace;

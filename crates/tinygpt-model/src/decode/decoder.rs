@@ -3,18 +3,19 @@
 //!
 //! A decoder has slots, each of which holds one sequence or none. Sequences have their own lengths
 //! and can come and go at any step; what is in one slot changes nothing in another. This file has
-//! the interface; `cpu_decoder.rs` and `autograd_decoder.rs` implement it. [`crate::Engine`]
+//! the interface; `cpu_decoder.rs`, `cuda/decoder.rs` and `autograd_decoder.rs` implement it. [`crate::Engine`]
 //! samples from the logits.
 
 use std::sync::Arc;
 
 use candle_core::DType;
 
-use super::Row;
 use super::autograd_decoder::AutogradDecoder;
 use super::cpu_decoder::CpuDecoder;
-use crate::batch::check_ids;
+use crate::batch::{Row, check_ids};
 use crate::config::ModelConfig;
+use crate::cuda::decoder::CudaDecoder;
+use crate::cuda::model::CudaModel;
 use crate::decode::q8_params::QuantizedParts;
 use crate::error::{ModelError, Result};
 use crate::params::Params;
@@ -36,6 +37,8 @@ enum Path<'a> {
     Autograd(Box<AutogradDecoder<'a>>),
     /// The kernels, on the CPU.
     Cpu(Box<CpuDecoder<'a>>),
+    /// The kernels on an NVIDIA GPU.
+    Cuda(Box<CudaDecoder<'a>>),
 }
 
 /// Another thread pays off as long as each still reads about this many bytes times the number of
@@ -60,6 +63,11 @@ impl<'a> Decoder<'a> {
     pub(crate) fn cpu(params: &'a Params, threads: usize, n_slots: usize) -> Result<Self> {
         let decoder = CpuDecoder::of_params(params, threads, n_slots)?;
         Self::new(Path::Cpu(Box::new(decoder)), params.config(), n_slots)
+    }
+
+    pub(crate) fn cuda(model: &'a CudaModel, n_slots: usize) -> Result<Self> {
+        let decoder = CudaDecoder::new(model, n_slots.max(1))?;
+        Self::new(Path::Cuda(Box::new(decoder)), &model.config, n_slots)
     }
 
     pub(crate) fn quantized(
@@ -118,6 +126,7 @@ impl<'a> Decoder<'a> {
         match &mut self.path {
             Path::Autograd(decoder) => decoder.prefill(slots, prompt, &mut self.logits)?,
             Path::Cpu(decoder) => decoder.prefill(slots, prompt, &mut self.logits)?,
+            Path::Cuda(decoder) => decoder.prefill(slots, prompt, &mut self.logits)?,
         }
         let v = self.config.vocab_size;
         for &slot in others {
@@ -151,6 +160,7 @@ impl<'a> Decoder<'a> {
         match &mut self.path {
             Path::Autograd(decoder) => decoder.decode(&rows, &mut self.logits)?,
             Path::Cpu(decoder) => decoder.decode(rows, &mut self.logits)?,
+            Path::Cuda(decoder) => decoder.decode(&rows, &mut self.logits)?,
         }
         tokens.iter().for_each(|(slot, _)| self.lens[*slot] += 1);
         Ok(())

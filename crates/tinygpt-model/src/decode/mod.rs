@@ -11,12 +11,3 @@ pub(crate) mod q8_model;
 pub(crate) mod q8_params;
 mod shard;
 mod weights;
-
-/// One more position of one sequence.
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    slot: usize,
-    id: u32,
-    /// Tokens in the cache before.
-    position: usize,
-}

@@ -14,9 +14,9 @@ use std::sync::{PoisonError, RwLock};
 use tinygpt_kernels::decode::{self, Strided, StridedMut};
 use tinygpt_kernels::{accumulate, bias, layer_norm as kernel, residual};
 
-use super::Row;
 use super::barrier::{Barrier, WorkerEnded};
 use super::weights::{MatrixPart, Weight};
+use crate::batch::Row;
 use crate::config::ModelConfig;
 use crate::layers::{layer_norm, mlp};
 use crate::parts::{Affine, BlockParts, ModelParts};

@@ -334,11 +334,9 @@ impl Gpt {
     /// # Errors
     /// [`ModelError::Request`] if `n_slots` is 0, [`ModelError::Tensor`] if the device refuses.
     pub fn decoder(&self, n_slots: usize) -> Result<Decoder<'_>> {
-        match self.engine {
-            // Samples of a model that trains on a GPU: from the parameters as they were last downloaded.
-            Engine::Cpu(_) | Engine::Cuda(_) => {
-                Decoder::cpu(&self.params, self.decode_threads(), n_slots)
-            }
+        match &self.engine {
+            Engine::Cpu(_) => Decoder::cpu(&self.params, self.decode_threads(), n_slots),
+            Engine::Cuda(model) => Decoder::cuda(model, n_slots),
             Engine::Autograd => Decoder::autograd(&self.params, self.compute, n_slots),
         }
     }

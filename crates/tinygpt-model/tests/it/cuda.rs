@@ -8,7 +8,8 @@ use std::env;
 use candle_core::Device;
 use tinygpt_cuda::{Gpu, Search, Setup};
 use tinygpt_model::{
-    ComputeType, DropoutKey, Gpt, Grads, ModelConfig, Recompute, Store, TokenBatch,
+    ComputeType, DropoutKey, Engine, Event, Gpt, Grads, ModelConfig, Recompute, SamplingParams,
+    Store, TokenBatch, host,
 };
 
 use crate::fixture::{Golden, Path, golden_gpt, grads_of, ids};
@@ -220,6 +221,79 @@ fn an_evaluation_of_another_shape_leaves_training_as_it_was() {
     let (found, expected) = (gpt.loss(&small).unwrap(), cpu.loss(&small).unwrap());
     assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
     assert_eq!(gradient(&mut gpt, &batches, &mut grads), before);
+}
+
+/// Greedy samples of three prompts, one after the other or together; two of them need a context shift.
+fn greedy(gpt: &Gpt, together: bool) -> Vec<Vec<u32>> {
+    let prompts = [vec![3], ids(39, 97, 4), ids(70, 97, 5)];
+    let params = SamplingParams {
+        temperature: 0.0,
+        max_new_tokens: 60,
+        vocab_size: None,
+        ..SamplingParams::unfiltered()
+    };
+    let mut engine = Engine::new(gpt, 4).unwrap();
+    let mut texts = vec![Vec::new(); 3];
+    let mut samples = Vec::new();
+    for (i, prompt) in prompts.iter().enumerate() {
+        samples.extend(engine.add(prompt, &params, 0..1).unwrap());
+        while !engine.is_idle() && (!together || i == 2) {
+            engine
+                .step(&mut |sample, event| {
+                    if let Event::Token { id, .. } = event {
+                        let at = samples.iter().position(|one| *one == sample).unwrap();
+                        texts[at].push(id);
+                    }
+                    std::ops::ControlFlow::Continue(())
+                })
+                .unwrap();
+        }
+    }
+    texts
+}
+
+#[test]
+fn a_gpu_writes_the_text_of_the_cpu_and_the_same_alone_and_among_others() {
+    let Some(gpu) = gpu() else { return };
+    let mut config = config(true, 0.0);
+    config.n_layer = 1;
+    let large = |gpt: &Gpt| {
+        // Larger than at the start of training, so that every token depends on those before.
+        for (_, tensor) in gpt.params().iter().filter(|(spec, _)| spec.kind.is_decayed()) {
+            host::write(tensor, |values| values.iter_mut().for_each(|x| *x *= 8.0)).unwrap();
+        }
+    };
+    let cpu = gpt(&config, None);
+    large(&cpu);
+    let expected = greedy(&cpu, true);
+    assert!(expected.iter().all(|text| text.len() == 60), "{expected:?}");
+    for compute in [ComputeType::Float32, ComputeType::Bfloat16] {
+        let mut gpt = gpt(&config, None);
+        large(&gpt);
+        gpt.train_on(&gpu, compute).unwrap();
+        let together = greedy(&gpt, true);
+        assert_eq!(together, greedy(&gpt, false), "{compute:?}: alone");
+        gpt.set_cuda_graphs(false);
+        assert_eq!(together, greedy(&gpt, true), "{compute:?}: without graphs");
+        if compute == ComputeType::Float32 {
+            assert_eq!(together, expected);
+        }
+    }
+}
+
+#[test]
+fn samples_of_one_prompt_share_its_prefill_and_too_many_slots_are_refused() {
+    let Some(gpu) = gpu() else { return };
+    let config = config(true, 0.0);
+    let gpt = gpt(&config, Some((&gpu, ComputeType::Float32)));
+    let cpu = self::gpt(&config, None);
+    let params = SamplingParams { max_new_tokens: 5, ..SamplingParams::unfiltered() };
+    let [found, expected] = [&gpt, &cpu]
+        .map(|gpt| tinygpt_model::generate_samples(gpt, &[1, 2, 3], &params, 0..3).unwrap());
+    assert_eq!(found, expected);
+    assert!(found[0] != found[1], "samples differ: {found:?}");
+    let message = gpt.decoder(1 << 40).unwrap_err().to_string();
+    assert!(message.contains("at most") && message.contains("GPU memory"), "{message}");
 }
 
 #[test]

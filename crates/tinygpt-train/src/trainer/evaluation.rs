@@ -96,7 +96,6 @@ impl Trainer {
         };
         report.eval(&record);
         if self.config.sample_at_eval {
-            self.gpt.download()?;
             report.sample(iter, &self.sample(stop)?);
         }
         Ok(Some(record))

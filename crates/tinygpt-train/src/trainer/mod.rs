@@ -5,6 +5,7 @@
 //! [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`]. Steps, evaluations, checkpoints
 //! and time limits are in the other files of this module.
 
+mod announce;
 mod clock;
 mod evaluation;
 mod ownership;
@@ -17,8 +18,9 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 use tinygpt_data::{Loader, Prepared};
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{ComputeType, Gpt, Grads, Recompute, TrainingDevice};
+use tinygpt_model::{ComputeType, Gpt, Grads, TrainingDevice};
 
+use self::announce::recomputing;
 use self::clock::Clock;
 use self::ownership::claim_out_dir;
 use self::profiled::{Profiled, share_of_peak};
@@ -30,9 +32,9 @@ use crate::document::special_tokens;
 use crate::error::{Fault, TrainError, chain};
 use crate::metrics::{Metrics, Seen};
 use crate::plot;
-use crate::report::{Report, ResumeRecord, RunSummary, StepRecord};
+use crate::report::{Report, ResumeRecord, StepRecord};
 use crate::schedule::learning_rate;
-use crate::start::{Changed, Progress, Start, instruction_set, start};
+use crate::start::{Changed, Progress, Start, start};
 use crate::stop::StopFlag;
 
 /// How a run ended without an error.
@@ -318,31 +320,6 @@ impl Trainer {
         (is_due || self.clock.is_time_to_save()) && self.progress.last_saved != Some(step)
     }
 
-    fn announce(&mut self, report: &mut dyn Report) {
-        let model = self.gpt.config();
-        let specs = self.gpt.params().specs();
-        report.run_summary(&RunSummary {
-            start_iter: self.progress.step,
-            max_iters: self.config.max_iters,
-            started_from: self.started_from.clone(),
-            n_params: model.num_params(),
-            n_decayed_params: specs.iter().filter(|s| s.kind.is_decayed()).map(|s| s.len()).sum(),
-            tokens_per_step: self.tokens_per_step(),
-            train_tokens: self.prepared.train.len(),
-            val_tokens: self.prepared.val.len(),
-            windows_per_epoch: self.loader.n_windows(),
-            memory: self.gpt.training_memory(self.config.batch_size, model.block_size),
-            device: self.device.clone(),
-            threads: self.config.resolved_threads(),
-            instruction_set: instruction_set().to_string(),
-            peak_flops: self.peak_flops,
-            out_dir: self.config.out_dir.clone(),
-        });
-        for notice in self.notices.drain(..) {
-            report.notice(&notice);
-        }
-    }
-
     fn open_metrics(&mut self, report: &mut dyn Report) -> Result<Metrics, TrainError> {
         let out_dir = &self.config.out_dir;
         let Some(n_iters) = self.progress.last_saved else {
@@ -388,18 +365,6 @@ impl Trainer {
         let windows = self.config.gradient_accumulation_steps * self.config.batch_size;
         windows * self.gpt.config().block_size
     }
-}
-
-/// What is computed again because the memory of the GPU is not enough, if nothing was asked for.
-fn recomputing(config: &TrainConfig, gpt: &Gpt) -> Option<String> {
-    let chosen = gpt.recompute().filter(|chosen| *chosen != Recompute::None)?;
-    config.recompute.is_none().then(|| {
-        format!(
-            "the GPU has too little memory to keep all activations, so `recompute` is {}; a smaller `batch_size` \
-             with more `gradient_accumulation_steps` may be faster",
-            chosen.name()
-        )
-    })
 }
 
 /// Checks that both splits hold at least one window, as [`Trainer::new`] does.

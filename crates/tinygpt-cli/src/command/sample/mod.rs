@@ -14,8 +14,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use candle_core::Device;
-use tinygpt_model::{Model, hf};
+use tinygpt_model::{Model, TrainingDevice, hf};
 use tinygpt_train::{checkpoint, physical_cores};
 
 use self::find::name_run;
@@ -24,6 +23,7 @@ use self::load::{LoadedModel, load};
 use self::output::{note_probabilities, output_format};
 use self::prompt::Seen;
 use super::story::SampleWriter;
+use crate::device;
 use crate::exit::Ended;
 use crate::options::{Layered, Quantization, SampleOptions, SampleSettings};
 use crate::pool;
@@ -39,7 +39,7 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     if let Some(wanted) = &settings.export {
         export::check_path(wanted)?;
     }
-    let device = settings.device.open()?;
+    let device = device::open(settings.device, "sample")?;
     let wanted = settings.threads.unwrap_or_else(pool::default_threads);
     let n_threads = pool::start(wanted)?;
     if n_threads < wanted {
@@ -49,7 +49,7 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     // First, because a used address should be reported before the model is loaded.
     let server = settings.serve.as_ref().map(serve::listen).transpose()?;
     if let Some(wanted) = &settings.export {
-        let loaded = load(&settings, &|dir| hf::read_dir(dir, &device))?;
+        let loaded = load(&settings, &|dir| hf::read_dir(dir, &device.tensors()))?;
         return export::write(wanted, &loaded);
     }
     let prompt = prompt::read(&settings.start)?;
@@ -94,7 +94,7 @@ fn on_threads(n_threads: usize) -> String {
 /// Loads the model and sets its threads.
 fn load_for_sampling(
     settings: &SampleSettings,
-    device: &Device,
+    device: &TrainingDevice,
 ) -> Result<LoadedModel<Box<dyn Model>>> {
     let threads = settings.threads.unwrap_or_else(physical_cores);
     match settings.quantize {
@@ -108,7 +108,13 @@ fn load_for_sampling(
             Ok(loaded.boxed())
         }
         None => {
-            let mut loaded = load(settings, &|dir| hf::read_dir(dir, device))?;
+            let mut loaded = load(settings, &|dir| {
+                let mut gpt = hf::read_dir(dir, &device.tensors())?;
+                if device.is_cuda() {
+                    device.place(&mut gpt, settings.dtype)?;
+                }
+                Ok(gpt)
+            })?;
             loaded.model.set_threads(threads);
             settings.threads.iter().for_each(|n| loaded.model.set_decode_threads(*n));
             note_untrained(&loaded.dir);

@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tinygpt_data::Tokenizer;
 use tinygpt_model::gguf::WeightType;
-use tinygpt_model::{DeviceSpec, SamplingParams};
+use tinygpt_model::{ComputeType, DeviceSpec, SamplingParams};
 
 pub use self::export::{Export, ExportFormat};
 pub use self::sampling_flags::SamplingFlags;
@@ -84,9 +84,13 @@ pub struct SampleOptions {
     #[arg(long, help_heading = "Server", value_name = "KEY")]
     pub api_key: Option<String>,
 
-    /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal)
+    /// `cpu`, `cuda`, `cuda:1`, `metal` or `mps` (the same as metal), or `auto`: a GPU if there is
+    /// one
     #[arg(long, help_heading = "Machine")]
     pub device: Option<String>,
+    /// Number type of the weights, `bfloat16` or `float32` (CUDA only)
+    #[arg(long, help_heading = "Machine")]
+    pub dtype: Option<String>,
     /// CPU threads [default: one per physical core, fewer for a small model]
     #[arg(long, help_heading = "Machine", value_name = "N")]
     pub threads: Option<usize>,
@@ -128,6 +132,7 @@ impl Options for SampleOptions {
             serve: None,
             api_key: None,
             device: Some("cpu".to_owned()),
+            dtype: Some(ComputeType::Bfloat16.name().to_owned()),
             threads: None,
             export: None,
             r#type: None,
@@ -173,6 +178,8 @@ pub struct SampleSettings {
     pub serve: Option<ServeSettings>,
     /// The device to compute on.
     pub device: DeviceSpec,
+    /// The number type of the weights on CUDA.
+    pub dtype: ComputeType,
     /// CPU threads; `None` is one per physical core, or fewer for a small model.
     pub threads: Option<usize>,
     /// The export to write instead of samples.
@@ -202,6 +209,13 @@ impl Layered<SampleOptions> {
         let mut faults = Faults::of(self);
         let options = self.options.clone();
         let device = faults.device(options.device.as_deref());
+        let dtype = match options.dtype.as_deref().unwrap_or_default() {
+            "float32" => ComputeType::Float32,
+            other => {
+                faults.unless(other == "bfloat16", "dtype", "bfloat16 or float32");
+                ComputeType::Bfloat16
+            }
+        };
         check_ranges(self, &mut faults);
         let export = Export::of(self, &mut faults);
         let start = Start::of(options.start.as_deref().unwrap_or_default());
@@ -230,6 +244,7 @@ impl Layered<SampleOptions> {
             json: options.json.unwrap_or_default(),
             interactive: options.interactive.unwrap_or_default(),
             device,
+            dtype,
             threads: options.threads,
             export,
         })
