@@ -9,13 +9,10 @@ mod data;
 /// The hint if a device cannot be used.
 pub fn of_device(error: &DeviceError, binary: &str) -> String {
     match error {
-        DeviceError::NotBuilt(spec) => {
-            let feature = spec.feature().unwrap_or_default();
-            format!(
-                "build and run it with: cargo run --features {feature} --bin {binary} -- \
-                 --device {feature} … (or choose --device cpu)"
-            )
-        }
+        DeviceError::NotBuilt(_) => format!(
+            "build and run it with: cargo run --features metal --bin {binary} -- --device metal … (or \
+             choose --device cpu)"
+        ),
         DeviceError::OnlyOnMacOs(_) => {
             "choose --device cpu, or --device cuda with an NVIDIA GPU".to_owned()
         }

@@ -5,7 +5,7 @@
 // Traffic. Each weight is read once for up to ROWS rows, and from the L2 cache for the others: blocks that
 // read the same weights are neighbours in the grid.
 //
-// Why fast. 16-byte loads, 8 of them under way in a thread before the first is used; a warp reads whole
+// Why fast. 16-byte loads, several of them under way in a thread before the first is used; a warp reads whole
 // lines. The rows of x are a tile in shared memory, from which all lanes of a column read the same word. There are enough
 // multiply-adds without tensor cores as long as the weights come from memory.
 //
@@ -26,11 +26,7 @@
 #define LANES (THREADS * 8 / COLUMNS)
 // Rows of W between two barriers, and how many of its own a thread has under way.
 #define CHUNK 256
-#if ACT_BF16
-#define UNDER_WAY 8
-#else
 #define UNDER_WAY 4
-#endif
 
 struct DecodeProductArgs {
     // [N, K].
@@ -82,7 +78,7 @@ DEVICE void finish_columns(const float (&sums)[ROWS][8], float (*partial)[ROWS][
 }
 
 // Grid: (blocks of ROWS rows, blocks of COLUMNS columns).
-KERNEL(decode_product, DecodeProductArgs, THREADS, 1) {
+KERNEL(decode_product, DecodeProductArgs, THREADS, 2) {
     __shared__ __align__(16) float tile[ROWS][CHUNK];
     __shared__ __align__(16) float partial[WARPS][ROWS][COLUMNS];
     const u32 first = blockIdx.x * ROWS, rows = p.rows - first < ROWS ? p.rows - first : ROWS;

@@ -17,6 +17,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 use tinygpt_cuda::kernels::attention::Attention;
+use tinygpt_cuda::kernels::decode::Decode;
 use tinygpt_cuda::kernels::{Kernels, Variant};
 use tinygpt_cuda::{Compiler, Dtype, KernelSource, Search, options};
 
@@ -107,8 +108,11 @@ fn files(max_shared_bytes: u32) -> Vec<File> {
     let attention = bf16.into_iter().chain(f32).flat_map(|(variant, head_dim, tf32)| {
         Attention::files(variant, head_dim, tf32, max_shared_bytes)
     });
+    let decode = [(gpt2, 64), (quickstart, 32)]
+        .into_iter()
+        .flat_map(|(variant, head_dim)| Decode::files(variant, head_dim));
     let mut files: Vec<File> = Vec::new();
-    for file in step.chain(attention) {
+    for file in step.chain(attention).chain(decode) {
         if files.iter().all(|known| known.0.name != file.0.name || known.1 != file.1) {
             files.push(file);
         }

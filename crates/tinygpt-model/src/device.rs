@@ -1,9 +1,9 @@
-//! Where to compute: a device by name, and opening it.
+//! Where to compute: a device by name, and number types.
 
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tinygpt_cuda::CudaError;
 
@@ -25,7 +25,7 @@ pub enum DeviceSpec {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The program was built without support for it.
-    #[error("`device` is {0}, but this build has no {name} support", name = .0.name())]
+    #[error("`device` is {0}, but this build has no Metal support")]
     NotBuilt(DeviceSpec),
     /// No system but macOS has it.
     #[error("`device` {0} exists on macOS only")]
@@ -39,68 +39,13 @@ pub enum DeviceError {
         source: Box<CudaError>,
     },
     /// It does not answer.
-    #[error("{name} device {index} cannot be used: {reason}", name = .spec.name(), index = .spec.index())]
+    #[error("`device` {spec} cannot be used: {reason}")]
     NoAnswer {
         /// The device.
         spec: DeviceSpec,
         /// What its driver says.
         reason: String,
     },
-}
-
-impl DeviceSpec {
-    /// Opens the device.
-    ///
-    /// # Errors
-    /// [`DeviceError`] if this build or this machine does not have it.
-    pub fn open(self) -> Result<Device, DeviceError> {
-        let no_answer = |error: candle_core::Error| {
-            // candle puts the place in the source after the first line.
-            let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
-            DeviceError::NoAnswer { spec: self, reason }
-        };
-        match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => {
-                let gpus = [Self::Cuda(0), Self::Metal(0)];
-                Ok(gpus.into_iter().find_map(|gpu| gpu.open().ok()).unwrap_or(Device::Cpu))
-            }
-            Self::Cuda(_) if !candle_core::utils::cuda_is_available() => {
-                Err(DeviceError::NotBuilt(self))
-            }
-            Self::Cuda(index) => Device::new_cuda(index).map_err(no_answer),
-            Self::Metal(_) if !cfg!(target_os = "macos") => Err(DeviceError::OnlyOnMacOs(self)),
-            Self::Metal(_) if !candle_core::utils::metal_is_available() => {
-                Err(DeviceError::NotBuilt(self))
-            }
-            Self::Metal(index) => Device::new_metal(index).map_err(no_answer),
-        }
-    }
-
-    /// The cargo feature that builds support for it; `None` if every build has it.
-    pub fn feature(self) -> Option<&'static str> {
-        match self {
-            Self::Cpu | Self::Auto => None,
-            Self::Cuda(_) => Some("cuda"),
-            Self::Metal(_) => Some("metal"),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "CPU",
-            Self::Auto => "GPU",
-            Self::Cuda(_) => "CUDA",
-            Self::Metal(_) => "Metal",
-        }
-    }
-
-    fn index(self) -> usize {
-        match self {
-            Self::Cpu | Self::Auto => 0,
-            Self::Cuda(index) | Self::Metal(index) => index,
-        }
-    }
 }
 
 impl FromStr for DeviceSpec {

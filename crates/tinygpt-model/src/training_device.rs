@@ -1,4 +1,4 @@
-//! A device opened for training, and a model placed on it.
+//! A device that is open, and a model placed on it.
 
 use candle_core::Device;
 use tinygpt_cuda::{Ceilings, CudaError, Gpu, LibraryName};
@@ -9,13 +9,27 @@ use crate::device::{ComputeType, DeviceError, DeviceSpec};
 use crate::error::ModelError;
 use crate::gpt::Gpt;
 
-/// A device that trains.
+/// A device that trains and decodes.
 #[derive(Clone, Debug)]
 pub enum TrainingDevice {
     /// The CPU, or a GPU on which candle computes.
     Tensors(Device),
     /// An NVIDIA GPU.
     Cuda(Gpu),
+}
+
+fn open_metal(spec: DeviceSpec, index: usize) -> Result<Device, DeviceError> {
+    if !cfg!(target_os = "macos") {
+        return Err(DeviceError::OnlyOnMacOs(spec));
+    }
+    if !candle_core::utils::metal_is_available() {
+        return Err(DeviceError::NotBuilt(spec));
+    }
+    Device::new_metal(index).map_err(|error| {
+        // candle puts the place in the source after the first line.
+        let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
+        DeviceError::NoAnswer { spec, reason }
+    })
 }
 
 impl TrainingDevice {
@@ -26,7 +40,8 @@ impl TrainingDevice {
     pub fn open(spec: DeviceSpec) -> Result<Self, DeviceError> {
         match spec {
             DeviceSpec::Auto => Ok(Self::open_best().0),
-            DeviceSpec::Cpu | DeviceSpec::Metal(_) => Ok(Self::Tensors(spec.open()?)),
+            DeviceSpec::Cpu => Ok(Self::Tensors(Device::Cpu)),
+            DeviceSpec::Metal(index) => Ok(Self::Tensors(open_metal(spec, index)?)),
             DeviceSpec::Cuda(index) => match Gpu::open(index) {
                 Ok(gpu) => Ok(Self::Cuda(gpu)),
                 Err(source) => Err(DeviceError::Cuda { spec, source: Box::new(source) }),
@@ -44,8 +59,8 @@ impl TrainingDevice {
         let has_driver = !matches!(&no_cuda, DeviceError::Cuda { source, .. }
             if matches!(**source, CudaError::LibraryMissing { library: LibraryName::Driver, .. }
                 | CudaError::NoCard { .. }));
-        let metal = DeviceSpec::Metal(0).open().ok();
-        (Self::Tensors(metal.unwrap_or(Device::Cpu)), has_driver.then_some(no_cuda))
+        let metal = Self::open(DeviceSpec::Metal(0));
+        (metal.unwrap_or(Self::Tensors(Device::Cpu)), has_driver.then_some(no_cuda))
     }
 
     /// What it is, in words: the name of an NVIDIA GPU, after its kind.

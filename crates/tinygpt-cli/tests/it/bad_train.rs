@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::program::{Bad, SMALL, check_all, run, trained};
+use crate::program::{Bad, SMALL, check_all, trained};
 
 /// Contents of a config file, and what the message must contain next to the file's name.
 const CONFIGS: &[(&str, &[&str])] = &[
@@ -81,11 +81,11 @@ fn flags_are_refused_with_range_and_hint() {
         ("--vocab-size 0", 2, &["`vocab_size` is 0", "null or at least 1"]),
         ("--threads 0", 2, &["`threads` is 0", "one per physical core"]),
         ("--threads 1000000", 2, &["`threads` is 1000000", "1 to 1024"]),
-        ("--profile --device cuda", 2, &["`profile` is true", "`device` cpu"]),
+        ("--profile --device metal", 2, &["`profile` is true", "`device` cpu or cuda"]),
         ("--compile", 2, &["`compile` is true", "expected false"]),
         ("--wandb-log true", 2, &["`wandb_log` is true", "metrics.jsonl"]),
         ("--dtype float16", 2, &["`dtype`", "float16", "loss scaling", "bfloat16"]),
-        ("--device gpu", 2, &["`device`", "cpu, cuda, cuda:1, metal or mps"]),
+        ("--device gpu", 2, &["`device`", "cpu, auto, cuda, cuda:1, metal or mps"]),
         ("--dataset-name ../text", 2, &["`dataset_name`", "../text", "without a path"]),
         ("--overwrite --init-from resume", 2, &["`overwrite`", "expected false", "`init_from`"]),
     ];
@@ -168,15 +168,4 @@ fn what_only_the_disk_shows_is_refused_before_the_first_step() {
     let table: Vec<Bad<'_>> =
         table.iter().map(|(args, code, says)| (&args[..], *code, *says)).collect();
     check_all("train", dir.path(), &table);
-}
-
-#[test]
-#[cfg(not(feature = "cuda"))]
-fn cuda_without_its_build_names_the_command_that_builds_it() {
-    let dir = trained();
-    let ran = run("sample", dir.path(), "--device cuda:1");
-    let build = "cargo run --features cuda --bin sample -- --device cuda";
-    assert!(ran.code == 2 && ran.stderr.contains(build), "{}", ran.stderr);
-    let manifest = include_str!("../../Cargo.toml");
-    assert!(manifest.contains("\ncuda = ["), "the feature that the command names exists");
 }

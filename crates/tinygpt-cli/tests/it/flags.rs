@@ -195,6 +195,7 @@ fn show_config_of_sample_looks_like_this() {
   "serve":                { "value": null, "origin": "default" },
   "api_key":              { "value": null, "origin": "default" },
   "device":               { "value": "cpu", "origin": "default" },
+  "dtype":                { "value": "bfloat16", "origin": "default" },
   "threads":              { "value": null, "origin": "default" },
   "export":               { "value": null, "origin": "default" },
   "type":                 { "value": null, "origin": "default" },
