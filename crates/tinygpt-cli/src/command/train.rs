@@ -1,6 +1,7 @@
 //! `train`: opens device and data, trains, and prints a story by the model.
 
 mod conclude;
+mod report;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use tinygpt_train::{
 };
 
 use self::conclude::conclude;
+use self::report::write_report;
 use super::inside::check_outside;
 use super::prepare::closing_summary;
 use super::pretrained;
@@ -35,6 +37,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Wrong options, data or checkpoints that cannot be used, a missing device, a NaN or infinite loss.
 pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let (mut config, program) = layered.resolve()?;
+    if let Some(dirs) = &program.report {
+        return write_report(dirs);
+    }
     if !config.eval_only && program.verify_resume.is_none() {
         check_outside("--out-dir", &config.out_dir)?;
     }

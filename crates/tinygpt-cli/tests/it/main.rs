@@ -29,6 +29,7 @@ mod prompts;
 mod quantize;
 mod reports;
 mod resuming;
+mod run_report;
 mod samples;
 mod serve;
 mod shown_text;

@@ -7,6 +7,7 @@
 
 mod clock;
 mod evaluation;
+mod files;
 mod ownership;
 mod profiled;
 mod save;
@@ -28,10 +29,10 @@ use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
 use crate::config::{InitFrom, TrainConfig};
 use crate::document::special_tokens;
-use crate::error::{Fault, TrainError, chain};
-use crate::metrics::{Metrics, Seen};
+use crate::error::{Fault, TrainError};
+use crate::metrics::Metrics;
 use crate::plot;
-use crate::report::{Report, ResumeRecord, RunSummary, StepRecord};
+use crate::report::{Report, RunSummary, StepRecord};
 use crate::schedule::learning_rate;
 use crate::start::{Changed, Progress, Start, instruction_set, start};
 use crate::stop::StopFlag;
@@ -207,6 +208,7 @@ impl Trainer {
             if !self.config.out_dir.join(plot::FILE_NAME).exists() {
                 self.draw_curves(report);
             }
+            self.write_event_file(report);
             return Ok(Outcome::AlreadyFinished);
         }
         let mut metrics = self.open_metrics(report)?;
@@ -273,13 +275,6 @@ impl Trainer {
         Ok(())
     }
 
-    /// Draws `loss.svg`; a failure is only reported.
-    fn draw_curves(&self, report: &mut dyn Report) {
-        if let Err(error) = plot::draw(&self.config.out_dir) {
-            report.notice(&chain(&error));
-        }
-    }
-
     fn count_step(&mut self, started: Instant, profiled: &mut Profiled) {
         self.progress.step += 1;
         self.clock.stepped(started);
@@ -332,27 +327,6 @@ impl Trainer {
         for notice in self.notices.drain(..) {
             report.notice(&notice);
         }
-    }
-
-    fn open_metrics(&mut self, report: &mut dyn Report) -> Result<Metrics, TrainError> {
-        let out_dir = &self.config.out_dir;
-        let Some(n_iters) = self.progress.last_saved else {
-            return if self.replaces {
-                Ok(Metrics::held_back(out_dir))
-            } else {
-                Metrics::create(out_dir)
-            };
-        };
-        let seen = Seen { n_iters, last_eval_iter: self.progress.last_eval_iter };
-        let (mut metrics, gap) = Metrics::resume(out_dir, seen)?;
-        if let Some(gap) = gap {
-            report.notice(&gap);
-        }
-        let changed = std::mem::take(&mut self.changed);
-        if !changed.is_empty() {
-            metrics.resumed(&ResumeRecord { iter: n_iters, changed })?;
-        }
-        Ok(metrics)
     }
 
     /// The record of the step that has just been counted.
