@@ -2,6 +2,7 @@
 
 mod conclude;
 mod report;
+mod watch;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     if !config.eval_only && program.verify_resume.is_none() {
         check_outside("--out-dir", &config.out_dir)?;
     }
+    let server = watch::listen_for(&program)?;
     // Before any work, so that nothing is lost if it is missing. Kept until the trainer has opened it
     // too: the driver shuts a GPU down that nobody holds, and starting it takes a while.
     let _device = TrainingDevice::open(config.device)?;
@@ -73,7 +75,7 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
         Trainer::new(config.clone(), prepared).map_err(|error| with_places(layered, error))?;
     trainer.record(layered.program_values());
     signals.ask_first_and(report.answer());
-    let outcome = trainer.run(&stop, &mut report);
+    let outcome = watch::run((&mut trainer, &config), server, &stop, &mut report)?;
     signals.end_at_once();
     report.close();
     conclude(&config, &trainer, outcome?, stop.signal())

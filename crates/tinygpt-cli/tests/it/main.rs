@@ -35,3 +35,4 @@ mod serve;
 mod shown_text;
 mod sources;
 mod special_files;
+mod watch;

@@ -7,6 +7,7 @@
 mod model_shape;
 mod recorded;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 use tinygpt_train::{Key, Kind, TrainConfig, TrainError, as_typed, config};
 
 use super::layer::{Faults, Layered, Origin};
+use super::sample::serve;
 use super::{Options, finite};
 
 config! {
@@ -36,6 +38,11 @@ config! {
             /// Instead of training, write `report.html` in the current directory: curves, results and
             /// samples of the runs in these directories, and what differs between them [default: train]
             report: Option<Vec<PathBuf>> = None, "DIR";
+        }
+        "Server" {
+            /// While training, serve a page at ADDR with curves, samples, and a box that generates from
+            /// the newest checkpoint [default: off; 127.0.0.1:8080 if no ADDR follows]
+            serve: Option<String> = None, "ADDR";
         }
         "Original" {
             /// Accepted if false, for the original's configs: the kernels are compiled already
@@ -147,6 +154,7 @@ fn flag_of(key: &'static Key) -> Arg {
     };
     match key.name {
         "verify_resume" => arg.num_args(0..=1).default_missing_value("10"),
+        "serve" => arg.num_args(0..=1).default_missing_value(serve::DEFAULT_ADDRESS),
         _ => arg,
     }
 }
@@ -270,6 +278,32 @@ fn check_report(
     }
 }
 
+/// A page is served as long as a run trains.
+fn check_serve(
+    faults: &mut Faults<'_, TrainOptions>,
+    config: &TrainConfig,
+    program: &ProgramConfig,
+) {
+    let Some(address) = &program.serve else { return };
+    faults.unless(serve::address(address).is_some(), "serve", serve::EXPECTED);
+    if program.report.is_some() {
+        faults.conflict("serve", "--report", "");
+    }
+    if program.verify_resume.is_some() {
+        faults.conflict("serve", "--verify-resume", "");
+    }
+    if config.eval_only {
+        faults.conflict("serve", "--eval-only", "");
+    }
+}
+
+impl ProgramConfig {
+    /// Where to serve the run, if it is to be served.
+    pub fn serve_address(&self) -> Option<SocketAddr> {
+        serve::address(self.serve.as_deref()?)
+    }
+}
+
 impl Layered<TrainOptions> {
     /// The options of the trainer and those of the program.
     ///
@@ -287,6 +321,7 @@ impl Layered<TrainOptions> {
         }
         faults.extend(&program.out_of_range());
         check_report(&mut faults, &config, &program);
+        check_serve(&mut faults, &config, &program);
         faults.unless(!program.compile, "compile", "false: the kernels are compiled already");
         let expected = "false: the curves are in `out_dir`, as metrics.jsonl and loss.svg";
         faults.unless(!program.wandb_log, "wandb_log", expected);

@@ -11,13 +11,14 @@ use super::super::layer::Layered;
 use super::TrainOptions;
 
 /// Keys that belong to one call of `train`, not to the run.
-const NOT_RECORDED: [&str; 8] = [
+const NOT_RECORDED: [&str; 9] = [
     "out_dir",
     "init_from",
     "overwrite",
     "eval_only",
     "verify_resume",
     "report",
+    "serve",
     "max_seconds",
     "profile",
 ];
