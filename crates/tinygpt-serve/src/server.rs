@@ -1,9 +1,11 @@
 //! The server: its address, its two threads, and its shutdown.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
+use rayon::ThreadPoolBuilder;
 use tinygpt_data::Tokenizer;
 use tinygpt_model::{Model, ModelConfig, ModelError};
 use tokio::net::{TcpListener, TcpSocket};
@@ -136,7 +138,11 @@ impl Server {
         let WatchedRun { feed, config, vocab_size, bos, eos, card, mut source } = run;
         let choices = worker::slots(&config);
         let model_limits = ModelLimits { model: card.name.clone(), vocab_size, eos, choices };
-        let work = move |queue: &Queue| worker::run_newest(&mut *source, bos, queue);
+        // The global pool works for the trainer, and may have no thread besides the trainer's own.
+        let pool = ThreadPoolBuilder::new().num_threads(1).build();
+        let pool = pool.map_err(|error| ServeError::Start(io::Error::other(error)))?;
+        let work =
+            move |queue: &Queue| pool.install(|| worker::run_newest(&mut *source, bos, queue));
         self.serve((card, Some(feed)), model_limits, work, should_stop)
     }
 
@@ -179,7 +185,7 @@ impl Server {
 }
 
 /// Listens on an address that another server may have just closed.
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // On Windows this would let another process use the address at the same time.
     if cfg!(unix) {

@@ -106,7 +106,6 @@ impl Metrics {
     pub fn create(out_dir: &Path) -> Result<Self, TrainError> {
         let path = out_dir.join(FILE_NAME);
         let file = File::create(&path).map_err(TrainError::io("create", &path))?;
-        remove_event_files(out_dir)?;
         Ok(Self::over(path, Some(file), 0))
     }
 
@@ -120,15 +119,20 @@ impl Metrics {
         Self::over(out_dir.join(FILE_NAME), None, 0)
     }
 
-    /// From now on also writes a TensorBoard event file, which starts with the lines that the metrics
-    /// hold already.
+    /// From now on also writes a TensorBoard event file if it `is_wanted`; it starts with the lines that
+    /// the metrics hold already. If not, a new run leaves none of an earlier run.
     ///
     /// # Errors
-    /// [`TrainError::Io`] if the metrics cannot be read.
-    pub(crate) fn add_event_file(&mut self) -> Result<(), TrainError> {
-        // Before `release`, the file at the path is that of another run.
-        let lines = if self.file.is_some() { read(&self.path)? } else { Vec::new() };
-        self.events = Some(EventFile::new(parent_of(&self.path), &lines));
+    /// [`TrainError::Io`] if the metrics cannot be read, or an earlier file cannot be removed.
+    pub(crate) fn set_event_file(&mut self, is_wanted: bool) -> Result<(), TrainError> {
+        let out_dir = parent_of(&self.path);
+        if is_wanted {
+            // Before `release`, the file at the path is that of another run.
+            let lines = if self.file.is_some() { read(&self.path)? } else { Vec::new() };
+            self.events = Some(EventFile::new(out_dir, &lines));
+        } else if self.file.is_some() && self.written == 0 {
+            remove_event_files(out_dir)?;
+        }
         Ok(())
     }
 
@@ -146,7 +150,10 @@ impl Metrics {
         self.file = Some(file.map_err(TrainError::io("open for writing", &self.path))?);
         self.written = self.pending.len() as u64;
         self.pending.clear();
-        remove_event_files(parent_of(&self.path))
+        match &self.events {
+            Some(_) => Ok(()),
+            None => remove_event_files(parent_of(&self.path)),
+        }
     }
 
     /// Opens the file of an earlier run to continue it, cut back to the steps of the checkpoint.

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn one_point_and_equal_values_can_be_drawn_and_no_point_is_no_chart() {
+    fn one_point_and_equal_values_can_be_drawn_and_without_points_there_is_no_chart() {
         for points in [vec![(0.0, 0.0)], vec![(0.0, 1.5), (1.0, 1.5)], vec![]] {
             for scale in [Scale::Linear, Scale::Log] {
                 let (class, points) = ("c0".to_owned(), points.clone());

@@ -1,8 +1,9 @@
 //! The metrics as a TensorBoard event file in `out_dir`, next to `metrics.jsonl` and made of its lines.
 //!
-//! The file is written anew when a run is resumed: the metrics were cut back to the checkpoint, and an
-//! event file cannot be cut while TensorBoard reads it. Its new name is a later one, and its second
-//! record makes a running TensorBoard forget what it has read.
+//! A resumed run writes a new file: the metrics were cut back to the checkpoint, and an event file cannot
+//! be cut while TensorBoard reads it. The new name is a later one, and the second record makes a running
+//! TensorBoard forget what it has read. The earlier file is emptied and only removed by the next resume:
+//! a TensorBoard whose file is missing does not look for the next one.
 
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -79,7 +80,7 @@ impl EventFile {
         }
     }
 
-    /// Hands everything to the operating system. The first call removes the earlier files of the run.
+    /// Hands everything to the operating system. The first call empties the earlier file of the run.
     ///
     /// # Errors
     /// [`TrainError::Io`]: the records are kept, and written by the next call that succeeds.
@@ -88,9 +89,8 @@ impl EventFile {
             return Ok(());
         }
         if self.file.is_none() {
-            remove_event_files(&self.out_dir)?;
-            let name = format!("{PREFIX}{:010}{SUFFIX}", self.now());
-            let path = self.out_dir.join(name);
+            empty_event_files(&self.out_dir)?;
+            let path = self.unused_path();
             let file = File::create(&path).map_err(TrainError::io("create", &path))?;
             self.file = Some((path, file));
         }
@@ -103,9 +103,16 @@ impl EventFile {
         Ok(())
     }
 
-    /// The second in which the file is created.
-    fn now(&self) -> u64 {
-        unix_time().max(self.began) as u64
+    /// A name with the time of now, or a later one.
+    fn unused_path(&self) -> PathBuf {
+        let mut second = unix_time() as u64;
+        loop {
+            let path = self.out_dir.join(format!("{PREFIX}{second:010}{SUFFIX}"));
+            if !path.exists() {
+                return path;
+            }
+            second += 1;
+        }
     }
 }
 
@@ -114,14 +121,34 @@ impl EventFile {
 /// # Errors
 /// [`TrainError::Io`].
 pub(super) fn remove_event_files(out_dir: &Path) -> Result<(), TrainError> {
-    for entry in std::fs::read_dir(out_dir).map_err(TrainError::io("list", out_dir))? {
-        let name = entry.map_err(TrainError::io("list", out_dir))?.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
-            let path = out_dir.join(name);
+    for path in event_files(out_dir)? {
+        std::fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// Empties them, and removes those that are empty already.
+fn empty_event_files(out_dir: &Path) -> Result<(), TrainError> {
+    for path in event_files(out_dir)? {
+        let metadata = path.metadata().map_err(TrainError::io("read", &path))?;
+        if metadata.len() == 0 {
             std::fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
+        } else {
+            File::create(&path).map_err(TrainError::io("empty", &path))?;
         }
     }
     Ok(())
+}
+
+fn event_files(out_dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(out_dir).map_err(TrainError::io("list", out_dir))? {
+        let name = entry.map_err(TrainError::io("list", out_dir))?.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
+            found.push(out_dir.join(name));
+        }
+    }
+    Ok(found)
 }
 
 fn seconds_of(line: &Line) -> f64 {

@@ -14,8 +14,12 @@ impl Trainer {
         }
     }
 
-    /// Writes the event file of a run that has ended, if it is wanted; a failure is only reported.
-    pub(super) fn write_event_file(&self, report: &mut dyn Report) {
+    /// Writes what is missing of a run that has ended; a failure is only reported.
+    pub(super) fn complete_files(&self, report: &mut dyn Report) {
+        // The process that saved the last checkpoint may have died before it drew the curves.
+        if !self.config.out_dir.join(plot::FILE_NAME).exists() {
+            self.draw_curves(report);
+        }
         if self.config.tensorboard
             && let Err(error) = metrics::write_event_file(&self.config.out_dir)
         {
@@ -29,9 +33,7 @@ impl Trainer {
     /// [`TrainError::Io`].
     pub(super) fn open_metrics(&mut self, report: &mut dyn Report) -> Result<Metrics, TrainError> {
         let mut metrics = self.open_lines(report)?;
-        if self.config.tensorboard {
-            metrics.add_event_file()?;
-        }
+        metrics.set_event_file(self.config.tensorboard)?;
         Ok(metrics)
     }
 

@@ -31,7 +31,6 @@ use crate::config::{InitFrom, TrainConfig};
 use crate::document::special_tokens;
 use crate::error::{Fault, TrainError};
 use crate::metrics::Metrics;
-use crate::plot;
 use crate::report::{Report, RunSummary, StepRecord};
 use crate::schedule::learning_rate;
 use crate::start::{Changed, Progress, Start, instruction_set, start};
@@ -204,11 +203,7 @@ impl Trainer {
             };
         }
         if self.progress.step > self.config.max_iters || self.is_finished() {
-            // The process that saved the last checkpoint may have died before it drew the curves.
-            if !self.config.out_dir.join(plot::FILE_NAME).exists() {
-                self.draw_curves(report);
-            }
-            self.write_event_file(report);
+            self.complete_files(report);
             return Ok(Outcome::AlreadyFinished);
         }
         let mut metrics = self.open_metrics(report)?;

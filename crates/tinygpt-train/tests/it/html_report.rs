@@ -129,7 +129,7 @@ fn tokens_and_seconds_follow_a_batch_size_that_was_changed() {
 }
 
 #[test]
-fn text_of_a_model_is_no_markup() {
+fn text_of_a_model_is_never_markup() {
     let world = World::new();
     world.run(config(&world, "one")).unwrap();
     let path = world.out_dir("one").join(metrics::FILE_NAME);
