@@ -109,6 +109,16 @@ function ticks(low, high, n) {
   return Array.from({ length: Math.floor(high / every) - first + 1 }, (_, i) => (first + i) * every);
 }
 
+/** Powers of ten from `low` to `high`, which are logarithms; with their multiples by 2 and 5 if there are few. */
+function logTicks(low, high) {
+  const factors = high - low <= 3 ? [1, 2, 5] : [1];
+  const [first, last] = [Math.floor(low), Math.ceil(high)];
+  const every = Math.max(1, Math.ceil((last - first) / 6));
+  const powers = Array.from({ length: Math.floor((last - first) / every) + 1 }, (_, i) => first + i * every);
+  return powers.flatMap((power) => factors.map((factor) => Math.log10(factor) + power))
+    .filter((tick) => tick >= low && tick <= high);
+}
+
 function tickLabel(tick) {
   const size = Math.abs(tick);
   if (size === 0) return "0";
@@ -161,10 +171,10 @@ function chart(spec, lines, longest) {
   };
   const text = (at, up, anchor, content) => svg("text", { x: at, y: up, "text-anchor": anchor }, content);
   const parts = [];
-  for (const tick of ticks(from, to, 4)) {
+  for (const tick of spec.log ? logTicks(from, to) : ticks(from, to, 4)) {
     const up = top + (height - top - bottom) * ((to - tick) / (to - from));
     parts.push(svg("line", { class: "axis", x1: left, x2: width - right, y1: up, y2: up }));
-    parts.push(text(left - 6, up + 4, "end", tickLabel(spec.log ? 10 ** tick : tick)));
+    parts.push(text(left - 6, up + 4, "end", tickLabel(spec.log ? +(10 ** tick).toPrecision(3) : tick)));
   }
   for (const tick of ticks(0, longest, 5)) parts.push(text(x(tick), height - 7, "middle", tickLabel(tick)));
   for (const line of lines) {

@@ -178,7 +178,7 @@ pub(super) fn samples(run: &Run) -> String {
         .map(|sample| {
             let text = escape(sample.text.trim());
             format!(
-                "<h4>After {} steps</h4>\n<p class=\"sample\">{text}</p>\n",
+                "<p class=\"when\">After {} steps</p>\n<p class=\"sample\">{text}</p>\n",
                 grouped(sample.iter)
             )
         })

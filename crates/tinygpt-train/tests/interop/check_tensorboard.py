@@ -109,6 +109,7 @@ def main():
         time.sleep(1.1)  # A name holds a second.
         resume = ["--init-from", "resume"]
         run(*resume, until="iter  950 ", kill=signal.SIGKILL)
+        multiplexer.Reload()  # TensorBoard does it every 5 seconds.
         time.sleep(1.1)
         assert run(*resume, until="iter  990 ") == 130
         check(out_dir, multiplexer, "killed and resumed")
