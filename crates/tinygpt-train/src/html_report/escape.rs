@@ -34,7 +34,7 @@ pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (idx, digit) in digits.chars().enumerate() {
-        let separator = if idx > 0 && (digits.len() - idx) % 3 == 0 { "," } else { "" };
+        let separator = if idx > 0 && (digits.len() - idx).is_multiple_of(3) { "," } else { "" };
         // Writing to a String cannot fail.
         let _ = write!(text, "{separator}{digit}");
     }

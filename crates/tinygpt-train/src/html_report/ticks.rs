@@ -31,7 +31,7 @@ pub(super) fn label(tick: f64) -> String {
     if size == 0.0 {
         return "0".to_owned();
     }
-    if size < 1e-3 || size >= 1e13 {
+    if !(1e-3..1e13).contains(&size) {
         return short(&format!("{tick:.2e}"));
     }
     let units = [(1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")];
