@@ -135,7 +135,8 @@ fn files(path: &Path) -> Vec<(String, String)> {
     let mut paths = vec![path.to_path_buf()];
     while let Some(path) = paths.pop() {
         let file_name = path.file_name().unwrap().to_string_lossy();
-        if path.is_dir() && file_name != "target" && !file_name.starts_with('.') {
+        let is_generated = ["target", "node_modules"].contains(&&*file_name);
+        if path.is_dir() && !is_generated && !file_name.starts_with('.') {
             paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         } else if path.extension().is_some_and(|e| EXTENSIONS.iter().any(|known| e == *known)) {
             let name = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");

@@ -34,6 +34,16 @@ pub struct Card {
     pub curve: Curve,
     /// Initial values of the page's controls.
     pub defaults: Defaults,
+    /// The run, if it trains while it is served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveRun>,
+}
+
+/// A run that trains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LiveRun {
+    /// Steps after which it is finished.
+    pub max_iters: u64,
 }
 
 /// Losses in nats per token, by step.

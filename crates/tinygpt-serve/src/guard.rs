@@ -16,8 +16,8 @@ use crate::error::{ApiError, cut};
 
 /// Paths that start with this need the key.
 const API: &str = "/v1/";
-/// This path needs the key, too.
-const CARD: &str = "/card";
+/// These paths need the key, too.
+const OTHERS: [&str; 2] = ["/card", "/events"];
 
 /// Which requests are accepted.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Guard {
         }
         check_origin(request.headers(), &host)?;
         let path = request.uri().path();
-        if path.starts_with(API) || path == CARD {
+        if path.starts_with(API) || OTHERS.contains(&path) {
             self.check_key(request.headers())?;
         }
         Ok(())
@@ -191,6 +191,7 @@ mod tests {
             assert_eq!(with("/v1/models", key), 401, "{key}");
         }
         assert_eq!(status(&guard, "/card", &[("host", "box")]), 401);
+        assert_eq!(status(&guard, "/events", &[("host", "box")]), 401);
         assert_eq!(status(&guard, "/health", &[("host", "box")]), 200);
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::completions::complete;
 use crate::error::{ApiError, cut};
+use crate::events::events;
 use crate::guard::harden;
 use crate::page;
 use crate::request::check_model;
@@ -26,6 +27,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/health", get(async || respond_json(&json!({"status": "ok"}))))
         .route("/card", get(card))
+        .route("/events", get(events))
         .route("/v1/models", get(models))
         .route("/v1/models/{name}", get(model))
         .route("/v1/completions", post(completions))

@@ -1,17 +1,20 @@
 //! The server: its address, its two threads, and its shutdown.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
+use rayon::ThreadPoolBuilder;
 use tinygpt_data::Tokenizer;
-use tinygpt_model::{Model, ModelError};
+use tinygpt_model::{Model, ModelConfig, ModelError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::card::Card;
 use crate::connections;
 use crate::error::ServeError;
+use crate::feed::Feed;
 use crate::guard::Guard;
 use crate::limits::Limits;
 use crate::queue::Queue;
@@ -19,7 +22,7 @@ use crate::request::ModelLimits;
 use crate::response::unix_time;
 use crate::router::router;
 use crate::shared::Shared;
-use crate::worker;
+use crate::worker::{self, ModelSource};
 
 /// How many connections the system queues until they are accepted. In a larger burst, some clients
 /// would connect only when they retry after a second.
@@ -38,6 +41,25 @@ pub struct ServedModel {
     pub eos: Option<u32>,
     /// The description on the page; its name is the model's name in the API.
     pub card: Card,
+}
+
+/// A run that trains, with a page that shows it and generates from its newest checkpoint.
+#[derive(Debug)]
+pub struct WatchedRun {
+    /// Its events so far, and those to come.
+    pub feed: Arc<Feed>,
+    /// The shape of its model.
+    pub config: ModelConfig,
+    /// Tokens of its tokenizer.
+    pub vocab_size: usize,
+    /// The token that starts a document.
+    pub bos: u32,
+    /// The token that ends one.
+    pub eos: Option<u32>,
+    /// The description on the page.
+    pub card: Card,
+    /// Reads the newest checkpoint when a text is requested.
+    pub source: Box<dyn ModelSource>,
 }
 
 /// A server that listens but does not accept connections yet.
@@ -104,6 +126,33 @@ impl Server {
             eos,
             choices: worker::slots(model.config()),
         };
+        let work = move |queue: &Queue| worker::run(&*model, &tokenizer, bos, queue);
+        self.serve((card, None), model_limits, work, should_stop)
+    }
+
+    /// Serves a run that trains, in the same way.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub fn watch(self, run: WatchedRun, should_stop: &dyn Fn() -> bool) -> Result<(), ServeError> {
+        let WatchedRun { feed, config, vocab_size, bos, eos, card, mut source } = run;
+        let choices = worker::slots(&config);
+        let model_limits = ModelLimits { model: card.name.clone(), vocab_size, eos, choices };
+        // The global pool works for the trainer, and may have no thread besides the trainer's own.
+        let pool = ThreadPoolBuilder::new().num_threads(1).build();
+        let pool = pool.map_err(|error| ServeError::Start(io::Error::other(error)))?;
+        let work =
+            move |queue: &Queue| pool.install(|| worker::run_newest(&mut *source, bos, queue));
+        self.serve((card, Some(feed)), model_limits, work, should_stop)
+    }
+
+    fn serve(
+        self,
+        (card, feed): (Card, Option<Arc<Feed>>),
+        model_limits: ModelLimits,
+        work: impl FnOnce(&Queue) -> Result<(), ModelError> + Send + 'static,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<(), ServeError> {
         let queue = Arc::new(Queue::new(self.limits.waiting));
         let guard = Guard::new(self.address.ip(), self.key.as_deref());
         let shared = Shared {
@@ -112,13 +161,14 @@ impl Server {
             model_limits,
             queue: Arc::clone(&queue),
             card,
+            feed,
             since: unix_time(),
         };
         let router = router(Arc::new(shared));
         let jobs = Arc::clone(&queue);
         let worker_thread = thread::Builder::new()
             .name("worker".to_owned())
-            .spawn(move || worker::run(&*model, &tokenizer, bos, &jobs))
+            .spawn(move || work(&jobs))
             .map_err(ServeError::Start)?;
         let is_done = || worker_thread.is_finished();
         let stopped = || should_stop() || is_done();
@@ -135,7 +185,7 @@ impl Server {
 }
 
 /// Listens on an address that another server may have just closed.
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // On Windows this would let another process use the address at the same time.
     if cfg!(unix) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::card::Card;
+use crate::feed::Feed;
 use crate::guard::Guard;
 use crate::limits::Limits;
 use crate::queue::Queue;
@@ -16,6 +17,8 @@ pub(crate) struct Shared {
     pub(crate) model_limits: ModelLimits,
     pub(crate) queue: Arc<Queue>,
     pub(crate) card: Card,
+    /// The events of the run, if there is one that trains.
+    pub(crate) feed: Option<Arc<Feed>>,
     /// When the server started, in seconds since 1970.
     pub(crate) since: u64,
 }

@@ -5,6 +5,7 @@
 //! its next token. Nothing here knows HTTP.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Debug;
 use std::ops::ControlFlow;
 
 use tinygpt_data::Tokenizer;
@@ -36,6 +37,70 @@ pub(crate) fn run(
     bos: u32,
     queue: &Queue,
 ) -> Result<(), ModelError> {
+    let mut next = |is_idle| if is_idle { queue.wait() } else { queue.take() };
+    generate(model, tokenizer, bos, queue, &mut next)
+}
+
+/// A model that was read from a checkpoint, with its tokenizer.
+#[derive(Debug)]
+pub struct NewestModel {
+    /// The model.
+    pub model: Box<dyn Model>,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+}
+
+/// Reads the newest checkpoint of a run that trains.
+pub trait ModelSource: Debug + Send {
+    /// The newest model; `None` if it is the one that was returned last.
+    ///
+    /// # Errors
+    /// Why there is none, in a sentence for the client.
+    fn newer(&mut self) -> Result<Option<NewestModel>, String>;
+}
+
+/// Serves the queue with the newest model of a run. All texts of a batch come from the same model, and
+/// between two batches no memory is held for decoding.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_newest(
+    source: &mut dyn ModelSource,
+    bos: u32,
+    queue: &Queue,
+) -> Result<(), ModelError> {
+    let mut newest = None;
+    while let Some(job) = queue.wait() {
+        match source.newer() {
+            Ok(Some(newer)) => newest = Some(newer),
+            Ok(None) => {}
+            Err(reason) if newest.is_none() => {
+                send(&job.updates, Update::Failed(ApiError::busy(reason)));
+                continue;
+            }
+            // The one before it is still a model of this run.
+            Err(_) => {}
+        }
+        let Some(NewestModel { model, tokenizer }) = &newest else { continue };
+        let mut first = Some(job);
+        let mut next = |_| first.take().or_else(|| queue.take());
+        generate(&**model, tokenizer, bos, queue, &mut next)?;
+    }
+    Ok(())
+}
+
+/// Generates for the jobs that `next` gives, until it gives none while the engine is idle. Its argument
+/// is whether the engine is idle now.
+///
+/// # Errors
+/// As [`run`].
+fn generate(
+    model: &dyn Model,
+    tokenizer: &Tokenizer,
+    bos: u32,
+    queue: &Queue,
+    next: &mut dyn FnMut(bool) -> Option<Job>,
+) -> Result<(), ModelError> {
     let engine = Engine::new(model, slots(model.config()))?;
     let context = model.config().block_size;
     let (pending, active) = (VecDeque::new(), ActiveChoices::new());
@@ -46,8 +111,7 @@ pub(crate) fn run(
                 worker.admit(group);
                 continue;
             }
-            let job = if worker.engine.is_idle() { queue.wait() } else { queue.take() };
-            match job {
+            match next(worker.engine.is_idle()) {
                 Some(job) => worker.tokenize(&job),
                 None if worker.engine.is_idle() => return Ok(()),
                 None => break,

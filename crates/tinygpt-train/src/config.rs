@@ -86,6 +86,8 @@ crate::config! {
             max_seconds: Option<f64> = None, in Positive, "SECONDS";
             /// Print a short sample at every evaluation
             sample_at_eval: bool = true;
+            /// Also write the metrics into out_dir as a TensorBoard event file
+            tensorboard: bool = false;
             /// Seed of initial weights, data order, dropout and samples
             seed: u64 = 1337, "N";
         }

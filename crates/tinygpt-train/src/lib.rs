@@ -9,6 +9,7 @@ mod document;
 mod error;
 mod evaluate;
 mod finite;
+pub mod html_report;
 pub mod metrics;
 pub mod plot;
 mod report;
@@ -25,8 +26,8 @@ pub use config::{InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, TrainConfig}
 pub use error::{ErrorKind, Fault, Rejected, TrainError, chain};
 pub use evaluate::{EvalSet, SplitLoss};
 pub use report::{
-    EvalRecord, Operations, Profile, Report, ResumeRecord, RunSummary, SaveRecord, Silent,
-    SkipRecord, StepRecord, as_typed, few_digits,
+    EvalRecord, Operations, Profile, Report, ResumeRecord, RunSummary, SampleRecord, SaveRecord,
+    Silent, SkipRecord, StepRecord, as_typed, few_digits,
 };
 pub use start::{Recorded, model_shape, recorded};
 pub use step::{clip_factor, token_batch, train_step};

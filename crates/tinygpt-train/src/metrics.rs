@@ -1,14 +1,16 @@
 //! `metrics.jsonl`: the run's numbers, one JSON object per line.
 //!
 //! Every step writes a `step` line, every skipped step a `skip` line, every evaluation an
-//! `eval` line, and a resume with changed settings a `resume` line. When a run is resumed, the file
+//! `eval` line and a `sample` line, and a resume with changed settings a `resume` line. When a run is resumed, the file
 //! is first cut back to the steps of the checkpoint, so that it reads as if the run had never
 //! stopped. [`crate::plot`] draws it.
 //!
 //! A full disk does not end a run: lines that cannot be written stay in memory until they can, and
 //! the incomplete line of a failed write is overwritten.
 
+mod event_file;
 mod gap;
+mod tfrecord;
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -16,12 +18,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tinygpt_data::Shown;
-use tinygpt_fs::{is_at, write_file};
+use tinygpt_fs::{is_at, parent_of, write_file};
 
+use self::event_file::{EventFile, remove_event_files};
 use self::gap::Gap;
 pub(crate) use self::gap::is_own;
 use crate::error::{TrainError, chain};
-use crate::report::{EvalRecord, Report, ResumeRecord, SkipRecord, StepRecord};
+use crate::report::{EvalRecord, Report, ResumeRecord, SampleRecord, SkipRecord, StepRecord};
 
 /// Name of the file in `out_dir`.
 pub const FILE_NAME: &str = "metrics.jsonl";
@@ -45,6 +48,8 @@ pub enum Line {
     Skip(SkipRecord),
     /// One evaluation.
     Eval(EvalRecord),
+    /// The text of an evaluation.
+    Sample(SampleRecord),
     /// Settings that were changed when the run was resumed.
     Resume(ResumeRecord),
 }
@@ -64,8 +69,13 @@ impl Seen {
             Line::Step(record) => record.iter < self.n_iters,
             Line::Skip(record) => record.iter < self.n_iters,
             Line::Resume(record) => record.iter < self.n_iters,
-            Line::Eval(record) => self.last_eval_iter.is_some_and(|last| record.iter <= last),
+            Line::Eval(record) => self.has_eval(record.iter),
+            Line::Sample(record) => self.has_eval(record.iter),
         }
+    }
+
+    fn has_eval(&self, iter: u64) -> bool {
+        self.last_eval_iter.is_some_and(|last| iter <= last)
     }
 }
 
@@ -84,6 +94,8 @@ pub struct Metrics {
     pending: Vec<u8>,
     /// Whether the last flush failed.
     is_behind: bool,
+    /// The same numbers for TensorBoard, if they are wanted.
+    events: Option<EventFile>,
 }
 
 impl Metrics {
@@ -94,18 +106,34 @@ impl Metrics {
     pub fn create(out_dir: &Path) -> Result<Self, TrainError> {
         let path = out_dir.join(FILE_NAME);
         let file = File::create(&path).map_err(TrainError::io("create", &path))?;
-        Ok(Self::over(path, file, 0))
+        Ok(Self::over(path, Some(file), 0))
     }
 
-    fn over(path: PathBuf, file: File, written: u64) -> Self {
-        Self { path, file: Some(file), written, pending: Vec::new(), is_behind: false }
+    fn over(path: PathBuf, file: Option<File>, written: u64) -> Self {
+        Self { path, file, written, pending: Vec::new(), is_behind: false, events: None }
     }
 
     /// Keeps all lines in memory until [`Metrics::release`], for a run that replaces another one:
     /// the other's file stays until the first checkpoint takes its place.
     pub(crate) fn held_back(out_dir: &Path) -> Self {
-        let path = out_dir.join(FILE_NAME);
-        Self { path, file: None, written: 0, pending: Vec::new(), is_behind: false }
+        Self::over(out_dir.join(FILE_NAME), None, 0)
+    }
+
+    /// From now on also writes a TensorBoard event file if it `is_wanted`; it starts with the lines that
+    /// the metrics hold already. If not, a new run leaves none of an earlier run.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] if the metrics cannot be read, or an earlier file cannot be removed.
+    pub(crate) fn set_event_file(&mut self, is_wanted: bool) -> Result<(), TrainError> {
+        let out_dir = parent_of(&self.path);
+        if is_wanted {
+            // Before `release`, the file at the path is that of another run.
+            let lines = if self.file.is_some() { read(&self.path)? } else { Vec::new() };
+            self.events = Some(EventFile::new(out_dir, &lines));
+        } else if self.file.is_some() && self.written == 0 {
+            remove_event_files(out_dir)?;
+        }
+        Ok(())
     }
 
     /// The lines that are not in the file yet.
@@ -122,7 +150,10 @@ impl Metrics {
         self.file = Some(file.map_err(TrainError::io("open for writing", &self.path))?);
         self.written = self.pending.len() as u64;
         self.pending.clear();
-        Ok(())
+        match &self.events {
+            Some(_) => Ok(()),
+            None => remove_event_files(parent_of(&self.path)),
+        }
     }
 
     /// Opens the file of an earlier run to continue it, cut back to the steps of the checkpoint.
@@ -156,7 +187,7 @@ impl Metrics {
         let file = File::options().write(true).open(&path);
         let file = file.map_err(TrainError::io("open for writing", &path))?;
         let message = gap.message(&path, seen);
-        Ok((Self::over(path, file, kept.len() as u64), message))
+        Ok((Self::over(path, Some(file), kept.len() as u64), message))
     }
 
     /// Adds a step.
@@ -183,6 +214,14 @@ impl Metrics {
         self.write(&Line::Eval(record.clone()))
     }
 
+    /// Adds the text of an evaluation.
+    ///
+    /// # Errors
+    /// As [`Metrics::step`].
+    pub fn sample(&mut self, record: &SampleRecord) -> Result<(), TrainError> {
+        self.write(&Line::Sample(record.clone()))
+    }
+
     /// Adds the changes of a run that is resumed.
     ///
     /// # Errors
@@ -202,6 +241,14 @@ impl Metrics {
     /// [`TrainError::Io`] if the file cannot be written: the lines are kept, and written by the
     /// next flush that succeeds.
     pub fn flush(&mut self) -> Result<(), TrainError> {
+        self.flush_lines()?;
+        match &mut self.events {
+            Some(events) if self.file.is_some() => events.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    fn flush_lines(&mut self) -> Result<(), TrainError> {
         let Some(mut file) = self.file.as_ref().filter(|_| !self.pending.is_empty()) else {
             return Ok(());
         };
@@ -276,9 +323,13 @@ impl Metrics {
     /// Drops the lines that are not in the file yet, of a run that must not write anything more.
     pub(crate) fn discard_pending(&mut self) {
         self.pending.clear();
+        self.events = None;
     }
 
     fn write(&mut self, line: &Line) -> Result<(), TrainError> {
+        if let Some(events) = &mut self.events {
+            events.add(line);
+        }
         let json = serde_json::to_vec(line)
             .map_err(|error| TrainError::io("write", &self.path)(error.into()))?;
         self.pending.extend(json);
@@ -292,6 +343,14 @@ impl Drop for Metrics {
     fn drop(&mut self) {
         let _ = self.flush();
     }
+}
+
+/// Writes the TensorBoard event file of a run that has ended.
+///
+/// # Errors
+/// [`TrainError::Io`] if the metrics cannot be read, or the file cannot be written.
+pub(crate) fn write_event_file(out_dir: &Path) -> Result<(), TrainError> {
+    EventFile::new(out_dir, &read(&out_dir.join(FILE_NAME))?).flush()
 }
 
 /// Reads the lines of a metrics file that are records.
@@ -325,12 +384,17 @@ mod tests {
         EvalRecord { iter, train_loss: 1.0, val_loss: 1.1, val_bits_per_byte: 1.6, perplexity: 3.0 }
     }
 
+    fn sample(iter: u64) -> SampleRecord {
+        SampleRecord { iter, text: "One day,\n\"a\" fox".to_string() }
+    }
+
     /// Evaluations at 0, 4 and 8, steps 0 to 9.
     fn written(dir: &Path) {
         let mut metrics = Metrics::create(dir).unwrap();
         for iter in 0..10 {
             if iter % 4 == 0 {
                 metrics.eval(&eval(iter)).unwrap();
+                metrics.sample(&sample(iter)).unwrap();
             }
             metrics.step(&step(iter)).unwrap();
         }
@@ -341,8 +405,9 @@ mod tests {
         for line in read(&dir.join(FILE_NAME)).unwrap() {
             match line {
                 Line::Step(record) => steps.push(record.iter),
-                other @ (Line::Skip(_) | Line::Resume(_)) => panic!("{other:?}"),
                 Line::Eval(record) => evals.push(record.iter),
+                Line::Sample(record) => assert_eq!(Some(&record.iter), evals.last()),
+                other @ (Line::Skip(_) | Line::Resume(_)) => panic!("{other:?}"),
             }
         }
         (steps, evals)
@@ -354,6 +419,7 @@ mod tests {
         let mut metrics = Metrics::create(dir.path()).unwrap();
         metrics.step(&step(7)).unwrap();
         metrics.eval(&eval(8)).unwrap();
+        metrics.sample(&sample(8)).unwrap();
         metrics.flush().unwrap();
         let text = std::fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
         assert_eq!(
@@ -361,7 +427,8 @@ mod tests {
             "{\"event\":\"step\",\"iter\":7,\"loss\":1.5,\"learning_rate\":0.001,\
              \"grad_norm\":0.5,\"step_ms\":12.0,\"tokens_per_second\":1000.0}\n\
              {\"event\":\"eval\",\"iter\":8,\"train_loss\":1.0,\"val_loss\":1.1,\
-             \"val_bits_per_byte\":1.6,\"perplexity\":3.0}\n"
+             \"val_bits_per_byte\":1.6,\"perplexity\":3.0}\n\
+             {\"event\":\"sample\",\"iter\":8,\"text\":\"One day,\\n\\\"a\\\" fox\"}\n"
         );
     }
 

@@ -61,7 +61,7 @@ impl Curves {
                     curves.train_eval.push((record.iter as f64, f64::from(record.train_loss)));
                     curves.val_eval.push((record.iter as f64, f64::from(record.val_loss)));
                 }
-                Line::Skip(_) | Line::Resume(_) => {}
+                Line::Skip(_) | Line::Sample(_) | Line::Resume(_) => {}
             }
         }
         curves.smooth = running_mean(&curves.raw);
@@ -136,7 +136,7 @@ impl Curves {
 }
 
 /// The mean over a window around each point, a fiftieth of the run wide, shorter at both ends.
-fn running_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(crate) fn running_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let half = points.len() / 100;
     let mut sums = Vec::with_capacity(points.len() + 1);
     sums.push(0.0);

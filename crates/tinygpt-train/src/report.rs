@@ -6,7 +6,7 @@
 //! shortest decimal form survives JSON exactly, which a 17-digit f64 does not always.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,6 +18,8 @@ use tinygpt_model::{Ceilings, KernelTime, TrainingDevice};
 pub trait Report {
     /// Once, before the first step.
     fn run_summary(&mut self, _summary: &RunSummary) {}
+    /// Before the first step of a resumed run: its metrics, cut back to the checkpoint.
+    fn resumed(&mut self, _metrics: &Path) {}
     /// After each step.
     fn step(&mut self, _record: &StepRecord) {}
     /// In place of a skipped step.
@@ -26,8 +28,8 @@ pub trait Report {
     fn evaluating(&mut self, _done: usize, _total: usize) {}
     /// After each evaluation.
     fn eval(&mut self, _record: &EvalRecord) {}
-    /// A short text written by the model after `iter` steps.
-    fn sample(&mut self, _iter: u64, _text: &str) {}
+    /// A short text that the model generated, after an evaluation.
+    fn sample(&mut self, _record: &SampleRecord) {}
     /// After a checkpoint has become durable.
     fn saved(&mut self, _saved: &SaveRecord) {}
     /// At the end of a run that was profiled.
@@ -140,6 +142,15 @@ pub struct EvalRecord {
     pub val_bits_per_byte: f32,
     /// `exp(val_loss)`.
     pub perplexity: f32,
+}
+
+/// The text that the model generated at an evaluation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleRecord {
+    /// Steps made before it.
+    pub iter: u64,
+    /// The text, always from the same seed.
+    pub text: String,
 }
 
 /// Where the time of a run's steps went.

@@ -1,6 +1,7 @@
 //! What each binary does after its command line is parsed, in order.
 
 mod inside;
+mod listen;
 mod next_step;
 mod prepare;
 mod prepare_report;

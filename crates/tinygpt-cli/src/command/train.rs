@@ -1,6 +1,8 @@
 //! `train`: opens device and data, trains, and prints a story by the model.
 
 mod conclude;
+mod report;
+mod watch;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use tinygpt_train::{
 };
 
 use self::conclude::conclude;
+use self::report::write_report;
 use super::inside::check_outside;
 use super::prepare::closing_summary;
 use super::pretrained;
@@ -35,9 +38,13 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Wrong options, data or checkpoints that cannot be used, a missing device, a NaN or infinite loss.
 pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let (mut config, program) = layered.resolve()?;
+    if let Some(dirs) = &program.report {
+        return write_report(dirs);
+    }
     if !config.eval_only && program.verify_resume.is_none() {
         check_outside("--out-dir", &config.out_dir)?;
     }
+    let server = watch::listen_for(&program)?;
     // Before any work, so that nothing is lost if it is missing.
     let device = device::open(config.device, "train")?;
     let n_threads = pool::start(config.resolved_threads())?;
@@ -67,7 +74,7 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
         .map_err(|error| with_places(layered, error))?;
     trainer.record(layered.program_values());
     signals.ask_first_and(report.answer());
-    let outcome = trainer.run(&stop, &mut report);
+    let outcome = watch::run((&mut trainer, &config), server, &stop, &mut report)?;
     signals.end_at_once();
     report.close();
     conclude(&config, &trainer, outcome?, stop.signal())

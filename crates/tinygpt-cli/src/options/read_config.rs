@@ -129,6 +129,7 @@ fn type_fault<O: Options>(key: &str, value: &Value) -> Option<String> {
         ("expected f64", "expected a number"),
         ("expected a boolean", "expected true or false"),
         ("expected path string", "expected a path in quotes"),
+        ("expected a sequence", "expected a list of paths"),
         ("expected a string", "expected text in quotes"),
     ];
     let reason = excerpt_quoted(&reason);

@@ -8,8 +8,8 @@ use std::time::Instant;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tinygpt_train::checkpoint::LAST;
 use tinygpt_train::{
-    EvalRecord, Profile, Report, RunSummary, SaveRecord, SkipRecord, StepRecord, TrainConfig,
-    few_digits,
+    EvalRecord, Profile, Report, RunSummary, SampleRecord, SaveRecord, SkipRecord, StepRecord,
+    TrainConfig, few_digits,
 };
 
 use super::doing::Doing;
@@ -172,8 +172,8 @@ impl Report for TrainLines {
         }
     }
 
-    fn sample(&mut self, _iter: u64, text: &str) {
-        let text = escape_controls(text.trim());
+    fn sample(&mut self, record: &SampleRecord) {
+        let text = escape_controls(record.text.trim());
         self.line(&format!("  | {}", text.replace('\n', "\n  | ")));
     }
 

@@ -415,8 +415,9 @@ function showCard(card) {
   $("name").textContent = card.name;
   const heads = `${card.n_layer} layers, ${card.n_head} heads, width ${card.n_embd}`;
   const last = card.curve.val.filter(([iter]) => iter === card.n_iters).pop();
+  const trained = card.live ? "training" : "trained";
   $("summary").textContent = `A GPT-2 with ${count(card.n_params)} parameters`
-    + (card.dataset ? `, trained on ${card.dataset}` : "") + ".";
+    + (card.dataset ? `, ${trained} on ${card.dataset}` : "") + ".";
   const facts = {
     Parameters: count(card.n_params),
     Architecture: heads,
@@ -435,6 +436,7 @@ function showCard(card) {
     + "  -H 'Content-Type: application/json' \\\n"
     + `  -d '{"prompt": "Once", "max_tokens": 50}'`;
   $("card").hidden = false;
+  if (card.live && $("watch").hidden) watch(card.live);
 }
 
 async function open() {

@@ -1,19 +1,9 @@
 // Uses the page as people do, by mouse, by keyboard and on a phone: types a prompt, stops generation, opens the
 // alternatives of a token, continues with one of them, and shares a link. axe-core checks accessibility.
 import { spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { chromium } from "playwright-core";
+import { check, checkAccessibility, launch, newPage, screens } from "./common.mjs";
 
 const [sample, outDir, shots] = process.argv.slice(2);
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const executablePath = process.env.CHROMIUM
-  || ["/usr/bin/chromium", "/usr/bin/google-chrome"].find((path) => existsSync(path));
-
-function check(holds, what) {
-  if (!holds) throw new Error(`failed: ${what}`);
-  console.log(`  ok: ${what}`);
-}
 
 /** Starts the server on a free port; its address is on its first line. */
 function serve() {
@@ -46,24 +36,8 @@ async function generateAll(page, values) {
   await status(page, "Done.");
 }
 
-async function checkAccessibility(page, where) {
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => axe.run());
-  for (const { id, impact, nodes } of violations) console.log(`  axe: ${impact} ${id}`, nodes[0].html);
-  const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
-  check(serious.length === 0, `axe-core finds no serious problem ${where} (${violations.length} lesser)`);
-}
-
-/** Opens the page; records console errors and requests to other hosts. */
 async function open(browser, origin, options, path = "/") {
-  const context = await browser.newContext(options);
-  const page = await context.newPage();
-  page.problems = [];
-  page.on("console", (message) => message.type() === "error" && page.problems.push(message.text()));
-  page.on("pageerror", (error) => page.problems.push(String(error)));
-  page.on("request", (request) => {
-    if (!request.url().startsWith(origin)) page.problems.push(`requested ${request.url()}`);
-  });
+  const page = await newPage(browser, origin, options);
   await page.goto(origin + path);
   await page.locator("#card").waitFor();
   return page;
@@ -173,16 +147,8 @@ async function visit(browser, origin, name, options) {
 const { server, origin } = await serve();
 let browser;
 try {
-  browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
-  const desktop = { viewport: { width: 1280, height: 860 } };
-  const tablet = { viewport: { width: 1000, height: 860 } };
-  const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
-  await visit(browser, origin, "desktop-light", { ...desktop, colorScheme: "light" });
-  await visit(browser, origin, "desktop-dark", { ...desktop, colorScheme: "dark" });
-  await visit(browser, origin, "tablet-light", { ...tablet, colorScheme: "light" });
-  await visit(browser, origin, "tablet-dark", { ...tablet, colorScheme: "dark" });
-  await visit(browser, origin, "phone-light", { ...phone, colorScheme: "light" });
-  await visit(browser, origin, "phone-dark", { ...phone, colorScheme: "dark" });
+  browser = await launch();
+  for (const [name, options] of Object.entries(screens)) await visit(browser, origin, name, options);
 } finally {
   await browser?.close();
   server.kill("SIGINT");

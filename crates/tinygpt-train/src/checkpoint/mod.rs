@@ -42,7 +42,7 @@ pub use lock::is_locked;
 pub(crate) use lock::{Lost, OutDirLock, is_abandoned};
 pub(crate) use moments::{read_moments, write_moments};
 pub(crate) use pointer::point;
-pub(crate) use read::{Found, newest_described, newest_good, open, why};
+pub(crate) use read::{Found, described, newest_described, newest_good, open, why};
 pub use read::{Which, locate, state_of};
 pub(crate) use replace::{announcement, finish, save_over};
 pub(crate) use state::OLDEST_VERSION;
@@ -77,7 +77,7 @@ const NEW: &str = ".new";
 const OLD: &str = ".old";
 
 /// The directory of the checkpoint after `step` steps.
-pub(crate) fn dir_of(out_dir: &Path, step: u64) -> PathBuf {
+pub fn dir_of(out_dir: &Path, step: u64) -> PathBuf {
     out_dir.join(DIR_NAME).join(dir_name(step))
 }
 

@@ -156,10 +156,13 @@ pub(crate) fn newest_good(out_dir: &Path) -> Result<Option<Found>, TrainError> {
 /// # Errors
 /// As [`newest_good`].
 pub(crate) fn newest_described(out_dir: &Path) -> Result<Option<Found>, TrainError> {
-    newest(out_dir, |dir| {
-        manifest::verify_some(dir, &[STATE_FILE, CONFIG_FILE])?;
-        read_state(dir)
-    })
+    newest(out_dir, described)
+}
+
+/// Verifies what describes a checkpoint and reads its state; its weights are not read.
+pub(crate) fn described(dir: &Path) -> Result<State, TrainError> {
+    manifest::verify_some(dir, &[STATE_FILE, CONFIG_FILE])?;
+    read_state(dir)
 }
 
 fn newest(

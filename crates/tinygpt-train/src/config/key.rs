@@ -41,6 +41,8 @@ pub enum Kind {
     Text,
     /// A path.
     Path,
+    /// A list of paths.
+    Paths,
     /// One of these words.
     Choice {
         /// The words.
@@ -78,6 +80,7 @@ impl Kind {
             Self::Count => u64::deserialize(value).map(drop),
             Self::Number => f64::deserialize(value).map(drop),
             Self::Path => PathBuf::deserialize(value).map(drop),
+            Self::Paths => Vec::<PathBuf>::deserialize(value).map(drop),
             Self::Text | Self::Choice { .. } => String::deserialize(value).map(drop),
         };
         result.map_err(|error| error.to_string())
@@ -183,6 +186,10 @@ impl KeyValue for String {
 
 impl KeyValue for PathBuf {
     const KIND: Kind = Kind::Path;
+}
+
+impl KeyValue for Vec<PathBuf> {
+    const KIND: Kind = Kind::Paths;
 }
 
 impl KeyValue for Encoding {

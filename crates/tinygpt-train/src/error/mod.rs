@@ -221,6 +221,30 @@ pub enum TrainError {
         source: Box<Self>,
     },
 
+    /// A directory has nothing to report about.
+    #[error("{} {reason}", Shown(.dir))]
+    NoRun {
+        /// The directory.
+        dir: PathBuf,
+        /// What is missing, as the rest of a sentence.
+        reason: &'static str,
+    },
+
+    /// A line of the metrics is not one that a run writes there.
+    #[error("{} line {line} {reason}: the metrics are damaged", Shown(.path))]
+    BadMetrics {
+        /// The file.
+        path: PathBuf,
+        /// The number of the line.
+        line: usize,
+        /// What is wrong with it, as the rest of a sentence.
+        reason: String,
+    },
+
+    /// A file that a report would replace, and that is not a report.
+    #[error("{} is not a report of training runs, and would be replaced", Shown(.0))]
+    NotAReport(PathBuf),
+
     /// The loss curves could not be drawn.
     #[error("could not draw {}: {reason}", Shown(.path))]
     Plot {
@@ -255,13 +279,16 @@ impl TrainError {
             | Self::UsedOutDir { .. }
             | Self::Foreign(_)
             | Self::NothingToResume(_)
+            | Self::NoRun { .. }
+            | Self::NotAReport(_)
             | Self::Mismatch { .. }
             | Self::OtherData { .. } => ErrorKind::Usage,
             Self::Locked(_) | Self::OutDirLost { .. } => ErrorKind::Locked,
             Self::Io { .. } | Self::Unsaved { .. } => ErrorKind::Io,
-            Self::Corrupt { .. } | Self::NewerFormat { .. } | Self::NoGoodCheckpoint { .. } => {
-                ErrorKind::Corrupt
-            }
+            Self::Corrupt { .. }
+            | Self::BadMetrics { .. }
+            | Self::NewerFormat { .. }
+            | Self::NoGoodCheckpoint { .. } => ErrorKind::Corrupt,
             Self::NonFinite { .. } => ErrorKind::NonFinite,
             Self::Device(_) => ErrorKind::Usage,
             Self::Data(error) => error.kind(),
@@ -284,6 +311,13 @@ impl TrainError {
                 .to_string(),
             Self::Foreign(_) => "choose another `out_dir`, or move it somewhere else".to_string(),
             Self::NothingToResume(dir) => nothing_to_resume(dir),
+            Self::NoRun { .. } => "name the `out_dir` of a training run".to_string(),
+            Self::NotAReport(_) => {
+                "move it somewhere else, or work in another directory".to_string()
+            }
+            Self::BadMetrics { .. } => "restore the file from a copy, or remove the line; \
+                                        resuming the run drops lines that are not records"
+                .to_string(),
             Self::Mismatch { hint, .. } | Self::OtherData { hint, .. } => hint.clone(),
             Self::Locked(_) => {
                 "wait for it to end, stop it, or choose another `out_dir`".to_string()

@@ -196,7 +196,7 @@ fn changed_machine(threads: usize, device: &TrainingDevice, state: &State) -> Op
 }
 
 /// Keys that only decide how and where to start and what to save and print.
-const NOT_THE_RUN: [&str; 15] = [
+const NOT_THE_RUN: [&str; 16] = [
     "init_from",
     "overwrite",
     "out_dir",
@@ -212,6 +212,7 @@ const NOT_THE_RUN: [&str; 15] = [
     "checkpoint_minutes",
     "keep_checkpoints",
     "max_seconds",
+    "tensorboard",
 ];
 
 /// The keys that differ from what was saved, with both values.

@@ -9,7 +9,7 @@ use crate::checkpoint::Best;
 use crate::error::TrainError;
 use crate::evaluate::EvalSet;
 use crate::metrics::Metrics;
-use crate::report::{EvalRecord, Report};
+use crate::report::{EvalRecord, Report, SampleRecord};
 use crate::schedule::learning_rate;
 use crate::stop::StopFlag;
 
@@ -30,10 +30,13 @@ impl Trainer {
         metrics: &mut Metrics,
         report: &mut dyn Report,
     ) -> Result<(), TrainError> {
-        let Some(record) = self.evaluate(stop, report)? else { return Ok(()) };
+        let Some((record, sample)) = self.evaluate(stop, report)? else { return Ok(()) };
         self.progress.last_eval_iter = Some(record.iter);
         self.has_unsaved_eval = true;
         metrics.eval(&record)?;
+        if let Some(sample) = sample {
+            metrics.sample(&sample)?;
+        }
         self.flush(metrics, report)?;
         if record.iter == 0 {
             // Nothing is learned yet: no checkpoint, and `best` names only checkpoints.
@@ -58,7 +61,7 @@ impl Trainer {
         &mut self,
         stop: &StopFlag,
         report: &mut dyn Report,
-    ) -> Result<Option<EvalRecord>, TrainError> {
+    ) -> Result<Option<(EvalRecord, Option<SampleRecord>)>, TrainError> {
         let (eval_iters, batch_size) = (self.config.eval_iters, self.config.batch_size);
         let seq_len = self.gpt.config().block_size;
         let train = EvalSet::new(&self.prepared.train, eval_iters, batch_size, seq_len)?;
@@ -95,14 +98,15 @@ impl Trainer {
             perplexity: (val_loss.nats_per_token.exp() as f32).min(f32::MAX),
         };
         report.eval(&record);
-        if self.config.sample_at_eval {
-            report.sample(iter, &self.sample(stop)?);
+        let sample = if self.config.sample_at_eval { self.sample(stop)? } else { None };
+        if let Some(sample) = &sample {
+            report.sample(sample);
         }
-        Ok(Some(record))
+        Ok(Some((record, sample)))
     }
 
-    /// A short document from the model as it is now.
-    fn sample(&self, stop: &StopFlag) -> Result<String, TrainError> {
+    /// A short document from the model as it is now; `None` if a signal stops it.
+    fn sample(&self, stop: &StopFlag) -> Result<Option<SampleRecord>, TrainError> {
         let params = SamplingParams {
             seed: self.config.seed,
             eos: self.special.eos,
@@ -112,19 +116,23 @@ impl Trainer {
         };
         let eot = self.prepared.tokenizer.eot_id();
         let mut ids = Vec::with_capacity(SAMPLE_TOKENS);
+        let mut is_whole = true;
         let mut keep = |_, event| {
             ids.extend(match event {
                 Event::Token { id, .. } if id != eot => Some(id),
                 _ => None,
             });
             if stop.signal().is_some() {
+                is_whole = false;
                 ControlFlow::Break(Stop::Sample)
             } else {
                 ControlFlow::Continue(())
             }
         };
-        let number = self.progress.step;
-        generate_with(&self.gpt, &[self.special.bos], &params, number..number + 1, &mut keep)?;
-        Ok(self.prepared.tokenizer.decode(&ids)?)
+        let iter = self.progress.step;
+        generate_with(&self.gpt, &[self.special.bos], &params, iter..iter + 1, &mut keep)?;
+        // Half a text would stay in the metrics: a resumed run does not repeat the evaluation.
+        let text = self.prepared.tokenizer.decode(&ids)?;
+        Ok(is_whole.then_some(SampleRecord { iter, text }))
     }
 }

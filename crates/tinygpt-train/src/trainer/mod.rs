@@ -8,6 +8,7 @@
 mod announce;
 mod clock;
 mod evaluation;
+mod files;
 mod ownership;
 mod profiled;
 mod save;
@@ -29,10 +30,9 @@ use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
 use crate::config::{InitFrom, TrainConfig};
 use crate::document::special_tokens;
-use crate::error::{Fault, TrainError, chain};
-use crate::metrics::{Metrics, Seen};
-use crate::plot;
-use crate::report::{Report, ResumeRecord, StepRecord};
+use crate::error::{Fault, TrainError};
+use crate::metrics::Metrics;
+use crate::report::{Report, StepRecord};
 use crate::schedule::learning_rate;
 use crate::start::{Changed, Progress, Start, start};
 use crate::stop::StopFlag;
@@ -216,10 +216,7 @@ impl Trainer {
             };
         }
         if self.progress.step > self.config.max_iters || self.is_finished() {
-            // The process that saved the last checkpoint may have died before it drew the curves.
-            if !self.config.out_dir.join(plot::FILE_NAME).exists() {
-                self.draw_curves(report);
-            }
+            self.complete_files(report);
             return Ok(Outcome::AlreadyFinished);
         }
         let mut metrics = self.open_metrics(report)?;
@@ -286,13 +283,6 @@ impl Trainer {
         Ok(())
     }
 
-    /// Draws `loss.svg`; a failure is only reported.
-    fn draw_curves(&self, report: &mut dyn Report) {
-        if let Err(error) = plot::draw(&self.config.out_dir) {
-            report.notice(&chain(&error));
-        }
-    }
-
     fn count_step(&mut self, started: Instant, profiled: &mut Profiled) {
         self.progress.step += 1;
         self.clock.stepped(started);
@@ -318,27 +308,6 @@ impl Trainer {
         let is_due = |every: u64| step > 0 && step.is_multiple_of(every);
         let is_due = self.config.checkpoint_interval.is_some_and(is_due);
         (is_due || self.clock.is_time_to_save()) && self.progress.last_saved != Some(step)
-    }
-
-    fn open_metrics(&mut self, report: &mut dyn Report) -> Result<Metrics, TrainError> {
-        let out_dir = &self.config.out_dir;
-        let Some(n_iters) = self.progress.last_saved else {
-            return if self.replaces {
-                Ok(Metrics::held_back(out_dir))
-            } else {
-                Metrics::create(out_dir)
-            };
-        };
-        let seen = Seen { n_iters, last_eval_iter: self.progress.last_eval_iter };
-        let (mut metrics, gap) = Metrics::resume(out_dir, seen)?;
-        if let Some(gap) = gap {
-            report.notice(&gap);
-        }
-        let changed = std::mem::take(&mut self.changed);
-        if !changed.is_empty() {
-            metrics.resumed(&ResumeRecord { iter: n_iters, changed })?;
-        }
-        Ok(metrics)
     }
 
     /// The record of the step that has just been counted.

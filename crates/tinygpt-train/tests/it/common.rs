@@ -8,8 +8,8 @@ use tinygpt_data::{NoProgress, PrepareRequest, Prepared, prepare};
 use tinygpt_model::ComputeType;
 use tinygpt_train::checkpoint::{RunConfig, State};
 use tinygpt_train::{
-    EvalRecord, Outcome, Report, RunSummary, SaveRecord, SkipRecord, StepRecord, StopFlag,
-    TrainConfig, TrainError, Trainer,
+    EvalRecord, Outcome, Report, RunSummary, SampleRecord, SaveRecord, SkipRecord, StepRecord,
+    StopFlag, TrainConfig, TrainError, Trainer,
 };
 
 /// A directory with a prepared text and the directories of runs.
@@ -101,7 +101,7 @@ pub(crate) struct Recording {
     pub(crate) steps: Vec<StepRecord>,
     pub(crate) skips: Vec<SkipRecord>,
     pub(crate) evals: Vec<EvalRecord>,
-    pub(crate) samples: Vec<(u64, String)>,
+    pub(crate) samples: Vec<SampleRecord>,
     pub(crate) saved: Vec<SaveRecord>,
     pub(crate) notices: Vec<String>,
     stop: StopFlag,
@@ -131,8 +131,8 @@ impl Report for Recording {
         self.evals.push(record.clone());
     }
 
-    fn sample(&mut self, iter: u64, text: &str) {
-        self.samples.push((iter, text.to_string()));
+    fn sample(&mut self, record: &SampleRecord) {
+        self.samples.push(record.clone());
     }
 
     fn saved(&mut self, saved: &SaveRecord) {

@@ -20,6 +20,7 @@ use tinygpt_train::{checkpoint, physical_cores};
 use self::find::name_run;
 use self::interactive::interact;
 use self::load::{LoadedModel, load};
+pub(super) use self::model_card::{page_defaults, token_kind};
 use self::output::{note_probabilities, output_format};
 use self::prompt::Seen;
 use super::story::SampleWriter;
@@ -47,7 +48,7 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     }
     let settings = settings;
     // First, because a used address should be reported before the model is loaded.
-    let server = settings.serve.as_ref().map(serve::listen).transpose()?;
+    let server = settings.serve.as_ref().map(serve::listen_for).transpose()?;
     if let Some(wanted) = &settings.export {
         let loaded = load(&settings, &|dir| hf::read_dir(dir, &device.tensors()))?;
         return export::write(wanted, &loaded);

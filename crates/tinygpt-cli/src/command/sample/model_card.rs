@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tinygpt_data::Encoding;
+use tinygpt_data::{Encoding, Tokenizer};
 use tinygpt_model::{Model, SamplingParams};
 use tinygpt_serve::{Card, Curve, Defaults};
 use tinygpt_train::checkpoint;
@@ -33,10 +33,7 @@ pub(super) fn model_card(
     Card {
         name: name.unwrap_or_else(|| "tinygpt".to_owned()),
         dataset: state.as_ref().map(|state| state.config.dataset_name.clone()),
-        tokens: match tokenizer.encoding() {
-            Encoding::Simple => "characters".to_owned(),
-            Encoding::Bpe => "byte pairs".to_owned(),
-        },
+        tokens: token_kind(tokenizer).to_owned(),
         n_params: config.num_params(),
         n_layer: config.n_layer,
         n_head: config.n_head,
@@ -45,12 +42,21 @@ pub(super) fn model_card(
         vocab_size: tokenizer.vocab_size(),
         n_iters: state.map(|state| state.step),
         curve: curve(&lines.unwrap_or_default()),
-        defaults: defaults(layered, settings, start),
+        defaults: page_defaults(layered, settings, start),
+        live: None,
+    }
+}
+
+/// The tokens of a tokenizer, in words.
+pub(in crate::command) fn token_kind(tokenizer: &Tokenizer) -> &'static str {
+    match tokenizer.encoding() {
+        Encoding::Simple => "characters",
+        Encoding::Bpe => "byte pairs",
     }
 }
 
 /// The settings of the command line, and defaults that suit the page.
-fn defaults(
+pub(in crate::command) fn page_defaults(
     layered: &Layered<SampleOptions>,
     settings: &SampleSettings,
     start: Option<String>,

@@ -2,37 +2,24 @@
 
 use anyhow::{Context as _, Result};
 use tinygpt_model::Model;
-use tinygpt_serve::{Limits, ServeError, ServedModel, Server};
+use tinygpt_serve::{Limits, ServedModel, Server};
 use tinygpt_train::StopFlag;
 
+use super::super::listen::listen;
 use super::load::LoadedModel;
 use super::model_card::model_card;
 use crate::exit::Ended;
 use crate::options::{Layered, SampleOptions, SampleSettings, ServeSettings};
 use crate::signals::Signals;
 use crate::terminal::say;
-use crate::usage::UsageError;
-
-/// The environment variable with the key, if no flag gives it.
-pub(super) const KEY_VARIABLE: &str = "TINYGPT_API_KEY";
 
 /// Listens at the address of the settings.
 ///
 /// # Errors
 /// A public address without a key, or an address that is in use.
-pub(super) fn listen(settings: &ServeSettings) -> Result<Server> {
-    let from_variable = || std::env::var(KEY_VARIABLE).ok().filter(|key| !key.is_empty());
-    let key = settings.api_key.clone().or_else(from_variable);
-    Server::listen(settings.address, key, Limits::default()).map_err(|error| match &error {
-        ServeError::KeyNeeded { .. } => UsageError::new(error.to_string())
-            .hint(format!("set {KEY_VARIABLE} (or --api-key) to a long random text"))
-            .into(),
-        ServeError::BadKey => UsageError::new(error.to_string()).into(),
-        ServeError::Listen { .. } => {
-            anyhow::Error::from(error).context("choose another address with --serve ADDR")
-        }
-        _ => error.into(),
-    })
+pub(super) fn listen_for(settings: &ServeSettings) -> Result<Server> {
+    let key = (settings.api_key.clone(), Some("--api-key"));
+    listen(settings.address, key, Limits::default())
 }
 
 /// Serves a model until a signal.

@@ -3,7 +3,7 @@
 
 mod export;
 mod sampling_flags;
-mod serve;
+pub(super) mod serve;
 mod start;
 
 use std::path::PathBuf;

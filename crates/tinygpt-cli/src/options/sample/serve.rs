@@ -1,15 +1,15 @@
-//! The address and the key of a server: `sample --serve` and `--api-key`.
+//! The address and the key of a server: `--serve` of `sample` and `train`, and `--api-key`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The address of `--serve` if none follows.
-pub(super) const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
+pub(in crate::options) const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 
 /// The port of an address without one.
 const DEFAULT_PORT: u16 = 8080;
 
 /// The accepted addresses.
-pub(super) const EXPECTED: &str = "an address such as 127.0.0.1:8080, localhost:8080, [::1]:8080, \
+pub(in crate::options) const EXPECTED: &str = "an address such as 127.0.0.1:8080, localhost:8080, [::1]:8080, \
                                    or only its port";
 
 /// A server to start.
@@ -22,7 +22,7 @@ pub struct ServeSettings {
 }
 
 /// Parses an address; a port alone means localhost.
-pub(super) fn address(text: &str) -> Option<SocketAddr> {
+pub(in crate::options) fn address(text: &str) -> Option<SocketAddr> {
     let own = IpAddr::V4(Ipv4Addr::LOCALHOST);
     if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse() {
         return Some(SocketAddr::new(own, port));

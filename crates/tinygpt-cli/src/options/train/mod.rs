@@ -7,6 +7,9 @@
 mod model_shape;
 mod recorded;
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -18,6 +21,7 @@ use serde_json::{Map, Value};
 use tinygpt_train::{Key, Kind, TrainConfig, TrainError, as_typed, config};
 
 use super::layer::{Faults, Layered, Origin};
+use super::sample::serve;
 use super::{Options, finite};
 
 config! {
@@ -31,6 +35,14 @@ config! {
             /// equal 2 N steps without a stop: weights, moments, counters and losses, bit for bit
             /// [default: train; N is 10 if not given]
             verify_resume: Option<u64> = None, in AtLeastOne, "N";
+            /// Instead of training, write `report.html` in the current directory: curves, results and
+            /// samples of the runs in these directories, and what differs between them [default: train]
+            report: Option<Vec<PathBuf>> = None, "DIR";
+        }
+        "Server" {
+            /// While training, serve a page at ADDR with curves, samples, and a box that generates from
+            /// the newest checkpoint [default: off; 127.0.0.1:8080 if no ADDR follows]
+            serve: Option<String> = None, "ADDR";
         }
         "Original" {
             /// Accepted if false, for the original's configs: the kernels are compiled already
@@ -133,6 +145,7 @@ fn flag_of(key: &'static Key) -> Arg {
         Kind::Count => arg.value_parser(value_parser!(u64)),
         Kind::Number => arg.value_parser(finite),
         Kind::Text | Kind::Path => arg.value_parser(value_parser!(String)),
+        Kind::Paths => arg.value_parser(value_parser!(String)).num_args(1..),
         Kind::Choice { words, refused } => {
             let hidden = refused.map(|(word, _)| PossibleValue::new(word).hide(true));
             let words = words.iter().copied().map(PossibleValue::new);
@@ -141,6 +154,7 @@ fn flag_of(key: &'static Key) -> Arg {
     };
     match key.name {
         "verify_resume" => arg.num_args(0..=1).default_missing_value("10"),
+        "serve" => arg.num_args(0..=1).default_missing_value(serve::DEFAULT_ADDRESS),
         _ => arg,
     }
 }
@@ -151,6 +165,10 @@ fn typed_value(key: &Key, matches: &ArgMatches) -> Result<Value, clap::Error> {
         Kind::Bool => matches.get_one::<bool>(key.name).copied().map(Value::from),
         Kind::Count => matches.get_one::<u64>(key.name).copied().map(Value::from),
         Kind::Number => matches.get_one::<f64>(key.name).copied().map(Value::from),
+        Kind::Paths => {
+            let paths = matches.get_many::<String>(key.name);
+            paths.map(|paths| paths.cloned().map(Value::from).collect())
+        }
         Kind::Text | Kind::Path | Kind::Choice { .. } => {
             matches.get_one::<String>(key.name).cloned().map(Value::from)
         }
@@ -243,6 +261,49 @@ fn fit_min_lr(layered: &mut Layered<TrainOptions>) {
     }
 }
 
+/// A report is made instead of a run.
+fn check_report(
+    faults: &mut Faults<'_, TrainOptions>,
+    config: &TrainConfig,
+    program: &ProgramConfig,
+) {
+    let Some(dirs) = &program.report else { return };
+    let is_empty = dirs.is_empty() || dirs.iter().any(|dir| dir.as_os_str().is_empty());
+    faults.unless(!is_empty, "report", "the directories of one or more runs");
+    if program.verify_resume.is_some() {
+        faults.conflict("report", "--verify-resume", "");
+    }
+    if config.eval_only {
+        faults.conflict("report", "--eval-only", "");
+    }
+}
+
+/// A page is served as long as a run trains.
+fn check_serve(
+    faults: &mut Faults<'_, TrainOptions>,
+    config: &TrainConfig,
+    program: &ProgramConfig,
+) {
+    let Some(address) = &program.serve else { return };
+    faults.unless(serve::address(address).is_some(), "serve", serve::EXPECTED);
+    if program.report.is_some() {
+        faults.conflict("serve", "--report", "");
+    }
+    if program.verify_resume.is_some() {
+        faults.conflict("serve", "--verify-resume", "");
+    }
+    if config.eval_only {
+        faults.conflict("serve", "--eval-only", "");
+    }
+}
+
+impl ProgramConfig {
+    /// Where to serve the run, if it is to be served.
+    pub fn serve_address(&self) -> Option<SocketAddr> {
+        serve::address(self.serve.as_deref()?)
+    }
+}
+
 impl Layered<TrainOptions> {
     /// The options of the trainer and those of the program.
     ///
@@ -259,6 +320,8 @@ impl Layered<TrainOptions> {
             other => other?,
         }
         faults.extend(&program.out_of_range());
+        check_report(&mut faults, &config, &program);
+        check_serve(&mut faults, &config, &program);
         faults.unless(!program.compile, "compile", "false: the kernels are compiled already");
         let expected = "false: the curves are in `out_dir`, as metrics.jsonl and loss.svg";
         faults.unless(!program.wandb_log, "wandb_log", expected);

@@ -11,8 +11,17 @@ use super::super::layer::Layered;
 use super::TrainOptions;
 
 /// Keys that belong to one call of `train`, not to the run.
-const NOT_RECORDED: [&str; 7] =
-    ["out_dir", "init_from", "overwrite", "eval_only", "verify_resume", "max_seconds", "profile"];
+const NOT_RECORDED: [&str; 9] = [
+    "out_dir",
+    "init_from",
+    "overwrite",
+    "eval_only",
+    "verify_resume",
+    "report",
+    "serve",
+    "max_seconds",
+    "profile",
+];
 
 /// Puts the configuration of the newest checkpoint under `layered`, if that asks to resume.
 ///

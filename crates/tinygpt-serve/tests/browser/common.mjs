@@ -1,0 +1,50 @@
+// What the scripts share: a browser, pages whose errors are recorded, and accessibility checks.
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const executablePath = process.env.CHROMIUM
+  || ["/usr/bin/chromium", "/usr/bin/google-chrome"].find((path) => existsSync(path));
+
+export const launch = () => chromium.launch({ executablePath, args: ["--no-sandbox"] });
+
+export function check(holds, what) {
+  if (!holds) throw new Error(`failed: ${what}`);
+  console.log(`  ok: ${what}`);
+}
+
+export async function checkAccessibility(page, where) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => axe.run());
+  for (const { id, impact, nodes } of violations) console.log(`  axe: ${impact} ${id}`, nodes[0].html);
+  const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
+  check(serious.length === 0, `axe-core finds no serious problem ${where} (${violations.length} lesser)`);
+}
+
+/** A new page; records console errors and requests to other places than `origin`. */
+export async function newPage(browser, origin, options) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  page.problems = [];
+  page.on("console", (message) => message.type() === "error" && page.problems.push(message.text()));
+  page.on("pageerror", (error) => page.problems.push(String(error)));
+  page.on("request", (request) => {
+    if (!request.url().startsWith(origin)) page.problems.push(`requested ${request.url()}`);
+  });
+  return page;
+}
+
+export async function checkWidth(page, where) {
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  check(wide <= 0, `nothing is wider than the screen ${where}`);
+}
+
+const desktop = { viewport: { width: 1280, height: 860 } };
+const tablet = { viewport: { width: 1000, height: 860 } };
+const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
+
+/** The screens on which a page is used, by name. */
+export const screens = Object.fromEntries(Object.entries({ desktop, tablet, phone })
+  .flatMap(([name, options]) => ["light", "dark"]
+    .map((colorScheme) => [`${name}-${colorScheme}`, { ...options, colorScheme }])));
