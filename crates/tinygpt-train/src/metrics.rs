@@ -1,7 +1,8 @@
 //! `metrics.jsonl`: the run's numbers, one JSON object per line.
 //!
 //! Every step writes a `step` line, every skipped step a `skip` line, every evaluation an
-//! `eval` line, and a resume with changed settings a `resume` line. When a run is resumed, the file
+//! `eval` line, a resume with changed settings a `resume` line, and a run with a budget that changes
+//! its length a `horizon` line. When a run is resumed, the file
 //! is first cut back to the steps of the checkpoint, so that it reads as if the run had never
 //! stopped. [`crate::plot`] draws it.
 //!
@@ -21,7 +22,7 @@ use tinygpt_fs::{is_at, write_file};
 use self::gap::Gap;
 pub(crate) use self::gap::is_own;
 use crate::error::{TrainError, chain};
-use crate::report::{EvalRecord, Report, ResumeRecord, SkipRecord, StepRecord};
+use crate::report::{EvalRecord, HorizonRecord, Report, ResumeRecord, SkipRecord, StepRecord};
 
 /// Name of the file in `out_dir`.
 pub const FILE_NAME: &str = "metrics.jsonl";
@@ -45,6 +46,8 @@ pub enum Line {
     Skip(SkipRecord),
     /// One evaluation.
     Eval(EvalRecord),
+    /// Another length of a run with a budget.
+    Horizon(HorizonRecord),
     /// Settings that were changed when the run was resumed.
     Resume(ResumeRecord),
 }
@@ -64,6 +67,7 @@ impl Seen {
             Line::Step(record) => record.iter < self.n_iters,
             Line::Skip(record) => record.iter < self.n_iters,
             Line::Resume(record) => record.iter < self.n_iters,
+            Line::Horizon(record) => record.iter < self.n_iters,
             Line::Eval(record) => self.last_eval_iter.is_some_and(|last| record.iter <= last),
         }
     }
@@ -183,6 +187,14 @@ impl Metrics {
         self.write(&Line::Eval(record.clone()))
     }
 
+    /// Adds another length.
+    ///
+    /// # Errors
+    /// As [`Metrics::step`].
+    pub fn horizon(&mut self, record: &HorizonRecord) -> Result<(), TrainError> {
+        self.write(&Line::Horizon(record.clone()))
+    }
+
     /// Adds the changes of a run that is resumed.
     ///
     /// # Errors
@@ -294,6 +306,16 @@ impl Drop for Metrics {
     }
 }
 
+/// Copies the metrics of the run in `from` to `out_dir`, if there are any.
+pub(crate) fn copy(from: &Path, out_dir: &Path) -> Result<(), TrainError> {
+    let path = from.join(FILE_NAME);
+    if path.is_file() {
+        let lines = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
+        write_file(&out_dir.join(FILE_NAME), &lines)?;
+    }
+    Ok(())
+}
+
 /// Reads the lines of a metrics file that are records.
 ///
 /// # Errors
@@ -341,7 +363,7 @@ mod tests {
         for line in read(&dir.join(FILE_NAME)).unwrap() {
             match line {
                 Line::Step(record) => steps.push(record.iter),
-                other @ (Line::Skip(_) | Line::Resume(_)) => panic!("{other:?}"),
+                other @ (Line::Skip(_) | Line::Horizon(_) | Line::Resume(_)) => panic!("{other:?}"),
                 Line::Eval(record) => evals.push(record.iter),
             }
         }

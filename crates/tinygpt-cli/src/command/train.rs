@@ -1,6 +1,13 @@
 //! `train`: opens device and data, trains, and prints a story by the model.
 
+mod budget;
 mod conclude;
+mod expected;
+mod find_lr;
+mod horizon;
+mod plan;
+mod results;
+mod sweep;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,14 +19,20 @@ use tinygpt_train::{
     InitFrom, StopFlag, TrainConfig, TrainError, Trainer, check_block_size, checkpoint, model_shape,
 };
 
+use self::budget::resolve_budget;
 use self::conclude::conclude;
+use self::find_lr::{check_drawing, find_lr};
+use self::horizon::resolve_horizon;
+use self::plan::plan;
+use self::results::{print_error, print_results};
+use self::sweep::sweep;
 use super::inside::check_outside;
 use super::prepare::closing_summary;
 use super::pretrained;
 use super::verify_resume::verify_resume;
 use crate::exit::Ended;
 use crate::memory;
-use crate::options::{Faults, Layered, TrainOptions};
+use crate::options::{Faults, Layered, ProgramConfig, TrainOptions};
 use crate::pool;
 use crate::progress::{PrepareBars, TrainLines};
 use crate::signals::Signals;
@@ -34,22 +47,58 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// # Errors
 /// Wrong options, data or checkpoints that cannot be used, a missing device, a NaN or infinite loss.
 pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
-    let (mut config, program) = layered.resolve()?;
-    if !config.eval_only && program.verify_resume.is_none() {
+    let started = Instant::now();
+    let (config, program) = layered.resolve()?;
+    let is_json = program.json;
+    let result = train_with(layered, config, &program, started);
+    if let Err(error) = &result
+        && is_json
+    {
+        print_error(error)?;
+    }
+    result
+}
+
+fn train_with(
+    layered: &Layered<TrainOptions>,
+    mut config: TrainConfig,
+    program: &ProgramConfig,
+    started: Instant,
+) -> Result<Ended> {
+    if let Some(path) = &program.sweep {
+        return sweep(layered, path);
+    }
+    if let Some(path) = &program.find_lr {
+        check_drawing(path)?;
+    }
+    if !program.plan && !config.eval_only && program.verify_resume.is_none() {
         check_outside("--out-dir", &config.out_dir)?;
     }
     // Before any work, so that nothing is lost if it is missing. Kept until the trainer has opened it
     // too: the driver shuts a GPU down that nobody holds, and starting it takes a while.
-    let _device = TrainingDevice::open(config.device)?;
+    let device = TrainingDevice::open(config.device)?;
     let n_threads = pool::start(config.resolved_threads())?;
     if n_threads < config.resolved_threads() {
         config.threads = Some(n_threads);
     }
     let stop = StopFlag::new();
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
-    let prepared = open_or_prepare(&config)?;
-    let layered = &with_shape_of_model(layered, &mut config)?;
-    check_block_size(config.block_size, &prepared).map_err(|error| with_places(layered, error))?;
+    // Nothing that a plan prepares is kept.
+    let aside = if program.plan {
+        Some(tempfile::tempdir().context("cannot prepare aside")?)
+    } else {
+        None
+    };
+    let into = aside.as_ref().map_or(config.data_dir.as_path(), |dir| dir.path());
+    let prepared = open_or_prepare(&config, into)?;
+    let mut layered = with_shape_of_model(layered, &mut config)?;
+    check_block_size(config.block_size, &prepared).map_err(|error| with_places(&layered, error))?;
+    resolve_horizon(&mut layered, &mut config, program, &prepared)?;
+    let budget = resolve_budget(&mut layered, &mut config, prepared, started, &stop)?;
+    let Some(prepared) = budget else {
+        return Ok(Ended::Stopped(stop.signal().unwrap_or_default()));
+    };
+    let layered = &layered;
     if config.device == DeviceSpec::Cpu {
         memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
     }
@@ -60,18 +109,33 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
         signals.ask_first();
         return verify_resume(&config, n, prepared, &stop);
     }
+    if program.plan {
+        signals.ask_first();
+        return plan(&config, prepared, &device, program.json, &stop);
+    }
+    if let Some(path) = &program.find_lr {
+        signals.ask_first();
+        return find_lr(&config, prepared, path, &stop);
+    }
     if !config.eval_only {
         wait_for_lock(&config.out_dir)?;
     }
     let mut report = TrainLines::new(&config, program.log_interval);
     let mut trainer =
         Trainer::new(config.clone(), prepared).map_err(|error| with_places(layered, error))?;
+    trainer.count_from(started);
     trainer.record(layered.program_values());
     signals.ask_first_and(report.answer());
     let outcome = trainer.run(&stop, &mut report);
     signals.end_at_once();
     report.close();
-    conclude(&config, &trainer, outcome?, stop.signal())
+    let outcome = outcome?;
+    let config = trainer.config();
+    let ended = conclude(config, &trainer, outcome, stop.signal().is_none() && !program.json)?;
+    if program.json {
+        print_results(config, &trainer, outcome, ended)?;
+    }
+    Ok(ended)
 }
 
 /// The options, with the shape of the model that the run starts from, if there is one.
@@ -110,8 +174,8 @@ fn wait_for_lock(out_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Opens the shards; prepares them if they are missing and need no download.
-fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
+/// Opens the shards; prepares them in the directory `into` if they are missing and need no download.
+fn open_or_prepare(config: &TrainConfig, into: &Path) -> Result<Prepared> {
     match open(config) {
         Ok(prepared) => return Ok(prepared),
         Err(DataError::NotPrepared { .. }) => {}
@@ -136,12 +200,12 @@ fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
         SourceSpec::Hub(_) => return Err(not_prepared(config, "", "has to be downloaded").into()),
         _ => return Err(not_prepared(config, " --source PATH", "has to be given").into()),
     }
-    check_outside("--data-dir", &config.data_dir.join(name))?;
+    check_outside("--data-dir", &into.join(name))?;
     say(&format!("{name} is not prepared yet: preparing it now"));
     let defaults = PrepareRequest::default();
     let request = PrepareRequest {
         dataset_name: name.clone(),
-        data_dir: config.data_dir.clone(),
+        data_dir: into.to_path_buf(),
         encoding_type: config.encoding_type,
         vocab_size: config.vocab_size.unwrap_or(defaults.vocab_size),
         ..defaults
@@ -149,7 +213,7 @@ fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
     let summary = tinygpt_data::prepare(&request, &PrepareBars::default())
         .with_context(|| format!("cannot prepare `{name}`"))?;
     say(closing_summary(&summary).trim_end());
-    Ok(open(config)?)
+    Ok(Prepared::open(into, name, config.encoding_type)?)
 }
 
 fn open(config: &TrainConfig) -> Result<Prepared, DataError> {

@@ -15,6 +15,7 @@ mod export;
 mod fake_hub;
 mod fine_tuning;
 mod flags;
+mod horizons;
 mod hostile_tokenizers;
 mod hub;
 mod interactive;

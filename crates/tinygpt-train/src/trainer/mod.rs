@@ -5,12 +5,15 @@
 //! [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`]. Steps, evaluations, checkpoints
 //! and time limits are in the other files of this module.
 
+mod budget;
 mod clock;
 mod evaluation;
 mod ownership;
 mod profiled;
+mod range_test;
 mod save;
 mod step;
+mod trial;
 
 use std::time::Instant;
 
@@ -20,10 +23,14 @@ use tinygpt_kernels::{peak, profile};
 use tinygpt_model::hf::SpecialTokens;
 use tinygpt_model::{ComputeType, Gpt, Grads, TrainingDevice};
 
+use self::budget::Speed;
+pub use self::budget::TARGET as BUDGET_TARGET;
 use self::clock::Clock;
 use self::ownership::claim_out_dir;
 use self::profiled::{Profiled, share_of_peak};
+pub use self::range_test::{RatePoint, suggested_rate};
 use self::step::StepResult;
+pub use self::trial::Trial;
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
 use crate::config::{InitFrom, TrainConfig};
@@ -31,7 +38,7 @@ use crate::document::special_tokens;
 use crate::error::{Fault, TrainError, chain};
 use crate::metrics::{Metrics, Seen};
 use crate::plot;
-use crate::report::{Report, ResumeRecord, RunSummary, StepRecord};
+use crate::report::{EvalRecord, Report, ResumeRecord, RunSummary, StepRecord};
 use crate::schedule::learning_rate;
 use crate::start::{Changed, Progress, Start, instruction_set, start};
 use crate::stop::StopFlag;
@@ -48,6 +55,9 @@ pub enum Outcome {
     Evaluated,
     /// The [`StopFlag`] was raised by this signal; the last finished step is saved.
     Stopped(usize),
+    /// `early_stopping_patience` evaluations in a row did not improve the validation loss; this
+    /// many steps are done and saved.
+    StoppedEarly(u64),
     /// `max_seconds` are over; this many steps are done and saved.
     TimeUp(u64),
 }
@@ -68,6 +78,7 @@ pub struct Trainer {
     /// Whether `out_dir` still holds the run that this one replaces.
     replaces: bool,
     last_grad_norm: f64,
+    last_eval: Option<EvalRecord>,
     /// Whether there is an evaluation that no checkpoint contains.
     has_unsaved_eval: bool,
     /// Since the last save that succeeded.
@@ -75,6 +86,7 @@ pub struct Trainer {
     /// The last evaluation with the best loss so far that could not be saved.
     unsaved_best: Option<Best>,
     clock: Clock,
+    speed: Speed,
     started_from: String,
     /// What the run originally started from.
     origin: InitFrom,
@@ -139,10 +151,12 @@ impl Trainer {
             progress,
             replaces,
             last_grad_norm: f64::NAN,
+            last_eval: None,
             has_unsaved_eval: false,
             n_failed_saves: 0,
             unsaved_best: None,
             clock,
+            speed: Speed::default(),
             started_from: from,
             origin,
             changed,
@@ -164,13 +178,18 @@ impl Trainer {
         self.program = program;
     }
 
+    /// The configuration; a run with a `budget` may have changed its length.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
     /// The data it trains on.
     pub fn prepared(&self) -> &Prepared {
         &self.prepared
     }
 
     /// The data, for another trainer; this one releases its directory.
-    pub(crate) fn into_prepared(self) -> Prepared {
+    pub fn into_prepared(self) -> Prepared {
         self.prepared
     }
 
@@ -187,6 +206,27 @@ impl Trainer {
     /// The lowest validation loss so far and its step; `None` before the first checkpoint.
     pub fn best(&self) -> Option<Best> {
         self.progress.best
+    }
+
+    /// The last evaluation of this process.
+    pub fn last_eval(&self) -> Option<&EvalRecord> {
+        self.last_eval.as_ref()
+    }
+
+    /// Counts the time of the run, and of its `budget`, from `started` on: the start of
+    /// the program.
+    pub fn count_from(&mut self, started: Instant) {
+        self.clock.count_from(started);
+    }
+
+    /// Wall time of the run in seconds, in all its processes.
+    pub fn seconds(&self) -> f64 {
+        self.progress.seconds_before + self.clock.seconds()
+    }
+
+    /// How many times the training split was read.
+    pub fn epochs(&self) -> f64 {
+        self.progress.window_cursor as f64 / self.loader.n_windows() as f64
     }
 
     /// Trains until `max_iters` steps are done, `stop` is raised or the time is up.
@@ -209,17 +249,20 @@ impl Trainer {
             }
             return Ok(Outcome::AlreadyFinished);
         }
+        if self.is_stopped_early() {
+            return Ok(Outcome::StoppedEarly(self.progress.step));
+        }
         let mut metrics = self.open_metrics(report)?;
-        let schedule = self.config.schedule();
         let mut profiled = Profiled::default();
         let outcome = loop {
-            let lr = learning_rate(self.progress.step, &schedule);
-
             if self.is_time_to_evaluate() {
                 self.evaluate_and_save(stop, &mut metrics, report)?;
             }
             if self.is_finished() {
                 break Outcome::Finished;
+            }
+            if self.is_stopped_early() {
+                break Outcome::StoppedEarly(self.progress.step);
             }
             if let Some(ending) = self.ending(stop) {
                 break ending;
@@ -228,6 +271,8 @@ impl Trainer {
                 self.save_or_continue(false, &mut metrics, report)?;
             }
 
+            self.keep_budget(&mut metrics, report)?;
+            let lr = learning_rate(self.progress.step, &self.config.schedule());
             profile::switch(self.config.profile);
             let started = Instant::now();
             let result = self.make_step(lr, stop)?;
@@ -284,6 +329,7 @@ impl Trainer {
         self.progress.step += 1;
         self.clock.stepped(started);
         profiled.add(started.elapsed());
+        self.note_speed(started.elapsed().as_secs_f64());
     }
 
     /// Whether all steps and the evaluation after them are done.
@@ -303,16 +349,25 @@ impl Trainer {
     fn is_time_to_save(&self) -> bool {
         let step = self.progress.step;
         let is_due = |every: u64| step > 0 && step.is_multiple_of(every);
-        let is_due = self.config.checkpoint_interval.is_some_and(is_due);
+        let is_due =
+            self.config.checkpoint_interval.is_some_and(is_due) || self.is_at_plateau_end();
         (is_due || self.clock.is_time_to_save()) && self.progress.last_saved != Some(step)
     }
 
     fn announce(&mut self, report: &mut dyn Report) {
+        report.run_summary(&self.summary());
+        for notice in self.notices.drain(..) {
+            report.notice(&notice);
+        }
+    }
+
+    /// The run as it is now.
+    pub fn summary(&self) -> RunSummary {
         let model = self.gpt.config();
         let threads = self.config.resolved_threads();
         let specs = self.gpt.params().specs();
         let batch = self.config.batch_size;
-        report.run_summary(&RunSummary {
+        RunSummary {
             start_iter: self.progress.step,
             max_iters: self.config.max_iters,
             started_from: self.started_from.clone(),
@@ -328,9 +383,6 @@ impl Trainer {
             instruction_set: instruction_set().to_string(),
             peak_flops: self.peak_flops,
             out_dir: self.config.out_dir.clone(),
-        });
-        for notice in self.notices.drain(..) {
-            report.notice(&notice);
         }
     }
 
@@ -375,7 +427,8 @@ impl Trainer {
         Some(share_of_peak(self.peak_flops.as_mut()?, flops / seconds))
     }
 
-    fn tokens_per_step(&self) -> usize {
+    /// Tokens per step: accumulation · batch · block.
+    pub fn tokens_per_step(&self) -> usize {
         let windows = self.config.gradient_accumulation_steps * self.config.batch_size;
         windows * self.gpt.config().block_size
     }

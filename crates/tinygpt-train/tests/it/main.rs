@@ -12,6 +12,7 @@ mod non_finite;
 mod properties;
 mod resume;
 mod saving;
+mod schedules;
 mod start;
 mod threads;
 mod verify;

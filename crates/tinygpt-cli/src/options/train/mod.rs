@@ -6,6 +6,9 @@
 
 mod model_shape;
 mod recorded;
+mod schedule;
+
+use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::error::ErrorKind;
@@ -31,8 +34,28 @@ config! {
             /// equal 2 N steps without a stop: weights, moments, counters and losses, bit for bit
             /// [default: train; N is 10 if not given]
             verify_resume: Option<u64> = None, in AtLeastOne, "N";
+            /// Length of the run in training tokens [default: none, max_iters counts]
+            max_tokens: Option<u64> = None, in AtLeastOne, "N";
+            /// Length of the run in passes over the training split [default: none, max_iters counts]
+            max_epochs: Option<f64> = None, in Positive, "X";
+            /// Instead of training, time 20 steps and print memory, time and expected loss of the run
+            plan: bool = false;
+            /// Instead of training, make up to 100 steps with a rising learning rate, draw the loss
+            /// into FILE and print a suggestion [default: train; FILE is find-lr.svg if not given]
+            find_lr: Option<PathBuf> = None, "FILE";
+            /// Make a run for each combination of the values in a JSON file of keys with lists, in
+            /// out/NAME-1, out/NAME-2 and so on, and a table of their results [default: train]
+            sweep: Option<PathBuf> = None, "FILE";
+            /// Print one line of JSON with the results to standard output at the end, and no sample
+            json: bool = false;
+        }
+        "Optimizer" {
+            /// min_lr as a fraction of learning_rate [default: none, min_lr counts]
+            final_lr_frac: Option<f64> = None, in UpToOne, "X";
         }
         "Original" {
+            /// nanoGPT's switch: false is the same as --lr-schedule constant
+            decay_lr: bool = true;
             /// Accepted if false, for the original's configs: the kernels are compiled already
             compile: bool = false;
             /// Accepted if false, for the original's configs: metrics.jsonl holds every step
@@ -141,6 +164,7 @@ fn flag_of(key: &'static Key) -> Arg {
     };
     match key.name {
         "verify_resume" => arg.num_args(0..=1).default_missing_value("10"),
+        "find_lr" => arg.num_args(0..=1).default_missing_value("find-lr.svg"),
         _ => arg,
     }
 }
@@ -184,8 +208,11 @@ impl Options for TrainOptions {
     }
 
     fn fit(layered: &mut Layered<Self>) {
+        schedule::fit_shape(layered);
+        schedule::fit_horizon(layered);
         fit_warmup(layered);
         fit_min_lr(layered);
+        schedule::fit_final_lr(layered);
     }
 
     fn resume(layered: Layered<Self>) -> anyhow::Result<Layered<Self>> {
@@ -262,6 +289,7 @@ impl Layered<TrainOptions> {
         faults.unless(!program.compile, "compile", "false: the kernels are compiled already");
         let expected = "false: the curves are in `out_dir`, as metrics.jsonl and loss.svg";
         faults.unless(!program.wandb_log, "wandb_log", expected);
+        schedule::check(self, &mut faults);
         faults.into_result()?;
         Ok((config, program))
     }
@@ -293,6 +321,7 @@ impl Layered<TrainOptions> {
     pub fn program_values(&self) -> Map<String, Value> {
         let names = ProgramConfig::KEYS.iter().map(|key| key.name);
         names
+            .filter(|name| !recorded::NOT_RECORDED.contains(name))
             .filter_map(|name| Some((name.to_owned(), self.options.0.get(name)?.clone())))
             .collect()
     }
