@@ -49,6 +49,10 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let started = Instant::now();
     let (config, program) = layered.resolve()?;
+    if let Some(path) = &program.sweep {
+        return sweep(layered, path);
+    }
+    program.find_lr.as_deref().map_or(Ok(()), check_drawing)?;
     let is_json = program.json;
     let result = train_with(layered, config, &program, started);
     if let Err(error) = &result
@@ -65,12 +69,6 @@ fn train_with(
     program: &ProgramConfig,
     started: Instant,
 ) -> Result<Ended> {
-    if let Some(path) = &program.sweep {
-        return sweep(layered, path);
-    }
-    if let Some(path) = &program.find_lr {
-        check_drawing(path)?;
-    }
     if !program.plan && !config.eval_only && program.verify_resume.is_none() {
         check_outside("--out-dir", &config.out_dir)?;
     }
@@ -94,14 +92,17 @@ fn train_with(
     let mut layered = with_shape_of_model(layered, &mut config)?;
     check_block_size(config.block_size, &prepared).map_err(|error| with_places(&layered, error))?;
     resolve_horizon(&mut layered, &mut config, program, &prepared)?;
+    if config.device == DeviceSpec::Cpu {
+        memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
+    }
+    if config.eval_only || program.verify_resume.is_some() {
+        config.budget = None;
+    }
     let budget = resolve_budget(&mut layered, &mut config, prepared, started, &stop)?;
     let Some(prepared) = budget else {
         return Ok(Ended::Stopped(stop.signal().unwrap_or_default()));
     };
     let layered = &layered;
-    if config.device == DeviceSpec::Cpu {
-        memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
-    }
     for note in layered.notes() {
         say(&format!("note: {note}"));
     }
@@ -117,16 +118,27 @@ fn train_with(
         signals.ask_first();
         return find_lr(&config, prepared, path, &stop);
     }
+    run(layered, &config, prepared, program, (started, &signals, &stop))
+}
+
+/// Trains.
+fn run(
+    layered: &Layered<TrainOptions>,
+    config: &TrainConfig,
+    prepared: Prepared,
+    program: &ProgramConfig,
+    (started, signals, stop): (Instant, &Signals, &StopFlag),
+) -> Result<Ended> {
     if !config.eval_only {
         wait_for_lock(&config.out_dir)?;
     }
-    let mut report = TrainLines::new(&config, program.log_interval);
+    let mut report = TrainLines::new(config, program.log_interval);
     let mut trainer =
         Trainer::new(config.clone(), prepared).map_err(|error| with_places(layered, error))?;
     trainer.count_from(started);
     trainer.record(layered.program_values());
     signals.ask_first_and(report.answer());
-    let outcome = trainer.run(&stop, &mut report);
+    let outcome = trainer.run(stop, &mut report);
     signals.end_at_once();
     report.close();
     let outcome = outcome?;

@@ -24,6 +24,7 @@ mod limits;
 mod long_inputs;
 mod many_samples;
 mod next_step;
+mod plans;
 mod pretrained;
 mod program;
 mod prompts;

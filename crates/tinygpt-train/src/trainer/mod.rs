@@ -5,6 +5,7 @@
 //! [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`]. Steps, evaluations, checkpoints
 //! and time limits are in the other files of this module.
 
+mod about;
 mod budget;
 mod clock;
 mod evaluation;
@@ -38,9 +39,9 @@ use crate::document::special_tokens;
 use crate::error::{Fault, TrainError, chain};
 use crate::metrics::{Metrics, Seen};
 use crate::plot;
-use crate::report::{EvalRecord, Report, ResumeRecord, RunSummary, StepRecord};
+use crate::report::{EvalRecord, Report, ResumeRecord, StepRecord};
 use crate::schedule::learning_rate;
-use crate::start::{Changed, Progress, Start, instruction_set, start};
+use crate::start::{Changed, Progress, Start, start};
 use crate::stop::StopFlag;
 
 /// How a run ended without an error.
@@ -167,25 +168,10 @@ impl Trainer {
         })
     }
 
-    /// The model, for use after training.
-    pub fn gpt(&self) -> &Gpt {
-        &self.gpt
-    }
-
     /// Stores settings of the calling program in each checkpoint; [`Recorded`](crate::Recorded)
     /// returns them.
     pub fn record(&mut self, program: Map<String, Value>) {
         self.program = program;
-    }
-
-    /// The configuration; a run with a `budget` may have changed its length.
-    pub fn config(&self) -> &TrainConfig {
-        &self.config
-    }
-
-    /// The data it trains on.
-    pub fn prepared(&self) -> &Prepared {
-        &self.prepared
     }
 
     /// The data, for another trainer; this one releases its directory.
@@ -193,40 +179,10 @@ impl Trainer {
         self.prepared
     }
 
-    /// The tokens that start and end a sample of the model.
-    pub fn special_tokens(&self) -> SpecialTokens {
-        self.special
-    }
-
-    /// Steps made.
-    pub fn n_updates(&self) -> u64 {
-        self.progress.step
-    }
-
-    /// The lowest validation loss so far and its step; `None` before the first checkpoint.
-    pub fn best(&self) -> Option<Best> {
-        self.progress.best
-    }
-
-    /// The last evaluation of this process.
-    pub fn last_eval(&self) -> Option<&EvalRecord> {
-        self.last_eval.as_ref()
-    }
-
     /// Counts the time of the run, and of its `budget`, from `started` on: the start of
     /// the program.
     pub fn count_from(&mut self, started: Instant) {
         self.clock.count_from(started);
-    }
-
-    /// Wall time of the run in seconds, in all its processes.
-    pub fn seconds(&self) -> f64 {
-        self.progress.seconds_before + self.clock.seconds()
-    }
-
-    /// How many times the training split was read.
-    pub fn epochs(&self) -> f64 {
-        self.progress.window_cursor as f64 / self.loader.n_windows() as f64
     }
 
     /// Trains until `max_iters` steps are done, `stop` is raised or the time is up.
@@ -272,32 +228,44 @@ impl Trainer {
             }
 
             self.keep_budget(&mut metrics, report)?;
-            let lr = learning_rate(self.progress.step, &self.config.schedule());
-            profile::switch(self.config.profile);
-            let started = Instant::now();
-            let result = self.make_step(lr, stop)?;
-            profile::switch(false);
-            match result {
-                // The step is repeated when the run is resumed.
-                StepResult::BrokenOff => continue,
-                StepResult::Made { loss, grad_norm } => {
-                    self.count_step(started, &mut profiled);
-                    let record = self.step_record(loss, lr, grad_norm, started);
-                    metrics.step(&record)?;
-                    report.step(&record);
-                }
-                StepResult::Skipped(record) => {
-                    self.count_step(started, &mut profiled);
-                    metrics.skip(&record)?;
-                    report.skip(&record);
-                }
-            }
+            self.step_and_record(stop, &mut metrics, &mut profiled, report)?;
             if metrics.is_full() {
                 self.flush(&mut metrics, report)?;
             }
         };
         self.finish(profiled, &mut metrics, report)?;
         Ok(outcome)
+    }
+
+    /// Makes or skips the next step, and records it.
+    fn step_and_record(
+        &mut self,
+        stop: &StopFlag,
+        metrics: &mut Metrics,
+        profiled: &mut Profiled,
+        report: &mut dyn Report,
+    ) -> Result<(), TrainError> {
+        let lr = learning_rate(self.progress.step, &self.config.schedule());
+        profile::switch(self.config.profile);
+        let started = Instant::now();
+        let result = self.make_step(lr, stop)?;
+        profile::switch(false);
+        match result {
+            // The step is repeated when the run is resumed.
+            StepResult::BrokenOff => {}
+            StepResult::Made { loss, grad_norm } => {
+                self.count_step(started, profiled);
+                let record = self.step_record(loss, lr, grad_norm, started);
+                metrics.step(&record)?;
+                report.step(&record);
+            }
+            StepResult::Skipped(record) => {
+                self.count_step(started, profiled);
+                metrics.skip(&record)?;
+                report.skip(&record);
+            }
+        }
+        Ok(())
     }
 
     /// After the last step: saves what is not saved yet, reports the profile and draws the curves.
@@ -361,31 +329,6 @@ impl Trainer {
         }
     }
 
-    /// The run as it is now.
-    pub fn summary(&self) -> RunSummary {
-        let model = self.gpt.config();
-        let threads = self.config.resolved_threads();
-        let specs = self.gpt.params().specs();
-        let batch = self.config.batch_size;
-        RunSummary {
-            start_iter: self.progress.step,
-            max_iters: self.config.max_iters,
-            started_from: self.started_from.clone(),
-            n_params: model.num_params(),
-            n_decayed_params: specs.iter().filter(|s| s.kind.is_decayed()).map(|s| s.len()).sum(),
-            tokens_per_step: self.tokens_per_step(),
-            train_tokens: self.prepared.train.len(),
-            val_tokens: self.prepared.val.len(),
-            windows_per_epoch: self.loader.n_windows(),
-            memory: tinygpt_model::memory::training_bytes(model, batch, model.block_size, threads),
-            device: self.device,
-            threads,
-            instruction_set: instruction_set().to_string(),
-            peak_flops: self.peak_flops,
-            out_dir: self.config.out_dir.clone(),
-        }
-    }
-
     fn open_metrics(&mut self, report: &mut dyn Report) -> Result<Metrics, TrainError> {
         let out_dir = &self.config.out_dir;
         let Some(n_iters) = self.progress.last_saved else {
@@ -425,12 +368,6 @@ impl Trainer {
     fn utilisation(&mut self, seconds: f64) -> Option<f64> {
         let flops = self.gpt.config().flops_per_token() * self.tokens_per_step() as f64;
         Some(share_of_peak(self.peak_flops.as_mut()?, flops / seconds))
-    }
-
-    /// Tokens per step: accumulation · batch · block.
-    pub fn tokens_per_step(&self) -> usize {
-        let windows = self.config.gradient_accumulation_steps * self.config.batch_size;
-        windows * self.gpt.config().block_size
     }
 }
 
