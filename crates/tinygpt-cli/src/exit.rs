@@ -20,7 +20,7 @@ use crate::signals;
 use crate::terminal::{Output, say};
 use crate::usage::UsageError;
 
-const UNEXPECTED: u8 = 1;
+pub(crate) const UNEXPECTED: u8 = 1;
 const USAGE: u8 = 2;
 const CORRUPT: u8 = 3;
 const IO: u8 = 4;
@@ -67,8 +67,7 @@ fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<En
         Err(NoRun::Clap(help)) => print_help(&help),
     };
     match result {
-        Ok(Ended::Done) => 0,
-        Ok(Ended::Stopped(signal)) => u8::try_from(128 + signal).unwrap_or(UNEXPECTED),
+        Ok(ended) => code_of_end(ended),
         Err(error) => {
             report(&error, O::BINARY);
             code(&error)
@@ -188,8 +187,16 @@ fn hint_of_system(error: &anyhow::Error) -> Option<&'static str> {
     })
 }
 
+/// The exit code of work that did not fail.
+pub(crate) fn code_of_end(ended: Ended) -> u8 {
+    match ended {
+        Ended::Done => 0,
+        Ended::Stopped(signal) => u8::try_from(128 + signal).unwrap_or(UNEXPECTED),
+    }
+}
+
 /// The exit code of an error: that of the first cause in its chain which has one.
-fn code(error: &anyhow::Error) -> u8 {
+pub(crate) fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(code_of).unwrap_or(UNEXPECTED)
 }
 

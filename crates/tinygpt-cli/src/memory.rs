@@ -119,6 +119,18 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
     files
 }
 
+/// The most memory that this process has had so far; `None` if the system does not count it.
+pub fn peak_bytes() -> Option<u64> {
+    peak_of(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// `VmHWM` of Linux's `/proc/self/status`.
+fn peak_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 fn address_space() -> Option<u64> {
     address_space_of(&std::fs::read_to_string("/proc/self/limits").ok()?)
 }
@@ -166,6 +178,7 @@ mod tests {
     fn limits_are_read_as_linux_writes_them() {
         assert_eq!(total_of("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
         assert_eq!(total_of("Nothing"), None);
+        assert_eq!(peak_of("VmPeak:\t  99 kB\nVmHWM:\t    2048 kB\n"), Some(2 << 20));
         let limits = "Limit         Soft Limit   Hard Limit   Units\n\
                       Max address space         1024       unlimited      bytes\n";
         assert_eq!(address_space_of(limits), Some(1024));

@@ -120,6 +120,17 @@ impl TrainingDevice {
         })
     }
 
+    /// Free memory of an NVIDIA GPU in bytes, of all processes together; `None` for other devices.
+    ///
+    /// # Errors
+    /// [`ModelError::Cuda`](crate::ModelError::Cuda) if the driver fails.
+    pub fn free_bytes(&self) -> crate::Result<Option<usize>> {
+        match self {
+            Self::Tensors(_) => Ok(None),
+            Self::Cuda(gpu) => Ok(Some(gpu.memory()?.0)),
+        }
+    }
+
     /// Whether it is the CPU.
     pub fn is_cpu(&self) -> bool {
         matches!(self, Self::Tensors(Device::Cpu))

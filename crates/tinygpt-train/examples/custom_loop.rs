@@ -14,7 +14,7 @@ use std::path::Path;
 use tinygpt_data::{Encoding, Loader, TokenDataset, Tokenizer};
 use tinygpt_model::hf::{self, SpecialTokens};
 use tinygpt_model::{Device, DropoutKey, Gpt, ModelConfig, Store};
-use tinygpt_train::schedule::{Schedule, learning_rate};
+use tinygpt_train::schedule::{LrSchedule, Schedule, learning_rate};
 use tinygpt_train::{AdamW, AdamWConfig, clip_factor, physical_cores, token_batch};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -50,11 +50,12 @@ pub(crate) fn train(
     let mut optimizer = AdamW::new(AdamWConfig::default(), &gpt)?;
     let mut grads = gpt.new_grads()?;
     let schedule = Schedule {
+        lr_schedule: LrSchedule::Cosine,
         learning_rate: 3e-3,
         min_lr: 3e-4,
         warmup_iters: n_steps / 10,
         lr_decay_iters: n_steps,
-        decay_lr: true,
+        warmdown_ratio: 0.2,
     };
 
     let mut losses = Vec::new();

@@ -3,6 +3,7 @@
 //! Each key has the name it has in a JSON file. Merging defaults, file and flags is the program's
 //! work; this struct has no holes. Checks that involve two keys are in `check.rs`.
 
+mod budget;
 mod check;
 mod init_from;
 mod key;
@@ -14,9 +15,10 @@ use tinygpt_data::Encoding;
 use tinygpt_model::{ComputeType, DeviceSpec, ModelConfig, Recompute};
 
 use crate::adamw::AdamWConfig;
-use crate::schedule::Schedule;
+use crate::schedule::{LrSchedule, Schedule};
 use crate::threads::physical_cores;
 
+pub use self::budget::Budget;
 pub use self::init_from::InitFrom;
 pub use self::key::{Key, KeyValue, Kind, Range};
 
@@ -33,6 +35,10 @@ pub enum OnNonFinite {
 
 impl KeyValue for OnNonFinite {
     const KIND: Kind = Kind::choice(&["stop", "skip"]);
+}
+
+impl KeyValue for LrSchedule {
+    const KIND: Kind = Kind::choice(&["cosine", "linear", "constant", "wsd"]);
 }
 
 impl KeyValue for ComputeType {
@@ -59,12 +65,16 @@ crate::config! {
             out_dir: PathBuf = PathBuf::from("out-tiny-stories"), "DIR";
             /// Where to start: `scratch` (new weights), `resume` (the last checkpoint of out_dir,
             /// with the settings it was saved with), `auto` (resume if there is one, else scratch),
-            /// or to fine-tune a Hugging Face GPT-2 directory or `hub:owner/name`
+            /// to fine-tune a Hugging Face GPT-2 directory or `hub:owner/name`, or
+            /// `plateau:DIR` (continue the `wsd` run in DIR from before its decay)
             init_from: InitFrom = InitFrom::Scratch, "HOW";
             /// Let `scratch` replace the run that out_dir already holds
             overwrite: bool = false;
             /// Number of optimizer steps
             max_iters: u64 = 10_000, "N";
+            /// Time that the run may take, such as `30m`, from the start of the program: fixes
+            /// max_iters, and lr_schedule is `wsd` [default: none, max_iters counts]
+            budget: Option<Budget> = None, "TIME";
             /// Steps between two evaluations (and checkpoints)
             eval_interval: u64 = 250, in AtLeastOne, "N";
             /// Batches per evaluation, from fixed, evenly spread windows
@@ -84,6 +94,11 @@ crate::config! {
             /// Save and end within this time, finished or not; the command that resumes is printed
             /// [default: no limit]
             max_seconds: Option<f64> = None, in Positive, "SECONDS";
+            /// Stop after this many evaluations in a row that did not improve the validation loss by
+            /// more than early_stopping_threshold [default: never]
+            early_stopping_patience: Option<u64> = None, in AtLeastOne, "N";
+            /// Smallest improvement of the validation loss that counts, in nats per token
+            early_stopping_threshold: f64 = 0.0, in ZeroOrMore, "X";
             /// Print a short sample at every evaluation
             sample_at_eval: bool = true;
             /// Also write the metrics into out_dir as a TensorBoard event file
@@ -124,11 +139,14 @@ crate::config! {
         "Optimizer" {
             /// Highest learning rate, reached after the warm-up
             learning_rate: f64 = 1e-3, in Positive, "LR";
-            /// Whether the learning rate warms up and decays; if not, it stays the same
-            decay_lr: bool = true;
+            /// Learning rate after the warm-up: `cosine` or `linear` down to min_lr, `constant`, or
+            /// `wsd` (constant, then linear over the last part, see --warmdown-ratio)
+            lr_schedule: LrSchedule = LrSchedule::Cosine, "SHAPE";
+            /// Fraction of lr_decay_iters over which `wsd` decays
+            warmdown_ratio: f64 = 0.2, in BelowOne, "X";
             /// Steps of linear warm-up [default: 100, or the length of the run if that is less]
             warmup_iters: u64 = 100, "N";
-            /// Step at which the cosine decay ends [default: max_iters]
+            /// Step at which the decay ends [default: max_iters]
             lr_decay_iters: u64 = 10_000, "N";
             /// Learning rate at the end of the decay and after it
             min_lr: f64 = 1e-4, "LR";
@@ -191,11 +209,12 @@ impl TrainConfig {
     /// The curve of the learning rate.
     pub fn schedule(&self) -> Schedule {
         Schedule {
+            lr_schedule: self.lr_schedule,
             learning_rate: self.learning_rate,
             min_lr: self.min_lr,
             warmup_iters: self.warmup_iters,
             lr_decay_iters: self.lr_decay_iters,
-            decay_lr: self.decay_lr,
+            warmdown_ratio: self.warmdown_ratio,
         }
     }
 

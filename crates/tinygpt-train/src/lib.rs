@@ -11,7 +11,9 @@ mod evaluate;
 mod finite;
 pub mod html_report;
 pub mod metrics;
+mod pace;
 pub mod plot;
+mod plot_rates;
 mod report;
 pub mod schedule;
 mod start;
@@ -22,18 +24,22 @@ mod trainer;
 mod verify;
 
 pub use adamw::{AdamW, AdamWConfig};
-pub use config::{InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, TrainConfig};
+pub use config::{Budget, InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError, chain};
 pub use evaluate::{EvalSet, SplitLoss};
+pub use pace::Pace;
+pub use plot_rates::draw_rates;
 pub use report::{
-    EvalRecord, Operations, Profile, Report, ResumeRecord, RunSummary, SampleRecord, SaveRecord,
-    Silent, SkipRecord, StepRecord, as_typed, few_digits,
+    EvalRecord, HorizonRecord, Operations, Profile, Report, ResumeRecord, RunSummary, SampleRecord,
+    SaveRecord, Silent, SkipRecord, StepRecord, as_typed, few_digits,
 };
-pub use start::{Recorded, model_shape, recorded};
+pub use start::{Recorded, model_shape, recorded, recorded_plateau};
 pub use step::{clip_factor, token_batch, train_step};
 pub use stop::StopFlag;
 pub use threads::physical_cores;
 pub use tinygpt_kernels::profile::{Entry as ProfileEntry, Op as ProfileOp};
 pub use tinygpt_model::{Ceilings, KernelTime, Work};
-pub use trainer::{Outcome, Trainer, check_block_size};
+pub use trainer::{
+    BUDGET_TARGET, Outcome, RatePoint, Trainer, Trial, check_block_size, suggested_rate,
+};
 pub use verify::{Compared, compare_runs, verify_resume};

@@ -1,7 +1,8 @@
 //! `metrics.jsonl`: the run's numbers, one JSON object per line.
 //!
 //! Every step writes a `step` line, every skipped step a `skip` line, every evaluation an
-//! `eval` line and a `sample` line, and a resume with changed settings a `resume` line. When a run is resumed, the file
+//! `eval` line and a `sample` line, a resume with changed settings a `resume` line, and a run with a
+//! budget that changes its length a `horizon` line. When a run is resumed, the file
 //! is first cut back to the steps of the checkpoint, so that it reads as if the run had never
 //! stopped. [`crate::plot`] draws it.
 //!
@@ -24,7 +25,9 @@ use self::event_file::{EventFile, remove_event_files};
 use self::gap::Gap;
 pub(crate) use self::gap::is_own;
 use crate::error::{TrainError, chain};
-use crate::report::{EvalRecord, Report, ResumeRecord, SampleRecord, SkipRecord, StepRecord};
+use crate::report::{
+    EvalRecord, HorizonRecord, Report, ResumeRecord, SampleRecord, SkipRecord, StepRecord,
+};
 
 /// Name of the file in `out_dir`.
 pub const FILE_NAME: &str = "metrics.jsonl";
@@ -50,6 +53,8 @@ pub enum Line {
     Eval(EvalRecord),
     /// The text of an evaluation.
     Sample(SampleRecord),
+    /// Another length of a run with a budget.
+    Horizon(HorizonRecord),
     /// Settings that were changed when the run was resumed.
     Resume(ResumeRecord),
 }
@@ -69,6 +74,7 @@ impl Seen {
             Line::Step(record) => record.iter < self.n_iters,
             Line::Skip(record) => record.iter < self.n_iters,
             Line::Resume(record) => record.iter < self.n_iters,
+            Line::Horizon(record) => record.iter < self.n_iters,
             Line::Eval(record) => self.has_eval(record.iter),
             Line::Sample(record) => self.has_eval(record.iter),
         }
@@ -222,6 +228,14 @@ impl Metrics {
         self.write(&Line::Sample(record.clone()))
     }
 
+    /// Adds another length.
+    ///
+    /// # Errors
+    /// As [`Metrics::step`].
+    pub fn horizon(&mut self, record: &HorizonRecord) -> Result<(), TrainError> {
+        self.write(&Line::Horizon(record.clone()))
+    }
+
     /// Adds the changes of a run that is resumed.
     ///
     /// # Errors
@@ -353,6 +367,16 @@ pub(crate) fn write_event_file(out_dir: &Path) -> Result<(), TrainError> {
     EventFile::new(out_dir, &read(&out_dir.join(FILE_NAME))?).flush()
 }
 
+/// Copies the metrics of the run in `from` to `out_dir`, if there are any.
+pub(crate) fn copy(from: &Path, out_dir: &Path) -> Result<(), TrainError> {
+    let path = from.join(FILE_NAME);
+    if path.is_file() {
+        let lines = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
+        write_file(&out_dir.join(FILE_NAME), &lines)?;
+    }
+    Ok(())
+}
+
 /// Reads the lines of a metrics file that are records.
 ///
 /// # Errors
@@ -407,7 +431,7 @@ mod tests {
                 Line::Step(record) => steps.push(record.iter),
                 Line::Eval(record) => evals.push(record.iter),
                 Line::Sample(record) => assert_eq!(Some(&record.iter), evals.last()),
-                other @ (Line::Skip(_) | Line::Resume(_)) => panic!("{other:?}"),
+                other @ (Line::Skip(_) | Line::Horizon(_) | Line::Resume(_)) => panic!("{other:?}"),
             }
         }
         (steps, evals)

@@ -61,7 +61,7 @@ impl Curves {
                     curves.train_eval.push((record.iter as f64, f64::from(record.train_loss)));
                     curves.val_eval.push((record.iter as f64, f64::from(record.val_loss)));
                 }
-                Line::Skip(_) | Line::Sample(_) | Line::Resume(_) => {}
+                Line::Skip(_) | Line::Sample(_) | Line::Horizon(_) | Line::Resume(_) => {}
             }
         }
         curves.smooth = running_mean(&curves.raw);

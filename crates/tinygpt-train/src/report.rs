@@ -24,6 +24,8 @@ pub trait Report {
     fn step(&mut self, _record: &StepRecord) {}
     /// In place of a skipped step.
     fn skip(&mut self, _record: &SkipRecord) {}
+    /// After a run with a budget has changed its length.
+    fn horizon(&mut self, _record: &HorizonRecord) {}
     /// During an evaluation, which can take minutes: `done` of `total` batches.
     fn evaluating(&mut self, _done: usize, _total: usize) {}
     /// After each evaluation.
@@ -127,6 +129,19 @@ pub struct ResumeRecord {
     pub iter: u64,
     /// By key, the saved value and the new one.
     pub changed: BTreeMap<String, [Value; 2]>,
+}
+
+/// A run with a budget that has changed its length, because the speed of the machine has changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HorizonRecord {
+    /// Steps made before it.
+    pub iter: u64,
+    /// The new length, which is also `lr_decay_iters`.
+    pub max_iters: u64,
+    /// The length before it.
+    pub before: u64,
+    /// The new ratio.
+    pub warmdown_ratio: f64,
 }
 
 /// One evaluation.

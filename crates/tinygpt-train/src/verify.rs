@@ -103,6 +103,8 @@ fn short(config: &TrainConfig, n: u64, out_dir: &Path, is_resumed: bool) -> Trai
         sample_at_eval: false,
         checkpoint_minutes: 0.0,
         max_seconds: None,
+        early_stopping_patience: None,
+        budget: None,
         ..config.clone()
     }
 }
@@ -188,13 +190,21 @@ struct Counters {
     last_eval_iter: Option<u64>,
     best: Option<Best>,
     skipped: Skipped,
+    evals_without_improvement: u64,
 }
 
 fn compare_counters(paths: &[PathBuf; 2]) -> Result<Compared, TrainError> {
     let read = |path: &Path| -> Result<Counters, TrainError> {
-        let State { step, optimizer_steps, window_cursor, last_eval_iter, best, skipped, .. } =
-            State::read(path)?;
-        Ok(Counters { step, optimizer_steps, window_cursor, last_eval_iter, best, skipped })
+        let state = State::read(path)?;
+        Ok(Counters {
+            step: state.step,
+            optimizer_steps: state.optimizer_steps,
+            window_cursor: state.window_cursor,
+            last_eval_iter: state.last_eval_iter,
+            best: state.best,
+            skipped: state.skipped,
+            evals_without_improvement: state.evals_without_improvement,
+        })
     };
     let (left, right) = (read(&paths[0])?, read(&paths[1])?);
     let extent = format!("step {}, {} windows", left.step, left.window_cursor);

@@ -1,7 +1,14 @@
 //! `train`: opens device and data, trains, and prints a story by the model.
 
+mod budget;
 mod conclude;
+mod expected;
+mod find_lr;
+mod horizon;
+mod plan;
 mod report;
+mod results;
+mod sweep;
 mod watch;
 
 use std::path::Path;
@@ -9,12 +16,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::{DataError, Encoding, PrepareRequest, Prepared, Recipe, SourceSpec};
+use tinygpt_model::TrainingDevice;
+use tinygpt_serve::Server;
 use tinygpt_train::{
     InitFrom, StopFlag, TrainConfig, TrainError, Trainer, check_block_size, checkpoint, model_shape,
 };
 
+use self::budget::resolve_budget;
 use self::conclude::conclude;
+use self::find_lr::{check_drawing, find_lr};
+use self::horizon::resolve_horizon;
+use self::plan::plan;
 use self::report::write_report;
+use self::results::{print_error, print_results};
+use self::sweep::sweep;
 use super::inside::check_outside;
 use super::prepare::closing_summary;
 use super::pretrained;
@@ -22,7 +37,7 @@ use super::verify_resume::verify_resume;
 use crate::device;
 use crate::exit::Ended;
 use crate::memory;
-use crate::options::{Faults, Layered, TrainOptions};
+use crate::options::{Faults, Layered, ProgramConfig, TrainOptions};
 use crate::pool;
 use crate::progress::{PrepareBars, TrainLines};
 use crate::signals::Signals;
@@ -37,14 +52,35 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// # Errors
 /// Wrong options, data or checkpoints that cannot be used, a missing device, a NaN or infinite loss.
 pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
-    let (mut config, program) = layered.resolve()?;
+    let started = Instant::now();
+    let (config, program) = layered.resolve()?;
     if let Some(dirs) = &program.report {
         return write_report(dirs);
     }
-    if !config.eval_only && program.verify_resume.is_none() {
+    if let Some(path) = &program.sweep {
+        return sweep(layered, path);
+    }
+    program.find_lr.as_deref().map_or(Ok(()), check_drawing)?;
+    let is_json = program.json;
+    let result = train_with(layered, config, &program, started);
+    if let Err(error) = &result
+        && is_json
+    {
+        print_error(error)?;
+    }
+    result
+}
+
+fn train_with(
+    layered: &Layered<TrainOptions>,
+    mut config: TrainConfig,
+    program: &ProgramConfig,
+    started: Instant,
+) -> Result<Ended> {
+    if !program.plan && !config.eval_only && program.verify_resume.is_none() {
         check_outside("--out-dir", &config.out_dir)?;
     }
-    let server = watch::listen_for(&program)?;
+    let server = watch::listen_for(program)?;
     // Before any work, so that nothing is lost if it is missing.
     let device = device::open(config.device, "train")?;
     let n_threads = pool::start(config.resolved_threads())?;
@@ -53,12 +89,28 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     }
     let stop = StopFlag::new();
     let signals = Signals::install(&stop).context("cannot listen for signals")?;
-    let prepared = open_or_prepare(&config)?;
-    let layered = &with_shape_of_model(layered, &mut config)?;
-    check_block_size(config.block_size, &prepared).map_err(|error| with_places(layered, error))?;
+    // Nothing that a plan prepares is kept.
+    let aside = if program.plan {
+        Some(tempfile::tempdir().context("cannot prepare aside")?)
+    } else {
+        None
+    };
+    let into = aside.as_ref().map_or(config.data_dir.as_path(), |dir| dir.path());
+    let prepared = open_or_prepare(&config, into)?;
+    let mut layered = with_shape_of_model(layered, &mut config)?;
+    check_block_size(config.block_size, &prepared).map_err(|error| with_places(&layered, error))?;
+    resolve_horizon(&mut layered, &mut config, program, &prepared)?;
     if device.is_cpu() {
         memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
     }
+    if config.eval_only || program.verify_resume.is_some() {
+        config.budget = None;
+    }
+    let budget = resolve_budget(&mut layered, &mut config, prepared, started, &stop)?;
+    let Some(prepared) = budget else {
+        return Ok(Ended::Stopped(stop.signal().unwrap_or_default()));
+    };
+    let layered = &layered;
     for note in layered.notes() {
         say(&format!("note: {note}"));
     }
@@ -66,18 +118,55 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
         signals.ask_first();
         return verify_resume(&device, &config, n, prepared, &stop);
     }
+    if program.plan {
+        signals.ask_first();
+        return plan(&config, prepared, &device, program.json, &stop);
+    }
+    if let Some(path) = &program.find_lr {
+        signals.ask_first();
+        return find_lr(&config, prepared, path, &stop);
+    }
+    let run_on = RunOn { device: &device, server, started, signals: &signals, stop: &stop };
+    run(layered, &config, prepared, program, run_on)
+}
+
+/// What a run needs in addition to its configuration.
+struct RunOn<'a> {
+    device: &'a TrainingDevice,
+    server: Option<Server>,
+    started: Instant,
+    signals: &'a Signals,
+    stop: &'a StopFlag,
+}
+
+/// Trains.
+fn run(
+    layered: &Layered<TrainOptions>,
+    config: &TrainConfig,
+    prepared: Prepared,
+    program: &ProgramConfig,
+    run_on: RunOn<'_>,
+) -> Result<Ended> {
+    let RunOn { device, server, started, signals, stop } = run_on;
     if !config.eval_only {
         wait_for_lock(&config.out_dir)?;
     }
-    let mut report = TrainLines::new(&config, program.log_interval);
-    let mut trainer = Trainer::on(&device, config.clone(), prepared)
+    let mut report = TrainLines::new(config, program.log_interval);
+    let mut trainer = Trainer::on(device, config.clone(), prepared)
         .map_err(|error| with_places(layered, error))?;
+    trainer.count_from(started);
     trainer.record(layered.program_values());
     signals.ask_first_and(report.answer());
-    let outcome = watch::run((&mut trainer, &config), server, &stop, &mut report)?;
+    let outcome = watch::run((&mut trainer, config), server, stop, &mut report)?;
     signals.end_at_once();
     report.close();
-    conclude(&config, &trainer, outcome?, stop.signal())
+    let outcome = outcome?;
+    let config = trainer.config();
+    let ended = conclude(config, &trainer, outcome, stop.signal().is_none() && !program.json)?;
+    if program.json {
+        print_results(config, &trainer, outcome, ended)?;
+    }
+    Ok(ended)
 }
 
 /// The options, with the shape of the model that the run starts from, if there is one.
@@ -116,8 +205,8 @@ fn wait_for_lock(out_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Opens the shards; prepares them if they are missing and need no download.
-fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
+/// Opens the shards; prepares them in the directory `into` if they are missing and need no download.
+fn open_or_prepare(config: &TrainConfig, into: &Path) -> Result<Prepared> {
     match open(config) {
         Ok(prepared) => return Ok(prepared),
         Err(DataError::NotPrepared { .. }) => {}
@@ -142,12 +231,12 @@ fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
         SourceSpec::Hub(_) => return Err(not_prepared(config, "", "has to be downloaded").into()),
         _ => return Err(not_prepared(config, " --source PATH", "has to be given").into()),
     }
-    check_outside("--data-dir", &config.data_dir.join(name))?;
+    check_outside("--data-dir", &into.join(name))?;
     say(&format!("{name} is not prepared yet: preparing it now"));
     let defaults = PrepareRequest::default();
     let request = PrepareRequest {
         dataset_name: name.clone(),
-        data_dir: config.data_dir.clone(),
+        data_dir: into.to_path_buf(),
         encoding_type: config.encoding_type,
         vocab_size: config.vocab_size.unwrap_or(defaults.vocab_size),
         ..defaults
@@ -155,7 +244,7 @@ fn open_or_prepare(config: &TrainConfig) -> Result<Prepared> {
     let summary = tinygpt_data::prepare(&request, &PrepareBars::default())
         .with_context(|| format!("cannot prepare `{name}`"))?;
     say(closing_summary(&summary).trim_end());
-    Ok(open(config)?)
+    Ok(Prepared::open(into, name, config.encoding_type)?)
 }
 
 fn open(config: &TrainConfig) -> Result<Prepared, DataError> {

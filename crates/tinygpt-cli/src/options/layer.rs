@@ -16,8 +16,8 @@ use super::Options;
 use super::config_file::ConfigFile;
 use crate::usage::UsageError;
 
-/// Where a value came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a value came from; each overrides those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// Nobody gave a value.
     Default,
@@ -94,6 +94,11 @@ impl<O: Options> Layered<O> {
         }
     }
 
+    /// Removes the value of `key`, which another option overrides.
+    pub fn clear(&mut self, key: &str) {
+        self.fit(key, Value::Null);
+    }
+
     /// Keeps `note` for the user.
     pub fn note(&mut self, note: String) {
         self.notes.push(note);
@@ -127,7 +132,7 @@ impl<O: Options> Layered<O> {
     }
 
     /// The origin of the given value of `key`, even if it was adapted.
-    fn given_by(&self, key: &str) -> Origin {
+    pub fn given_by(&self, key: &str) -> Origin {
         if self.flags.contains_key(key) {
             Origin::Flag
         } else if self.file.as_ref().is_some_and(|file| file.values().contains_key(key)) {
@@ -137,6 +142,13 @@ impl<O: Options> Layered<O> {
         } else {
             Origin::Default
         }
+    }
+
+    /// The value of `key` in the checkpoint of the run that is resumed: null if it has none, `None` if
+    /// no run is resumed.
+    pub fn recorded(&self, key: &str) -> Option<Value> {
+        let recorded = self.recorded.as_ref()?;
+        Some(recorded.values.get(key).cloned().unwrap_or_default())
     }
 
     /// The config file's path, if one was read.
@@ -164,6 +176,13 @@ impl<O: Options> Layered<O> {
             Ok(Value::Object(mut all)) => all.remove(key).unwrap_or_default(),
             _ => Value::Null,
         }
+    }
+
+    /// The values that the config file and flags give, as JSON.
+    pub fn given(&self) -> Map<String, Value> {
+        let mut given = self.file.as_ref().map(|file| file.values().clone()).unwrap_or_default();
+        given.extend(self.flags.clone());
+        given
     }
 
     /// All keys that have a value, as JSON.

@@ -32,6 +32,11 @@ impl Pace {
         Self { max_iters, eval_interval: eval_interval.max(1), ..Self::default() }
     }
 
+    /// The run has another length now.
+    pub(super) fn set_max_iters(&mut self, max_iters: u64) {
+        self.max_iters = max_iters;
+    }
+
     /// Records a step of `seconds` that ended at `now`, in seconds since the run started.
     pub(super) fn updated(&mut self, seconds: f64, now: f64) {
         self.between += (now - self.last_end - seconds).max(0.0);

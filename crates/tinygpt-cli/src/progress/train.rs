@@ -8,8 +8,8 @@ use std::time::Instant;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tinygpt_train::checkpoint::LAST;
 use tinygpt_train::{
-    EvalRecord, Profile, Report, RunSummary, SampleRecord, SaveRecord, SkipRecord, StepRecord,
-    TrainConfig, few_digits,
+    EvalRecord, HorizonRecord, Profile, Report, RunSummary, SampleRecord, SaveRecord, SkipRecord,
+    StepRecord, TrainConfig, few_digits,
 };
 
 use super::doing::Doing;
@@ -147,6 +147,20 @@ impl Report for TrainLines {
         self.line(&format!(
             "iter {iter} SKIPPED: {reason}; windows {first_window} to {last_window}, \
              {in_row} in a row, {total} in total"
+        ));
+    }
+
+    fn horizon(&mut self, record: &HorizonRecord) {
+        let HorizonRecord { max_iters, before, .. } = *record;
+        self.max_iters = max_iters;
+        self.pace.set_max_iters(max_iters);
+        if let Some(bar) = &self.bar {
+            bar.set_length(max_iters);
+        }
+        let speed = if max_iters < before { "slower" } else { "faster" };
+        self.line(&format!(
+            "note: max_iters is {max_iters} instead of {before} to end within the budget: the machine \
+             is {speed} than it was"
         ));
     }
 

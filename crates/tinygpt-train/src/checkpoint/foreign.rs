@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tinygpt_fs::part_of;
 
-use super::{BEST, DIR_NAME, LAST, NEW, OLD, STATE_FILE};
+use super::{BEST, DIR_NAME, LAST, LINKS, NEW, OLD, PLATEAU, STATE_FILE};
 use super::{entry_names, is_temporary, list, manifest, pointer, step_of};
 use crate::error::TrainError;
 use crate::{metrics, plot};
@@ -30,6 +30,7 @@ pub(crate) fn foreign(out_dir: &Path, overwrite: bool) -> Result<Option<PathBuf>
     let own = [
         (BEST, pointer::target(out_dir, BEST).is_some()),
         (LAST, pointer::target(out_dir, LAST).is_some()),
+        (PLATEAU, pointer::target(out_dir, PLATEAU).is_some()),
         (metrics::FILE_NAME, is_metrics_own),
         (plot::FILE_NAME, is_plot_own),
         (DIR_NAME, out_dir.join(DIR_NAME).is_dir()),
@@ -38,9 +39,8 @@ pub(crate) fn foreign(out_dir: &Path, overwrite: bool) -> Result<Option<PathBuf>
     ];
     let not_own = own.iter().filter(|(_, is_own)| !is_own).map(|(name, _)| out_dir.join(name));
     // What a killed process leaves of a link or a file that was being replaced.
-    let names = [BEST, LAST, metrics::FILE_NAME, plot::FILE_NAME];
-    let parts =
-        names.map(|name| part_of(&out_dir.join(name))).into_iter().filter(|part| is_dir(part));
+    let names = LINKS.into_iter().chain([metrics::FILE_NAME, plot::FILE_NAME]);
+    let parts = names.map(|name| part_of(&out_dir.join(name))).filter(|part| is_dir(part));
     if let Some(path) = not_own.chain(parts).find(|path| exists(path)) {
         return Ok(Some(path));
     }

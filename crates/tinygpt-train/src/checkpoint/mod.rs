@@ -9,7 +9,7 @@
 //!     optimizer.safetensors                                  both moments, named by parameter
 //!     state.json                                             step, data cursor, configuration
 //!     manifest.json                                          size and SHA-256 of all the others
-//!   best, last                 relative links to two of them
+//!   best, last, plateau        relative links to some of them
 //! ```
 //!
 //! A save writes into a temporary directory, syncs every file and the directory, renames it, syncs
@@ -41,13 +41,13 @@ pub use foreign::is_checkpoint;
 pub use lock::is_locked;
 pub(crate) use lock::{Lost, OutDirLock, is_abandoned};
 pub(crate) use moments::{read_moments, write_moments};
-pub(crate) use pointer::point;
-pub(crate) use read::{Found, described, newest_described, newest_good, open, why};
+pub(crate) use pointer::{point, step_named};
+pub(crate) use read::{Found, described, newest_described, newest_good, open, open_named, why};
 pub use read::{Which, locate, state_of};
 pub(crate) use replace::{announcement, finish, save_over};
 pub(crate) use state::OLDEST_VERSION;
 pub use state::{Best, FORMAT_VERSION, RunConfig, Skipped, State};
-pub(crate) use write::{Keep, clean_leftovers, clean_parts, prune, save};
+pub(crate) use write::{Keep, clean_leftovers, clean_parts, copy, prune, save};
 
 /// Directory of the checkpoints in `out_dir`.
 pub const DIR_NAME: &str = "checkpoints";
@@ -55,6 +55,11 @@ pub const DIR_NAME: &str = "checkpoints";
 pub const BEST: &str = "best";
 /// Link to the newest checkpoint.
 pub const LAST: &str = "last";
+/// Link to the checkpoint before the decay of a run with `lr_schedule` wsd, from which it can get
+/// another length.
+pub const PLATEAU: &str = "plateau";
+/// All links.
+const LINKS: [&str; 3] = [BEST, LAST, PLATEAU];
 /// The shape of the model.
 pub(crate) const CONFIG_FILE: &str = hf::CONFIG;
 /// The weights.

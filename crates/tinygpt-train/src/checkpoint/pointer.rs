@@ -1,8 +1,8 @@
-//! `best` and `last`: names for two of the checkpoints.
+//! `best`, `last` and `plateau`: names for some of the checkpoints.
 //!
 //! On Unix they are relative symbolic links, so that a run can be moved and so that any program can
 //! open `out/best` as a directory. If the system refuses links, they are files of one line that
-//! holds the same path. Both are swapped by a rename: a reader finds the old or the new one.
+//! holds the same path. All are swapped by a rename: a reader finds the old or the new one.
 
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,11 @@ pub(super) fn target(out_dir: &Path, name: &str) -> Option<(u64, PathBuf)> {
     };
     let dir_name = target.trim_end().strip_prefix(DIR_NAME)?.strip_prefix(['/', '\\'])?;
     Some((step_of(dir_name)?, out_dir.join(DIR_NAME).join(dir_name)))
+}
+
+/// The step of the checkpoint that `name` in `out_dir` names.
+pub(crate) fn step_named(out_dir: &Path, name: &str) -> Option<u64> {
+    target(out_dir, name).map(|(step, _)| step)
 }
 
 #[cfg(test)]

@@ -142,6 +142,16 @@ pub(crate) struct Found {
     pub(crate) rejected: Vec<Rejected>,
 }
 
+/// The checkpoint that the link `name` names; `None` if there is no such link.
+///
+/// # Errors
+/// [`TrainError::Corrupt`] if it is damaged, [`TrainError::NewerFormat`].
+pub(crate) fn open_named(out_dir: &Path, name: &str) -> Result<Option<Found>, TrainError> {
+    let Some((_, dir)) = pointer::target(out_dir, name) else { return Ok(None) };
+    let state = open(&dir)?;
+    Ok(Some(Found { dir, state, rejected: Vec::new() }))
+}
+
 /// Returns the first good checkpoint, newest first.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tinygpt_fs as fs;
 
 use super::write::save_in;
-use super::{BEST, DIR_NAME, LAST, NEW, OLD, dir_of, entry_names, is_temporary, list, step_of};
+use super::{DIR_NAME, LINKS, NEW, OLD, dir_of, entry_names, is_temporary, list, step_of};
 use crate::error::TrainError;
 use crate::metrics;
 
@@ -46,7 +46,7 @@ pub(crate) fn save_over(
 fn exchange(out_dir: &Path) -> Result<(), TrainError> {
     // A reader finds the newest checkpoint without the links, and must not follow a link without a
     // target.
-    for name in [BEST, LAST] {
+    for name in LINKS {
         fs::remove(&out_dir.join(name))?;
     }
     fs::sync_dir(out_dir)?;
@@ -111,7 +111,7 @@ pub(crate) fn announcement(out_dir: &Path) -> Result<String, TrainError> {
         }
         [] => "its checkpoints".to_string(),
     };
-    let names = [BEST, LAST, metrics::FILE_NAME, crate::plot::FILE_NAME];
+    let names = LINKS.into_iter().chain([metrics::FILE_NAME, crate::plot::FILE_NAME]);
     let there: Vec<&str> = names.into_iter().filter(|name| out_dir.join(name).exists()).collect();
     Ok(format!(
         "`overwrite` replaces the run in {}: {checkpoints}, {}. It stays until the first \

@@ -3,7 +3,8 @@
 //! There is no generator to store: initial weights, data order and dropout are functions of the
 //! seed and of the numbers kept here. Unknown keys are refused.
 //!
-//! Format 2 counts the skipped steps; in a checkpoint of format 1 there are none. A newer format
+//! Format 2 counts the skipped steps, format 3 the evaluations without an improvement and the time;
+//! in older checkpoints they are 0. A newer format
 //! is not damage and is not skipped: the run ends, and its checkpoints stay.
 
 use std::ops::Deref;
@@ -17,7 +18,7 @@ use crate::config::TrainConfig;
 use crate::error::TrainError;
 
 /// The version of the checkpoint's layout that this build writes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// The oldest that it reads.
 pub(crate) const OLDEST_VERSION: u32 = 1;
 
@@ -78,6 +79,12 @@ pub struct State {
     /// Skipped steps; they count as steps of the run, not of the optimiser.
     #[serde(default)]
     pub skipped: Skipped,
+    /// Evaluations since the last one that improved the loss, see `early_stopping_patience`.
+    #[serde(default)]
+    pub evals_without_improvement: u64,
+    /// Wall time of the run so far, in all its processes.
+    #[serde(default)]
+    pub seconds: f64,
     /// Seed of the run.
     pub seed: u64,
     /// Fingerprint of the prepared data.
@@ -123,7 +130,11 @@ impl Deref for RunConfig {
 impl<'de> Deserialize<'de> for RunConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let is_ours = |name: &str| TrainConfig::KEYS.iter().any(|key| key.name == name);
-        let all = Map::deserialize(deserializer)?;
+        let mut all = Map::deserialize(deserializer)?;
+        // The key that `lr_schedule` has replaced.
+        if all.remove("decay_lr") == Some(Value::Bool(false)) {
+            all.entry("lr_schedule").or_insert("constant".into());
+        }
         let (train, program) = all.into_iter().partition(|(name, _)| is_ours(name));
         let train = TrainConfig::deserialize(Value::Object(train));
         Ok(Self { train: train.map_err(serde::de::Error::custom)?, program })
@@ -170,6 +181,7 @@ pub(super) fn version_of(json: &[u8]) -> Option<u32> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::schedule::LrSchedule;
     use proptest::prelude::*;
 
     fn state(best: f32) -> State {
@@ -182,6 +194,8 @@ mod tests {
             last_eval_iter: Some(250),
             best: Some(Best { step: 250, val_loss: best }),
             skipped: Skipped { total: 3, in_row: 1 },
+            evals_without_improvement: 4,
+            seconds: 12.5,
             seed: u64::MAX,
             data_fingerprint: "ab".to_string(),
             tokenizer_sha256: "cd".to_string(),
@@ -204,6 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn the_switch_of_older_checkpoints_becomes_a_schedule() {
+        let of = |json: &str| serde_json::from_str::<RunConfig>(json).unwrap();
+        let flat = of(r#"{"decay_lr": false, "log_interval": 5}"#);
+        assert_eq!(flat.lr_schedule, LrSchedule::Constant);
+        assert_eq!(flat.program.keys().collect::<Vec<_>>(), ["log_interval"]);
+        assert_eq!(of(r#"{"decay_lr": true}"#).lr_schedule, LrSchedule::Cosine);
+        assert_eq!(of(r#"{"lr_schedule": "wsd"}"#).lr_schedule, LrSchedule::Wsd);
+    }
+
+    #[test]
     fn ten_in_a_row_are_skipped_and_one_in_twenty_of_all() {
         let may_skip = |total, in_row, iter| Skipped { total, in_row }.may_skip(iter);
         assert!(may_skip(0, 0, 0) && may_skip(9, 9, 9));
@@ -217,8 +241,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
         for (from, to, expected) in [
-            ("\"format_version\": 2", "\"format_version\": 3", "of checkpoint format 3"),
-            ("\"format_version\": 2", "\"format_version\": 0", "format 0"),
+            ("\"format_version\": 3", "\"format_version\": 4", "of checkpoint format 4"),
+            ("\"format_version\": 3", "\"format_version\": 0", "format 0"),
             ("\"step\": 250", "\"step\": 250, \"stop\": 1", "unknown field"),
             ("\"step\": 250", "\"step\": -1", "not a training state"),
         ] {

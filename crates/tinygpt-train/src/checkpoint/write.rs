@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tinygpt_fs::{create_dir, part_of, remove, rename, replace_dir, restore_dir, sync_dir};
 
 use super::foreign::is_checkpoint;
-use super::{BEST, DELETED, DIR_NAME, LAST, REPLACED, TEMPORARY};
+use super::{DELETED, DIR_NAME, LINKS, REPLACED, TEMPORARY};
 use super::{dir_name, entry_names, is_temporary, list, manifest, space};
 use crate::error::TrainError;
 use crate::{metrics, plot};
@@ -52,6 +52,21 @@ pub(super) fn save_in(
     saved
 }
 
+/// Saves a copy of the checkpoint `from` as one of the run in `out_dir`.
+pub(crate) fn copy(from: &Path, step: u64, out_dir: &Path) -> Result<(), TrainError> {
+    let names: Vec<String> =
+        entry_names(from)?.into_iter().filter(|name| name != manifest::FILE_NAME).collect();
+    let n_bytes = names.iter().filter_map(|name| from.join(name).metadata().ok()).map(|m| m.len());
+    save(out_dir, step, n_bytes.sum(), |dir| {
+        for name in &names {
+            let path = from.join(name);
+            std::fs::copy(&path, dir.join(name)).map_err(TrainError::io("copy", &path))?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
 fn fill(
     temporary: &Path,
     write_files: impl FnOnce(&Path) -> Result<(), TrainError>,
@@ -85,6 +100,8 @@ pub(crate) struct Keep {
     pub(crate) n_newest: usize,
     /// One to keep whatever its age.
     pub(crate) best: Option<u64>,
+    /// Another one.
+    pub(crate) plateau: Option<u64>,
 }
 
 /// Removes the checkpoints that `keep` does not name.
@@ -94,7 +111,7 @@ pub(crate) struct Keep {
 pub(crate) fn prune(out_dir: &Path, keep: &Keep) -> Result<(), TrainError> {
     let mut n_older = 0;
     for (step, dir) in list(out_dir)? {
-        let mut is_needed = step >= keep.newest || keep.best == Some(step);
+        let mut is_needed = step >= keep.newest || [keep.best, keep.plateau].contains(&Some(step));
         if keep.before.is_some_and(|before| step <= before) {
             n_older += 1;
             is_needed |= n_older < keep.n_newest;
@@ -122,7 +139,7 @@ pub(crate) fn clean_leftovers(out_dir: &Path) -> Result<(), TrainError> {
 
 /// Removes the incomplete links and files of an earlier process that died.
 pub(crate) fn clean_parts(out_dir: &Path) -> Result<(), TrainError> {
-    for name in [BEST, LAST, metrics::FILE_NAME, plot::FILE_NAME] {
+    for name in LINKS.into_iter().chain([metrics::FILE_NAME, plot::FILE_NAME]) {
         remove(&part_of(&out_dir.join(name)))?;
     }
     Ok(())
@@ -228,13 +245,14 @@ mod tests {
 
     #[test]
     fn pruning_keeps_the_newest_good_ones_the_best_and_what_is_newer() {
-        let keep = Keep { newest: 50, before: Some(30), n_newest: 2, best: None };
+        let keep = Keep { newest: 50, before: Some(30), n_newest: 2, best: None, plateau: None };
         for (keep, left) in [
             (keep, vec![60, 50, 30]),
             (Keep { n_newest: 1, ..keep }, vec![60, 50]),
             (Keep { n_newest: 3, ..keep }, vec![60, 50, 30, 20]),
             (Keep { n_newest: 9, ..keep }, vec![60, 50, 30, 20, 10]),
             (Keep { best: Some(10), ..keep }, vec![60, 50, 30, 10]),
+            (Keep { plateau: Some(20), ..keep }, vec![60, 50, 30, 20]),
             (Keep { before: None, ..keep }, vec![60, 50]),
         ] {
             let dir = tempfile::tempdir().unwrap();

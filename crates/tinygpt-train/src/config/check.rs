@@ -11,6 +11,7 @@ use tinygpt_model::DeviceSpec;
 use super::{InitFrom, TrainConfig};
 use crate::error::{Fault, TrainError};
 use crate::report::as_typed;
+use crate::schedule::LrSchedule;
 
 impl TrainConfig {
     /// Checks every key by itself and together with the others.
@@ -21,6 +22,7 @@ impl TrainConfig {
         let mut faults = Faults(self.out_of_range());
         self.check_shape(&mut faults);
         self.check_schedule(&mut faults);
+        self.check_budget(&mut faults);
         self.check_paths(&mut faults);
         if faults.0.is_empty() { Ok(()) } else { Err(TrainError::Config(faults.0)) }
     }
@@ -50,20 +52,29 @@ impl TrainConfig {
         if !self.eval_only && self.max_iters == 0 {
             faults.add("max_iters", 0, "at least 1");
         }
-        if self.decay_lr && self.lr_decay_iters < self.warmup_iters {
+        let decays = self.lr_schedule != LrSchedule::Constant;
+        if decays && self.lr_decay_iters < self.warmup_iters {
             let expected = format!("at least `warmup_iters` ({})", self.warmup_iters);
             faults.add("lr_decay_iters", self.lr_decay_iters, expected);
         }
-        if !(self.min_lr >= 0.0 && (!self.decay_lr || self.min_lr <= self.learning_rate)) {
+        if !(self.min_lr >= 0.0 && (!decays || self.min_lr <= self.learning_rate)) {
             let expected = format!("from 0 to `learning_rate` ({})", as_typed(self.learning_rate));
             faults.add("min_lr", as_typed(self.min_lr), expected);
+        }
+    }
+
+    /// The length of a run can only be corrected while no decay depends on it.
+    fn check_budget(&self, faults: &mut Faults) {
+        if self.budget.is_some() && self.lr_schedule != LrSchedule::Wsd {
+            let got = format!("{:?}", self.lr_schedule).to_lowercase();
+            faults.add("lr_schedule", got, "wsd with `budget`");
         }
     }
 
     fn check_paths(&self, faults: &mut Faults) {
         faults.path("out_dir", &self.out_dir);
         faults.path("data_dir", &self.data_dir);
-        if let InitFrom::Dir(dir) = &self.init_from {
+        if let InitFrom::Dir(dir) | InitFrom::Plateau(dir) = &self.init_from {
             faults.path("init_from", dir);
         }
         let name = Path::new(&self.dataset_name);
@@ -74,6 +85,10 @@ impl TrainConfig {
         if self.overwrite && self.init_from == InitFrom::Resume {
             let expected =
                 "false with `init_from` resume: one continues a run, the other replaces it";
+            faults.add("overwrite", true, expected);
+        }
+        if self.overwrite && matches!(self.init_from, InitFrom::Plateau(_)) {
+            let expected = "false with `init_from` plateau: choose an `out_dir` without a run";
             faults.add("overwrite", true, expected);
         }
         if self.profile && matches!(self.device, DeviceSpec::Metal(_)) {

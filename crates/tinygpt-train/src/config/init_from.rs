@@ -19,6 +19,8 @@ pub enum InitFrom {
     Resume,
     /// `Resume` if `out_dir` holds a checkpoint, else `Scratch`.
     Auto,
+    /// The run in this directory, from the end of its plateau: its decay is not taken over.
+    Plateau(PathBuf),
     /// A Hugging Face GPT-2 directory to fine-tune. One named like a keyword is written `./auto`.
     Dir(PathBuf),
     /// A GPT-2 on the Hugging Face hub to fine-tune.
@@ -46,11 +48,16 @@ impl FromStr for InitFrom {
             "scratch" => Ok(Self::Scratch),
             "resume" => Ok(Self::Resume),
             "auto" => Ok(Self::Auto),
-            "" => Err("scratch, resume, auto, a directory or hub:owner/name".to_string()),
+            "" | "plateau:" => {
+                Err("scratch, resume, auto, plateau:DIR, a directory or hub:owner/name".to_string())
+            }
             name if matches!(Source::from(name), Source::Hub { .. }) => {
                 Ok(Self::Hub { name: name.to_string(), dir: None })
             }
-            dir => Ok(Self::Dir(PathBuf::from(dir))),
+            other => Ok(match other.strip_prefix("plateau:") {
+                Some(dir) => Self::Plateau(PathBuf::from(dir)),
+                None => Self::Dir(PathBuf::from(other)),
+            }),
         }
     }
 }
@@ -61,6 +68,7 @@ impl fmt::Display for InitFrom {
             Self::Scratch => f.write_str("scratch"),
             Self::Resume => f.write_str("resume"),
             Self::Auto => f.write_str("auto"),
+            Self::Plateau(dir) => write!(f, "plateau:{}", dir.display()),
             Self::Dir(dir) => write!(f, "{}", dir.display()),
             Self::Hub { name, .. } => f.write_str(name),
         }

@@ -62,10 +62,14 @@ pub enum Range {
     AtLeastOne,
     /// More than 0.
     Positive,
+    /// At least 0.
+    ZeroOrMore,
     /// At least 0, and 0 turns something off.
     ZeroIsOff,
     /// From 0 up to but not including 1.
     BelowOne,
+    /// From 0 to 1.
+    UpToOne,
 }
 
 impl Kind {
@@ -113,8 +117,10 @@ impl Range {
             Self::Any => "a number",
             Self::AtLeastOne => "at least 1",
             Self::Positive => "a finite number above 0",
+            Self::ZeroOrMore => "a finite number of at least 0",
             Self::ZeroIsOff => "a finite number of at least 0 (0 turns it off)",
             Self::BelowOne => "from 0 up to but not including 1",
+            Self::UpToOne => "from 0 to 1",
         };
         if is_optional { format!("null or {numbers}") } else { numbers.to_owned() }
     }
@@ -124,8 +130,9 @@ impl Range {
             Self::Any => true,
             Self::AtLeastOne => number >= 1.0,
             Self::Positive => number.is_finite() && number > 0.0,
-            Self::ZeroIsOff => number.is_finite() && number >= 0.0,
+            Self::ZeroOrMore | Self::ZeroIsOff => number.is_finite() && number >= 0.0,
             Self::BelowOne => (0.0..1.0).contains(&number),
+            Self::UpToOne => (0.0..=1.0).contains(&number),
         }
     }
 }

@@ -31,7 +31,7 @@ fn compared(run: &Run, with_samples: bool) -> Vec<&Line> {
     let is_compared = |line: &&Line| match line {
         Line::Step(_) | Line::Skip(_) | Line::Eval(_) => true,
         Line::Sample(_) => with_samples,
-        Line::Resume(_) => false,
+        Line::Horizon(_) | Line::Resume(_) => false,
     };
     run.lines.iter().filter(is_compared).collect()
 }
@@ -105,6 +105,7 @@ fn place(line: &Line) -> String {
         Line::Skip(record) => format!("skipped step {}", record.iter),
         Line::Eval(record) => format!("an evaluation after {} steps", record.iter),
         Line::Sample(record) => format!("a sample after {} steps", record.iter),
+        Line::Horizon(record) => format!("a new length after {} steps", record.iter),
         Line::Resume(record) => format!("a resume after {} steps", record.iter),
     }
 }

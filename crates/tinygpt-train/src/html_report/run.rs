@@ -98,7 +98,7 @@ impl Run {
             Line::Step(record) => record.iter + 1,
             Line::Skip(record) => record.iter + 1,
             Line::Eval(record) => record.iter,
-            Line::Sample(_) | Line::Resume(_) => 0,
+            Line::Sample(_) | Line::Horizon(_) | Line::Resume(_) => 0,
         };
         self.lines.iter().map(made).max().unwrap_or_default()
     }
@@ -167,7 +167,7 @@ impl Last {
             Line::Step(record) => ("step", record.iter, &mut self.step),
             Line::Skip(record) => ("step", record.iter, &mut self.step),
             Line::Eval(record) => ("evaluation", record.iter, &mut self.eval),
-            Line::Sample(_) | Line::Resume(_) => return Ok(()),
+            Line::Sample(_) | Line::Horizon(_) | Line::Resume(_) => return Ok(()),
         };
         match last.replace(iter) {
             Some(last) if iter <= last => {

@@ -76,7 +76,7 @@ impl EventFile {
                 eval.iter,
                 &[("eval/loss", eval.val_loss), ("eval/bits_per_byte", eval.val_bits_per_byte)],
             ),
-            Line::Skip(_) | Line::Sample(_) | Line::Resume(_) => {}
+            Line::Skip(_) | Line::Sample(_) | Line::Horizon(_) | Line::Resume(_) => {}
         }
     }
 

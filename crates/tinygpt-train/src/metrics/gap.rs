@@ -27,7 +27,7 @@ impl Gap {
         match line {
             Line::Step(record) => self.iters.push(record.iter),
             Line::Skip(record) => self.iters.push(record.iter),
-            Line::Eval(_) | Line::Sample(_) | Line::Resume(_) => {}
+            Line::Eval(_) | Line::Sample(_) | Line::Horizon(_) | Line::Resume(_) => {}
         }
     }
 

@@ -12,7 +12,7 @@ use tinygpt_data::{FILE_SETS, Prepared, Tokenizer, shell_word};
 use tinygpt_model::{Gpt, ModelConfig, TrainingDevice, hf};
 
 use self::resume::resume;
-pub use self::resume::{Recorded, recorded};
+pub use self::resume::{Recorded, recorded, recorded_plateau};
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, Skipped};
 use crate::config::{InitFrom, TrainConfig};
@@ -31,6 +31,10 @@ pub(crate) struct Progress {
     pub(crate) best: Option<Best>,
     /// Skipped steps.
     pub(crate) skipped: Skipped,
+    /// Evaluations since the last one that improved the loss.
+    pub(crate) evals_without_improvement: u64,
+    /// Wall time of the earlier processes of the run.
+    pub(crate) seconds_before: f64,
     /// The step of the newest good checkpoint.
     pub(crate) last_saved: Option<u64>,
 }
@@ -78,6 +82,7 @@ pub(crate) fn start(
     let is_used = !checkpoint::list(&config.out_dir)?.is_empty();
     match &config.init_from {
         InitFrom::Resume => resume(config, prepared, device),
+        InitFrom::Plateau(_) if !is_used || config.eval_only => resume(config, prepared, device),
         InitFrom::Auto if is_used && !config.overwrite => resume(config, prepared, device),
         init_from if is_used && !config.overwrite && !config.eval_only => {
             Err(used(config, init_from))
@@ -155,7 +160,7 @@ impl<'a> Named<'a> {
                 // Before the download there is no directory, so the name is refused as one.
                 Some(Self { dir: dir.as_deref().unwrap_or(name), name })
             }
-            InitFrom::Scratch | InitFrom::Resume | InitFrom::Auto => None,
+            InitFrom::Scratch | InitFrom::Resume | InitFrom::Auto | InitFrom::Plateau(_) => None,
         }
     }
 }

@@ -14,11 +14,12 @@ use tinygpt_model::{ModelConfig, TrainingDevice, hf};
 use super::{Changed, Named, Progress, Start, check_tokenizer, instruction_set};
 use crate::adamw::AdamW;
 use crate::checkpoint::{
-    self, BEST, Best, Found, LAST, OPTIMIZER_FILE, RunConfig, STATE_FILE, State,
+    self, BEST, Best, Found, LAST, OPTIMIZER_FILE, PLATEAU, RunConfig, STATE_FILE, State,
 };
-use crate::config::TrainConfig;
-use crate::error::{Rejected, TrainError};
-use crate::schedule::{Schedule, learning_rate};
+use crate::config::{InitFrom, TrainConfig};
+use crate::error::{Fault, Rejected, TrainError};
+use crate::metrics;
+use crate::schedule::{LrSchedule, Schedule, learning_rate};
 
 /// The run as its newest checkpoint describes it.
 #[derive(Debug, Clone)]
@@ -40,9 +41,18 @@ pub struct Recorded {
 /// # Errors
 /// [`TrainError::NoGoodCheckpoint`], [`TrainError::NewerFormat`].
 pub fn recorded(out_dir: &Path) -> Result<Option<Recorded>, TrainError> {
-    let Some(Found { dir, state, .. }) = checkpoint::newest_described(out_dir)? else {
-        return Ok(None);
-    };
+    checkpoint::newest_described(out_dir)?.map(described).transpose()
+}
+
+/// As [`recorded`], of the checkpoint at the end of the plateau of the run in `run_dir`.
+///
+/// # Errors
+/// [`TrainError::Config`] if there is none; [`TrainError::Corrupt`], [`TrainError::NewerFormat`].
+pub fn recorded_plateau(run_dir: &Path) -> Result<Recorded, TrainError> {
+    described(plateau(run_dir)?)
+}
+
+fn described(Found { dir, state, .. }: Found) -> Result<Recorded, TrainError> {
     let shape = hf::read_config(&dir)?;
     let State { step, config: RunConfig { train: mut config, program }, data_fingerprint, .. } =
         state;
@@ -51,10 +61,25 @@ pub fn recorded(out_dir: &Path) -> Result<Option<Recorded>, TrainError> {
         let meta = Meta::find(&config.data_dir, &config.dataset_name, &data_fingerprint);
         config.encoding_type = meta.map(|meta| meta.encoding);
     }
-    Ok(Some(Recorded { dir, step, config, program }))
+    Ok(Recorded { dir, step, config, program })
 }
 
-/// Loads the newest good checkpoint of `config.out_dir`.
+/// The checkpoint at the end of the plateau of the run in `run_dir`.
+fn plateau(run_dir: &Path) -> Result<Found, TrainError> {
+    if let Some(found) = checkpoint::open_named(run_dir, PLATEAU)? {
+        return Ok(found);
+    }
+    let expected = format!(
+        "the directory of a run that has reached the end of its plateau: {} has no checkpoint named \
+         {PLATEAU}, which a run with `lr_schedule` wsd saves before its decay",
+        run_dir.display()
+    );
+    let got = InitFrom::Plateau(run_dir.to_path_buf());
+    Err(TrainError::Config(vec![Fault::new("init_from", got, expected)]))
+}
+
+/// Loads the newest good checkpoint of `config.out_dir`, or copies the one at the end of another
+/// run's plateau and loads that.
 ///
 /// # Errors
 /// [`TrainError::NothingToResume`], [`TrainError::NoGoodCheckpoint`], [`TrainError::Mismatch`] if
@@ -64,8 +89,11 @@ pub(crate) fn resume(
     prepared: &Prepared,
     device: &TrainingDevice,
 ) -> Result<Start, TrainError> {
-    let found = checkpoint::newest_good(&config.out_dir)?
-        .ok_or_else(|| TrainError::NothingToResume(config.out_dir.clone()))?;
+    let found = match &config.init_from {
+        InitFrom::Plateau(run_dir) => plateau(run_dir)?,
+        _ => checkpoint::newest_good(&config.out_dir)?
+            .ok_or_else(|| TrainError::NothingToResume(config.out_dir.clone()))?,
+    };
     let Found { dir, state, rejected } = found;
     let shape = hf::read_config(&dir)?;
     check_same_run(config, &shape, &dir, &state)?;
@@ -80,15 +108,27 @@ pub(crate) fn resume(
     let changed = changed_settings(config, &state.config);
     notices.extend(changed_notice(&changed));
     notices.extend(changed_learning_rate(config, &state));
-    let best = usable_best(&config.out_dir, &state, &mut notices);
+    let from_plateau = matches!(config.init_from, InitFrom::Plateau(_));
+    let best = match from_plateau {
+        true => state.best.filter(|best| best.step == state.step),
+        false => usable_best(&config.out_dir, &state, &mut notices),
+    };
     let progress = Progress {
         step: state.step,
         window_cursor: state.window_cursor,
         last_eval_iter: state.last_eval_iter,
         best,
         skipped: state.skipped,
+        evals_without_improvement: state.evals_without_improvement,
+        seconds_before: state.seconds,
         last_saved: Some(state.step),
     };
+    if !config.eval_only
+        && let InitFrom::Plateau(run_dir) = &config.init_from
+    {
+        checkpoint::copy(&dir, state.step, &config.out_dir)?;
+        metrics::copy(run_dir, &config.out_dir)?;
+    }
     if !config.eval_only {
         // A crash may have come between a checkpoint and its links.
         checkpoint::point(&config.out_dir, LAST, state.step)?;
@@ -253,7 +293,7 @@ fn changed_learning_rate(config: &TrainConfig, state: &State) -> Option<String> 
     }
     let end = schedule.lr_decay_iters;
     let is_longer = config.max_iters > state.config.max_iters.max(end);
-    (is_longer && schedule.decay_lr).then(|| {
+    (is_longer && schedule.lr_schedule != LrSchedule::Constant).then(|| {
         format!(
             "from step {end} on the learning rate stays at min_lr ({}): `lr_decay_iters` {} \
              spreads the decay over the longer run, which raises the rate to {:.1e} now",

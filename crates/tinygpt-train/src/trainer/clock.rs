@@ -10,6 +10,7 @@ use crate::config::TrainConfig;
 /// The clock of one run.
 #[derive(Debug)]
 pub(super) struct Clock {
+    started: Instant,
     last_saved: Instant,
     save_every: Option<Duration>,
     deadline: Option<Instant>,
@@ -24,6 +25,7 @@ impl Clock {
         let now = Instant::now();
         let minutes = Some(config.checkpoint_minutes).filter(|minutes| *minutes > 0.0);
         Self {
+            started: now,
             last_saved: now,
             // A deadline that overflows the clock is never reached.
             save_every: minutes.and_then(|m| Duration::try_from_secs_f64(m * 60.0).ok()),
@@ -34,6 +36,16 @@ impl Clock {
             longest_step: Duration::ZERO,
             longest_save: Duration::ZERO,
         }
+    }
+
+    /// Counts from an earlier time than the call of [`Clock::start`].
+    pub(super) fn count_from(&mut self, started: Instant) {
+        self.started = started;
+    }
+
+    /// Seconds since the start.
+    pub(super) fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
     }
 
     /// A step that began at `started` has ended.

@@ -1,6 +1,7 @@
 //! Evaluation inside a run: when, what is recorded, and which evaluations are worth a checkpoint.
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use tinygpt_model::{Event, SamplingParams, Stop, generate_with};
 
@@ -30,6 +31,7 @@ impl Trainer {
         metrics: &mut Metrics,
         report: &mut dyn Report,
     ) -> Result<(), TrainError> {
+        let started = Instant::now();
         let Some((record, sample)) = self.evaluate(stop, report)? else { return Ok(()) };
         self.progress.last_eval_iter = Some(record.iter);
         self.has_unsaved_eval = true;
@@ -40,8 +42,10 @@ impl Trainer {
         self.flush(metrics, report)?;
         if record.iter == 0 {
             // Nothing is learned yet: no checkpoint, and `best` names only checkpoints.
+            self.speed.evaluated(started.elapsed().as_secs_f64());
             return Ok(());
         }
+        self.count_towards_early_stop(record.val_loss);
         let is_best = self.progress.best.is_none_or(|best| record.val_loss < best.val_loss);
         let best_before = self.progress.best;
         if is_best {
@@ -53,7 +57,23 @@ impl Trainer {
             self.unsaved_best = self.progress.best.filter(|_| is_best);
             self.progress.best = best_before;
         }
+        self.speed.evaluated(started.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// Counts an evaluation as transformers' `EarlyStoppingCallback` does: the loss has to be lower
+    /// than the best before it, by more than the threshold.
+    fn count_towards_early_stop(&mut self, val_loss: f32) {
+        let threshold = self.config.early_stopping_threshold;
+        let improves = |best: Best| f64::from(best.val_loss) - f64::from(val_loss) > threshold;
+        let n = &mut self.progress.evals_without_improvement;
+        *n = if self.progress.best.is_none_or(improves) { 0 } else { *n + 1 };
+    }
+
+    /// Whether the last evaluations did not improve the loss often enough to stop.
+    pub(super) fn is_stopped_early(&self) -> bool {
+        let n = self.progress.evals_without_improvement;
+        self.config.early_stopping_patience.is_some_and(|patience| n >= patience)
     }
 
     /// The loss on both splits and a short sample. `None` if the run has to end meanwhile.
@@ -98,6 +118,7 @@ impl Trainer {
             perplexity: (val_loss.nats_per_token.exp() as f32).min(f32::MAX),
         };
         report.eval(&record);
+        self.last_eval = Some(record.clone());
         let sample = if self.config.sample_at_eval { self.sample(stop)? } else { None };
         if let Some(sample) = &sample {
             report.sample(sample);
@@ -106,7 +127,7 @@ impl Trainer {
     }
 
     /// A short document from the model as it is now; `None` if a signal stops it.
-    fn sample(&self, stop: &StopFlag) -> Result<Option<SampleRecord>, TrainError> {
+    pub(super) fn sample(&self, stop: &StopFlag) -> Result<Option<SampleRecord>, TrainError> {
         let params = SamplingParams {
             seed: self.config.seed,
             eos: self.special.eos,

@@ -5,14 +5,18 @@
 //! [`crate::metrics`], [`crate::checkpoint`] and [`crate::plot`]. Steps, evaluations, checkpoints
 //! and time limits are in the other files of this module.
 
+mod about;
 mod announce;
+mod budget;
 mod clock;
 mod evaluation;
 mod files;
 mod ownership;
 mod profiled;
+mod range_test;
 mod save;
 mod step;
+mod trial;
 
 use std::time::Instant;
 
@@ -22,17 +26,21 @@ use tinygpt_model::hf::SpecialTokens;
 use tinygpt_model::{ComputeType, Gpt, Grads, TrainingDevice};
 
 use self::announce::recomputing;
+use self::budget::Speed;
+pub use self::budget::TARGET as BUDGET_TARGET;
 use self::clock::Clock;
 use self::ownership::claim_out_dir;
 use self::profiled::{Profiled, share_of_peak};
+pub use self::range_test::{RatePoint, suggested_rate};
 use self::step::StepResult;
+pub use self::trial::Trial;
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, OutDirLock};
 use crate::config::{InitFrom, TrainConfig};
 use crate::document::special_tokens;
 use crate::error::{Fault, TrainError};
 use crate::metrics::Metrics;
-use crate::report::{Report, StepRecord};
+use crate::report::{EvalRecord, Report, StepRecord};
 use crate::schedule::learning_rate;
 use crate::start::{Changed, Progress, Start, start};
 use crate::stop::StopFlag;
@@ -49,6 +57,9 @@ pub enum Outcome {
     Evaluated,
     /// The [`StopFlag`] was raised by this signal; the last finished step is saved.
     Stopped(usize),
+    /// `early_stopping_patience` evaluations in a row did not improve the validation loss; this
+    /// many steps are done and saved.
+    StoppedEarly(u64),
     /// `max_seconds` are over; this many steps are done and saved.
     TimeUp(u64),
 }
@@ -68,6 +79,7 @@ pub struct Trainer {
     /// Whether `out_dir` still holds the run that this one replaces.
     replaces: bool,
     last_grad_norm: f64,
+    last_eval: Option<EvalRecord>,
     /// Whether there is an evaluation that no checkpoint contains.
     has_unsaved_eval: bool,
     /// Since the last save that succeeded.
@@ -75,6 +87,7 @@ pub struct Trainer {
     /// The last evaluation with the best loss so far that could not be saved.
     unsaved_best: Option<Best>,
     clock: Clock,
+    speed: Speed,
     started_from: String,
     /// What the run originally started from.
     origin: InitFrom,
@@ -152,10 +165,12 @@ impl Trainer {
             progress,
             replaces,
             last_grad_norm: f64::NAN,
+            last_eval: None,
             has_unsaved_eval: false,
             n_failed_saves: 0,
             unsaved_best: None,
             clock,
+            speed: Speed::default(),
             started_from: from,
             origin,
             changed,
@@ -166,40 +181,21 @@ impl Trainer {
         })
     }
 
-    /// The model, for use after training.
-    pub fn gpt(&self) -> &Gpt {
-        &self.gpt
-    }
-
     /// Stores settings of the calling program in each checkpoint; [`Recorded`](crate::Recorded)
     /// returns them.
     pub fn record(&mut self, program: Map<String, Value>) {
         self.program = program;
     }
 
-    /// The data it trains on.
-    pub fn prepared(&self) -> &Prepared {
-        &self.prepared
-    }
-
     /// The data, for another trainer; this one releases its directory.
-    pub(crate) fn into_prepared(self) -> Prepared {
+    pub fn into_prepared(self) -> Prepared {
         self.prepared
     }
 
-    /// The tokens that start and end a sample of the model.
-    pub fn special_tokens(&self) -> SpecialTokens {
-        self.special
-    }
-
-    /// Steps made.
-    pub fn n_updates(&self) -> u64 {
-        self.progress.step
-    }
-
-    /// The lowest validation loss so far and its step; `None` before the first checkpoint.
-    pub fn best(&self) -> Option<Best> {
-        self.progress.best
+    /// Counts the time of the run, and of its `budget`, from `started` on: the start of
+    /// the program.
+    pub fn count_from(&mut self, started: Instant) {
+        self.clock.count_from(started);
     }
 
     /// Trains until `max_iters` steps are done, `stop` is raised or the time is up.
@@ -219,17 +215,20 @@ impl Trainer {
             self.complete_files(report);
             return Ok(Outcome::AlreadyFinished);
         }
+        if self.is_stopped_early() {
+            return Ok(Outcome::StoppedEarly(self.progress.step));
+        }
         let mut metrics = self.open_metrics(report)?;
-        let schedule = self.config.schedule();
         let mut profiled = Profiled::default();
         let outcome = loop {
-            let lr = learning_rate(self.progress.step, &schedule);
-
             if self.is_time_to_evaluate() {
                 self.evaluate_and_save(stop, &mut metrics, report)?;
             }
             if self.is_finished() {
                 break Outcome::Finished;
+            }
+            if self.is_stopped_early() {
+                break Outcome::StoppedEarly(self.progress.step);
             }
             if let Some(ending) = self.ending(stop) {
                 break ending;
@@ -238,31 +237,45 @@ impl Trainer {
                 self.save_or_continue(false, &mut metrics, report)?;
             }
 
-            profiled::switch(&self.device, self.config.profile)?;
-            let started = Instant::now();
-            let result = self.make_step(lr, stop)?;
-            profiled::switch(&self.device, false)?;
-            match result {
-                // The step is repeated when the run is resumed.
-                StepResult::BrokenOff => continue,
-                StepResult::Made { loss, grad_norm } => {
-                    self.count_step(started, &mut profiled);
-                    let record = self.step_record(loss, lr, grad_norm, started);
-                    metrics.step(&record)?;
-                    report.step(&record);
-                }
-                StepResult::Skipped(record) => {
-                    self.count_step(started, &mut profiled);
-                    metrics.skip(&record)?;
-                    report.skip(&record);
-                }
-            }
+            self.keep_budget(&mut metrics, report)?;
+            self.step_and_record(stop, &mut metrics, &mut profiled, report)?;
             if metrics.is_full() {
                 self.flush(&mut metrics, report)?;
             }
         };
         self.finish(profiled, &mut metrics, report)?;
         Ok(outcome)
+    }
+
+    /// Makes or skips the next step, and records it.
+    fn step_and_record(
+        &mut self,
+        stop: &StopFlag,
+        metrics: &mut Metrics,
+        profiled: &mut Profiled,
+        report: &mut dyn Report,
+    ) -> Result<(), TrainError> {
+        let lr = learning_rate(self.progress.step, &self.config.schedule());
+        profiled::switch(&self.device, self.config.profile)?;
+        let started = Instant::now();
+        let result = self.make_step(lr, stop)?;
+        profiled::switch(&self.device, false)?;
+        match result {
+            // The step is repeated when the run is resumed.
+            StepResult::BrokenOff => {}
+            StepResult::Made { loss, grad_norm } => {
+                self.count_step(started, profiled);
+                let record = self.step_record(loss, lr, grad_norm, started);
+                metrics.step(&record)?;
+                report.step(&record);
+            }
+            StepResult::Skipped(record) => {
+                self.count_step(started, profiled);
+                metrics.skip(&record)?;
+                report.skip(&record);
+            }
+        }
+        Ok(())
     }
 
     /// After the last step: saves what is not saved yet, reports the profile and draws the curves.
@@ -287,6 +300,7 @@ impl Trainer {
         self.progress.step += 1;
         self.clock.stepped(started);
         profiled.add(started.elapsed());
+        self.note_speed(started.elapsed().as_secs_f64());
     }
 
     /// Whether all steps and the evaluation after them are done.
@@ -306,7 +320,8 @@ impl Trainer {
     fn is_time_to_save(&self) -> bool {
         let step = self.progress.step;
         let is_due = |every: u64| step > 0 && step.is_multiple_of(every);
-        let is_due = self.config.checkpoint_interval.is_some_and(is_due);
+        let is_due =
+            self.config.checkpoint_interval.is_some_and(is_due) || self.is_at_plateau_end();
         (is_due || self.clock.is_time_to_save()) && self.progress.last_saved != Some(step)
     }
 
@@ -328,11 +343,6 @@ impl Trainer {
     fn utilisation(&mut self, seconds: f64) -> Option<f64> {
         let flops = self.gpt.config().flops_per_token() * self.tokens_per_step() as f64;
         Some(share_of_peak(self.peak_flops.as_mut()?, flops / seconds))
-    }
-
-    fn tokens_per_step(&self) -> usize {
-        let windows = self.config.gradient_accumulation_steps * self.config.batch_size;
-        windows * self.gpt.config().block_size
     }
 }
 

@@ -12,7 +12,7 @@ use tinygpt_model::hf;
 
 use super::Trainer;
 use crate::checkpoint::{
-    self, BEST, FORMAT_VERSION, Keep, LAST, OPTIMIZER_FILE, RunConfig, STATE_FILE, State,
+    self, BEST, FORMAT_VERSION, Keep, LAST, OPTIMIZER_FILE, PLATEAU, RunConfig, STATE_FILE, State,
 };
 use crate::config::TrainConfig;
 use crate::error::{TrainError, chain};
@@ -111,6 +111,7 @@ impl Trainer {
             before: self.progress.last_saved,
             n_newest: self.config.keep_checkpoints,
             best: self.progress.best.map(|best| best.step),
+            plateau: checkpoint::step_named(out_dir, PLATEAU),
         };
         if let Err(error) = checkpoint::prune(out_dir, &keep) {
             report.notice(&format!(
@@ -151,8 +152,16 @@ impl Trainer {
         if is_best {
             checkpoint::point(out_dir, BEST, step)?;
         }
+        if self.is_at_plateau_end() {
+            checkpoint::point(out_dir, PLATEAU, step)?;
+        }
         self.replaces = false;
         Ok(dir)
+    }
+
+    /// Whether the decay of a run with `lr_schedule` wsd starts now.
+    pub(super) fn is_at_plateau_end(&self) -> bool {
+        self.progress.step > 0 && self.config.schedule().plateau_end() == Some(self.progress.step)
     }
 
     /// Disk space of a checkpoint: weights and two moments, and 10% for the rest.
@@ -179,6 +188,8 @@ impl Trainer {
             last_eval_iter: self.progress.last_eval_iter,
             best: self.progress.best,
             skipped: self.progress.skipped,
+            evals_without_improvement: self.progress.evals_without_improvement,
+            seconds: self.seconds(),
             seed: self.config.seed,
             data_fingerprint: self.prepared.meta.fingerprint(),
             tokenizer_sha256: self.prepared.tokenizer.sha256().to_string(),

@@ -174,6 +174,6 @@ pub(crate) fn assert_same_end(left: &Path, right: &Path) {
     }
     let config = TrainConfig::default();
     let config = RunConfig::from(config);
-    let left = State { config: config.clone(), ..state(left, "last") };
-    assert_eq!(left, State { config, ..state(right, "last") });
+    let left = State { config: config.clone(), seconds: 0.0, ..state(left, "last") };
+    assert_eq!(left, State { config, seconds: 0.0, ..state(right, "last") });
 }

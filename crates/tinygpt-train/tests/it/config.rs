@@ -25,7 +25,7 @@ fn defaults_are_the_originals() {
         "gradient_accumulation_steps": 1, "batch_size": 64, "block_size": 256, "n_layer": 6,
         "n_head": 6, "n_embd": 384, "learning_rate": 1e-3, "max_iters": 10000, "beta1": 0.9,
         "beta2": 0.99, "warmup_iters": 100, "lr_decay_iters": 10000, "min_lr": 1e-4,
-        "dtype": "bfloat16", "weight_decay": 0.1, "grad_clip": 1.0, "decay_lr": true, "bias": true,
+        "dtype": "bfloat16", "weight_decay": 0.1, "grad_clip": 1.0, "lr_schedule": "cosine", "bias": true,
         "init_from": "scratch", "eval_only": false,
     });
     for (key, value) in original.as_object().unwrap() {

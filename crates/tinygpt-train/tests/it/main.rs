@@ -13,6 +13,7 @@ mod non_finite;
 mod properties;
 mod resume;
 mod saving;
+mod schedules;
 mod start;
 mod tensorboard;
 mod threads;

@@ -22,7 +22,7 @@ fn iters(config: &TrainConfig) -> (Vec<u64>, Vec<u64>) {
     for line in metrics::read(&config.out_dir.join(metrics::FILE_NAME)).unwrap() {
         match line {
             Line::Step(record) => steps.push(record.iter),
-            Line::Skip(_) | Line::Sample(_) | Line::Resume(_) => {}
+            Line::Skip(_) | Line::Sample(_) | Line::Horizon(_) | Line::Resume(_) => {}
             Line::Eval(record) => evals.push(record.iter),
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use tinygpt_data::shell_word;
 use tinygpt_train::checkpoint::BEST;
+use tinygpt_train::schedule::LrSchedule;
 use tinygpt_train::{Outcome, TrainConfig, Trainer, as_typed};
 
 use super::super::rendering::OutputFormat;
@@ -14,12 +15,12 @@ use crate::options::{Layered, SampleOptions};
 use crate::terminal::{Output, grouped, say};
 
 /// Reports how the run ended and what to do next. Prints a story by the model if the run is finished
-/// and no `signal` asked it to stop.
+/// and `prints_story`.
 pub(super) fn conclude(
     config: &TrainConfig,
     trainer: &Trainer,
     outcome: Outcome,
-    signal: Option<usize>,
+    prints_story: bool,
 ) -> Result<Ended> {
     let out_dir = config.out_dir.display();
     match outcome {
@@ -45,6 +46,7 @@ pub(super) fn conclude(
             return Ok(Ended::Done);
         }
         Outcome::Evaluated => return Ok(Ended::Done),
+        Outcome::StoppedEarly(step) => say(&stopped_early(config, step)),
         Outcome::AlreadyFinished => say(&already_finished(config)),
         _ => say(&format!("done: {} steps", grouped(config.max_iters))),
     }
@@ -52,7 +54,7 @@ pub(super) fn conclude(
         let dir = config.out_dir.join(BEST);
         say(&format!("best: val loss {:.4} at {}, in {}", best.val_loss, best.step, dir.display()));
     }
-    if signal.is_none() {
+    if prints_story {
         print_story(config, trainer)?;
     }
     for line in next_commands(&config.out_dir) {
@@ -61,13 +63,26 @@ pub(super) fn conclude(
     Ok(Ended::Done)
 }
 
+fn stopped_early(config: &TrainConfig, step: u64) -> String {
+    let times = match config.early_stopping_patience {
+        Some(patience) if patience > 1 => format!("{patience} evaluations in a row"),
+        _ => "1 evaluation".to_owned(),
+    };
+    format!(
+        "stopped early after {} of {} steps: the validation loss did not improve in {times}; to \
+         train further, raise --early-stopping-patience",
+        grouped(step),
+        grouped(config.max_iters)
+    )
+}
+
 fn already_finished(config: &TrainConfig) -> String {
     let mut text = format!(
         "{} has already finished its {} steps; raise --max-iters to train further",
         config.out_dir.display(),
         grouped(config.max_iters)
     );
-    if config.decay_lr && config.max_iters >= config.lr_decay_iters {
+    if config.lr_schedule != LrSchedule::Constant && config.max_iters >= config.lr_decay_iters {
         text += &format!(
             " (at min_lr, {}, unless you also raise --lr-decay-iters)",
             as_typed(config.min_lr)

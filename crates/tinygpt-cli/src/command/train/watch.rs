@@ -19,8 +19,8 @@ use tinygpt_serve::{
 };
 use tinygpt_train::metrics::Line;
 use tinygpt_train::{
-    EvalRecord, Outcome, Profile, Report, RunSummary, SampleRecord, SaveRecord, SkipRecord,
-    StepRecord, StopFlag, TrainConfig, TrainError, Trainer, chain, checkpoint,
+    EvalRecord, HorizonRecord, Outcome, Profile, Report, RunSummary, SampleRecord, SaveRecord,
+    SkipRecord, StepRecord, StopFlag, TrainConfig, TrainError, Trainer, chain, checkpoint,
 };
 
 use super::super::listen::listen;
@@ -230,7 +230,7 @@ fn kind_of(line: &Line) -> Option<FeedEvent> {
         Line::Step(_) => Some(FeedEvent::Step),
         Line::Eval(_) => Some(FeedEvent::Eval),
         Line::Sample(_) => Some(FeedEvent::Sample),
-        Line::Skip(_) | Line::Resume(_) => None,
+        Line::Skip(_) | Line::Horizon(_) | Line::Resume(_) => None,
     }
 }
 
@@ -260,6 +260,10 @@ impl Report for Broadcast<'_> {
 
     fn skip(&mut self, record: &SkipRecord) {
         self.report.skip(record);
+    }
+
+    fn horizon(&mut self, record: &HorizonRecord) {
+        self.report.horizon(record);
     }
 
     fn evaluating(&mut self, done: usize, total: usize) {

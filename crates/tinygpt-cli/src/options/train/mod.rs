@@ -6,6 +6,7 @@
 
 mod model_shape;
 mod recorded;
+mod schedule;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -38,13 +39,33 @@ config! {
             /// Instead of training, write `report.html` in the current directory: curves, results and
             /// samples of the runs in these directories, and what differs between them [default: train]
             report: Option<Vec<PathBuf>> = None, "DIR";
+            /// Length of the run in training tokens [default: none, max_iters counts]
+            max_tokens: Option<u64> = None, in AtLeastOne, "N";
+            /// Length of the run in passes over the training split [default: none, max_iters counts]
+            max_epochs: Option<f64> = None, in Positive, "X";
+            /// Instead of training, time 20 steps and print memory, time and expected loss of the run
+            plan: bool = false;
+            /// Instead of training, make up to 100 steps with a rising learning rate, draw the loss
+            /// into FILE and print a suggestion [default: train; FILE is find-lr.svg if not given]
+            find_lr: Option<PathBuf> = None, "FILE";
+            /// Make a run for each combination of the values in a JSON file of keys with lists, in
+            /// out/NAME-1, out/NAME-2 and so on, and a table of their results [default: train]
+            sweep: Option<PathBuf> = None, "FILE";
+            /// Print one line of JSON with the results to standard output at the end, and no sample
+            json: bool = false;
         }
         "Server" {
             /// While training, serve a page at ADDR with curves, samples, and a box that generates from
             /// the newest checkpoint [default: off; 127.0.0.1:8080 if no ADDR follows]
             serve: Option<String> = None, "ADDR";
         }
+        "Optimizer" {
+            /// min_lr as a fraction of learning_rate [default: none, min_lr counts]
+            final_lr_frac: Option<f64> = None, in UpToOne, "X";
+        }
         "Original" {
+            /// nanoGPT's switch: false is the same as --lr-schedule constant
+            decay_lr: bool = true;
             /// Accepted if false, for the original's configs: the kernels are compiled already
             compile: bool = false;
             /// Accepted if false, for the original's configs: metrics.jsonl holds every step
@@ -155,6 +176,7 @@ fn flag_of(key: &'static Key) -> Arg {
     match key.name {
         "verify_resume" => arg.num_args(0..=1).default_missing_value("10"),
         "serve" => arg.num_args(0..=1).default_missing_value(serve::DEFAULT_ADDRESS),
+        "find_lr" => arg.num_args(0..=1).default_missing_value("find-lr.svg"),
         _ => arg,
     }
 }
@@ -202,8 +224,11 @@ impl Options for TrainOptions {
     }
 
     fn fit(layered: &mut Layered<Self>) {
+        schedule::fit_shape(layered);
+        schedule::fit_horizon(layered);
         fit_warmup(layered);
         fit_min_lr(layered);
+        schedule::fit_final_lr(layered);
     }
 
     fn resume(layered: Layered<Self>) -> anyhow::Result<Layered<Self>> {
@@ -325,6 +350,7 @@ impl Layered<TrainOptions> {
         faults.unless(!program.compile, "compile", "false: the kernels are compiled already");
         let expected = "false: the curves are in `out_dir`, as metrics.jsonl and loss.svg";
         faults.unless(!program.wandb_log, "wandb_log", expected);
+        schedule::check(self, &mut faults);
         faults.into_result()?;
         Ok((config, program))
     }
@@ -356,6 +382,7 @@ impl Layered<TrainOptions> {
     pub fn program_values(&self) -> Map<String, Value> {
         let names = ProgramConfig::KEYS.iter().map(|key| key.name);
         names
+            .filter(|name| !recorded::NOT_RECORDED.contains(name))
             .filter_map(|name| Some((name.to_owned(), self.options.0.get(name)?.clone())))
             .collect()
     }

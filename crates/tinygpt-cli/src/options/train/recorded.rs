@@ -10,8 +10,9 @@ use tinygpt_train::{InitFrom, Recorded, TrainError};
 use super::super::layer::Layered;
 use super::TrainOptions;
 
-/// Keys that belong to one call of `train`, not to the run.
-const NOT_RECORDED: [&str; 9] = [
+/// Keys that belong to one call of `train`, not to the run, and keys that others have replaced when
+/// the run starts.
+pub(super) const NOT_RECORDED: [&str; 17] = [
     "out_dir",
     "init_from",
     "overwrite",
@@ -21,6 +22,14 @@ const NOT_RECORDED: [&str; 9] = [
     "serve",
     "max_seconds",
     "profile",
+    "json",
+    "plan",
+    "find_lr",
+    "sweep",
+    "max_tokens",
+    "max_epochs",
+    "final_lr_frac",
+    "decay_lr",
 ];
 
 /// Puts the configuration of the newest checkpoint under `layered`, if that asks to resume.
@@ -32,12 +41,15 @@ pub(super) fn put_under(layered: Layered<TrainOptions>) -> anyhow::Result<Layere
     let out_dir: PathBuf = options.get("out_dir").unwrap_or_default();
     let overwrite = options.get("overwrite") == Some(true);
     // An empty word and contradictions are refused together with all other faults.
-    let is_needed = match options.get("init_from") {
-        Some(InitFrom::Resume) if !overwrite => true,
-        Some(InitFrom::Auto) if !overwrite => false,
+    let (found, is_needed) = match options.get("init_from") {
+        Some(InitFrom::Plateau(run_dir)) if !overwrite => {
+            (Some(tinygpt_train::recorded_plateau(&run_dir)?), true)
+        }
+        Some(InitFrom::Resume) if !overwrite => (tinygpt_train::recorded(&out_dir)?, true),
+        Some(InitFrom::Auto) if !overwrite => (tinygpt_train::recorded(&out_dir)?, false),
         _ => return Ok(layered),
     };
-    match tinygpt_train::recorded(&out_dir)? {
+    match found {
         None if is_needed => Err(TrainError::NothingToResume(out_dir).into()),
         None => Ok(layered),
         Some(Recorded { dir, config, program, .. }) => {

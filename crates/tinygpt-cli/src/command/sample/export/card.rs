@@ -8,6 +8,7 @@ use tinygpt_data::{Meta, Recipe, SourceSpec};
 use tinygpt_model::Gpt;
 use tinygpt_train::checkpoint::{self, State};
 use tinygpt_train::metrics::{self, Line};
+use tinygpt_train::schedule::LrSchedule;
 use tinygpt_train::{EvalRecord, TrainConfig};
 
 use super::LoadedModel;
@@ -227,15 +228,20 @@ fn training(state: &State) -> String {
         ),
     );
     let rate = config.learning_rate;
-    let after = if config.decay_lr {
-        format!(
-            "{rate} after {} steps, then a cosine down to {} at step {}",
+    let shape = match config.lr_schedule {
+        LrSchedule::Constant => None,
+        LrSchedule::Cosine => Some("a cosine"),
+        LrSchedule::Linear => Some("a line"),
+        LrSchedule::Wsd => Some("constant, then a line"),
+    };
+    let after = match shape {
+        None => format!("{rate}, constant"),
+        Some(shape) => format!(
+            "{rate} after {} steps, then {shape} down to {} at step {}",
             grouped(config.warmup_iters),
             config.min_lr,
             grouped(config.lr_decay_iters)
-        )
-    } else {
-        format!("{rate}, constant")
+        ),
     };
     line("learning rate", after);
     line("dropout", config.dropout.to_string());

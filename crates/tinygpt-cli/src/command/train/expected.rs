@@ -1,0 +1,121 @@
+//! The validation loss that a run can be expected to reach, from runs that were measured.
+//!
+//! `scaling.json` is written by `bench/scaling.py`; docs/scaling.md has its runs and how far the fit
+//! is from runs that it has not seen.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The datasets by name.
+const TABLE: &str = include_str!("scaling.json");
+/// How far outside of the measured runs the fit is used, as a factor.
+const REACH: f64 = 2.0;
+
+/// The measured runs of a dataset, and the law fitted to them.
+#[derive(Debug, Deserialize)]
+struct Scaling {
+    law: Law,
+    /// Root mean square of the error for a run that was not fitted.
+    error: f64,
+    encoding_type: String,
+    vocab_size: usize,
+    bits_per_byte_per_nat: f64,
+    runs: Vec<Measured>,
+}
+
+/// `e + a / N^alpha + b / D^beta` (Hoffmann et al. 2022, approach 3), N and D in thousands.
+#[derive(Debug, Deserialize)]
+struct Law {
+    e: f64,
+    a: f64,
+    alpha: f64,
+    b: f64,
+    beta: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Measured {
+    n_params: u64,
+    tokens: u64,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the fit is tested against it"))]
+    val_loss: f64,
+}
+
+/// An expected loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Expected {
+    /// In nats per token.
+    pub(super) val_loss: f64,
+    /// Its standard error.
+    pub(super) error: f64,
+    pub(super) val_bpb: f64,
+}
+
+/// The loss of a model with `n_params` weights trained on `tokens` tokens of a dataset.
+///
+/// # Errors
+/// Why there is none, in words.
+pub(super) fn expected_loss(
+    dataset: &str,
+    encoding: &str,
+    vocab_size: usize,
+    (n_params, tokens): (u64, u64),
+) -> Result<Expected, String> {
+    let mut table: BTreeMap<String, Scaling> =
+        serde_json::from_str(TABLE).map_err(|error| error.to_string())?;
+    let known = table.keys().cloned().collect::<Vec<_>>().join(" and ");
+    let scaling = table.remove(dataset).ok_or_else(|| format!("measured for {known} only"))?;
+    if (scaling.encoding_type.as_str(), scaling.vocab_size) != (encoding, vocab_size) {
+        return Err(format!(
+            "measured for {} with {} tokens in the vocabulary",
+            scaling.encoding_type, scaling.vocab_size
+        ));
+    }
+    let within = |value: u64, of: &dyn Fn(&Measured) -> u64| {
+        let values = || scaling.runs.iter().map(of);
+        let (least, most) = (values().min().unwrap_or(0), values().max().unwrap_or(0));
+        (least as f64 / REACH..=most as f64 * REACH).contains(&(value as f64))
+    };
+    if !within(n_params, &|run| run.n_params) || !within(tokens, &|run| run.tokens) {
+        return Err("outside of the measured sizes and lengths".to_owned());
+    }
+    let Law { e, a, alpha, b, beta } = scaling.law;
+    let (n, d) = (n_params as f64 / 1e3, tokens as f64 / 1e3);
+    let val_loss = e + a * n.powf(-alpha) + b * d.powf(-beta);
+    let val_bpb = val_loss * scaling.bits_per_byte_per_nat;
+    Ok(Expected { val_loss, error: scaling.error, val_bpb })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_table_has_twelve_runs_and_the_law_fits_them() {
+        let table: BTreeMap<String, Scaling> = serde_json::from_str(TABLE).unwrap();
+        assert!(table.values().map(|scaling| scaling.runs.len()).sum::<usize>() >= 12);
+        for (name, scaling) in &table {
+            assert!(scaling.error < 0.1, "{name}");
+            for run in &scaling.runs {
+                let of = (run.n_params, run.tokens);
+                let encoding = &scaling.encoding_type;
+                let expected = expected_loss(name, encoding, scaling.vocab_size, of).unwrap();
+                assert!((expected.val_loss - run.val_loss).abs() < 0.15, "{name} {run:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_has_no_expectation() {
+        let of = |dataset, encoding, vocab_size, run| {
+            expected_loss(dataset, encoding, vocab_size, run).unwrap_err()
+        };
+        assert!(of("mine", "bpe", 3072, (1_000_000, 1_000_000)).contains("tiny_tales"));
+        assert!(of("tiny_tales", "simple", 90, (1_000_000, 1_000_000)).contains("bpe with 3072"));
+        for run in [(1_000, 1_000_000), (1_000_000, 1_000), (1_000_000, 1 << 40)] {
+            assert!(of("tiny_tales", "bpe", 3072, run).contains("outside"), "{run:?}");
+        }
+    }
+}
