@@ -121,7 +121,7 @@ impl Feed {
         let state = self.lock();
         let (mut text, mut next) = (String::new(), place);
         let first = state.events.partition_point(|event| event.number < place);
-        for Entry { number, kind, data } in state.events.range(first..) {
+        for Entry { number, kind, data, .. } in state.events.range(first..) {
             // Writing to a String cannot fail.
             let _ =
                 write!(text, "id: {}-{number}\nevent: {}\ndata: {data}\n\n", self.id, kind.name());
