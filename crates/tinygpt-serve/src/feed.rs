@@ -11,8 +11,10 @@ use tokio::sync::watch;
 
 use crate::request::any_seed;
 
-/// The most steps that are kept: beyond that, every second one is dropped.
+/// The most steps that are kept. Beyond that, only every second, fourth, eighth … of the older ones is.
 const MAX_STEPS: usize = 4096;
+/// The number of newest steps that are all kept.
+const RECENT_STEPS: u64 = 1024;
 /// The most evaluations and the most samples that are kept; the oldest are dropped.
 const MAX_OTHERS: usize = 1024;
 /// The bytes of events that are sent at once.
@@ -55,6 +57,10 @@ struct State {
     next: u64,
     /// How many events of each kind are kept.
     counts: [usize; 3],
+    /// How many steps there were.
+    n_steps: u64,
+    /// Of the older steps, every step with a multiple of this number is kept.
+    stride: u64,
     /// The last event, after which there is nothing.
     end: Option<String>,
 }
@@ -63,6 +69,8 @@ struct State {
 struct Entry {
     number: u64,
     kind: FeedEvent,
+    /// The number of a step among the steps.
+    step: u64,
     data: Arc<str>,
 }
 
@@ -78,9 +86,10 @@ impl Feed {
     pub fn push(&self, kind: FeedEvent, data: &str) {
         let next = {
             let mut state = self.lock();
-            let number = state.next;
-            state.events.push_back(Entry { number, kind, data: data.into() });
+            let (number, step) = (state.next, state.n_steps);
+            state.events.push_back(Entry { number, kind, step, data: data.into() });
             state.next += 1;
+            state.n_steps += u64::from(kind == FeedEvent::Step);
             state.counts[kind as usize] += 1;
             state.drop_some(kind);
             state.next
@@ -112,7 +121,7 @@ impl Feed {
         let state = self.lock();
         let (mut text, mut next) = (String::new(), place);
         let first = state.events.partition_point(|event| event.number < place);
-        for Entry { number, kind, data } in state.events.range(first..) {
+        for Entry { number, kind, data, .. } in state.events.range(first..) {
             // Writing to a String cannot fail.
             let _ =
                 write!(text, "id: {}-{number}\nevent: {}\ndata: {data}\n\n", self.id, kind.name());
@@ -142,14 +151,7 @@ impl State {
     fn drop_some(&mut self, kind: FeedEvent) {
         let count = self.counts[kind as usize];
         match kind {
-            FeedEvent::Step if count > MAX_STEPS => {
-                let mut n_steps = 0;
-                self.events.retain(|event| {
-                    n_steps += usize::from(event.kind == kind);
-                    event.kind != kind || n_steps % 2 == 1
-                });
-                self.counts[kind as usize] = count.div_ceil(2);
-            }
+            FeedEvent::Step if count > MAX_STEPS => self.thin_steps(),
             FeedEvent::Eval | FeedEvent::Sample if count > MAX_OTHERS => {
                 if let Some(oldest) = self.events.iter().position(|event| event.kind == kind) {
                     self.events.remove(oldest);
@@ -157,6 +159,25 @@ impl State {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Drops older steps, evenly, until half of the limit is free.
+    fn thin_steps(&mut self) {
+        let recent = self.n_steps.saturating_sub(RECENT_STEPS);
+        while self.counts[FeedEvent::Step as usize] > MAX_STEPS / 2 {
+            let stride = self.stride.max(1);
+            let mut n_kept = 0;
+            self.events.retain(|event| {
+                let is_step = event.kind == FeedEvent::Step;
+                let is_kept = !is_step || event.step >= recent || event.step.is_multiple_of(stride);
+                n_kept += usize::from(is_step && is_kept);
+                is_kept
+            });
+            self.counts[FeedEvent::Step as usize] = n_kept;
+            if n_kept > MAX_STEPS / 2 {
+                self.stride = stride * 2;
+            }
         }
     }
 }
@@ -220,7 +241,7 @@ mod tests {
         };
         let (steps, evals) = (of(FeedEvent::Step), of(FeedEvent::Eval));
         assert_eq!(state.counts, [steps.len(), evals.len(), 0]);
-        assert!((MAX_STEPS / 2..=MAX_STEPS).contains(&steps.len()), "{}", steps.len());
+        assert!((MAX_STEPS / 4..=MAX_STEPS).contains(&steps.len()), "{}", steps.len());
         assert_eq!((steps[0], steps[steps.len() - 1]), (0, 99_999));
         assert!(steps.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= 128));
         assert_eq!((evals.len(), evals[evals.len() - 1]), (MAX_OTHERS, 99_950));

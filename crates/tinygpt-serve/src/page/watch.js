@@ -1,8 +1,9 @@
 // A run that trains: reads its events and draws its curves. Uses the functions of page.js.
 "use strict";
 
-// The most points of a curve that are kept and drawn; beyond that, every second step is dropped.
+// The most steps that are kept. Beyond that, only every second, fourth, eighth … of those before the newest is.
 const MAX_POINTS = 4096;
+const RECENT_POINTS = 1024;
 const MAX_DRAWN = 400;
 // How often the curves are drawn again, and how long to wait for a lost connection, in milliseconds.
 const REDRAW = 500;
@@ -17,10 +18,11 @@ const CHARTS = [
   { id: "tokens_per_second", name: "Speed", unit: "tokens per second", step: "tokens_per_second", smooth: true },
 ];
 
-const run = { steps: [], evals: [], samples: [], max_iters: 0, last_id: "", drawn: true };
+const run = { steps: [], stride: 1, evals: [], samples: [], max_iters: 0, last_id: "", drawn: true };
 
 function forget() {
   run.steps = [];
+  run.stride = 1;
   run.evals = [];
   run.samples = [];
   $("samples").replaceChildren();
@@ -57,13 +59,21 @@ function take({ id, event, data }) {
   const record = JSON.parse(data);
   if (event === "step") {
     run.steps.push(record);
-    if (run.steps.length > MAX_POINTS) run.steps = run.steps.filter((_, i) => i % 2 === 0);
+    if (run.steps.length > MAX_POINTS) thinSteps(record.iter - RECENT_POINTS);
   } else if (event === "eval") {
     run.evals.push(record);
   } else if (event === "sample") {
     addSample(record);
   }
   run.drawn = false;
+}
+
+/** Drops steps before `recent`, evenly. */
+function thinSteps(recent) {
+  while (run.steps.length > MAX_POINTS / 2) {
+    run.steps = run.steps.filter(({ iter }) => iter >= recent || iter % run.stride === 0);
+    if (run.steps.length > MAX_POINTS / 2) run.stride *= 2;
+  }
 }
 
 function addSample({ iter, text }) {
@@ -105,8 +115,8 @@ function ticks(low, high, n) {
   if (!(rough > 0)) return [];
   const power = 10 ** Math.floor(Math.log10(rough));
   const every = power * ([1, 2, 5].find((factor) => factor * power >= rough) || 10);
-  const first = Math.ceil(low / every);
-  return Array.from({ length: Math.floor(high / every) - first + 1 }, (_, i) => (first + i) * every);
+  const first = Math.ceil(low / every - 1e-9);
+  return Array.from({ length: Math.floor(high / every + 1e-9) - first + 1 }, (_, i) => (first + i) * every);
 }
 
 /** Powers of ten from `low` to `high`, which are logarithms; with their multiples by 2 and 5 if there are few. */

@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn numbers_are_exact_or_grouped() {
-        assert_eq!([exact(0.1f32), exact(3e-5), exact(2u64)], ["0.1", "3e-5", "2"]);
+        assert_eq!([exact(0.1f32), exact(3e-5), exact(2u64)], ["0.1", "0.00003", "2"]);
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

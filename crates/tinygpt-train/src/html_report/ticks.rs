@@ -9,8 +9,8 @@ pub(super) fn ticks(low: f64, high: f64, n: usize) -> Vec<f64> {
     let power = 10f64.powf(rough.log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= rough);
     let every = factor.unwrap_or(10.0) * power;
-    let (first, last) = ((low / every).ceil() as i64, (high / every).floor() as i64);
-    // A product of an integer has the rounding error of one multiplication.
+    // A quotient that should be an integer may be a little less or more.
+    let (first, last) = ((low / every - 1e-9).ceil() as i64, (high / every + 1e-9).floor() as i64);
     (first..=last).map(|i| i as f64 * every).collect()
 }
 

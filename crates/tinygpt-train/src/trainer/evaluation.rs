@@ -120,6 +120,10 @@ impl Trainer {
         report.eval(&record);
         self.last_eval = Some(record.clone());
         let sample = if self.config.sample_at_eval { self.sample(stop)? } else { None };
+        if self.config.sample_at_eval && sample.is_none() {
+            // Stopped by a signal: a resumed run repeats the whole evaluation.
+            return Ok(None);
+        }
         if let Some(sample) = &sample {
             report.sample(sample);
         }
@@ -152,7 +156,6 @@ impl Trainer {
         };
         let iter = self.progress.step;
         generate_with(&self.gpt, &[self.special.bos], &params, iter..iter + 1, &mut keep)?;
-        // Half a text would stay in the metrics: a resumed run does not repeat the evaluation.
         let text = self.prepared.tokenizer.decode(&ids)?;
         Ok(is_whole.then_some(SampleRecord { iter, text }))
     }
