@@ -15,7 +15,7 @@ use crate::schedule::learning_rate;
 use crate::stop::StopFlag;
 
 /// Tokens of the sample at each evaluation.
-const SAMPLE_TOKENS: usize = 200;
+pub(super) const SAMPLE_TOKENS: usize = 200;
 
 impl Trainer {
     pub(super) fn is_time_to_evaluate(&self) -> bool {
@@ -124,7 +124,15 @@ impl Trainer {
     }
 
     /// A short document from the model as it is now.
-    pub(super) fn sample(&self, stop: &StopFlag) -> Result<String, TrainError> {
+    fn sample(&self, stop: &StopFlag) -> Result<String, TrainError> {
+        self.sample_until(&mut || stop.signal().is_some())
+    }
+
+    /// The same, cut off when `is_over` says so, which is asked after each token.
+    pub(super) fn sample_until(
+        &self,
+        is_over: &mut dyn FnMut() -> bool,
+    ) -> Result<String, TrainError> {
         let params = SamplingParams {
             seed: self.config.seed,
             eos: self.special.eos,
@@ -139,11 +147,7 @@ impl Trainer {
                 Event::Token { id, .. } if id != eot => Some(id),
                 _ => None,
             });
-            if stop.signal().is_some() {
-                ControlFlow::Break(Stop::Sample)
-            } else {
-                ControlFlow::Continue(())
-            }
+            if is_over() { ControlFlow::Break(Stop::Sample) } else { ControlFlow::Continue(()) }
         };
         let number = self.progress.step;
         generate_with(&self.gpt, &[self.special.bos], &params, number..number + 1, &mut keep)?;
