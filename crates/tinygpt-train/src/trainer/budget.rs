@@ -18,9 +18,9 @@ use crate::pace::Pace;
 use crate::report::{HorizonRecord, Report};
 
 /// The end that is aimed at, as a fraction of the budget. The rest is for the end of the program.
-pub const TARGET: f64 = 0.965;
+pub const TARGET: f64 = 0.975;
 /// The length changes if the expected end leaves this range.
-const TOLERATED: std::ops::Range<f64> = 0.95..0.98;
+const TOLERATED: std::ops::Range<f64> = 0.96..0.99;
 /// At least this fraction of the budget lies between two changes.
 const BETWEEN_CHANGES: f64 = 0.01;
 /// The pace is that of the steps in the last part of the run, of this fraction of the budget.
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_machine_of_constant_speed_keeps_the_first_length() {
         let (end, _) = simulate(180.0, 0.1, 10.0, &[1.0]);
-        assert!((0.95..0.97).contains(&end), "{end}");
+        assert!((0.96..0.98).contains(&end), "{end}");
     }
 
     proptest! {

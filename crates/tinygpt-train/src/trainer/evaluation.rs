@@ -15,7 +15,7 @@ use crate::schedule::learning_rate;
 use crate::stop::StopFlag;
 
 /// Tokens of the sample at each evaluation.
-const SAMPLE_TOKENS: usize = 200;
+pub(super) const SAMPLE_TOKENS: usize = 200;
 
 impl Trainer {
     pub(super) fn is_time_to_evaluate(&self) -> bool {
@@ -131,7 +131,15 @@ impl Trainer {
     }
 
     /// A short document from the model as it is now; `None` if a signal stops it.
-    pub(super) fn sample(&self, stop: &StopFlag) -> Result<Option<SampleRecord>, TrainError> {
+    fn sample(&self, stop: &StopFlag) -> Result<Option<SampleRecord>, TrainError> {
+        self.sample_until(&mut || stop.signal().is_some())
+    }
+
+    /// The same; `None` if `is_over`, which is asked after each token, stops it.
+    pub(super) fn sample_until(
+        &self,
+        is_over: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<SampleRecord>, TrainError> {
         let params = SamplingParams {
             seed: self.config.seed,
             eos: self.special.eos,
@@ -147,7 +155,7 @@ impl Trainer {
                 Event::Token { id, .. } if id != eot => Some(id),
                 _ => None,
             });
-            if stop.signal().is_some() {
+            if is_over() {
                 is_whole = false;
                 ControlFlow::Break(Stop::Sample)
             } else {

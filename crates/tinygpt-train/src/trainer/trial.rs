@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use super::Trainer;
+use super::evaluation::SAMPLE_TOKENS;
 use super::step::StepResult;
 use crate::error::TrainError;
 use crate::evaluate::EvalSet;
@@ -26,7 +27,8 @@ pub struct Trial {
 }
 
 impl Trainer {
-    /// Makes `n_steps` steps, but no more than about `seconds` allow, and a part of an evaluation.
+    /// Makes `n_steps` steps, but no more than about `seconds` allow, and a part of an evaluation, which
+    /// takes about as long at most.
     /// The weights are those of a trained model afterwards, so the trainer is of no further use.
     /// `None` if `stop` is raised meanwhile.
     ///
@@ -55,18 +57,18 @@ impl Trainer {
             }
             n_made = number + 1;
             n_timed = n_made.saturating_sub(UNTIMED_STEPS);
-            if n_timed >= 3 && begin.elapsed().as_secs_f64() > seconds {
+            if n_timed >= 1 && begin.elapsed().as_secs_f64() > seconds {
                 break;
             }
         }
         let step_seconds = started.elapsed().as_secs_f64() / n_timed as f64;
-        let eval_seconds = self.time_evaluation(stop)?;
+        let eval_seconds = self.time_evaluation(seconds, stop)?;
         let pace = Pace { step_seconds, eval_seconds };
         Ok(stop.signal().is_none().then_some(Trial { n_made, pace }))
     }
 
     /// Seconds of an evaluation, from some of its batches and a whole sample.
-    fn time_evaluation(&mut self, stop: &StopFlag) -> Result<f64, TrainError> {
+    fn time_evaluation(&mut self, limit: f64, stop: &StopFlag) -> Result<f64, TrainError> {
         let (eval_iters, batch_size) = (self.config.eval_iters, self.config.batch_size);
         let seq_len = self.gpt.config().block_size;
         let train = EvalSet::new(&self.prepared.train, eval_iters, batch_size, seq_len)?;
@@ -74,7 +76,8 @@ impl Trainer {
         let started = Instant::now();
         let mut n_begun = 0;
         let mut on_batch = || {
-            if n_begun == EVAL_BATCHES || stop.signal().is_some() {
+            let is_late = n_begun > 0 && started.elapsed().as_secs_f64() > 0.5 * limit;
+            if n_begun == EVAL_BATCHES || is_late || stop.signal().is_some() {
                 return ControlFlow::Break(());
             }
             n_begun += 1;
@@ -85,8 +88,13 @@ impl Trainer {
         let mut seconds = batch_seconds * (train.n_batches() + val.n_batches()) as f64;
         if self.config.sample_at_eval {
             let started = Instant::now();
-            self.sample(stop)?;
-            seconds += started.elapsed().as_secs_f64();
+            let mut n_tokens = 0;
+            self.sample_until(&mut || {
+                n_tokens += 1;
+                stop.signal().is_some() || started.elapsed().as_secs_f64() > 0.5 * limit
+            })?;
+            let token_seconds = started.elapsed().as_secs_f64() / f64::from(n_tokens.max(1));
+            seconds += token_seconds * SAMPLE_TOKENS as f64;
         }
         Ok(seconds)
     }

@@ -66,7 +66,7 @@ pub(super) fn find_lr(
     Ok(Ended::Done)
 }
 
-/// The rate with one digit: the test is no more exact.
+/// The rate with one digit: more digits would mean nothing.
 fn rounded(rate: f64) -> f64 {
     format!("{rate:.0e}").parse().unwrap_or(rate)
 }

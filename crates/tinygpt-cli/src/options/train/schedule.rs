@@ -96,7 +96,7 @@ impl Layered<TrainOptions> {
             if given == self.given_by(key) {
                 continue;
             }
-            if given != Origin::Default && self.value(target) != Value::from(max_iters) {
+            if given != Origin::Default && self.value(target) != max_iters {
                 self.note(format!(
                     "{target} is {max_iters} (--{} {}) instead of {} ({})",
                     key.replace('_', "-"),
