@@ -42,6 +42,7 @@ fn write_models(dir: &Path) -> Result<(), Box<dyn Error>> {
             n_embd: 48,
             dropout: 0.1,
             bias,
+            ..ModelConfig::default()
         };
         let gpt = Gpt::init(config, 7, &Device::Cpu)?;
         // Far from init, so that a bias or a gain that gets lost is seen.

@@ -194,8 +194,7 @@ mod tests {
             n_layer: 2,
             n_head: 2,
             n_embd: 16,
-            dropout: 0.0,
-            bias: true,
+            ..ModelConfig::default()
         };
         init_params(&config, 5, &Device::Cpu).unwrap()
     }

@@ -216,8 +216,8 @@ mod tests {
             n_layer: 1,
             n_head: 1,
             n_embd: 2,
-            dropout: 0.0,
             bias: false,
+            ..ModelConfig::default()
         };
         init_params(&config, 0, &Device::Cpu).unwrap()
     }

@@ -1,4 +1,4 @@
-//! The shape of a GPT-2: seven numbers, checked once.
+//! The shape of a GPT-2 and how it is initialized and trained: eight numbers, checked once.
 //!
 //! Names are nanoGPT's. How they are written in a Hugging Face directory is in [`crate::hf`]; what
 //! a run adds to them (batch size, learning rate) belongs to the training crate.
@@ -37,6 +37,10 @@ pub struct ModelConfig {
     pub dropout: f32,
     /// Whether linear layers and layer norms have a bias.
     pub bias: bool,
+    /// Standard deviation of the initial weights, `initializer_range` in Hugging Face files.
+    ///
+    /// 0.02 in GPT-2; see [`ModelConfig::init_std_of_width`] for narrow models.
+    pub init_std: f32,
 }
 
 impl Default for ModelConfig {
@@ -56,6 +60,7 @@ impl ModelConfig {
             n_embd: 768,
             dropout: 0.0,
             bias: true,
+            init_std: 0.02,
         }
     }
 
@@ -101,13 +106,17 @@ impl ModelConfig {
         if !(0.0..1.0).contains(&self.dropout) {
             faults.push(format!("dropout is {}, expected 0 or more and below 1", self.dropout));
         }
+        if !(self.init_std > 0.0 && self.init_std.is_finite()) {
+            faults.push(format!("init_std is {}, expected more than 0 and finite", self.init_std));
+        }
         if faults.is_empty() && self.checked_num_params().is_none() {
             faults.push("the model has more parameters than this machine can address".to_owned());
         }
         if faults.is_empty() { Ok(()) } else { Err(ModelError::Config { faults }) }
     }
 
-    /// What the weights of a model determine, by the names of settings: everything but dropout.
+    /// What the weights of a model determine, by the names of settings: not dropout or how they
+    /// were initialized.
     pub fn shape(&self) -> [(&'static str, Value); 6] {
         [
             ("n_layer", self.n_layer.into()),
@@ -117,6 +126,17 @@ impl ModelConfig {
             ("vocab_size", self.vocab_size.into()),
             ("bias", self.bias.into()),
         ]
+    }
+
+    /// The standard deviation of the initial weights of a model of width C: GPT-2's 0.02 from its
+    /// width of 768 on, more below, 0.02 √(768 / C).
+    ///
+    /// A product with a matrix of C rows multiplies the variance of its input by C times that of the
+    /// weights. With 0.02 a narrow model starts out with nearly uniform attention, and learns to
+    /// look back at the words before only after many steps.
+    pub fn init_std_of_width(n_embd: usize) -> f32 {
+        let gpt2 = Self::gpt2();
+        gpt2.init_std * (gpt2.n_embd as f32 / n_embd as f32).sqrt().max(1.0)
     }
 
     /// D: width of one head.
@@ -137,8 +157,7 @@ mod tests {
             n_layer: 2,
             n_head: 2,
             n_embd: 32,
-            dropout: 0.0,
-            bias: true,
+            ..ModelConfig::default()
         }
     }
 
@@ -150,6 +169,10 @@ mod tests {
             assert!(message.contains(key), "{message}");
         }
         assert!(ModelConfig { dropout: f32::NAN, ..tiny() }.validate().is_err());
+        for init_std in [0.0, -0.02, f32::INFINITY, f32::NAN] {
+            let message = ModelConfig { init_std, ..tiny() }.validate().unwrap_err().to_string();
+            assert!(message.contains("init_std"), "{message}");
+        }
         let deep = ModelConfig { n_layer: 1_000_000, ..tiny() };
         assert!(deep.validate().unwrap_err().to_string().contains("n_layer"));
         let huge = ModelConfig { n_layer: MAX_LAYERS, n_embd: MAX_SIZE, n_head: 1, ..tiny() };

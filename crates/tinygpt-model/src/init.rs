@@ -1,5 +1,5 @@
-//! Initial weights as in GPT-2: N(0, 0.02), both residual projections scaled by 1/√(2L), biases 0,
-//! layer norms the identity.
+//! Initial weights as in GPT-2: normal with the standard deviation `init_std`, both residual
+//! projections scaled by 1/√(2L), biases 0, layer norms the identity.
 //!
 //! Each parameter draws from its own generator, keyed by seed and name: the values of one never
 //! depend on the others, on their order or on the device.
@@ -57,8 +57,7 @@ mod tests {
             n_layer,
             n_head: 2,
             n_embd: 64,
-            dropout: 0.0,
-            bias: true,
+            ..ModelConfig::default()
         }
     }
 
@@ -84,6 +83,19 @@ mod tests {
         }
         assert!(values(&params, "h.0.mlp.c_fc.bias").iter().all(|x| *x == 0.0));
         assert!(values(&params, "ln_f.weight").iter().all(|x| *x == 1.0));
+    }
+
+    #[test]
+    fn a_narrow_model_begins_with_larger_weights() {
+        for (n_embd, std) in [(1600, 0.02), (768, 0.02), (192, 0.04), (48, 0.08)] {
+            assert_eq!(ModelConfig::init_std_of_width(n_embd), std);
+        }
+        let wide = ModelConfig { init_std: 0.04, ..config(2) };
+        let [twice, once] = [wide, config(2)].map(|it| init_params(&it, 1, &Device::Cpu).unwrap());
+        for name in ["wpe.weight", "h.1.mlp.c_proj.weight"] {
+            let doubled: Vec<f32> = values(&once, name).iter().map(|x| 2.0 * x).collect();
+            assert_eq!(values(&twice, name), doubled, "{name}");
+        }
     }
 
     #[test]

@@ -211,10 +211,10 @@ fn layout(config: &ModelConfig) -> ModelParts<ParamSpec> {
     let c = config.n_embd;
     // Saturating, since a shape may be asked for before it is checked.
     let [c3, c4] = [3, 4].map(|n| c.saturating_mul(n));
-    let plain = Init::Normal(0.02);
+    let plain = Init::Normal(config.init_std);
     // Each block adds two residuals; scaling them keeps the stream's variance at init
     // independent of depth (GPT-2 paper, section 2.3).
-    let residual = Init::Normal(0.02 / (2.0 * config.n_layer as f32).sqrt());
+    let residual = Init::Normal(config.init_std / (2.0 * config.n_layer as f32).sqrt());
     let spec = |name: String, shape: &[usize], kind, init| ParamSpec {
         name,
         shape: shape.to_vec(),

@@ -72,7 +72,7 @@ impl Bench {
             n_head: shape.n_head,
             n_embd: shape.n_embd,
             dropout: shape.dropout,
-            bias: true,
+            ..ModelConfig::default()
         };
         let device = ComputeDevice::open(shape.device)?;
         let mut gpt = Gpt::init(config, 1337, &device.tensors())?;

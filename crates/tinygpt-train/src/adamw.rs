@@ -227,8 +227,7 @@ mod tests {
             n_layer: 1,
             n_head: 1,
             n_embd: 4,
-            dropout: 0.0,
-            bias: true,
+            ..ModelConfig::default()
         };
         let values = |seed: usize| -> Vec<Vec<f32>> {
             let value = |i: usize| ((i * 7919 + seed * 31) % 101) as f32 / 64.0 - 0.75;

@@ -135,6 +135,9 @@ crate::config! {
             bias: bool = true;
             /// Probability of dropping an activation while training
             dropout: f64 = 0.2, in BelowOne, "P";
+            /// Standard deviation of the initial weights [default: GPT-2's 0.02, and more for models
+            /// narrower than 768: 0.02 √(768/C)]
+            init_std: Option<f64> = None, in Positive, "X";
         }
         "Optimizer" {
             /// Highest learning rate, reached after the warm-up
@@ -193,7 +196,13 @@ impl TrainConfig {
             n_embd: self.n_embd,
             dropout: self.dropout as f32,
             bias: self.bias,
+            init_std: self.initial_std(),
         }
+    }
+
+    fn initial_std(&self) -> f32 {
+        let of_width = || ModelConfig::init_std_of_width(self.n_embd);
+        self.init_std.map_or_else(of_width, |std| std as f32)
     }
 
     /// Takes the shape of `model`, which this run is to start from or to resume.

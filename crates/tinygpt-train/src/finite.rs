@@ -46,8 +46,7 @@ mod tests {
             n_layer: 1,
             n_head: 1,
             n_embd: 8,
-            dropout: 0.0,
-            bias: true,
+            ..ModelConfig::default()
         };
         let ones = || -> Vec<Vec<f32>> {
             param_specs(&shape).iter().map(|spec| vec![1.0; spec.len()]).collect()

@@ -41,7 +41,7 @@ impl MemoryEstimate {
 /// ```
 /// use tinygpt_model::{ModelConfig, memory};
 /// let config = ModelConfig { vocab_size: 259, block_size: 256, n_layer: 6, n_head: 6,
-///     n_embd: 384, dropout: 0.2, bias: true };
+///     n_embd: 384, dropout: 0.2, ..ModelConfig::default() };
 /// let estimate = memory::training_bytes(&config, 64, 256, 2);
 /// assert_eq!(estimate.weights, 4 * 10_845_312);
 /// ```

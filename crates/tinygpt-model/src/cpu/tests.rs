@@ -6,7 +6,16 @@ use candle_core::Device;
 use crate::{DropoutKey, Gpt, Grads, ModelConfig, Store, TokenBatch, host};
 
 fn config(bias: bool, dropout: f32) -> ModelConfig {
-    ModelConfig { vocab_size: 37, block_size: 20, n_layer: 3, n_head: 3, n_embd: 24, dropout, bias }
+    ModelConfig {
+        vocab_size: 37,
+        block_size: 20,
+        n_layer: 3,
+        n_head: 3,
+        n_embd: 24,
+        dropout,
+        bias,
+        ..ModelConfig::default()
+    }
 }
 
 /// A model whose every parameter, biases and gains too, is away from its special initial value.

@@ -58,7 +58,7 @@ pub type OnEvent<'a> = dyn FnMut(SequenceId, Event) -> ControlFlow<()> + 'a;
 /// use candle_core::Device;
 /// use tinygpt_model::{Engine, Event, Gpt, ModelConfig, SamplingParams};
 /// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
-///     dropout: 0.0, bias: true };
+///     ..ModelConfig::default() };
 /// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
 /// let mut engine = Engine::new(&gpt, 4)?;
 /// let params = SamplingParams { max_new_tokens: 20, ..SamplingParams::default() };

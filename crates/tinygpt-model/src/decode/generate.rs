@@ -56,7 +56,7 @@ pub fn max_batch_size(config: &ModelConfig) -> usize {
 /// use candle_core::Device;
 /// use tinygpt_model::{Event, Gpt, ModelConfig, SamplingParams, generate_with};
 /// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
-///     dropout: 0.0, bias: true };
+///     ..ModelConfig::default() };
 /// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
 /// let params = SamplingParams { top_k: 5, max_new_tokens: 20, ..SamplingParams::default() };
 /// let mut n_tokens = 0;
@@ -126,7 +126,7 @@ pub fn generate_with(
 /// use candle_core::Device;
 /// use tinygpt_model::{Gpt, ModelConfig, SamplingParams, generate};
 /// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
-///     dropout: 0.0, bias: true };
+///     ..ModelConfig::default() };
 /// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
 /// let params = SamplingParams { max_new_tokens: 20, ..SamplingParams::default() };
 /// assert_eq!(generate(&gpt, &[1, 2, 3], &params)?.tokens.len(), 20);
@@ -180,8 +180,7 @@ pub(crate) mod tests {
             n_layer: 2,
             n_head: 2,
             n_embd: 8,
-            dropout: 0.0,
-            bias: true,
+            ..ModelConfig::default()
         };
         let gpt = Gpt::init(config, 3, &Device::Cpu).unwrap();
         // Larger than at the start of training, so that every token depends on those before.

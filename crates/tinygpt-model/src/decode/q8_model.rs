@@ -83,8 +83,8 @@ mod tests {
             n_layer: 1,
             n_head: 2,
             n_embd: 8,
-            dropout: 0.0,
             bias: false,
+            ..ModelConfig::default()
         };
         let zeros = |spec| {
             Q8Param::read(&spec, |values| {

@@ -29,7 +29,7 @@ use crate::summary::Summary;
 /// use candle_core::Device;
 /// use tinygpt_model::{Gpt, ModelConfig};
 /// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
-///     dropout: 0.0, bias: true };
+///     ..ModelConfig::default() };
 /// let mut gpt = Gpt::init(config, 1337, &Device::Cpu)?;
 /// assert_eq!(gpt.logits(&[1, 2, 3], 1, 3)?.len(), 3 * 11);
 /// # Ok::<(), tinygpt_model::ModelError>(())

@@ -37,7 +37,16 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
 
 /// Two heads, a vocabulary and a length that divide nothing.
 fn config(bias: bool, dropout: f32) -> ModelConfig {
-    ModelConfig { vocab_size: 97, block_size: 40, n_layer: 2, n_head: 2, n_embd: 64, dropout, bias }
+    ModelConfig {
+        vocab_size: 97,
+        block_size: 40,
+        n_layer: 2,
+        n_head: 2,
+        n_embd: 64,
+        dropout,
+        bias,
+        ..ModelConfig::default()
+    }
 }
 
 fn gpt(config: &ModelConfig, place: Option<(&Gpu, ComputeType)>) -> Gpt {

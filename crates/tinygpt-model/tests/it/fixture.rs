@@ -110,8 +110,8 @@ pub(crate) fn small(bias: bool) -> ModelConfig {
         n_layer: 2,
         n_head: 2,
         n_embd: 32,
-        dropout: 0.0,
         bias,
+        ..ModelConfig::default()
     }
 }
 

@@ -19,8 +19,8 @@ fn model(n_embd: usize, bias: bool) -> Gpt {
         n_layer: 2,
         n_head: 2,
         n_embd,
-        dropout: 0.0,
         bias,
+        ..ModelConfig::default()
     };
     let gpt = Gpt::init(config, 7, &Device::Cpu).unwrap();
     for (seed, (_, tensor)) in gpt.params().iter().enumerate() {

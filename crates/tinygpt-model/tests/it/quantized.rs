@@ -29,8 +29,7 @@ fn written() -> (Gpt, TempDir) {
         n_layer: 2,
         n_head: 3,
         n_embd: 72,
-        dropout: 0.0,
-        bias: true,
+        ..ModelConfig::default()
     };
     let dir = TempDir::new().unwrap();
     let gpt = Gpt::init(config, 3, &Device::Cpu).unwrap();

@@ -36,8 +36,7 @@ pub(crate) fn served() -> ServedModel {
         n_layer: 2,
         n_head: 2,
         n_embd: 32,
-        dropout: 0.0,
-        bias: true,
+        ..ModelConfig::default()
     };
     let gpt = Gpt::init(config, 7, &Device::Cpu).unwrap();
     let card = Card { name: MODEL.to_owned(), ..Card::default() };

@@ -30,8 +30,7 @@ fn ten_steps_equal_pytorch() {
         n_layer: 1,
         n_head: 1,
         n_embd: 2,
-        dropout: 0.0,
-        bias: true,
+        ..ModelConfig::default()
     };
     let values = |value: &dyn Fn(usize, usize) -> f32| -> Vec<Vec<f32>> {
         let specs = param_specs(&shape).into_iter().enumerate();

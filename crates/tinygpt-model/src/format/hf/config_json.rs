@@ -78,6 +78,7 @@ struct Read {
     add_cross_attention: Option<bool>,
     tie_word_embeddings: Option<bool>,
     resid_pdrop: Option<f32>,
+    initializer_range: Option<f32>,
     bias: Option<bool>,
 }
 
@@ -102,6 +103,7 @@ pub fn read_config(dir: &Path) -> Result<ModelConfig> {
         n_embd: read.n_embd.unwrap_or(768),
         dropout: read.resid_pdrop.unwrap_or(0.1),
         bias: read.bias.unwrap_or(true),
+        init_std: read.init_std(),
     };
     config.validate().map_err(|e| ModelError::file(&path, e.to_string()))?;
     Ok(config)
@@ -128,6 +130,12 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 }
 
 impl Read {
+    /// Whatever stands there, the weights of this model exist already: never a reason to refuse it.
+    fn init_std(&self) -> f32 {
+        let default = ModelConfig::gpt2().init_std;
+        self.initializer_range.filter(|it| *it > 0.0 && it.is_finite()).unwrap_or(default)
+    }
+
     /// The first key that asks for another model than ours.
     fn other_model(&self) -> Option<String> {
         let activation = self.activation_function.as_deref().unwrap_or("gelu_new");
@@ -175,7 +183,7 @@ pub(super) fn write(config: &ModelConfig, dir: &Path, special: &SpecialTokens) -
         n_inner: None,
         activation_function: "gelu_new",
         layer_norm_epsilon: layer_norm::EPS,
-        initializer_range: 0.02,
+        initializer_range: config.init_std,
         scale_attn_weights: true,
         resid_pdrop: config.dropout,
         embd_pdrop: config.dropout,
