@@ -12,6 +12,7 @@ mod finite;
 pub mod metrics;
 pub mod plot;
 mod report;
+mod rows;
 pub mod schedule;
 mod start;
 mod step;
@@ -21,7 +22,7 @@ mod trainer;
 mod verify;
 
 pub use adamw::{AdamW, AdamWConfig};
-pub use config::{InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, TrainConfig};
+pub use config::{InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, Rows, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError, chain};
 pub use evaluate::{EvalSet, SplitLoss};
 pub use report::{
