@@ -1,5 +1,6 @@
 //! The loader: which batch a step reads. No tensors here.
 
+use crate::document_rows::{ShuffledRows, spread, starts};
 use crate::error::DataError;
 use crate::shard::TokenDataset;
 use crate::windows::{Windows, eval_windows};
@@ -52,6 +53,8 @@ pub struct Loader {
 enum Order {
     /// Endless: epoch after epoch, each in its own random order.
     Shuffled(Windows),
+    /// The same with rows that start with a document.
+    ShuffledRows(ShuffledRows),
     /// The same at each pass.
     Fixed(Vec<usize>),
 }
@@ -88,10 +91,43 @@ impl Loader {
         Ok(Self { stream: stream.clone(), order, batch_size, block_size })
     }
 
+    /// As [`Loader::training`], with windows that start with a document: with its `eot_id`, the token that
+    /// ends the document before. A window continues with the documents that follow. One that it cuts is
+    /// at the start of another window, unless it is longer than a window.
+    ///
+    /// # Errors
+    /// As [`Loader::training`] and [`Loader::batch`]: the stream is read once.
+    pub fn training_documents(
+        stream: &TokenDataset,
+        eot_id: u32,
+        (batch_size, block_size): (usize, usize),
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        let starts = starts(stream, eot_id, block_size)?;
+        let order = Order::ShuffledRows(ShuffledRows::new(starts, seed));
+        Ok(Self { stream: stream.clone(), order, batch_size, block_size })
+    }
+
+    /// As [`Loader::evaluation`], with windows that start with a document. They may overlap.
+    ///
+    /// # Errors
+    /// As [`Loader::training_documents`].
+    pub fn evaluation_documents(
+        stream: &TokenDataset,
+        eot_id: u32,
+        (batch_size, block_size): (usize, usize),
+        n_batches: usize,
+    ) -> Result<Self, DataError> {
+        let n_windows = n_batches.saturating_mul(batch_size);
+        let order = Order::Fixed(spread(&starts(stream, eot_id, block_size)?, n_windows));
+        Ok(Self { stream: stream.clone(), order, batch_size, block_size })
+    }
+
     /// The number of windows: in one epoch for training, in all for evaluation.
     pub fn n_windows(&self) -> usize {
         match &self.order {
             Order::Shuffled(windows) => windows.per_epoch(),
+            Order::ShuffledRows(rows) => rows.per_epoch(),
             Order::Fixed(starts) => starts.len(),
         }
     }
@@ -118,6 +154,7 @@ impl Loader {
         let windows = first..first + self.batch_size as u64;
         let starts = match &self.order {
             Order::Shuffled(order) => windows.map(|i| order.window(i)).collect(),
+            Order::ShuffledRows(rows) => windows.map(|i| rows.row(i)).collect(),
             Order::Fixed(starts) => fixed_part(starts, first, self.batch_size).to_vec(),
         };
         self.read(&starts)

@@ -22,7 +22,10 @@
 //!
 //! The module knows no files, tokens or datasets: it returns strings.
 
+mod cast;
+mod check;
 mod generator;
+mod reading;
 mod rng;
 mod spelling;
 mod templates;
@@ -32,6 +35,7 @@ mod tests;
 
 use std::collections::HashSet;
 
+pub use check::{FaultKind, StoryChecker, StoryFault};
 use rng::StoryRng;
 use templates::Templates;
 

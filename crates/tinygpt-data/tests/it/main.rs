@@ -10,6 +10,7 @@ mod hub;
 mod prepare;
 mod real_files;
 mod sources;
+mod stories;
 
 use std::fs;
 use std::path::{Path, PathBuf};
