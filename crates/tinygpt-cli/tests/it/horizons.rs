@@ -61,8 +61,8 @@ fn one_line_of_json_has_the_results() {
     let args = "--init-from resume --out-dir out --max-iters 25 --json";
     let line = results(&run("train", dir.path(), args).ok().stdout);
     let metrics = fs::read_to_string(dir.path().join("out/metrics.jsonl")).unwrap();
-    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let eval = lines.filter(|line| line["event"] == "eval").last().unwrap();
+    let mut lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let eval = lines.rfind(|line| line["event"] == "eval").unwrap();
     assert_eq!(line["val_bpb"], eval["val_bits_per_byte"]);
     assert_eq!(line["val_loss"], eval["val_loss"]);
     let same = [("steps", json!(25)), ("tokens", json!(1600)), ("exit", json!(0))];

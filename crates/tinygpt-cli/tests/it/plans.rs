@@ -60,8 +60,8 @@ fn a_budget_becomes_a_length_that_is_recorded() {
         (Some(length), Some(length))
     );
     let metrics = fs::read_to_string(dir.path().join("new/metrics.jsonl")).unwrap();
-    let steps = metrics.lines().filter(|line| line.starts_with("{\"event\":\"step\""));
-    let last: Value = serde_json::from_str(steps.last().unwrap()).unwrap();
+    let mut steps = metrics.lines().filter(|line| line.starts_with("{\"event\":\"step\""));
+    let last: Value = serde_json::from_str(steps.next_back().unwrap()).unwrap();
     let (rate, floor) = (last["learning_rate"].as_f64().unwrap(), 1e-4);
     assert!(rate < floor + 9e-4 * 0.2, "the decay has ended: {rate}");
     // The same command has nothing to do; a resumed run keeps its budget, and takes no other.
