@@ -101,9 +101,9 @@ def write(folder):
         (folder / f"{name}.yaml").write_text(task.format(folder=folder))
 
 
-def evaluate(folder, model, **args):
+def evaluate(folder, backend, **args):
     results = lm_eval.simple_evaluate(
-        model=model,
+        model=backend,
         model_args=args,
         tasks=["local_pairs", "local_endings"],
         task_manager=TaskManager(include_path=str(folder), include_defaults=False),
