@@ -1,7 +1,7 @@
 //! Opens the device that `--device` names.
 
 use anyhow::Result;
-use tinygpt_model::{DeviceSpec, TrainingDevice};
+use tinygpt_model::{ComputeDevice, DeviceSpec};
 use tinygpt_train::chain;
 
 use crate::hints;
@@ -11,11 +11,11 @@ use crate::terminal::say;
 ///
 /// # Errors
 /// [`tinygpt_model::DeviceError`] if this build or this machine does not have it.
-pub fn open(spec: DeviceSpec, binary: &str) -> Result<TrainingDevice> {
+pub fn open(spec: DeviceSpec, binary: &str) -> Result<ComputeDevice> {
     if spec != DeviceSpec::Auto {
-        return Ok(TrainingDevice::open(spec)?);
+        return Ok(ComputeDevice::open(spec)?);
     }
-    let (device, reason) = TrainingDevice::open_best();
+    let (device, reason) = ComputeDevice::open_best();
     if let Some(reason) = reason {
         say(&format!("note: computing on {}: {}", device.name(), chain(&reason)));
         say(&format!("hint: {}", hints::of_device(&reason, binary)));

@@ -5,15 +5,6 @@ use crate::{
     Buffer, Compute, CudaError, Dtype, Epilogue, Gpu, GpuEvent, Matmul, MatmulSpec, Operand,
 };
 
-/// What a GPU reaches on operations that are large enough.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ceilings {
-    /// Bytes read and written by a copy, per second.
-    pub bytes_per_second: f64,
-    /// Floating-point operations of a matrix product, per second.
-    pub flops_per_second: f64,
-}
-
 /// A time is long enough to be compared with the overhead of a launch.
 const LONG_MS: f32 = 0.5;
 /// Of the repetitions, the fastest counts: others may have been disturbed.
@@ -24,21 +15,10 @@ const PRODUCTS: [usize; 2] = [128, 8192];
 const COPIES: [usize; 2] = [1 << 20, 1 << 30];
 
 impl Gpu {
-    /// Measures the speed of products of `dtype` matrices, and of copies.
+    /// Measures the speed of products of `dtype` matrices, in floating-point operations per second.
     ///
     /// Sizes are doubled until an operation takes half a millisecond or a quarter of the free memory, all
     /// of which is freed again.
-    ///
-    /// # Errors
-    /// [`CudaError`] if the driver or cublasLt fails.
-    pub fn ceilings(&self, dtype: Dtype, compute: Compute) -> Result<Ceilings, CudaError> {
-        Ok(Ceilings {
-            bytes_per_second: self.copy_ceiling()?,
-            flops_per_second: self.product_ceiling(dtype, compute)?,
-        })
-    }
-
-    /// Measures the speed of products of `dtype` matrices, see [`Gpu::ceilings`].
     ///
     /// # Errors
     /// [`CudaError`] if the driver or cublasLt fails.
@@ -65,7 +45,11 @@ impl Gpu {
         }
     }
 
-    fn copy_ceiling(&self) -> Result<f64, CudaError> {
+    /// Measures the speed of copies, in bytes read and written per second, in the same way.
+    ///
+    /// # Errors
+    /// [`CudaError`] if the driver fails.
+    pub fn copy_ceiling(&self) -> Result<f64, CudaError> {
         let (free, _) = self.memory()?;
         let (mut bytes, mut best) = (COPIES[0], 0.0_f64);
         loop {
@@ -104,10 +88,14 @@ impl Gpu {
                 (state >> 16) as u16 & 0x807f | 0x3f80
             })
             .collect();
-        let step = 2 * pattern.len();
-        for start in (0..bytes).step_by(step.max(1)) {
-            let end = (start + step).min(bytes);
-            self.upload(buffer.view().slice(start..end), &pattern[..(end - start) / 2])?;
+        let mut filled = 2 * pattern.len();
+        self.upload(buffer.view().slice(0..filled), &pattern)?;
+        // The rest is copied on the GPU, which is faster than the host.
+        while filled < bytes {
+            let next = filled.min(bytes - filled);
+            let (from, to) = (buffer.view().slice(0..next), filled..filled + next);
+            self.copy(buffer.view().slice(to), from)?;
+            filled += next;
         }
         Ok(buffer)
     }

@@ -25,7 +25,6 @@ mod spec;
 mod staging;
 mod sys;
 
-pub use ceilings::Ceilings;
 pub use compiler::{Compiled, Compiler, options};
 pub use error::{CudaError, show_bytes};
 pub use event::GpuEvent;

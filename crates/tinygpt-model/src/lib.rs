@@ -5,6 +5,7 @@
 mod autograd;
 mod backend;
 mod batch;
+mod compute_device;
 mod config;
 mod cpu;
 mod cuda;
@@ -22,12 +23,12 @@ mod recompute;
 mod rng;
 mod sampling;
 mod summary;
-mod training_device;
 
 pub use candle_core::{DType, Device};
 
 pub use backend::{Backend, Grads, ParamArrays};
 pub use batch::TokenBatch;
+pub use compute_device::ComputeDevice;
 pub use config::ModelConfig;
 pub use cpu::memory;
 pub use cuda::arena::Arena;
@@ -52,6 +53,5 @@ pub use recompute::Recompute;
 pub use sampling::{Logprobs, ParamRange, Sampler, SamplingParams};
 pub use summary::Summary;
 pub use tinygpt_cuda::kernels::optimizer::AdamWNumbers;
-pub use tinygpt_cuda::{Ceilings, KernelTime, Work};
+pub use tinygpt_cuda::{KernelTime, Work};
 pub use tinygpt_kernels::Store;
-pub use training_device::TrainingDevice;

@@ -55,7 +55,7 @@ pub trait ModelSource: Debug + Send {
     /// The newest model; `None` if it is the one that was returned last.
     ///
     /// # Errors
-    /// Why there is none, in a sentence for the client.
+    /// Why no model can be read, in a sentence for the client.
     fn newer(&mut self) -> Result<Option<NewestModel>, String>;
 }
 

@@ -24,8 +24,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tinygpt_kernels::simd;
 use tinygpt_model::{
-    Ceilings, ComputeType, DeviceSpec, DropoutKey, Gpt, Grads, KernelTime, ModelConfig, Store,
-    TokenBatch, TrainingDevice,
+    ComputeDevice, ComputeType, DeviceSpec, DropoutKey, Gpt, Grads, KernelTime, ModelConfig, Store,
+    TokenBatch,
 };
 use tinygpt_train::{AdamW, AdamWConfig, clip_factor};
 
@@ -55,7 +55,7 @@ fn float32() -> ComputeType {
 
 /// A model in training; every batch is the same.
 struct Bench {
-    device: TrainingDevice,
+    device: ComputeDevice,
     gpt: Gpt,
     grads: Grads,
     optimizer: AdamW,
@@ -74,7 +74,7 @@ impl Bench {
             dropout: shape.dropout,
             bias: true,
         };
-        let device = TrainingDevice::open(shape.device)?;
+        let device = ComputeDevice::open(shape.device)?;
         let mut gpt = Gpt::init(config, 1337, &device.tensors())?;
         gpt.set_threads(shape.threads);
         device.place(&mut gpt, shape.dtype)?;
@@ -99,14 +99,14 @@ impl Bench {
 }
 
 /// The kernels' times and work, and the ceilings of the GPU.
-fn profile(device: &TrainingDevice, dtype: ComputeType) -> Result<Value, Box<dyn Error>> {
-    let TrainingDevice::Cuda(gpu) = device else { return Ok(Value::Null) };
+fn profile(device: &ComputeDevice, dtype: ComputeType) -> Result<Value, Box<dyn Error>> {
+    let ComputeDevice::Cuda(gpu) = device else { return Ok(Value::Null) };
     let kernel = |time: KernelTime| {
         json!({ "name": time.name, "launches": time.launches, "seconds": time.seconds,
             "bytes": time.work.bytes, "flops": time.work.flops })
     };
     let kernels: Vec<Value> = gpu.kernel_times().into_iter().map(kernel).collect();
-    let Ceilings { bytes_per_second, flops_per_second } = device.ceilings(dtype)?;
+    let (bytes_per_second, flops_per_second) = (gpu.copy_ceiling()?, device.peak_flops(1, dtype)?);
     Ok(
         json!({ "kernels": kernels, "bytes_per_second": bytes_per_second, "flops_per_second": flops_per_second }),
     )
@@ -131,7 +131,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let n_steps: usize = line?.trim().parse()?;
         let (mut seconds, mut loss) = (Vec::with_capacity(n_steps), f64::NAN);
         let profiled = bench.device.clone();
-        if let (TrainingDevice::Cuda(gpu), true) = (&profiled, bench.shape.profile) {
+        if let (ComputeDevice::Cuda(gpu), true) = (&profiled, bench.shape.profile) {
             gpu.profile(true)?;
         }
         for _ in 0..n_steps {
@@ -140,7 +140,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             seconds.push(start.elapsed().as_secs_f64());
         }
         let mut line = json!({ "seconds": seconds, "loss": loss });
-        if let (TrainingDevice::Cuda(gpu), true) = (&profiled, bench.shape.profile) {
+        if let (ComputeDevice::Cuda(gpu), true) = (&profiled, bench.shape.profile) {
             gpu.profile(false)?;
             line["profile"] = profile(&profiled, bench.shape.dtype)?;
         }

@@ -31,15 +31,15 @@ pub use evaluate::{EvalSet, SplitLoss};
 pub use pace::Pace;
 pub use plot_rates::draw_rates;
 pub use report::{
-    EvalRecord, HorizonRecord, Operations, Profile, Report, ResumeRecord, RunSummary, SampleRecord,
-    SaveRecord, Silent, SkipRecord, StepRecord, as_typed, few_digits,
+    Both, EvalRecord, HorizonRecord, Operations, Profile, Report, ResumeRecord, RunSummary,
+    SampleRecord, SaveRecord, Silent, SkipRecord, StepRecord, as_typed, few_digits,
 };
 pub use start::{Recorded, model_shape, recorded, recorded_plateau};
 pub use step::{clip_factor, token_batch, train_step};
 pub use stop::StopFlag;
 pub use threads::physical_cores;
 pub use tinygpt_kernels::profile::{Entry as ProfileEntry, Op as ProfileOp};
-pub use tinygpt_model::{Ceilings, KernelTime, Work};
+pub use tinygpt_model::{KernelTime, Work};
 pub use trainer::{
     BUDGET_TARGET, Outcome, RatePoint, Trainer, Trial, check_block_size, suggested_rate,
 };

@@ -6,13 +6,14 @@
 //! shortest decimal form survives JSON exactly, which a 17-digit f64 does not always.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tinygpt_kernels::profile::Entry;
 use tinygpt_model::memory::MemoryEstimate;
-use tinygpt_model::{Ceilings, KernelTime, TrainingDevice};
+use tinygpt_model::{ComputeDevice, KernelTime};
 
 /// Receives the events of a training run. Every method has an empty default.
 pub trait Report {
@@ -38,6 +39,72 @@ pub trait Report {
     fn profile(&mut self, _profile: &Profile) {}
     /// Something the user should know and that does not stop the run.
     fn notice(&mut self, _text: &str) {}
+}
+
+/// Two reports of one run: both receive every event, the first one first.
+pub struct Both<'a>(pub &'a mut dyn Report, pub &'a mut dyn Report);
+
+impl fmt::Debug for Both<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Both")
+    }
+}
+
+impl Report for Both<'_> {
+    fn run_summary(&mut self, summary: &RunSummary) {
+        self.0.run_summary(summary);
+        self.1.run_summary(summary);
+    }
+
+    fn resumed(&mut self, metrics: &Path) {
+        self.0.resumed(metrics);
+        self.1.resumed(metrics);
+    }
+
+    fn step(&mut self, record: &StepRecord) {
+        self.0.step(record);
+        self.1.step(record);
+    }
+
+    fn skip(&mut self, record: &SkipRecord) {
+        self.0.skip(record);
+        self.1.skip(record);
+    }
+
+    fn horizon(&mut self, record: &HorizonRecord) {
+        self.0.horizon(record);
+        self.1.horizon(record);
+    }
+
+    fn evaluating(&mut self, done: usize, total: usize) {
+        self.0.evaluating(done, total);
+        self.1.evaluating(done, total);
+    }
+
+    fn eval(&mut self, record: &EvalRecord) {
+        self.0.eval(record);
+        self.1.eval(record);
+    }
+
+    fn sample(&mut self, record: &SampleRecord) {
+        self.0.sample(record);
+        self.1.sample(record);
+    }
+
+    fn saved(&mut self, saved: &SaveRecord) {
+        self.0.saved(saved);
+        self.1.saved(saved);
+    }
+
+    fn profile(&mut self, profile: &Profile) {
+        self.0.profile(profile);
+        self.1.profile(profile);
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.0.notice(text);
+        self.1.notice(text);
+    }
 }
 
 /// Ignores every event.
@@ -70,7 +137,7 @@ pub struct RunSummary {
     /// The memory that training is expected to use.
     pub memory: MemoryEstimate,
     /// The device.
-    pub device: TrainingDevice,
+    pub device: ComputeDevice,
     /// Threads used on the CPU.
     pub threads: usize,
     /// The vector instructions in use on the CPU.
@@ -195,8 +262,10 @@ pub enum Operations {
     Cuda {
         /// Seconds by kernel.
         kernels: Vec<KernelTime>,
-        /// What the GPU reaches at best.
-        ceilings: Ceilings,
+        /// What the GPU reaches at best, as measured: bytes read and written by a copy.
+        bytes_per_second: f64,
+        /// Floating-point operations of a matrix product.
+        flops_per_second: f64,
     },
 }
 

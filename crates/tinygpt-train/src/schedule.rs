@@ -109,17 +109,14 @@ pub fn learning_rate(step: u64, schedule: &Schedule) -> f64 {
     if step < warmup_iters {
         return learning_rate * (step + 1) as f64 / (warmup_iters + 1) as f64;
     }
-    if lr_schedule == LrSchedule::Constant {
-        return learning_rate;
-    }
-    if step >= lr_decay_iters {
-        return min_lr;
-    }
-    let ratio = (step - warmup_iters) as f64 / (lr_decay_iters - warmup_iters) as f64;
+    let ratio = || (step - warmup_iters) as f64 / (lr_decay_iters - warmup_iters) as f64;
     match lr_schedule {
         LrSchedule::Constant => learning_rate,
-        LrSchedule::Cosine => min_lr + (learning_rate - min_lr) * 0.5 * (1.0 + (PI * ratio).cos()),
-        LrSchedule::Linear => min_lr + (learning_rate - min_lr) * (1.0 - ratio),
+        _ if step >= lr_decay_iters => min_lr,
+        LrSchedule::Cosine => {
+            min_lr + (learning_rate - min_lr) * 0.5 * (1.0 + (PI * ratio()).cos())
+        }
+        LrSchedule::Linear => min_lr + (learning_rate - min_lr) * (1.0 - ratio()),
         LrSchedule::Wsd => {
             let start = schedule.decay_start();
             if step as f64 <= start {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use tinygpt_data::Prepared;
-use tinygpt_model::TrainingDevice;
+use tinygpt_model::ComputeDevice;
 
 use crate::checkpoint::{
     self, Best, OPTIMIZER_FILE, OutDirLock, STATE_FILE, Skipped, State, WEIGHTS_FILE,
@@ -46,7 +46,7 @@ pub struct Compared {
 /// # Errors
 /// The errors of either run; [`TrainError::Io`] if there is no space for temporary files.
 pub fn verify_resume(
-    device: &TrainingDevice,
+    device: &ComputeDevice,
     config: &TrainConfig,
     n: u64,
     prepared: Prepared,

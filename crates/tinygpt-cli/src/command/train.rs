@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::{DataError, Encoding, PrepareRequest, Prepared, Recipe, SourceSpec};
-use tinygpt_model::TrainingDevice;
+use tinygpt_model::ComputeDevice;
 use tinygpt_serve::Server;
 use tinygpt_train::{
     InitFrom, StopFlag, TrainConfig, TrainError, Trainer, check_block_size, checkpoint, model_shape,
@@ -106,7 +106,7 @@ fn train_with(
     if config.eval_only || program.verify_resume.is_some() {
         config.budget = None;
     }
-    let budget = resolve_budget(&mut layered, &mut config, prepared, started, &stop)?;
+    let budget = resolve_budget(&device, &mut layered, &mut config, prepared, (started, &stop))?;
     let Some(prepared) = budget else {
         return Ok(Ended::Stopped(stop.signal().unwrap_or_default()));
     };
@@ -124,7 +124,7 @@ fn train_with(
     }
     if let Some(path) = &program.find_lr {
         signals.ask_first();
-        return find_lr(&config, prepared, path, &stop);
+        return find_lr(&device, &config, prepared, path, &stop);
     }
     let run_on = RunOn { device: &device, server, started, signals: &signals, stop: &stop };
     run(layered, &config, prepared, program, run_on)
@@ -132,7 +132,7 @@ fn train_with(
 
 /// What a run needs in addition to its configuration.
 struct RunOn<'a> {
-    device: &'a TrainingDevice,
+    device: &'a ComputeDevice,
     server: Option<Server>,
     started: Instant,
     signals: &'a Signals,

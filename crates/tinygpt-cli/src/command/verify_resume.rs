@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use tinygpt_data::Prepared;
-use tinygpt_model::TrainingDevice;
+use tinygpt_model::ComputeDevice;
 use tinygpt_train::{Compared, StopFlag, TrainConfig};
 
 use crate::exit::Ended;
@@ -10,7 +10,7 @@ use crate::terminal::{Output, say};
 
 /// Proves that resuming is exact with `config`, or fails.
 pub(super) fn verify_resume(
-    device: &TrainingDevice,
+    device: &ComputeDevice,
     config: &TrainConfig,
     n: u64,
     prepared: Prepared,

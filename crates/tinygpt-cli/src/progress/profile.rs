@@ -1,6 +1,6 @@
 //! The table of `train --profile`: where the time of a step goes, operation by operation.
 
-use tinygpt_train::{Ceilings, KernelTime, Operations, Profile, ProfileEntry};
+use tinygpt_train::{KernelTime, Operations, Profile, ProfileEntry};
 
 /// The table, the most expensive operation first.
 pub(super) fn profile_lines(profile: &Profile) -> Vec<String> {
@@ -11,13 +11,18 @@ pub(super) fn profile_lines(profile: &Profile) -> Vec<String> {
         Operations::Cpu { threads, entries, peak_flops } => {
             lines_of_cpu(profile, *threads, entries, *peak_flops)
         }
-        Operations::Cuda { kernels, ceilings } => lines_of_gpu(profile, kernels, ceilings),
+        Operations::Cuda { kernels, bytes_per_second, flops_per_second } => {
+            lines_of_gpu(profile, kernels, (*bytes_per_second, *flops_per_second))
+        }
     }
 }
 
-fn lines_of_gpu(profile: &Profile, kernels: &[KernelTime], ceilings: &Ceilings) -> Vec<String> {
+fn lines_of_gpu(
+    profile: &Profile,
+    kernels: &[KernelTime],
+    (bytes_per_second, flops_per_second): (f64, f64),
+) -> Vec<String> {
     let n_steps = profile.n_steps as f64;
-    let Ceilings { bytes_per_second, flops_per_second } = ceilings;
     let mut lines = vec![
         format!(
             "profile of {n_steps} steps, {:.2} ms each, every kernel launched by itself; GPU time per step:",
@@ -48,8 +53,8 @@ fn lines_of_gpu(profile: &Profile, kernels: &[KernelTime], ceilings: &Ceilings) 
             *launches as f64 / n_steps,
             seconds * 1e3 / n_steps,
             100.0 * seconds / profile.seconds,
-            rate(work.bytes, *seconds, *bytes_per_second, 1e-9),
-            rate(work.flops, *seconds, *flops_per_second, 1e-12),
+            rate(work.bytes, *seconds, bytes_per_second, 1e-9),
+            rate(work.flops, *seconds, flops_per_second, 1e-12),
         );
         lines.push(line.trim_end().to_owned());
     }
@@ -147,7 +152,8 @@ mod tests {
                     kernel("norm_backward", 0.004, 8_000_000_000, 0),
                     kernel("product NT 64 x 64 x 64", 0.01, 4_000_000_000, 2_000_000_000_000),
                 ],
-                ceilings: Ceilings { bytes_per_second: 3e12, flops_per_second: 8e14 },
+                bytes_per_second: 3e12,
+                flops_per_second: 8e14,
             },
         };
         assert_eq!(

@@ -63,7 +63,7 @@ fn requests_that_cannot_be_met_are_refused() {
         ("--out-dir out/best --checkpoint last", 2, &["is a checkpoint itself"]),
         ("--out-dir out-typo", 2, &["out-typo", "use --out-dir out"]),
         ("", 2, &["out-tiny-stories", "there is a run here: use --out-dir out;"]),
-        ("--out-dir out --device tpu", 2, &["`device`", "cpu, cuda"]),
+        ("--out-dir out --device tpu", 2, &["`device`", "cpu, auto, cuda"]),
         ("--out-dir out --num-samples 0 --threads 0", 2, &["2 errors", "num_samples", "threads"]),
         ("--outdir out", 2, &["--outdir", "--out-dir"]),
     ];

@@ -15,6 +15,8 @@ fn train_on_gpu(dir: &Path, args: &str, environment: &[(&str, &str)]) -> Option<
     let libraries = tinygpt_cuda_emulator::libraries()?;
     let mut command = command("train", dir);
     command.args(args.split_whitespace()).args(["--device", "cuda"]);
+    // Text takes the emulator longer than the steps: no sample, and no story at the end.
+    command.args(["--sample-at-eval", "false", "--json"]);
     command.env("TINYGPT_CUDA_LIBS", libraries).envs(environment.iter().copied());
     Some(run_command(&mut command))
 }
@@ -112,6 +114,7 @@ fn auto_takes_a_gpu_if_there_is_one_and_a_profile_shows_its_kernels() {
     let start = |out: &str, more: &str| {
         let mut command = command("train", dir.path());
         command.args(into(out).split_whitespace()).args(more.split_whitespace());
+        command.args(["--sample-at-eval", "false", "--json"]);
         command
     };
     let on_gpu = &mut start("gpu", "--device auto --profile --max-iters 5");

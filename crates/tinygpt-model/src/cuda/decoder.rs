@@ -31,6 +31,8 @@ pub(crate) struct CudaDecoder<'a> {
     cache: Vec<KeyValues>,
     acts: Acts,
     graphs: HashMap<usize, Graph>,
+    /// The logits of the last step as they came from the GPU, `[N, V]`.
+    read: Vec<f32>,
     /// What the views above point into.
     _memory: [Buffer; 2],
 }
@@ -80,6 +82,7 @@ impl<'a> CudaDecoder<'a> {
             cache: (0..config.n_layer).map(layer).collect(),
             acts: Acts::divide(acts.view(), model).0,
             graphs: HashMap::new(),
+            read: Vec::new(),
             _memory: [caches, acts],
         })
     }
@@ -191,15 +194,15 @@ impl<'a> CudaDecoder<'a> {
     }
 
     /// Brings the logits of some rows of the last step to their slots of `logits` `[slots, V]`.
-    fn logits(&self, rows: Range<usize>, slots: &[usize], logits: &mut [f32]) -> Result<()> {
+    fn logits(&mut self, rows: Range<usize>, slots: &[usize], logits: &mut [f32]) -> Result<()> {
         let (gpu, variant) = (&self.model.gpu, self.model.variant);
         let (v, row_bytes) = (variant.vocab_size, variant.n_embd * variant.act.bytes());
         let x = self.acts.normed.slice(rows.start * row_bytes..rows.end * row_bytes);
         let on_gpu = self.acts.logits.slice_of::<f32>(0..rows.len() * v);
         self.kernels.logits(x, self.operands.wte, on_gpu)?;
-        let mut read = vec![0.0; rows.len() * v];
-        gpu.download(on_gpu, &mut read)?;
-        for (row, &slot) in read.chunks(v).zip(slots) {
+        self.read.resize(rows.len() * v, 0.0);
+        gpu.download(on_gpu, &mut self.read)?;
+        for (row, &slot) in self.read.chunks(v).zip(slots) {
             logits[slot * v..(slot + 1) * v].copy_from_slice(row);
         }
         Ok(())

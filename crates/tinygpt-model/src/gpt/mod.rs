@@ -104,7 +104,7 @@ impl Gpt {
 
     /// Its parameters; they can be written in place through [`crate::host`] or [`Params::set`].
     ///
-    /// A model that [trains on a GPU](Gpt::train_on) has its parameters there: these are as old as the last
+    /// A model that [is on a GPU](Gpt::move_to_gpu) has its parameters there: these are as old as the last
     /// [`Gpt::download`].
     pub fn params(&self) -> &Params {
         &self.params

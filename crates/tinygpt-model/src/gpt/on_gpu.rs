@@ -12,11 +12,12 @@ use crate::error::Result;
 use crate::recompute::Recompute;
 
 impl Gpt {
-    /// Trains with [`Backend::Cuda`](crate::Backend::Cuda) on `gpu` from now on; gradients and moments have to be made anew.
+    /// Trains and decodes with [`Backend::Cuda`](crate::Backend::Cuda) on `gpu` from now on; gradients and
+    /// moments have to be made anew.
     ///
     /// # Errors
     /// [`ModelError::Request`](crate::ModelError::Request) if the kernels cannot run its shape, [`ModelError::Cuda`](crate::ModelError::Cuda).
-    pub fn train_on(&mut self, gpu: &Gpu, compute: ComputeType) -> Result<()> {
+    pub fn move_to_gpu(&mut self, gpu: &Gpu, compute: ComputeType) -> Result<()> {
         self.engine = Engine::Cuda(Box::new(CudaModel::new(&self.params, gpu, compute)?));
         Ok(())
     }
@@ -68,7 +69,7 @@ impl Gpt {
         }
     }
 
-    /// Brings the parameters of a model that trains on a GPU to the host, where saving and decoding read
+    /// Brings the parameters of a model that trains on a GPU to the host, where saving reads
     /// them. Nothing on other backends.
     ///
     /// # Errors

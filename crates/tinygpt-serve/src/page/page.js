@@ -270,7 +270,7 @@ function moveFocus(event) {
 
 // ---- Generating ----------------------------------------------------------------------------
 
-/** The objects of a stream of server-sent events. */
+/** The events of a stream of server-sent events: the fields of each by name. */
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -279,9 +279,14 @@ async function* events(response) {
     if (done) return;
     const complete = (rest + value).split("\n\n");
     rest = complete.pop();
-    for (const event of complete) {
-      const data = event.replace(/^data: /, "");
-      if (data !== "[DONE]") yield JSON.parse(data);
+    for (const text of complete) {
+      const event = {};
+      for (const line of text.split("\n")) {
+        const at = line.indexOf(": ");
+        if (at > 0) event[line.slice(0, at)] = line.slice(at + 2);
+      }
+      // A comment that only keeps the connection alive has no data.
+      if (event.data !== undefined) yield event;
     }
   }
 }
@@ -307,7 +312,9 @@ async function stream(samples, body, controller) {
   });
   if (response.status === 401) $("key-form").hidden = false;
   if (!response.ok) throw new Error(await errorMessage(response));
-  for await (const object of events(response)) {
+  for await (const { data } of events(response)) {
+    if (data === "[DONE]") return;
+    const object = JSON.parse(data);
     if (object.error) throw new Error(object.error.message);
     if (object.warnings) showWarnings(object.warnings);
     for (const choice of object.choices) samples[choice.index].add(choice);

@@ -30,26 +30,6 @@ function forget() {
 
 // ---- Events --------------------------------------------------------------------------------
 
-/** The events of the stream: id, name and data of each. */
-async function* runEvents(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const complete = (rest + value).split("\n\n");
-    rest = complete.pop();
-    for (const text of complete) {
-      const event = {};
-      for (const line of text.split("\n")) {
-        const at = line.indexOf(": ");
-        if (at > 0) event[line.slice(0, at)] = line.slice(at + 2);
-      }
-      if (event.event) yield event;
-    }
-  }
-}
-
 function take({ id, event, data }) {
   if (id) {
     // The part before the dash changes when the run is started again.
@@ -92,7 +72,7 @@ async function follow() {
       const response = await fetch("/events", { headers: { ...headers(), ...last } });
       if (!response.ok) throw new Error(await errorMessage(response));
       $("run-state").textContent = "";
-      for await (const event of runEvents(response)) {
+      for await (const event of events(response)) {
         if (event.event === "end") {
           $("run-state").textContent = `${JSON.parse(event.data)} This page no longer changes.`;
           return;

@@ -89,8 +89,9 @@ impl EventFile {
             return Ok(());
         }
         if self.file.is_none() {
+            // Before the earlier ones are removed.
+            let path = self.unused_path()?;
             empty_event_files(&self.out_dir)?;
-            let path = self.unused_path();
             let file = File::create(&path).map_err(TrainError::io("create", &path))?;
             self.file = Some((path, file));
         }
@@ -103,17 +104,19 @@ impl EventFile {
         Ok(())
     }
 
-    /// A name with the time of now, or a later one.
-    fn unused_path(&self) -> PathBuf {
-        let mut second = unix_time() as u64;
-        loop {
-            let path = self.out_dir.join(format!("{PREFIX}{second:010}{SUFFIX}"));
-            if !path.exists() {
-                return path;
-            }
-            second += 1;
-        }
+    /// A name with the time of now, or a later one: TensorBoard reads files in the order of their names, and
+    /// two runs can start within a second.
+    fn unused_path(&self) -> Result<PathBuf, TrainError> {
+        let newest = event_files(&self.out_dir)?.iter().filter_map(|path| second_of(path)).max();
+        let second = newest.map_or(0, |newest| newest + 1).max(unix_time() as u64);
+        Ok(self.out_dir.join(format!("{PREFIX}{second:010}{SUFFIX}")))
     }
+}
+
+/// The time in the name of an event file.
+fn second_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
 }
 
 /// Removes the event files that runs in `out_dir` have written, and no others.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use tinygpt_data::{FILE_SETS, Prepared, Tokenizer, shell_word};
-use tinygpt_model::{Gpt, ModelConfig, TrainingDevice, hf};
+use tinygpt_model::{ComputeDevice, Gpt, ModelConfig, hf};
 
 use self::resume::resume;
 pub use self::resume::{Recorded, recorded, recorded_plateau};
@@ -77,7 +77,7 @@ pub fn model_shape(init_from: &InitFrom) -> Result<Option<ModelConfig>, TrainErr
 pub(crate) fn start(
     config: &TrainConfig,
     prepared: &Prepared,
-    device: &TrainingDevice,
+    device: &ComputeDevice,
 ) -> Result<Start, TrainError> {
     let is_used = !checkpoint::list(&config.out_dir)?.is_empty();
     match &config.init_from {
@@ -125,7 +125,7 @@ fn used(config: &TrainConfig, init_from: &InitFrom) -> TrainError {
 fn scratch(
     config: &TrainConfig,
     prepared: &Prepared,
-    device: &TrainingDevice,
+    device: &ComputeDevice,
 ) -> Result<Start, TrainError> {
     let vocab_size = vocab_size(config, prepared)?;
     let gpt = Gpt::init(config.model_config(vocab_size), config.seed, &device.tensors())?;
@@ -171,7 +171,7 @@ fn fine_tune(
     config: &TrainConfig,
     model: &Named<'_>,
     prepared: &Prepared,
-    device: &TrainingDevice,
+    device: &ComputeDevice,
 ) -> Result<Start, TrainError> {
     let Named { dir, name } = *model;
     check_is_model(model)?;
@@ -248,7 +248,7 @@ fn check_shape(config: &TrainConfig, model: &ModelConfig, name: &Path) -> Result
 fn begin(
     config: &TrainConfig,
     mut gpt: Gpt,
-    device: &TrainingDevice,
+    device: &ComputeDevice,
     from: String,
     notices: Vec<String>,
 ) -> Result<Start, TrainError> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use tinygpt_data::{Meta, Prepared};
-use tinygpt_model::{ModelConfig, TrainingDevice, hf};
+use tinygpt_model::{ComputeDevice, ModelConfig, hf};
 
 use super::{Changed, Named, Progress, Start, check_tokenizer, instruction_set};
 use crate::adamw::AdamW;
@@ -47,7 +47,7 @@ pub fn recorded(out_dir: &Path) -> Result<Option<Recorded>, TrainError> {
 /// As [`recorded`], of the checkpoint at the end of the plateau of the run in `run_dir`.
 ///
 /// # Errors
-/// [`TrainError::Config`] if there is none; [`TrainError::Corrupt`], [`TrainError::NewerFormat`].
+/// [`TrainError::Config`] if it has no such checkpoint; [`TrainError::Corrupt`], [`TrainError::NewerFormat`].
 pub fn recorded_plateau(run_dir: &Path) -> Result<Recorded, TrainError> {
     described(plateau(run_dir)?)
 }
@@ -87,7 +87,7 @@ fn plateau(run_dir: &Path) -> Result<Found, TrainError> {
 pub(crate) fn resume(
     config: &TrainConfig,
     prepared: &Prepared,
-    device: &TrainingDevice,
+    device: &ComputeDevice,
 ) -> Result<Start, TrainError> {
     let found = match &config.init_from {
         InitFrom::Plateau(run_dir) => plateau(run_dir)?,
@@ -223,7 +223,7 @@ fn step_of(dir: &Path) -> Option<u64> {
     checkpoint::step_of(dir.file_name()?.to_str()?)
 }
 
-fn changed_machine(threads: usize, device: &TrainingDevice, state: &State) -> Option<String> {
+fn changed_machine(threads: usize, device: &ComputeDevice, state: &State) -> Option<String> {
     let saved = format!("{} {} {} threads", state.device, state.instruction_set, state.threads);
     let now = format!("{} {} {threads} threads", device.name(), instruction_set());
     (saved != now).then(|| {

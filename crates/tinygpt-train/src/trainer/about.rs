@@ -32,7 +32,7 @@ impl Trainer {
     }
 
     /// Steps made.
-    pub fn n_updates(&self) -> u64 {
+    pub fn n_steps(&self) -> u64 {
         self.progress.step
     }
 

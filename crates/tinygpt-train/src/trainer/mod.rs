@@ -23,7 +23,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 use tinygpt_data::{Loader, Prepared};
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{ComputeType, Gpt, Grads, TrainingDevice};
+use tinygpt_model::{ComputeDevice, ComputeType, Gpt, Grads};
 
 use self::announce::recomputing;
 use self::budget::Speed;
@@ -71,7 +71,7 @@ pub struct Trainer {
     prepared: Prepared,
     special: SpecialTokens,
     loader: Loader,
-    device: TrainingDevice,
+    device: ComputeDevice,
     gpt: Gpt,
     optimizer: AdamW,
     grads: Grads,
@@ -112,7 +112,7 @@ impl Trainer {
     /// data does not fill; [`TrainError::Device`]; [`TrainError::Locked`] if another process trains
     /// there; for the rest see the variants of [`TrainError`] about `init_from`.
     pub fn new(config: TrainConfig, prepared: Prepared) -> Result<Self, TrainError> {
-        let device = TrainingDevice::open(config.device)?;
+        let device = ComputeDevice::open(config.device)?;
         Self::on(&device, config, prepared)
     }
 
@@ -121,7 +121,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::new`].
     pub fn on(
-        device: &TrainingDevice,
+        device: &ComputeDevice,
         config: TrainConfig,
         prepared: Prepared,
     ) -> Result<Self, TrainError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tinygpt_kernels::profile;
-use tinygpt_model::{ModelError, TrainingDevice};
+use tinygpt_model::{ComputeDevice, ModelError};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
@@ -25,16 +25,17 @@ impl Profiled {
     /// What was measured on `device`; on a CPU with these threads and this speed.
     pub(super) fn conclude(
         self,
-        device: &TrainingDevice,
+        device: &ComputeDevice,
         config: &TrainConfig,
         peak_flops: Option<f64>,
     ) -> Result<Profile, TrainError> {
         let operations = match device {
-            TrainingDevice::Cuda(gpu) => {
-                let ceilings = device.ceilings(config.dtype)?;
-                Operations::Cuda { kernels: gpu.kernel_times(), ceilings }
-            }
-            TrainingDevice::Tensors(_) => {
+            ComputeDevice::Cuda(gpu) => Operations::Cuda {
+                kernels: gpu.kernel_times(),
+                bytes_per_second: gpu.copy_ceiling().map_err(ModelError::from)?,
+                flops_per_second: peak_flops.unwrap_or_default(),
+            },
+            ComputeDevice::Tensors(_) => {
                 let (threads, entries) = (config.resolved_threads(), profile::entries());
                 Operations::Cpu { threads, entries, peak_flops }
             }
@@ -44,10 +45,10 @@ impl Profiled {
 }
 
 /// Starts or stops measuring the operations of `device`.
-pub(super) fn switch(device: &TrainingDevice, on: bool) -> Result<(), TrainError> {
+pub(super) fn switch(device: &ComputeDevice, on: bool) -> Result<(), TrainError> {
     match device {
-        TrainingDevice::Cuda(gpu) => Ok(gpu.profile(on).map_err(ModelError::from)?),
-        TrainingDevice::Tensors(_) => {
+        ComputeDevice::Cuda(gpu) => Ok(gpu.profile(on).map_err(ModelError::from)?),
+        ComputeDevice::Tensors(_) => {
             profile::switch(on);
             Ok(())
         }

@@ -1,7 +1,7 @@
 //! `verify_resume`: it passes for exact runs, and it can fail.
 
 use tinygpt_data::Prepared;
-use tinygpt_model::TrainingDevice;
+use tinygpt_model::ComputeDevice;
 use tinygpt_model::host;
 use tinygpt_train::{
     Compared, InitFrom, OnNonFinite, Silent, StopFlag, TrainConfig, compare_runs, verify_resume,
@@ -13,7 +13,7 @@ use crate::common::World;
 fn verify(config: &TrainConfig, stop: &StopFlag) -> Option<Vec<Compared>> {
     let data = (&config.data_dir, &config.dataset_name, config.encoding_type);
     let prepared = Prepared::open(data.0, data.1, data.2).unwrap();
-    verify_resume(&TrainingDevice::open(config.device).unwrap(), config, 5, prepared, stop).unwrap()
+    verify_resume(&ComputeDevice::open(config.device).unwrap(), config, 5, prepared, stop).unwrap()
 }
 
 fn differing(compared: &[Compared]) -> Vec<&str> {

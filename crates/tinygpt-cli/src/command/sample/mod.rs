@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use tinygpt_model::{Model, SamplingParams, TrainingDevice, hf};
+use tinygpt_model::{ComputeDevice, Model, SamplingParams, hf};
 use tinygpt_train::{checkpoint, physical_cores};
 
 use self::find::name_run;
@@ -120,7 +120,7 @@ fn on_threads(n_threads: usize) -> String {
 /// Loads the model and sets its threads.
 fn load_for_sampling(
     settings: &SampleSettings,
-    device: &TrainingDevice,
+    device: &ComputeDevice,
 ) -> Result<LoadedModel<Box<dyn Model>>> {
     let threads = settings.threads.unwrap_or_else(physical_cores);
     match settings.quantize {

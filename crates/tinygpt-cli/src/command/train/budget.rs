@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use tinygpt_data::Prepared;
+use tinygpt_model::ComputeDevice;
 use tinygpt_train::{BUDGET_TARGET, StopFlag, TrainConfig};
 
 use super::horizon::adopt;
@@ -25,11 +26,11 @@ const MIN_STEPS: u64 = 10;
 /// # Errors
 /// A budget that is too short, or other than that of the run that is resumed; those of training.
 pub(super) fn resolve_budget(
+    device: &ComputeDevice,
     layered: &mut Layered<TrainOptions>,
     config: &mut TrainConfig,
     prepared: Prepared,
-    started: Instant,
-    stop: &StopFlag,
+    (started, stop): (Instant, &StopFlag),
 ) -> Result<Option<Prepared>> {
     let Some(budget) = config.budget else { return Ok(Some(prepared)) };
     if let Some(recorded) = layered.recorded("budget") {
@@ -47,7 +48,7 @@ pub(super) fn resolve_budget(
     }
     let seconds = budget.seconds();
     say(&format!("timing some steps, to fit the run into {}", spoken(seconds)));
-    let Some((trainer, trial)) = measure(config, prepared, TRIAL * seconds, stop)? else {
+    let Some((trainer, trial)) = measure(device, config, prepared, TRIAL * seconds, stop)? else {
         return Ok(None);
     };
     let prepared = trainer.into_prepared();

@@ -26,7 +26,7 @@ pub(super) fn conclude(
     match outcome {
         Outcome::Stopped(signal) if config.eval_only => return Ok(Ended::Stopped(signal)),
         Outcome::Stopped(signal) => {
-            let (made, all) = (grouped(trainer.n_updates()), grouped(config.max_iters));
+            let (made, all) = (grouped(trainer.n_steps()), grouped(config.max_iters));
             say(&format!(
                 "stopped after {made} of {all} steps; all of them are saved in {out_dir}"
             ));

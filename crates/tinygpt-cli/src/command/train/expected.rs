@@ -55,7 +55,7 @@ pub(super) struct Expected {
 /// The loss of a model with `n_params` weights trained on `tokens` tokens of a dataset.
 ///
 /// # Errors
-/// Why there is none, in words.
+/// Why the loss is not known, in words.
 pub(super) fn expected_loss(
     dataset: &str,
     encoding: &str,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tinygpt_data::Prepared;
+use tinygpt_model::ComputeDevice;
 use tinygpt_train::{StopFlag, TrainConfig, Trainer, as_typed, chain, draw_rates, suggested_rate};
 
 use crate::exit::Ended;
@@ -36,6 +37,7 @@ pub(super) fn check_drawing(path: &Path) -> Result<(), UsageError> {
 /// # Errors
 /// Those of training; a drawing that cannot be written.
 pub(super) fn find_lr(
+    device: &ComputeDevice,
     config: &TrainConfig,
     prepared: Prepared,
     path: &Path,
@@ -49,7 +51,7 @@ pub(super) fn find_lr(
     ));
     // A run that only evaluates claims no directory.
     let config = TrainConfig { eval_only: true, profile: false, ..config.clone() };
-    let points = Trainer::new(config, prepared)?.range_test(RATES, STEPS, stop)?;
+    let points = Trainer::on(device, config, prepared)?.range_test(RATES, STEPS, stop)?;
     if let Some(signal) = stop.signal() {
         return Ok(Ended::Stopped(signal));
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use indicatif::HumanBytes;
 use serde::Serialize;
 use tinygpt_data::Prepared;
-use tinygpt_model::TrainingDevice;
+use tinygpt_model::ComputeDevice;
 use tinygpt_train::{RunSummary, StopFlag, TrainConfig, Trainer, Trial};
 
 use super::expected::{Expected, expected_loss};
@@ -46,20 +46,15 @@ struct Plan {
 pub(super) fn plan(
     config: &TrainConfig,
     prepared: Prepared,
-    device: &TrainingDevice,
+    device: &ComputeDevice,
     is_json: bool,
     stop: &StopFlag,
 ) -> Result<Ended> {
     say(&format!("timing {TIMED_STEPS} steps; nothing is written"));
-    let free = device.free_bytes()?;
-    let Some((trainer, trial)) = measure(config, prepared, f64::INFINITY, stop)? else {
+    let Some((trainer, trial)) = measure(device, config, prepared, f64::INFINITY, stop)? else {
         return Ok(Ended::Stopped(stop.signal().unwrap_or_default()));
     };
-    let card_bytes = match (free, device.free_bytes()?) {
-        (Some(before), Some(after)) => Some(before.saturating_sub(after) as u64),
-        _ => None,
-    };
-    let plan = Plan::new(config, &trainer, trial, card_bytes);
+    let plan = Plan::new(config, &trainer, trial);
     let text = if is_json { serde_json::to_string(&plan)? + "\n" } else { plan.table(config) };
     Output::lock().print(&text)?;
     Ok(Ended::Done)
@@ -71,6 +66,7 @@ pub(super) fn plan(
 /// # Errors
 /// Those of training.
 pub(super) fn measure(
+    device: &ComputeDevice,
     config: &TrainConfig,
     prepared: Prepared,
     seconds: f64,
@@ -78,12 +74,12 @@ pub(super) fn measure(
 ) -> Result<Option<(Trainer, Trial)>> {
     // A run that only evaluates claims no directory.
     let config = TrainConfig { eval_only: true, profile: false, ..config.clone() };
-    let mut trainer = Trainer::new(config, prepared)?;
+    let mut trainer = Trainer::on(device, config, prepared)?;
     Ok(trainer.trial(TIMED_STEPS, seconds, stop)?.map(|trial| (trainer, trial)))
 }
 
 impl Plan {
-    fn new(config: &TrainConfig, trainer: &Trainer, trial: Trial, card_bytes: Option<u64>) -> Self {
+    fn new(config: &TrainConfig, trainer: &Trainer, trial: Trial) -> Self {
         let summary: RunSummary = trainer.summary();
         let start_iter = summary.start_iter - trial.n_made;
         let max_iters = config.max_iters;
@@ -112,7 +108,7 @@ impl Plan {
             tokens,
             epochs: (max_iters * windows as u64) as f64 / summary.windows_per_epoch as f64,
             host_bytes: memory::peak_bytes().unwrap_or(summary.memory.total()),
-            card_bytes,
+            card_bytes: summary.device.is_cuda().then(|| summary.memory.total()),
             // Before the first step there is an evaluation, too.
             seconds: trial.pace.seconds(start_iter, max_iters, config.eval_interval)
                 + if start_iter == 0 { trial.pace.eval_seconds } else { 0.0 },

@@ -45,7 +45,7 @@ pub(super) fn print_results(
 ) -> anyhow::Result<()> {
     let eval = trainer.last_eval().cloned().or_else(|| last_eval_of(config).ok().flatten());
     let eval = eval.as_ref();
-    let steps = trainer.n_updates();
+    let steps = trainer.n_steps();
     print(&Results {
         val_bpb: eval.map(|eval| eval.val_bits_per_byte),
         val_loss: eval.map(|eval| eval.val_loss),

@@ -19,8 +19,8 @@ use tinygpt_serve::{
 };
 use tinygpt_train::metrics::Line;
 use tinygpt_train::{
-    EvalRecord, HorizonRecord, Outcome, Profile, Report, RunSummary, SampleRecord, SaveRecord,
-    SkipRecord, StepRecord, StopFlag, TrainConfig, TrainError, Trainer, chain, checkpoint,
+    Both, EvalRecord, Outcome, Report, RunSummary, SampleRecord, SaveRecord, StepRecord, StopFlag,
+    TrainConfig, TrainError, Trainer, chain, checkpoint,
 };
 
 use super::super::listen::listen;
@@ -56,7 +56,8 @@ pub(super) fn run(
     let saved = Arc::new(Mutex::new(None));
     let watched = watched_run(config, trainer, (&feed, &saved))?;
     let page = Page::start(server, watched)?;
-    let outcome = trainer.run(stop, &mut Broadcast { report, feed: &feed, saved: &saved });
+    let outcome =
+        trainer.run(stop, &mut Both(report, &mut FeedLines { feed: &feed, saved: &saved }));
     feed.end(&json(&ending(&outcome)));
     page.end();
     Ok(outcome)
@@ -205,14 +206,13 @@ fn read_model(dir: &Path) -> Result<NewestModel> {
     Ok(NewestModel { model: Box::new(gpt), tokenizer })
 }
 
-/// A report that also adds each line of the metrics to the feed.
-struct Broadcast<'a> {
-    report: &'a mut dyn Report,
+/// Adds each line of the metrics to the feed.
+struct FeedLines<'a> {
     feed: &'a Feed,
     saved: &'a Mutex<Option<PathBuf>>,
 }
 
-impl Broadcast<'_> {
+impl FeedLines<'_> {
     fn set_saved(&self, dir: PathBuf) {
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(dir);
     }
@@ -234,12 +234,11 @@ fn kind_of(line: &Line) -> Option<FeedEvent> {
     }
 }
 
-impl Report for Broadcast<'_> {
+impl Report for FeedLines<'_> {
     fn run_summary(&mut self, summary: &RunSummary) {
         if summary.start_iter > 0 {
             self.set_saved(checkpoint::dir_of(&summary.out_dir, summary.start_iter));
         }
-        self.report.run_summary(summary);
     }
 
     fn resumed(&mut self, metrics: &Path) {
@@ -250,46 +249,21 @@ impl Report for Broadcast<'_> {
                 self.feed.push(kind, text);
             }
         }
-        self.report.resumed(metrics);
     }
 
     fn step(&mut self, record: &StepRecord) {
         self.push(&Line::Step(record.clone()));
-        self.report.step(record);
-    }
-
-    fn skip(&mut self, record: &SkipRecord) {
-        self.report.skip(record);
-    }
-
-    fn horizon(&mut self, record: &HorizonRecord) {
-        self.report.horizon(record);
-    }
-
-    fn evaluating(&mut self, done: usize, total: usize) {
-        self.report.evaluating(done, total);
     }
 
     fn eval(&mut self, record: &EvalRecord) {
         self.push(&Line::Eval(record.clone()));
-        self.report.eval(record);
     }
 
     fn sample(&mut self, record: &SampleRecord) {
         self.push(&Line::Sample(record.clone()));
-        self.report.sample(record);
     }
 
     fn saved(&mut self, saved: &SaveRecord) {
         self.set_saved(saved.dir.clone());
-        self.report.saved(saved);
-    }
-
-    fn profile(&mut self, profile: &Profile) {
-        self.report.profile(profile);
-    }
-
-    fn notice(&mut self, text: &str) {
-        self.report.notice(text);
     }
 }

@@ -286,39 +286,40 @@ fn fit_min_lr(layered: &mut Layered<TrainOptions>) {
     }
 }
 
-/// A report is made instead of a run.
-fn check_report(
+/// What `train` can do instead of training is done alone, and nothing is served meanwhile.
+fn check_instead(
     faults: &mut Faults<'_, TrainOptions>,
     config: &TrainConfig,
     program: &ProgramConfig,
 ) {
-    let Some(dirs) = &program.report else { return };
-    let is_empty = dirs.is_empty() || dirs.iter().any(|dir| dir.as_os_str().is_empty());
-    faults.unless(!is_empty, "report", "the directories of one or more runs");
-    if program.verify_resume.is_some() {
-        faults.conflict("report", "--verify-resume", "");
+    let asked: Vec<&str> = [
+        ("eval_only", config.eval_only),
+        ("verify_resume", program.verify_resume.is_some()),
+        ("plan", program.plan),
+        ("find_lr", program.find_lr.is_some()),
+        ("sweep", program.sweep.is_some()),
+        ("report", program.report.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(key, is_asked)| is_asked.then_some(key))
+    .collect();
+    let Some(first) = asked.first() else { return };
+    let flag = format!("--{}", first.replace('_', "-"));
+    for key in &asked[1..] {
+        faults.conflict(key, &flag, "each is done instead of training");
     }
-    if config.eval_only {
-        faults.conflict("report", "--eval-only", "");
+    if program.serve.is_some() {
+        faults.conflict("serve", &flag, "only a run that trains is served");
     }
 }
 
-/// A page is served as long as a run trains.
-fn check_serve(
-    faults: &mut Faults<'_, TrainOptions>,
-    config: &TrainConfig,
-    program: &ProgramConfig,
-) {
-    let Some(address) = &program.serve else { return };
-    faults.unless(serve::address(address).is_some(), "serve", serve::EXPECTED);
-    if program.report.is_some() {
-        faults.conflict("serve", "--report", "");
+fn check_values(faults: &mut Faults<'_, TrainOptions>, program: &ProgramConfig) {
+    if let Some(dirs) = &program.report {
+        let is_empty = dirs.is_empty() || dirs.iter().any(|dir| dir.as_os_str().is_empty());
+        faults.unless(!is_empty, "report", "the directories of one or more runs");
     }
-    if program.verify_resume.is_some() {
-        faults.conflict("serve", "--verify-resume", "");
-    }
-    if config.eval_only {
-        faults.conflict("serve", "--eval-only", "");
+    if let Some(address) = &program.serve {
+        faults.unless(serve::address(address).is_some(), "serve", serve::EXPECTED);
     }
 }
 
@@ -345,8 +346,8 @@ impl Layered<TrainOptions> {
             other => other?,
         }
         faults.extend(&program.out_of_range());
-        check_report(&mut faults, &config, &program);
-        check_serve(&mut faults, &config, &program);
+        check_values(&mut faults, &program);
+        check_instead(&mut faults, &config, &program);
         faults.unless(!program.compile, "compile", "false: the kernels are compiled already");
         let expected = "false: the curves are in `out_dir`, as metrics.jsonl and loss.svg";
         faults.unless(!program.wandb_log, "wandb_log", expected);

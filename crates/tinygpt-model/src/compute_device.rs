@@ -1,17 +1,16 @@
 //! A device that is open, and a model placed on it.
 
 use candle_core::Device;
-use tinygpt_cuda::{Ceilings, CudaError, Gpu, LibraryName};
+use tinygpt_cuda::{CudaError, Gpu, LibraryName};
 use tinygpt_kernels::peak;
 
 use crate::cuda::model::types;
 use crate::device::{ComputeType, DeviceError, DeviceSpec};
-use crate::error::ModelError;
 use crate::gpt::Gpt;
 
 /// A device that trains and decodes.
 #[derive(Clone, Debug)]
-pub enum TrainingDevice {
+pub enum ComputeDevice {
     /// The CPU, or a GPU on which candle computes.
     Tensors(Device),
     /// An NVIDIA GPU.
@@ -32,7 +31,7 @@ fn open_metal(spec: DeviceSpec, index: usize) -> Result<Device, DeviceError> {
     })
 }
 
-impl TrainingDevice {
+impl ComputeDevice {
     /// Opens a device: on CUDA that is `tinygpt-cuda`, in every build.
     ///
     /// # Errors
@@ -49,7 +48,7 @@ impl TrainingDevice {
         }
     }
 
-    /// Opens the first GPU, or the CPU where there is none or none that can be used; if NVIDIA's driver is
+    /// Opens the first GPU, or the CPU where no GPU can be used; if NVIDIA's driver is
     /// there, with the reason.
     pub fn open_best() -> (Self, Option<DeviceError>) {
         let no_cuda = match Self::open(DeviceSpec::Cuda(0)) {
@@ -79,7 +78,7 @@ impl TrainingDevice {
         }
     }
 
-    /// Lets `gpt`, whose parameters are on [`TrainingDevice::tensors`], compute here.
+    /// Lets `gpt`, whose parameters are on [`ComputeDevice::tensors`], compute here.
     ///
     /// # Errors
     /// [`ModelError::Request`](crate::ModelError::Request) if it cannot compute this shape or type.
@@ -87,21 +86,8 @@ impl TrainingDevice {
         match self {
             Self::Tensors(Device::Cpu) => Ok(()),
             Self::Tensors(_) => gpt.set_compute_dtype(compute.dtype()),
-            Self::Cuda(gpu) => gpt.train_on(gpu, compute),
+            Self::Cuda(gpu) => gpt.move_to_gpu(gpu, compute),
         }
-    }
-
-    /// How fast an NVIDIA GPU copies and multiplies with `compute`, measured now.
-    ///
-    /// # Errors
-    /// [`ModelError::Cuda`](crate::ModelError::Cuda), [`ModelError::Request`](crate::ModelError::Request) on
-    /// another device.
-    pub fn ceilings(&self, compute: ComputeType) -> crate::Result<Ceilings> {
-        let Self::Cuda(gpu) = self else {
-            return Err(ModelError::request("only an NVIDIA GPU has measured ceilings"));
-        };
-        let (dtype, _, product) = types(compute);
-        Ok(gpu.ceilings(dtype, product)?)
     }
 
     /// The speed of its matrix products in floating-point operations per second, measured now: with `threads`
@@ -120,17 +106,6 @@ impl TrainingDevice {
         })
     }
 
-    /// Free memory of an NVIDIA GPU in bytes, of all processes together; `None` for other devices.
-    ///
-    /// # Errors
-    /// [`ModelError::Cuda`](crate::ModelError::Cuda) if the driver fails.
-    pub fn free_bytes(&self) -> crate::Result<Option<usize>> {
-        match self {
-            Self::Tensors(_) => Ok(None),
-            Self::Cuda(gpu) => Ok(Some(gpu.memory()?.0)),
-        }
-    }
-
     /// Whether it is the CPU.
     pub fn is_cpu(&self) -> bool {
         matches!(self, Self::Tensors(Device::Cpu))
@@ -138,7 +113,7 @@ impl TrainingDevice {
 
     /// Whether it is an NVIDIA GPU.
     pub fn is_cuda(&self) -> bool {
-        self.name() == "cuda"
+        matches!(self, Self::Cuda(_))
     }
 
     /// It in one word.
