@@ -1,10 +1,11 @@
 //! Rows that start where a document starts: `rows` is `documents`.
 //!
 //! In a row cut from the stream anywhere, a story starts in the middle as often as not, and what was
-//! introduced before is unknown. Here a row starts with the token before a document, as a sample does.
+//! introduced before is unknown. Here a row starts with the separator before a document, as a sample does.
 //! It continues with the documents that follow, up to its length, without padding. The document that
 //! the end of the row cuts is read again from its start by the next row; one that is longer than a row
-//! continues in the next.
+//! continues in the next. The stream is a circle, in which the first document follows the last one: so no
+//! token is left out of an epoch, and the first document has a separator before it.
 
 use rand::RngCore;
 
@@ -16,8 +17,11 @@ use crate::windows::{ROUNDS, check_block_size, permute};
 /// Tokens that are searched at a time.
 const CHUNK: usize = 1 << 16;
 
-/// Where the rows over a stream start: every document that fits into a row is whole in one of them,
-/// except at the end of the stream.
+/// The positions where the rows over a stream start, in order, from the separator at the end of the stream if
+/// it ends with one.
+///
+/// Every token is in a row. Every document that fits into a row, with the separators around it, is whole
+/// in one.
 ///
 /// # Errors
 /// [`DataError::Usage`] if the stream is shorter than one row and the token after it;
@@ -27,32 +31,34 @@ pub(crate) fn starts(
     eot_id: u32,
     block_size: usize,
 ) -> Result<Vec<usize>, DataError> {
-    let n_inputs = check_block_size(stream.len(), block_size)?;
-    let last = n_inputs - block_size;
-    let mut starts = vec![0];
+    let n_tokens = check_block_size(stream.len(), block_size)? + 1;
+    let mut last = [0];
+    stream.read(n_tokens - 1, &mut last)?;
+    let first = if last == [eot_id] { n_tokens - 1 } else { 0 };
+    // Steps around the circle from `first`.
     let (mut row, mut document) = (0, None);
+    let mut rows = vec![row];
     let mut chunk = vec![0; CHUNK];
     let mut at = 0;
-    while at < stream.len() {
-        let n_here = CHUNK.min(stream.len() - at);
-        let ids = &mut chunk[..n_here];
+    while at < n_tokens {
+        let ids = &mut chunk[..CHUNK.min(n_tokens - at)];
         stream.read(at, ids)?;
-        let separators = ids.iter().enumerate().filter(|(_, id)| **id == eot_id);
-        for position in separators.map(|(offset, _)| at + offset) {
-            while position > row + block_size {
+        let separators = (at..).zip(ids.iter()).filter(|(_, id)| **id == eot_id);
+        for (position, _) in separators.filter(|(position, _)| *position != first) {
+            let step = (position + n_tokens - first) % n_tokens;
+            while step > row + block_size {
                 row = document.take().unwrap_or(row + block_size);
-                starts.push(row);
+                rows.push(row);
             }
-            document = Some(position).filter(|position| *position > row).or(document);
+            document = Some(step);
         }
-        at += n_here;
+        at += ids.len();
     }
-    while row + block_size <= last {
-        row = document.take().filter(|next| *next > row).unwrap_or(row + block_size);
-        starts.push(row);
+    while row + block_size < n_tokens {
+        row = document.take().unwrap_or(row + block_size);
+        rows.push(row);
     }
-    starts.retain(|start| *start <= last);
-    Ok(starts)
+    Ok(rows.into_iter().map(|row| (first + row) % n_tokens).collect())
 }
 
 /// An endless sequence of rows: every epoch visits each start once, in a random order that is a pure
@@ -104,31 +110,49 @@ mod tests {
         TokenDataset::from_ids(documents.collect())
     }
 
+    /// The positions of the separators, in order.
+    fn separators(stream: &TokenDataset) -> Vec<usize> {
+        let mut ids = vec![0; stream.len()];
+        stream.read(0, &mut ids).unwrap();
+        (0..ids.len()).filter(|at| ids[*at] == EOT).collect()
+    }
+
     proptest! {
         #[test]
-        fn rows_cover_the_stream_and_start_with_a_document_if_one_starts_in_reach(
-            lengths in prop::collection::vec(0usize..60, 1..60), block_size in 1usize..50,
+        fn rows_start_with_documents_and_leave_no_token_out(
+            lengths in prop::collection::vec(0usize..60, 1..60),
+            block_size in 1usize..50,
+            // What follows the last separator.
+            n_after in prop_oneof![Just(0), 1usize..60],
         ) {
-            let stream = stream(&lengths);
-            prop_assume!(stream.len() > block_size);
+            let mut ids: Vec<u32> =
+                lengths.iter().flat_map(|n| (0..*n).map(|_| 1).chain([EOT])).collect();
+            ids.extend((0..n_after).map(|_| 1));
+            let n = ids.len();
+            prop_assume!(n > block_size);
+            let stream = TokenDataset::from_ids(ids);
             let starts = starts(&stream, EOT, block_size).unwrap();
-            prop_assert_eq!(starts[0], 0);
-            let mut ids = vec![0; stream.len()];
-            stream.read(0, &mut ids).unwrap();
-            let mut reach: Vec<bool> = ids.iter().map(|id| *id == EOT).collect();
-            reach[0] = true;
-            for pair in starts.windows(2) {
-                // No token is left out, and no row starts twice.
-                prop_assert!(pair[0] < pair[1] && pair[1] <= pair[0] + block_size);
-                let later = (pair[1] + 1..=pair[0] + block_size).any(|at| reach[at]);
-                prop_assert!(!later, "a later document starts in reach of {}", pair[0]);
-                let only = pair[1] == pair[0] + block_size;
-                prop_assert!(reach[pair[1]] || only);
+            let separators = separators(&stream);
+            prop_assert_eq!(starts[0], if n_after == 0 { n - 1 } else { 0 });
+            let steps: Vec<usize> = starts.iter().map(|at| (at + n - starts[0]) % n).collect();
+            for (&start, &step) in starts.iter().zip(&steps).skip(1) {
+                let before = steps[steps.partition_point(|other| *other < step) - 1];
+                let is_first = separators.contains(&start);
+                // No row starts twice, and none in a document unless the row before is full of it.
+                prop_assert!(before < step && (is_first || step == before + block_size));
             }
-            let end = starts[starts.len() - 1] + block_size;
-            prop_assert!(end < stream.len());
-            // What is left over at the end has no room for a row.
-            prop_assert!(end + block_size >= stream.len() - 1 || reach[end + 1 - block_size..=end].contains(&true));
+            let mut is_read = vec![false; n];
+            for start in &starts {
+                (0..block_size).for_each(|i| is_read[(start + i) % n] = true);
+            }
+            prop_assert_eq!(is_read.iter().position(|is_read| !is_read), None);
+            for (i, &separator) in separators.iter().enumerate().filter(|_| n_after == 0) {
+                let before = separators[(i + separators.len() - 1) % separators.len()];
+                let n_inputs = if i == 0 { separator + n - before } else { separator - before };
+                let is_in_row = |start: &usize| (before + n - start) % n + n_inputs <= block_size;
+                let is_whole = starts.iter().any(is_in_row);
+                prop_assert!(is_whole || n_inputs > block_size, "the document before {separator}");
+            }
         }
     }
 
@@ -136,11 +160,19 @@ mod tests {
     fn every_story_is_whole_in_a_row() {
         let stream = stream(&[5, 7, 3, 9, 2, 8, 4, 4, 6, 1, 9, 9, 12]);
         let starts = starts(&stream, EOT, 16).unwrap();
-        // The first document has no token before it.
-        assert_eq!(starts, [0, 13, 27, 39, 49, 58, 68]);
-        assert_eq!(spread(&starts, 3), [0, 39, 68]);
-        assert_eq!(spread(&starts, 1), [0]);
+        // The separators are at 5, 13, 17, 27, 30, 39, 44, 49, 56, 58, 68, 78 and 91.
+        assert_eq!(starts, [91, 13, 27, 39, 49, 58, 68, 78]);
+        assert_eq!(spread(&starts, 3), [91, 39, 78]);
+        assert_eq!(spread(&starts, 1), [91]);
         assert_eq!(spread(&starts, 9), starts);
+    }
+
+    #[test]
+    fn a_document_longer_than_a_row_continues_in_the_next() {
+        let stream = stream(&[50, 3]);
+        assert_eq!(starts(&stream, EOT, 16).unwrap(), [54, 15, 31, 47]);
+        let stream = TokenDataset::from_ids(vec![1; 40]);
+        assert_eq!(starts(&stream, EOT, 16).unwrap(), [0, 16, 32]);
     }
 
     #[test]

@@ -3,23 +3,45 @@
 //! The checker reads a story without knowing who was drawn. It starts from all of these and keeps those
 //! that fit what the story says.
 
-use super::generator::{Pronoun, pronouns_of};
-use super::templates::{Binding, Wanted};
-use super::templates::{Plot, Templates};
+use super::generator::{MAY_REPEAT, Pronoun, pronouns_of};
+use super::templates::{Binding, Plot, Row, Table, Templates, Wanted};
 
 /// One character that may have been drawn for a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Candidate {
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'t> {
     /// The name, or the word of the table if the role has no name.
     pub(super) text: &'static str,
-    pub(super) pronoun: Option<Pronoun>,
-    /// The table and the row, by their numbers.
-    pub(super) table: usize,
-    pub(super) row: usize,
+    pronoun: Option<Pronoun>,
+    table: &'t Table,
+    row: &'t Row,
+}
+
+impl Candidate<'_> {
+    /// The word of the table.
+    pub(super) fn kind(&self) -> &'static str {
+        self.row.first().copied().unwrap_or_default()
+    }
+
+    /// Whether another character of the same kind can be in the story.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.table.name == MAY_REPEAT
+    }
+
+    /// What `{hero.field}` stands for: the form of a pronoun, another cell of the row, or the name.
+    pub(super) fn word(&self, field: &str) -> &'static str {
+        if let Some(form) = self.pronoun.and_then(|pronoun| pronoun.form(field)) {
+            return form;
+        }
+        match field {
+            "" => self.text,
+            "kind" => self.kind(),
+            field => self.table.cell(self.row, field).unwrap_or_default(),
+        }
+    }
 }
 
 /// The candidates of each binding of `plot`; of a choice, the list is empty.
-pub(super) fn candidates(templates: &Templates, plot: &Plot) -> Vec<Vec<Candidate>> {
+pub(super) fn candidates<'t>(templates: &'t Templates, plot: &Plot) -> Vec<Vec<Candidate<'t>>> {
     let of = |binding: &Binding| match binding {
         Binding::Choice { .. } => Vec::new(),
         Binding::Role { named, tables, .. } => {
@@ -29,26 +51,21 @@ pub(super) fn candidates(templates: &Templates, plot: &Plot) -> Vec<Vec<Candidat
     plot.bindings.iter().map(of).collect()
 }
 
-fn of_table(templates: &Templates, wanted: &Wanted, named: bool) -> Vec<Candidate> {
-    let found = templates.tables.iter().position(|table| table.name == wanted.table);
-    let Some(index) = found else { return Vec::new() };
-    let table = &templates.tables[index];
+fn of_table<'t>(templates: &'t Templates, wanted: &Wanted, named: bool) -> Vec<Candidate<'t>> {
+    let Some(table) = templates.table(wanted.table) else { return Vec::new() };
     let mut all = Vec::new();
-    for (row_index, row) in table.rows.iter().enumerate().filter(|(_, row)| wanted.fits(table, row))
-    {
+    for row in table.rows.iter().filter(|row| wanted.fits(table, row)) {
         let pronouns = match table.cell(row, "pronoun") {
             None => vec![None],
             Some(word) => pronouns_of(word, named).iter().copied().map(Some).collect(),
         };
         for pronoun in pronouns {
-            let word = row.first().copied().unwrap_or_default();
-            let candidate = |text| Candidate { text, pronoun, table: index, row: row_index };
-            match pronoun
-                .filter(|_| named)
-                .map(|pronoun| templates.names(table.name, pronoun.is_she()))
-            {
-                Some(names) => all.extend(names.map(candidate)),
-                None => all.push(candidate(word)),
+            let candidate = |text| Candidate { text, pronoun, table, row };
+            match pronoun.filter(|_| named) {
+                Some(pronoun) => {
+                    all.extend(templates.names(table.name, pronoun.is_she()).map(candidate));
+                }
+                None => all.push(candidate(row.first().copied().unwrap_or_default())),
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::cast::{Candidate, candidates};
+use super::pieces::ReadablePlot;
 use super::reading::{Reading, read, starts_with_a_beat};
 use super::spelling::{fix_articles, without_n};
 use super::templates::Templates;
@@ -24,9 +24,7 @@ use super::templates::Templates;
 /// assert!(checker.check(half).is_err_and(|fault| fault.kind == FaultKind::Ending));
 /// ```
 pub struct StoryChecker {
-    templates: Templates,
-    /// The candidates of each binding of each plot.
-    casts: Vec<Vec<Vec<Candidate>>>,
+    plots: Vec<ReadablePlot>,
     /// The names of all characters, and the words for those without.
     names: BTreeSet<&'static str>,
 }
@@ -90,10 +88,9 @@ impl fmt::Display for StoryFault {
     }
 }
 
-/// Words that a fault quotes before and at its place, and words it names as expected.
+/// Words that a fault quotes before and at its place.
 const N_BEFORE: usize = 5;
 const N_FOUND: usize = 2;
-const N_EXPECTED: usize = 3;
 
 impl Default for StoryChecker {
     fn default() -> Self {
@@ -106,10 +103,11 @@ impl StoryChecker {
     #[must_use]
     pub fn new() -> Self {
         let templates = Templates::open();
-        let casts: Vec<_> =
-            templates.plots.iter().map(|plot| candidates(&templates, plot)).collect();
-        let names = casts.iter().flatten().flatten().map(|candidate| candidate.text).collect();
-        Self { templates, casts, names }
+        let plots: Vec<ReadablePlot> =
+            templates.plots.iter().map(|plot| ReadablePlot::new(&templates, plot)).collect();
+        let cast = plots.iter().flat_map(|plot| plot.cast.iter().flatten());
+        let names = cast.map(|character| character.text).collect();
+        Self { plots, names }
     }
 
     /// The title of the plot of `story`, if the story is coherent.
@@ -121,8 +119,8 @@ impl StoryChecker {
         let plain = words.join(" ");
         let text = without_n(&plain);
         let mut best: (Reading, &'static str) = Default::default();
-        for (plot, cast) in self.templates.plots.iter().zip(&self.casts) {
-            let reading = read(&self.templates, (plot, cast), &text);
+        for plot in &self.plots {
+            let reading = read(plot, &text);
             if reading.is_whole {
                 return match wrong_article(&text, &words) {
                     None => Ok(plot.title),
@@ -169,10 +167,8 @@ impl StoryChecker {
     /// Whether `text` starts with a part of a plot other than `plot`, a sentence at least.
     fn is_of_another_plot(&self, text: &str, plot: &str) -> bool {
         let first = text.find(['.', '!', '?']).unwrap_or(text.len());
-        let plots = self.templates.plots.iter().zip(&self.casts);
-        plots
-            .filter(|(other, _)| other.title != plot)
-            .any(|(other, cast)| starts_with_a_beat(&self.templates, (other, cast), (text, first)))
+        let mut others = self.plots.iter().filter(|other| other.title != plot);
+        others.any(|other| starts_with_a_beat(other, text, first))
     }
 }
 
@@ -192,9 +188,8 @@ fn fault(
     kind: FaultKind,
     plot: &'static str,
     (words, at): (&[&str], usize),
-    mut expected: Vec<String>,
+    expected: Vec<String>,
 ) -> StoryFault {
-    expected.truncate(N_EXPECTED);
     StoryFault {
         kind,
         plot,

@@ -25,11 +25,16 @@
 mod cast;
 mod check;
 mod generator;
+mod pieces;
 mod reading;
 mod rng;
 mod spelling;
 mod templates;
 
+#[cfg(test)]
+mod check_tests;
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod tests;
 

@@ -6,19 +6,31 @@
 
 use std::rc::Rc;
 
-use super::cast::Candidate;
-use super::generator::MAY_REPEAT;
-use super::spelling::without_n;
-use super::templates::{Binding, Part, Plot, Templates, options};
+use super::pieces::{Piece, ReadablePlot, Word};
+
+/// For each binding of the plot, the candidates or options that fit so far, by their numbers.
+type Fitting = Rc<[Rc<[u16]>]>;
 
 /// One way to read the text up to a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct State {
     /// The next byte of the text.
     at: usize,
-    /// For each binding of the plot, the candidates or options that fit so far, by their numbers.
-    fitting: Vec<Rc<[u16]>>,
+    fitting: Fitting,
 }
+
+impl State {
+    /// The state at byte `at`, with only `numbers` left for `binding`.
+    fn narrowed(&self, at: usize, binding: usize, numbers: Rc<[u16]>) -> Self {
+        let narrow = |(idx, fitting): (usize, &Rc<[u16]>)| {
+            if idx == binding { numbers.clone() } else { fitting.clone() }
+        };
+        Self { at, fitting: self.fitting.iter().enumerate().map(narrow).collect() }
+    }
+}
+
+/// Words that are kept of those that could have stood at a place.
+const N_EXPECTED: usize = 3;
 
 /// How far a plot explains a text.
 #[derive(Clone, Debug, Default)]
@@ -31,23 +43,19 @@ pub(super) struct Reading {
     pub(super) ends_at: Option<usize>,
     /// Where the first word stands that it does not explain.
     pub(super) end: usize,
-    /// Words that could have stood there.
+    /// Some of the words that could have stood there.
     pub(super) expected: Vec<String>,
 }
 
 /// Reads `text`, in which every article is "a", as a story of `plot`.
-pub(super) fn read(
-    templates: &Templates,
-    (plot, cast): (&Plot, &[Vec<Candidate>]),
-    text: &str,
-) -> Reading {
-    let mut reader = Reader { templates, plot, cast, text, reading: Reading::default() };
+pub(super) fn read(plot: &ReadablePlot, text: &str) -> Reading {
+    let mut reader = Reader::new(plot, text);
     let mut states = vec![reader.start()];
     for (beat_idx, beat) in plot.beats.iter().enumerate() {
         if beat_idx > 0 {
-            states = reader.plain(" ", false, states);
+            states = reader.text(" ", &states);
         }
-        states = reader.any_of(beat.variants.iter().copied(), false, &states);
+        states = reader.one_of(beat, &states);
     }
     reader.reading.is_whole = states.iter().any(|state| state.at == text.len());
     reader.reading.ends_at = states.iter().map(|state| state.at).max();
@@ -55,39 +63,44 @@ pub(super) fn read(
 }
 
 /// Whether `text` starts with a beat of `plot`, and that is at least `length` bytes.
-pub(super) fn starts_with_a_beat(
-    templates: &Templates,
-    (plot, cast): (&Plot, &[Vec<Candidate>]),
-    (text, length): (&str, usize),
-) -> bool {
-    let mut reader = Reader { templates, plot, cast, text, reading: Reading::default() };
+pub(super) fn starts_with_a_beat(plot: &ReadablePlot, text: &str, length: usize) -> bool {
+    let mut reader = Reader::new(plot, text);
+    // Nobody asks what does not fit.
+    reader.reading.end = usize::MAX;
     let states = [reader.start()];
-    let variants = plot.beats.iter().flat_map(|beat| beat.variants.iter().copied());
-    let ends = reader.any_of(variants, false, &states);
-    ends.iter().any(|state| state.at >= length)
+    let mut ends = plot.beats.iter().flat_map(|beat| reader.one_of(beat, &states));
+    ends.any(|state| state.at >= length)
 }
 
 struct Reader<'a> {
-    templates: &'a Templates,
-    plot: &'a Plot,
-    cast: &'a [Vec<Candidate>],
+    plot: &'a ReadablePlot,
     text: &'a str,
     reading: Reading,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(plot: &'a ReadablePlot, text: &'a str) -> Self {
+        Self { plot, text, reading: Reading::default() }
+    }
+
     fn start(&self) -> State {
-        let count = |(binding, cast): (&Binding, &Vec<Candidate>)| match binding {
-            Binding::Role { .. } => cast.len(),
-            Binding::Choice { options, .. } => options.len(),
-        };
-        let counts = self.plot.bindings.iter().zip(self.cast).map(count);
-        State { at: 0, fitting: counts.map(|n| (0..n as u16).collect()).collect() }
+        let all = self.plot.n_fitting.iter().map(|n| (0..*n).collect());
+        State { at: 0, fitting: all.collect() }
+    }
+
+    /// Whether it matters that something else stands at byte `at`: most variants do not fit, and few of
+    /// them come as far as the best.
+    fn is_news(&self, at: usize) -> bool {
+        let Reading { end, expected, .. } = &self.reading;
+        at >= *end
+            && (expected.len() < N_EXPECTED
+                || at == self.text.len()
+                || self.text.as_bytes()[*end..at].iter().any(|b| b" \"".contains(b)))
     }
 
     /// Notes that `expected` does not stand at the word that holds byte `at`.
     fn failed(&mut self, at: usize, expected: &str) {
-        if at < self.reading.end {
+        if !self.is_news(at) {
             return;
         }
         self.reading.is_cut |= at == self.text.len();
@@ -97,21 +110,20 @@ impl Reader<'_> {
             reading.end = word;
             reading.expected.clear();
         }
-        if word == reading.end && !reading.expected.iter().any(|known| known == expected) {
+        let is_known = |known: &String| known == expected;
+        if word == reading.end
+            && reading.expected.len() < N_EXPECTED
+            && !reading.expected.iter().any(is_known)
+        {
             reading.expected.push(expected.to_owned());
         }
     }
 
     /// Reads one of `variants`.
-    fn any_of<'t>(
-        &mut self,
-        variants: impl Iterator<Item = &'t str>,
-        capital: bool,
-        states: &[State],
-    ) -> Vec<State> {
+    fn one_of(&mut self, variants: &[Vec<Piece>], states: &[State]) -> Vec<State> {
         let mut read: Vec<State> = Vec::new();
         for variant in variants {
-            for state in self.template(variant, capital, states.to_vec()) {
+            for state in self.sequence(variant, states) {
                 if !read.contains(&state) {
                     read.push(state);
                 }
@@ -120,100 +132,66 @@ impl Reader<'_> {
         read
     }
 
-    /// Reads a template; its first letter is a capital if `capital`.
-    fn template(
-        &mut self,
-        template: &str,
-        mut capital: bool,
-        mut states: Vec<State>,
-    ) -> Vec<State> {
-        let mut rest = template;
-        while !rest.is_empty() && !states.is_empty() {
-            let (plain, from) = rest.split_at(rest.find(['{', '(']).unwrap_or(rest.len()));
-            if !plain.is_empty() {
-                states = self.plain(&without_n(plain), capital, states);
-                capital = false;
+    fn sequence(&mut self, pieces: &[Piece], states: &[State]) -> Vec<State> {
+        let Some((first, others)) = pieces.split_first() else { return states.to_vec() };
+        let mut read = self.piece(first, states);
+        for piece in others {
+            if read.is_empty() {
+                break;
             }
-            let Some((part, after)) = Part::split(from) else { break };
-            states = match part {
-                Part::Marker(marker) => self.marker(marker, capital, &states),
-                Part::Group(inside) => self.any_of(options(inside).into_iter(), capital, &states),
-            };
-            (rest, capital) = (after, false);
+            read = self.piece(piece, &read);
         }
-        states
+        read
     }
 
-    /// Reads `plain` as it is.
-    fn plain(&mut self, plain: &str, capital: bool, mut states: Vec<State>) -> Vec<State> {
-        states.retain_mut(|state| match self.word_end(plain, capital, state.at) {
-            Some(end) => {
-                state.at = end;
-                true
-            }
-            None => false,
-        });
-        states
-    }
-
-    /// Where `plain` ends if it stands at byte `at`.
-    fn word_end(&mut self, plain: &str, capital: bool, at: usize) -> Option<usize> {
-        let mut wanted = plain.bytes();
-        let first = wanted.next().map(|b| if capital { b.to_ascii_uppercase() } else { b });
-        let rest = &self.text.as_bytes()[at..];
-        let equal = first.into_iter().chain(wanted).zip(rest).take_while(|(a, b)| a == *b);
-        let n_equal = equal.count();
-        if n_equal == plain.len() {
-            return Some(at + n_equal);
-        }
-        self.failed(at + n_equal, word_at(plain, n_equal));
-        None
-    }
-
-    fn marker(&mut self, marker: &str, capital: bool, states: &[State]) -> Vec<State> {
-        let capital = capital || marker.starts_with(|c: char| c.is_ascii_uppercase());
-        let key = marker.to_ascii_lowercase();
-        let (name, field) = key.split_once('.').unwrap_or((&key, ""));
-        for (idx, binding) in self.plot.bindings.iter().enumerate() {
-            match binding {
-                Binding::Role { name: role, .. } if *role == name => {
-                    return states
-                        .iter()
-                        .flat_map(|it| self.role(idx, field, capital, it))
-                        .collect();
-                }
-                Binding::Choice { names, options } => {
-                    if let Some(column) = names.iter().position(|choice| *choice == name) {
-                        let texts: Vec<&str> =
-                            options.iter().map(|option| option[column]).collect();
-                        return self.choice((idx, &texts), capital, states);
-                    }
-                }
-                Binding::Role { .. } => {}
+    fn piece(&mut self, piece: &Piece, states: &[State]) -> Vec<State> {
+        match piece {
+            Piece::Text(text) => self.text(text, states),
+            Piece::OneOf(variants) => self.one_of(variants, states),
+            Piece::Choice { binding, options } => self.choice(*binding, options, states),
+            Piece::Role { binding, words, capital } => {
+                let words = &self.plot.words[*words];
+                states.iter().flat_map(|it| self.role(*binding, words, *capital, it)).collect()
             }
         }
-        let templates = self.templates;
-        let rows = templates.table(&key).into_iter().flat_map(|table| &table.rows);
-        self.any_of(rows.filter_map(|row| row.first().copied()), capital, states)
     }
 
-    /// Reads a word about the character of binding `idx`, and keeps the candidates that have it.
-    fn role(&mut self, idx: usize, field: &str, capital: bool, state: &State) -> Vec<State> {
-        let cast = self.cast;
-        let mut words: Vec<(&str, Vec<u16>)> = Vec::new();
-        for &candidate in state.fitting[idx].iter() {
-            let word = self.word(&cast[idx][usize::from(candidate)], field);
-            match words.iter_mut().find(|(known, _)| *known == word) {
-                Some((_, candidates)) => candidates.push(candidate),
-                None => words.push((word, vec![candidate])),
-            }
-        }
+    /// Reads `text` as it is.
+    fn text(&mut self, text: &str, states: &[State]) -> Vec<State> {
         let mut read = Vec::new();
-        for (word, candidates) in words {
-            let Some(at) = self.word_end(&without_n(word), capital, state.at) else { continue };
-            let mut narrowed = State { at, fitting: state.fitting.clone() };
-            narrowed.fitting[idx] = candidates.into();
-            if self.has_two_of_one(&narrowed, idx) {
+        for state in states {
+            let n_equal = n_equal(&self.text[state.at..], text, false);
+            let at = state.at + n_equal;
+            if n_equal == text.len() {
+                read.push(State { at, fitting: state.fitting.clone() });
+            } else if self.is_news(at) {
+                self.failed(at, word_at(text, n_equal));
+            }
+        }
+        read
+    }
+
+    /// Reads one of `words` about the character of `binding`, and keeps the candidates that have it.
+    fn role(&mut self, binding: usize, words: &[Word], capital: bool, state: &State) -> Vec<State> {
+        let fitting = &state.fitting[binding];
+        let mut read = Vec::new();
+        for word in words {
+            let n_equal = n_equal(&self.text[state.at..], &word.text, capital);
+            if n_equal < word.text.len() {
+                let at = state.at + n_equal;
+                let fits = |it: &u16| fitting.binary_search(it).is_ok();
+                if self.is_news(at) && word.candidates.iter().any(fits) {
+                    self.failed(at, word_at(&word.text, n_equal));
+                }
+                continue;
+            }
+            let both = fitting.iter().filter(|it| word.candidates.binary_search(it).is_ok());
+            let both: Rc<[u16]> = both.copied().collect();
+            if both.is_empty() {
+                continue;
+            }
+            let narrowed = state.narrowed(state.at + word.text.len(), binding, both);
+            if self.has_two_of_one(&narrowed, binding) {
                 self.failed(state.at, "");
                 continue;
             }
@@ -222,62 +200,49 @@ impl Reader<'_> {
         read
     }
 
-    /// The form of a pronoun, another cell of the row, or the name.
-    fn word(&self, candidate: &Candidate, field: &str) -> &'static str {
-        if let Some(form) = candidate.pronoun.and_then(|pronoun| pronoun.form(field)) {
-            return form;
-        }
-        let table = &self.templates.tables[candidate.table];
-        let row = &table.rows[candidate.row];
-        match field {
-            "" => candidate.text,
-            "kind" => row.first().copied().unwrap_or_default(),
-            field => table.cell(row, field).unwrap_or_default(),
-        }
-    }
-
-    /// Whether the character of binding `idx` has the name or the kind of another one.
-    fn has_two_of_one(&self, state: &State, idx: usize) -> bool {
-        let only = |idx: usize| {
-            let [first, others @ ..] = &*state.fitting[idx] else { return (None, None) };
-            let first = self.cast[idx].get(usize::from(*first));
-            let all = |same: &dyn Fn(&Candidate, &Candidate) -> bool| {
-                first.filter(|first| {
-                    others.iter().all(|it| same(first, &self.cast[idx][usize::from(*it)]))
-                })
-            };
-            let kind = |it: &Candidate| (it.table, it.row);
-            (all(&|a, b| a.text == b.text), all(&|a, b| kind(a) == kind(b)))
+    /// Whether the character of `binding` has the name or the kind of another one.
+    fn has_two_of_one(&self, state: &State, binding: usize) -> bool {
+        // What all candidates that are left have in common.
+        let known = |binding: usize| {
+            let cast = &self.plot.cast[binding];
+            let mut fitting = state.fitting[binding].iter().map(|it| cast.get(usize::from(*it)));
+            let first = fitting.next().flatten()?;
+            let (mut name, mut kind) = (Some(first.text), Some(first.kind));
+            for other in fitting.flatten() {
+                name = name.filter(|name| *name == other.text);
+                kind = kind.filter(|kind| *kind == other.kind);
+                if name.is_none() && kind.is_none() {
+                    return None;
+                }
+            }
+            Some((name, kind.filter(|_| !first.may_repeat)))
         };
-        let (name, kind) = only(idx);
-        let roles = (0..state.fitting.len()).filter(|other| *other != idx);
-        roles.map(only).any(|(other_name, other_kind)| {
-            let same_name = name.zip(other_name).is_some_and(|(a, b)| a.text == b.text);
-            let word = |it: &Candidate| self.templates.tables[it.table].rows[it.row].first();
-            let same_kind = kind.zip(other_kind).is_some_and(|(a, b)| {
-                word(a) == word(b) && self.templates.tables[a.table].name != MAY_REPEAT
-            });
-            same_name || same_kind
+        let Some((name, kind)) = known(binding) else { return false };
+        let others = (0..state.fitting.len()).filter(|other| *other != binding);
+        others.filter_map(known).any(|(other_name, other_kind)| {
+            name.is_some() && name == other_name || kind.is_some() && kind == other_kind
         })
     }
 
-    /// Reads the text of a choice, and keeps the options that have it.
-    fn choice(
-        &mut self,
-        (idx, texts): (usize, &[&str]),
-        capital: bool,
-        states: &[State],
-    ) -> Vec<State> {
+    /// Reads the text of one of `options`, and keeps that option.
+    fn choice(&mut self, binding: usize, options: &[Vec<Piece>], states: &[State]) -> Vec<State> {
         let mut read = Vec::new();
         for state in states {
-            for &option in state.fitting[idx].iter() {
-                let mut narrowed = state.clone();
-                narrowed.fitting[idx] = Rc::new([option]);
-                read.extend(self.template(texts[usize::from(option)], capital, vec![narrowed]));
+            for &option in state.fitting[binding].iter() {
+                let narrowed = state.narrowed(state.at, binding, Rc::new([option]));
+                read.extend(self.sequence(&options[usize::from(option)], &[narrowed]));
             }
         }
         read
     }
+}
+
+/// The number of bytes with which `text` starts as `wanted` does, whose first letter is a capital if
+/// `capital`.
+fn n_equal(text: &str, wanted: &str, capital: bool) -> usize {
+    let mut wanted = wanted.bytes();
+    let first = wanted.next().map(|b| if capital { b.to_ascii_uppercase() } else { b });
+    first.into_iter().chain(wanted).zip(text.bytes()).take_while(|(a, b)| a == b).count()
 }
 
 /// The word of `plain` that holds byte `at`.

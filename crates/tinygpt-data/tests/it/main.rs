@@ -10,7 +10,6 @@ mod hub;
 mod prepare;
 mod real_files;
 mod sources;
-mod stories;
 
 use std::fs;
 use std::path::{Path, PathBuf};
