@@ -1,23 +1,32 @@
 //! The longest run of tokens of each sample that is in a stream of tokens, and where: whether a model
 //! repeats its training text.
 //!
-//! The index is over the samples, not over the stream: their suffix automaton. The stream is read
-//! once, and after each of its tokens the automaton knows the longest run that ends there and is in a
-//! sample. So the time grows with the stream, memory does not, and nothing is stored.
+//! The index is over the samples, not over the stream: their suffix automaton. After each token of the stream
+//! it knows the longest run that ends there and is in a sample. The start of the stream shows how long the
+//! longest runs are at least. In the rest, only the places matter where all n-grams of that length are in
+//! the samples: `filter.rs` finds them. So the stream is read once, memory does not grow with it, and nothing
+//! is stored.
 
 mod automaton;
+mod filter;
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use self::automaton::{Automaton, ROOT};
+use self::filter::Filter;
 use crate::error::DataError;
 use crate::shard::TokenDataset;
 
 /// Tokens that are read at a time.
 const CHUNK: usize = 1 << 16;
 
+/// Tokens at the start of the stream that are read without a filter.
+const START: usize = 1 << 22;
+
 /// Tokens of one part of the stream, of which several are read at the same time.
-const PART: usize = 1 << 24;
+const PART: usize = 1 << 20;
 
 /// A run of tokens that a sample and a stream have in common.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,35 +61,34 @@ pub fn longest_runs(
     vocab_size: usize,
 ) -> Result<Vec<Run>, DataError> {
     let automaton = Automaton::new(samples, vocab_size);
-    let longest = samples.iter().map(Vec::len).max().unwrap_or(0);
-    let found = search(stream, &automaton, longest, PART)?;
-    Ok(samples.iter().map(|sample| longest_run(&automaton, &found, sample)).collect())
+    search(stream, &automaton, samples, (START, PART))
 }
 
-/// For each state, the longest of its runs that is in the stream, and its first place.
+/// As [`longest_runs`], with the sizes of the start of the stream and of its parts.
 fn search(
     stream: &TokenDataset,
     automaton: &Automaton,
-    longest: usize,
-    part: usize,
-) -> Result<Vec<Found>, DataError> {
-    let none = || vec![(0, usize::MAX); automaton.n_states()];
-    let n_parts = stream.len().div_ceil(part);
-    let mut found = (0..n_parts)
-        .into_par_iter()
-        .try_fold(none, |found, index| {
-            let start = index * part;
-            let end = (start + part).min(stream.len());
-            // A run across the boundary starts in the part before.
-            search_part(stream, automaton, start.saturating_sub(longest)..end, found)
-        })
-        .try_reduce(none, |mut left, right| {
-            for (left, right) in left.iter_mut().zip(right) {
-                *left = better(*left, right);
-            }
-            Ok(left)
-        })?;
-    // If the stream has a run, it has each end of it: that of the link.
+    samples: &[Vec<u32>],
+    (start, part): (usize, usize),
+) -> Result<Vec<Run>, DataError> {
+    let longest = samples.iter().map(Vec::len).max().unwrap_or(0);
+    let start = start.min(stream.len());
+    let reader = Reader { stream, automaton, filter: None, part, longest };
+    let found = with_links(automaton, reader.search(0..start)?);
+    let runs = |found: &[Found]| -> Vec<Run> {
+        samples.iter().map(|sample| longest_run(automaton, found, sample)).collect()
+    };
+    let so_far = runs(&found);
+    // A sample that is there as a whole has no longer run.
+    let open = samples.iter().zip(&so_far).filter(|(sample, run)| run.len < sample.len());
+    let Some(n) = open.clone().map(|(_, run)| run.len.max(1)).min() else { return Ok(so_far) };
+    let filter = Some(Filter::new(open.map(|(sample, _)| sample), n));
+    let rest = Reader { filter, ..reader }.search(start..stream.len())?;
+    Ok(runs(&with_links(automaton, merged(found, rest))))
+}
+
+/// With what follows for shorter runs: if the stream has a run, it has each end of it, that of the link.
+fn with_links(automaton: &Automaton, mut found: Vec<Found>) -> Vec<Found> {
     let mut by_len: Vec<u32> = (0..automaton.n_states() as u32).collect();
     by_len.sort_unstable_by_key(|state| std::cmp::Reverse(automaton.len(*state)));
     for state in by_len {
@@ -90,7 +98,15 @@ fn search(
             *of_link = better(*of_link, (automaton.len(link), end));
         }
     }
-    Ok(found)
+    found
+}
+
+/// The better run of each state.
+fn merged(mut left: Vec<Found>, right: Vec<Found>) -> Vec<Found> {
+    for (left, right) in left.iter_mut().zip(right) {
+        *left = better(*left, right);
+    }
+    left
 }
 
 /// The longer run, of equal ones the first.
@@ -99,27 +115,76 @@ fn better(left: Found, right: Found) -> Found {
     if is_better { right } else { left }
 }
 
-fn search_part(
-    stream: &TokenDataset,
-    automaton: &Automaton,
-    part: std::ops::Range<usize>,
-    mut found: Vec<Found>,
-) -> Result<Vec<Found>, DataError> {
-    let mut chunk = vec![0; CHUNK];
-    let (mut at, mut run) = (part.start, (ROOT, 0));
-    while at < part.end {
-        let ids = &mut chunk[..CHUNK.min(part.end - at)];
-        stream.read(at, ids)?;
-        for &id in ids.iter() {
-            at += 1;
-            run = automaton.step(run, id);
-            let best = &mut found[run.0 as usize];
-            if run.1 > best.0 || run.1 == best.0 && at < best.1 {
-                *best = (run.1, at);
-            }
-        }
+/// Reads a stream.
+struct Reader<'a> {
+    stream: &'a TokenDataset,
+    automaton: &'a Automaton,
+    /// The places that matter; all of them if there is none.
+    filter: Option<Filter>,
+    /// Tokens of one part.
+    part: usize,
+    /// The length of the longest sample.
+    longest: usize,
+}
+
+impl Reader<'_> {
+    /// For each state, the longest of its runs that the filter lets through and that ends in `range`, and its
+    /// first place.
+    fn search(&self, range: Range<usize>) -> Result<Vec<Found>, DataError> {
+        let none = || vec![(0, usize::MAX); self.automaton.n_states()];
+        let parts: Vec<usize> = range.clone().step_by(self.part).collect();
+        parts
+            .into_par_iter()
+            .try_fold(none, |mut found, start| {
+                let end = (start + self.part).min(range.end);
+                // A run across the boundary starts in the part before.
+                self.search_part(start.saturating_sub(self.longest)..end, &mut found)?;
+                Ok(found)
+            })
+            .try_reduce(none, |left, right| Ok(merged(left, right)))
     }
-    Ok(found)
+
+    fn search_part(&self, part: Range<usize>, found: &mut [Found]) -> Result<(), DataError> {
+        let n_before = self.filter.as_ref().map_or(0, Filter::n);
+        let mut ids = vec![0; n_before + CHUNK];
+        let (mut at, mut run, mut hash, mut is_near) = (part.start, (ROOT, 0), 0, false);
+        let mut feed = |run: &mut (u32, u32), id: u32, at: usize| {
+            *run = self.automaton.step(*run, id);
+            let best = &mut found[run.0 as usize];
+            *best = better(*best, (run.1, at));
+        };
+        while at < part.end {
+            let n_new = CHUNK.min(part.end - at);
+            self.stream.read(at, &mut ids[n_before..n_before + n_new])?;
+            let Some(filter) = &self.filter else {
+                for (id, at) in ids[..n_new].iter().zip(at + 1..) {
+                    feed(&mut run, *id, at);
+                }
+                at += n_new;
+                continue;
+            };
+            for place in n_before..n_before + n_new {
+                let end = at + place + 1 - n_before;
+                let oldest = (end - part.start > n_before).then(|| ids[place - n_before]);
+                hash = filter.add(hash, ids[place], oldest);
+                let was_near = is_near;
+                is_near = end - part.start >= n_before && filter.has(hash);
+                if is_near {
+                    if !was_near {
+                        run = (ROOT, 0);
+                        for i in 1..n_before {
+                            feed(&mut run, ids[place + i - n_before], end + i - n_before);
+                        }
+                    }
+                    feed(&mut run, ids[place], end);
+                }
+            }
+            // The tokens before the next ones.
+            ids.copy_within(n_new..n_new + n_before, 0);
+            at += n_new;
+        }
+        Ok(())
+    }
 }
 
 fn longest_run(automaton: &Automaton, found: &[Found], sample: &[u32]) -> Run {
@@ -159,14 +224,13 @@ mod tests {
         fn runs_are_the_longest(
             stream in prop::collection::vec(0u32..4, 1..120),
             samples in prop::collection::vec(prop::collection::vec(0u32..5, 0..30), 1..5),
+            start in 0usize..130,
             part in 1usize..50,
         ) {
             let tokens = TokenDataset::from_ids(stream.clone());
             let automaton = Automaton::new(&samples, 5);
-            let longest = samples.iter().map(Vec::len).max().unwrap();
-            let found = search(&tokens, &automaton, longest, part).unwrap();
-            for sample in &samples {
-                let run = longest_run(&automaton, &found, sample);
+            let runs = search(&tokens, &automaton, &samples, (start, part)).unwrap();
+            for (sample, run) in samples.iter().zip(runs) {
                 prop_assert_eq!(run.len, expected(&stream, sample));
                 let of_sample = &sample[run.start..run.start + run.len];
                 prop_assert_eq!(of_sample, &stream[run.position..run.position + run.len]);
@@ -174,6 +238,48 @@ mod tests {
             let runs = longest_runs(&tokens, &samples, 5).unwrap();
             let whole = samples.iter().zip(runs).all(|(it, run)| run.len == expected(&stream, it));
             prop_assert!(whole);
+        }
+    }
+
+    /// Tokens that look random, the same in each run.
+    fn noise(n: usize, seed: u64) -> Vec<u32> {
+        let mut state = seed;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as u32 % 500
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn planted_copies_are_found_where_they_stand() {
+        let mut stream = noise(3_000_000, 77);
+        let mut samples: Vec<Vec<u32>> = (0..8).map(|i| noise(400, 1_000 + i)).collect();
+        // At the start and the end, across parts, across chunks, and one that another sample has, too.
+        let planted = [
+            (0, 0, 30),
+            (1_000_000 - 17, 100, 40),
+            (2_000_000 - 1, 390, 10),
+            ((1 << 20) + (1 << 16) - 20, 5, 200),
+            (3_000_000 - 90, 310, 90),
+            (1_500_000, 0, 400),
+            (2_500_000, 200, 60),
+        ];
+        for (sample, (position, start, len)) in samples.iter().zip(planted) {
+            stream[position..position + len].copy_from_slice(&sample[start..start + len]);
+        }
+        let copy = samples[6][210..250].to_vec();
+        samples[7][50..90].copy_from_slice(&copy);
+        let tokens = TokenDataset::from_ids(stream.clone());
+        let automaton = Automaton::new(&samples, 500);
+        for sizes in [(START, PART), (500_000, 1_000_000), (0, 1 << 18)] {
+            let runs = search(&tokens, &automaton, &samples, sizes).unwrap();
+            for (i, (run, (position, start, len))) in runs.iter().zip(planted).enumerate() {
+                assert_eq!(*run, Run { len, start, position }, "{i} {sizes:?}");
+            }
+            assert_eq!(runs[7], Run { len: 40, start: 50, position: 2_500_010 });
         }
     }
 
