@@ -16,6 +16,7 @@
 
 mod catch_panic;
 mod clock;
+mod document_rows;
 mod encoding;
 mod error;
 mod escape;
@@ -31,6 +32,7 @@ mod random;
 mod recipe;
 mod regular;
 mod report;
+mod runs;
 mod shard;
 mod source;
 pub mod tales;
@@ -53,6 +55,7 @@ pub use quote::{MAX_QUOTED, Shown, excerpt, excerpt_quoted, middle_cut, shell_wo
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};
 pub use regular::{FileError, open_regular, read_limited, read_regular};
 pub use report::{DatasetReport, FrequentToken, Lengths, SplitReport};
+pub use runs::{Run, longest_runs};
 pub use shard::{ShardInfo, TokenDataset};
 pub use source::{Format, LeftOut, Separator, Source, SourceStats, Sources};
 pub use tokenizer::{

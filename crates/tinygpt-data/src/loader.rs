@@ -1,5 +1,6 @@
 //! The loader: which batch a step reads. No tensors here.
 
+use crate::document_rows::{ShuffledRows, spread, starts};
 use crate::error::DataError;
 use crate::shard::TokenDataset;
 use crate::windows::{Windows, eval_windows};
@@ -52,6 +53,8 @@ pub struct Loader {
 enum Order {
     /// Endless: epoch after epoch, each in its own random order.
     Shuffled(Windows),
+    /// The same with rows that start with a document.
+    ShuffledRows(ShuffledRows),
     /// The same at each pass.
     Fixed(Vec<usize>),
 }
@@ -88,10 +91,44 @@ impl Loader {
         Ok(Self { stream: stream.clone(), order, batch_size, block_size })
     }
 
+    /// As [`Loader::training`], with windows that start with a document: with `eot_id`, the token that
+    /// ends the document before. A window continues with the documents that follow, and after the last one
+    /// with the first. A document that it cuts is at the start of another window, unless it is longer than a
+    /// window.
+    ///
+    /// # Errors
+    /// As [`Loader::training`] and [`Loader::batch`]: the stream is read once.
+    pub fn training_documents(
+        stream: &TokenDataset,
+        eot_id: u32,
+        (batch_size, block_size): (usize, usize),
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        let starts = starts(stream, eot_id, block_size)?;
+        let order = Order::ShuffledRows(ShuffledRows::new(starts, seed));
+        Ok(Self { stream: stream.clone(), order, batch_size, block_size })
+    }
+
+    /// As [`Loader::evaluation`], with windows that start with a document. They may overlap.
+    ///
+    /// # Errors
+    /// As [`Loader::training_documents`].
+    pub fn evaluation_documents(
+        stream: &TokenDataset,
+        eot_id: u32,
+        (batch_size, block_size): (usize, usize),
+        n_batches: usize,
+    ) -> Result<Self, DataError> {
+        let n_windows = n_batches.saturating_mul(batch_size);
+        let order = Order::Fixed(spread(&starts(stream, eot_id, block_size)?, n_windows));
+        Ok(Self { stream: stream.clone(), order, batch_size, block_size })
+    }
+
     /// The number of windows: in one epoch for training, in all for evaluation.
     pub fn n_windows(&self) -> usize {
         match &self.order {
             Order::Shuffled(windows) => windows.per_epoch(),
+            Order::ShuffledRows(rows) => rows.per_epoch(),
             Order::Fixed(starts) => starts.len(),
         }
     }
@@ -118,6 +155,7 @@ impl Loader {
         let windows = first..first + self.batch_size as u64;
         let starts = match &self.order {
             Order::Shuffled(order) => windows.map(|i| order.window(i)).collect(),
+            Order::ShuffledRows(rows) => windows.map(|i| rows.row(i)).collect(),
             Order::Fixed(starts) => fixed_part(starts, first, self.batch_size).to_vec(),
         };
         self.read(&starts)
@@ -133,7 +171,11 @@ impl Loader {
         };
         let mut window = vec![0; self.block_size + 1];
         for &start in starts {
-            self.stream.read(start, &mut window)?;
+            // Only rows of documents reach the end of the stream; they continue at its start.
+            let n_left = window.len().min(self.stream.len() - start);
+            let (left, wrapped) = window.split_at_mut(n_left);
+            self.stream.read(start, left)?;
+            self.stream.read(0, wrapped)?;
             batch.inputs.extend_from_slice(&window[..self.block_size]);
             batch.targets.extend_from_slice(&window[1..]);
         }
@@ -170,6 +212,33 @@ mod tests {
             }
             assert!(batch.inputs.iter().zip(&batch.targets).all(|(i, t)| i + 1 == *t));
         }
+    }
+
+    #[test]
+    fn windows_of_documents_start_with_their_separator() {
+        // Documents of 3, 4, 5, ... tokens; 0 ends each.
+        let ids: Vec<u32> = (3..30).flat_map(|n| (1..=n).chain([0])).collect();
+        let stream = TokenDataset::from_ids(ids.clone());
+        let loader = Loader::training_documents(&stream, 0, (4, 40), 7).unwrap();
+        let n_batches = loader.n_windows().div_ceil(4) as u64;
+        let mut rows = Vec::new();
+        for batch in (0..n_batches).map(|i| loader.batch(i).unwrap()) {
+            for (inputs, targets) in batch.inputs.chunks(40).zip(batch.targets.chunks(40)) {
+                assert_eq!((inputs[0], &inputs[1..]), (0, &targets[..39]));
+                assert_eq!(targets[0], 1, "the first token of a document");
+                rows.push(inputs.to_vec());
+            }
+        }
+        // The last document and then the first one.
+        let seam = |row: &Vec<u32>| row.windows(5).any(|part| part == [29, 0, 1, 2, 3]);
+        assert!(rows.iter().any(seam));
+        let evaluation = Loader::evaluation_documents(&stream, 0, (4, 40), 1).unwrap();
+        assert_eq!(evaluation.batch(0).unwrap().inputs[..5], [0, 1, 2, 3, 0]);
+        // The default has no part in this: its windows do not depend on what the tokens are.
+        let other = TokenDataset::from_ids(ids.iter().map(|id| id + 1).collect());
+        let [here, there] = [&stream, &other].map(|it| Loader::training(it, 4, 40, 7).unwrap());
+        let shifted: Vec<u32> = here.batch(3).unwrap().inputs.iter().map(|id| id + 1).collect();
+        assert_eq!(there.batch(3).unwrap().inputs, shifted);
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(crate) fn eval_windows(
 }
 
 /// Checks that one window fits and returns how many tokens can be inputs: all but the last.
-fn check_block_size(n_tokens: usize, block_size: usize) -> Result<usize, DataError> {
+pub(crate) fn check_block_size(n_tokens: usize, block_size: usize) -> Result<usize, DataError> {
     match n_tokens.checked_sub(1) {
         Some(n_inputs) if block_size > 0 && n_inputs >= block_size => Ok(n_inputs),
         _ => Err(DataError::usage(
@@ -94,14 +94,15 @@ fn check_block_size(n_tokens: usize, block_size: usize) -> Result<usize, DataErr
     }
 }
 
-const ROUNDS: usize = 6;
+/// Rounds of the network of [`permute`].
+pub(crate) const ROUNDS: usize = 6;
 
 /// A permutation of `0..n`: where `value` goes.
 ///
 /// A Feistel network over the next even number of bits, walked until it lands below `n` again
 /// (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", §4 cycle walking): constant
 /// memory, and less than four steps on average.
-fn permute(value: u64, n: u64, keys: &[u64; ROUNDS]) -> u64 {
+pub(crate) fn permute(value: u64, n: u64, keys: &[u64; ROUNDS]) -> u64 {
     let n_bits = u64::BITS - (n - 1).leading_zeros();
     let half = n_bits.div_ceil(2).max(1);
     let mask = (1 << half) - 1;

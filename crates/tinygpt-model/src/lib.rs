@@ -40,6 +40,7 @@ pub use decode::generate::{
 };
 pub use decode::model::Model;
 pub use decode::q8_model::QuantizedGpt;
+pub use decode::score::{ScoreParams, score};
 pub use device::{ComputeType, DeviceError, DeviceSpec};
 pub use error::{ErrorKind, ModelError, Result};
 pub use format::{gguf, hf};

@@ -42,13 +42,13 @@ pub(crate) async fn complete(shared: Arc<Shared>, request: Request<Body>) -> Res
 
 /// Puts a request into the queue.
 fn begin(shared: &Shared, body: &[u8]) -> Result<PendingResponse, ApiError> {
-    let CompletionRequest { prompts, n, params, stop, stream, include_usage } =
+    let CompletionRequest { prompts, n, params, stop, stream, include_usage, echo } =
         CompletionRequest::parse(body, &shared.model_limits)?;
     let n_choices = prompts.len() * n;
     let logprobs = params.logprobs.is_some();
     let (updates, receiver) = unbounded_channel();
     let queue = Arc::clone(&shared.queue);
-    queue.push(Job { prompts, n, params, stop, updates })?;
+    queue.push(Job { prompts, n, params, stop, echo, updates })?;
     Ok(PendingResponse {
         queue,
         head: ResponseHead::new(&shared.model_limits.model),

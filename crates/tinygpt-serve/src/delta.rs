@@ -9,7 +9,7 @@ use tinygpt_data::{DataError, END_OF_TEXT, StopStream, StreamDecoder, StreamedTe
 use tinygpt_model::Logprobs;
 
 /// The next text of a choice, and its tokens if the request asks for log-probabilities.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Delta {
     pub(crate) text: String,
     pub(crate) tokens: Vec<TokenReport>,
@@ -19,11 +19,34 @@ pub(crate) struct Delta {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TokenReport {
     pub(crate) name: String,
-    pub(crate) logprob: f32,
+    /// Unknown for the first token of a prompt.
+    pub(crate) logprob: Option<f32>,
     /// Most likely first.
     pub(crate) top: Vec<(String, f32)>,
     /// Where it starts, in characters from the start of the prompt.
     pub(crate) offset: usize,
+}
+
+/// The prompt `text` as the first delta of a choice, with the log-probabilities of its tokens `ids` if
+/// there are `scores`: those of all tokens but the first.
+pub(crate) fn prompt_delta(
+    tokenizer: &Tokenizer,
+    (text, ids): (&str, &[u32]),
+    scores: Option<&[Logprobs]>,
+) -> Result<Delta, DataError> {
+    let mut delta = Delta { text: text.to_owned(), tokens: Vec::new() };
+    let Some(scores) = scores else { return Ok(delta) };
+    let (mut decoder, mut offset) = (StreamDecoder::new(tokenizer), 0);
+    let scores = std::iter::once(None).chain(scores.iter().map(Some));
+    for (id, score) in ids.iter().zip(scores) {
+        delta.tokens.push(token_report(tokenizer, *id, score, offset)?);
+        if *id == tokenizer.eot_id() {
+            offset += END_OF_TEXT.chars().count();
+        } else {
+            offset += decoder.push(*id)?.chars().count();
+        }
+    }
+    Ok(delta)
 }
 
 /// Turns the tokens of one choice into deltas.
@@ -59,7 +82,8 @@ impl<'a> DeltaBuilder<'a> {
         logprobs: Option<Logprobs>,
     ) -> Result<(Delta, bool), DataError> {
         if let Some(logprobs) = logprobs {
-            self.held.push_back(self.report(id, &logprobs)?);
+            let report = token_report(self.tokenizer, id, Some(&logprobs), self.n_chars)?;
+            self.held.push_back(report);
             // The end-of-document token is not text; a model without one may continue after it.
             if id != self.tokenizer.eot_id() {
                 self.n_chars += self.all.push(id)?.chars().count();
@@ -80,15 +104,20 @@ impl<'a> DeltaBuilder<'a> {
         let tokens = self.held.drain(..n_tokens.min(self.held.len())).collect();
         Delta { text, tokens }
     }
+}
 
-    fn report(&self, id: u32, logprobs: &Logprobs) -> Result<TokenReport, DataError> {
-        let name = |id| token_name(self.tokenizer, id);
-        let mut top = Vec::new();
-        for (id, logprob) in &logprobs.top {
-            top.push((name(*id)?, *logprob));
-        }
-        Ok(TokenReport { name: name(id)?, logprob: logprobs.chosen, top, offset: self.n_chars })
+fn token_report(
+    tokenizer: &Tokenizer,
+    id: u32,
+    logprobs: Option<&Logprobs>,
+    offset: usize,
+) -> Result<TokenReport, DataError> {
+    let mut top = Vec::new();
+    for (id, logprob) in logprobs.iter().flat_map(|logprobs| &logprobs.top) {
+        top.push((token_name(tokenizer, *id)?, *logprob));
     }
+    let (name, logprob) = (token_name(tokenizer, id)?, logprobs.map(|it| it.chosen));
+    Ok(TokenReport { name, logprob, top, offset })
 }
 
 /// A token as OpenAI's API writes it: its text, or its bytes if they are not UTF-8.

@@ -12,7 +12,7 @@ use crate::error::ApiError;
 use crate::fields::{Fields, wrong};
 
 /// Fields that this server uses, in addition to the sampling parameters.
-const USED: [&str; 12] = [
+const USED: [&str; 13] = [
     "model",
     "prompt",
     "max_tokens",
@@ -25,6 +25,7 @@ const USED: [&str; 12] = [
     "stream",
     "stream_options",
     "logprobs",
+    "echo",
 ];
 
 fn used() -> impl Iterator<Item = &'static str> {
@@ -48,9 +49,8 @@ const WITHOUT_EFFECT: [&str; 12] = [
 ];
 
 /// Unsupported fields, with the values that change nothing.
-fn neutral_values() -> [(&'static str, Value); 25] {
+fn neutral_values() -> [(&'static str, Value); 24] {
     [
-        ("echo", json!([false])),
         ("suffix", json!([""])),
         ("modalities", json!([["text"]])),
         ("response_format", json!([{"type": "text"}])),
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn unsupported_and_unknown_fields_are_rejected_by_name() {
         for (body, expected) in [
-            (json!({"echo": true}), "`echo` is true, expected false or no value"),
+            (json!({"num_beams": 4}), "`num_beams` is 4, expected 1 or no value"),
             (json!({"mirostat": 2}), "`mirostat` is 2, expected 0 or no value"),
             (json!({"suffix": "x"}), "`suffix` is \"x\""),
             (json!({"n_predict": 5}), "unknown field `n_predict`: did you mean `max_tokens`?"),

@@ -27,6 +27,8 @@ pub(crate) struct Job {
     pub(crate) n: usize,
     pub(crate) params: SamplingParams,
     pub(crate) stop: Vec<String>,
+    /// Whether each text starts with its prompt.
+    pub(crate) echo: bool,
     /// Receives the updates; closed when the client has disconnected.
     ///
     /// Unbounded, so that the model never waits for a client. `max_tokens` bounds what a request can
@@ -164,7 +166,7 @@ mod tests {
     fn job(n: usize) -> (Job, UnboundedReceiver<Update>) {
         let (updates, receiver) = unbounded_channel();
         let params = SamplingParams::unfiltered();
-        (Job { prompts: Vec::new(), n, params, stop: Vec::new(), updates }, receiver)
+        (Job { prompts: Vec::new(), n, params, stop: Vec::new(), echo: false, updates }, receiver)
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(crate) struct CompletionRequest {
     pub(crate) stop: Vec<String>,
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
+    /// Whether each text starts with its prompt.
+    pub(crate) echo: bool,
 }
 
 impl CompletionRequest {
@@ -90,6 +92,7 @@ impl CompletionRequest {
             stop: stop(&fields)?,
             stream,
             include_usage: include_usage(&fields, stream)?,
+            echo: fields.flag("echo")?,
         })
     }
 }
@@ -325,7 +328,7 @@ mod tests {
             ("seed", r#"{"seed": "x"}"#),
             ("logprobs", r#"{"logprobs": 6}"#),
             ("logprobs", r#"{"logprobs": true}"#),
-            ("echo", r#"{"echo": true}"#),
+            ("echo", r#"{"echo": "yes"}"#),
             ("suffix", r#"{"suffix": "x"}"#),
             ("logit_bias", r#"{"logit_bias": {"10": 1}}"#),
             ("logit_bias", r#"{"logit_bias": {"a": 1}}"#),

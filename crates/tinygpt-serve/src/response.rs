@@ -81,9 +81,10 @@ pub(crate) fn finish_reason(finish: Finish) -> &'static str {
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct ChoiceLogprobs {
     tokens: Vec<String>,
-    token_logprobs: Vec<f32>,
+    /// `null` for the first token of an echoed prompt, which follows nothing.
+    token_logprobs: Vec<Option<f32>>,
     /// Most likely first; always includes the token itself.
-    top_logprobs: Vec<Map<String, Value>>,
+    top_logprobs: Vec<Option<Map<String, Value>>>,
     text_offset: Vec<usize>,
 }
 
@@ -91,11 +92,14 @@ impl ChoiceLogprobs {
     /// Adds tokens.
     pub(crate) fn extend(&mut self, tokens: Vec<TokenReport>) {
         for TokenReport { name, logprob, top, offset } in tokens {
-            let mut alternatives = Map::new();
-            // Different invalid UTF-8 bytes can have the same name; the more likely one is kept.
-            for (name, logprob) in top.into_iter().chain([(name.clone(), logprob)]) {
-                alternatives.entry(name).or_insert_with(|| json!(logprob));
-            }
+            let alternatives = logprob.map(|logprob| {
+                let mut alternatives = Map::new();
+                // Different invalid UTF-8 bytes can have the same name; the more likely one is kept.
+                for (name, logprob) in top.into_iter().chain([(name.clone(), logprob)]) {
+                    alternatives.entry(name).or_insert_with(|| json!(logprob));
+                }
+                alternatives
+            });
             self.tokens.push(name);
             self.token_logprobs.push(logprob);
             self.top_logprobs.push(alternatives);

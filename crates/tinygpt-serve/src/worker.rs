@@ -8,14 +8,14 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 
-use tinygpt_data::Tokenizer;
+use tinygpt_data::{DataError, Tokenizer};
 use tinygpt_model::{
-    Engine, Event, Model, ModelConfig, ModelError, SamplingParams, SequenceId, StopReason,
-    max_batch_size,
+    Engine, Event, Logprobs, Model, ModelConfig, ModelError, SamplingParams, ScoreParams,
+    SequenceId, StopReason, max_batch_size, score,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::delta::DeltaBuilder;
+use crate::delta::{Delta, DeltaBuilder, prompt_delta};
 use crate::error::ApiError;
 use crate::queue::{Finish, Job, Prompt, Queue, Update};
 
@@ -104,7 +104,7 @@ fn generate(
     let engine = Engine::new(model, slots(model.config()))?;
     let context = model.config().block_size;
     let (pending, active) = (VecDeque::new(), ActiveChoices::new());
-    let mut worker = Worker { engine, tokenizer, bos, context, pending, active };
+    let mut worker = Worker { model, engine, tokenizer, bos, context, pending, active };
     loop {
         while worker.engine.room() > 0 {
             if let Some(group) = worker.pending.pop_front() {
@@ -128,6 +128,7 @@ fn generate(
 type ActiveChoices<'a> = HashMap<SequenceId, ActiveChoice<'a>>;
 
 struct Worker<'a> {
+    model: &'a dyn Model,
     engine: Engine<'a>,
     tokenizer: &'a Tokenizer,
     bos: u32,
@@ -142,6 +143,8 @@ struct Worker<'a> {
 struct PromptGroup {
     prompt: Vec<u32>,
     n_chars: usize,
+    /// The prompt as the start of each text, if the request asks for that.
+    echo: Option<Delta>,
     params: SamplingParams,
     stop: Vec<String>,
     choices: std::ops::Range<usize>,
@@ -162,22 +165,16 @@ impl Worker<'_> {
     /// Tokenizes a job's prompts. An error in one of them ends the job.
     fn tokenize(&mut self, job: &Job) {
         let mut groups = VecDeque::new();
-        for (place, job_prompt) in job.prompts.iter().enumerate() {
-            let read = match job_prompt {
-                Prompt::Text(text) => {
-                    self.tokenizer.encode(text).map(|ids| (ids, text.chars().count()))
-                }
-                Prompt::Ids(ids) => {
-                    self.tokenizer.decode(ids).map(|text| (ids.clone(), text.chars().count()))
-                }
-            };
-            let (mut prompt, n_chars) = match read {
-                Ok(read) => read,
-                Err(error) => {
-                    send(&job.updates, Update::Failed(ApiError::internal(error.to_string())));
-                    return;
-                }
-            };
+        let prompts = match self.read(job) {
+            Ok(prompts) => prompts,
+            Err(error) => {
+                send(&job.updates, Update::Failed(error));
+                return;
+            }
+        };
+        let tokenized = job.prompts.iter().zip(prompts);
+        for (place, (job_prompt, (mut prompt, text, echo))) in tokenized.enumerate() {
+            let n_chars = text.chars().count();
             let notes = match job_prompt {
                 Prompt::Text(text) => self.notes(text, &prompt),
                 Prompt::Ids(_) => Vec::new(),
@@ -189,9 +186,52 @@ impl Worker<'_> {
             let (params, stop, updates) =
                 (job.params.clone(), job.stop.clone(), job.updates.clone());
             let choices = place * job.n..(place + 1) * job.n;
-            groups.push_back(PromptGroup { prompt, n_chars, params, stop, choices, updates });
+            let group = PromptGroup { prompt, n_chars, echo, params, stop, choices, updates };
+            groups.push_back(group);
         }
         self.pending = groups;
+    }
+
+    /// The tokens and the text of each prompt, and the delta that echoes it if the job asks for that.
+    fn read(&self, job: &Job) -> Result<Vec<(Vec<u32>, String, Option<Delta>)>, ApiError> {
+        let internal = |error: DataError| ApiError::internal(error.to_string());
+        let read = |prompt: &Prompt| match prompt {
+            Prompt::Text(text) => self.tokenizer.encode(text).map(|ids| (ids, text.clone())),
+            Prompt::Ids(ids) => self.tokenizer.decode(ids).map(|text| (ids.clone(), text)),
+        };
+        let prompts: Vec<_> =
+            job.prompts.iter().map(read).collect::<Result<_, _>>().map_err(internal)?;
+        let n_top = job.params.logprobs.filter(|_| job.echo);
+        let scores = n_top.map(|n_top| self.scores(&prompts, n_top)).transpose()?;
+        let echo = |(index, (ids, text)): (usize, (Vec<u32>, String))| {
+            let scores = scores.as_ref().map(|scores: &Vec<Vec<_>>| scores[index].as_slice());
+            let echo = job.echo.then(|| prompt_delta(self.tokenizer, (&text, &ids), scores));
+            Ok((ids, text, echo.transpose().map_err(internal)?))
+        };
+        prompts.into_iter().enumerate().map(echo).collect()
+    }
+
+    /// The log-probabilities of the tokens of each prompt, without those of its first token.
+    fn scores(
+        &self,
+        prompts: &[(Vec<u32>, String)],
+        n_top: usize,
+    ) -> Result<Vec<Vec<Logprobs>>, ApiError> {
+        let mut scores = vec![Vec::new(); prompts.len()];
+        if let Some((ids, _)) = prompts.iter().find(|(ids, _)| ids.len() > self.context) {
+            let message = format!(
+                "`echo` with `logprobs` needs a prompt of at most {} tokens, this one has {}",
+                self.context,
+                ids.len()
+            );
+            return Err(ApiError::field("prompt", message));
+        }
+        let scored: Vec<usize> = (0..prompts.len()).filter(|i| prompts[*i].0.len() > 1).collect();
+        let sequences: Vec<&[u32]> = scored.iter().map(|i| prompts[*i].0.as_slice()).collect();
+        let params = ScoreParams { vocab_size: Some(self.tokenizer.vocab_size()), n_top };
+        score(self.model, &sequences, params, &mut |i, found| scores[scored[i]] = found)
+            .map_err(|error| api_error(&error))?;
+        Ok(scores)
     }
 
     /// Warnings about a prompt.
@@ -217,6 +257,9 @@ impl Worker<'_> {
             }
         };
         for (id, choice) in ids.into_iter().zip(started) {
+            if let Some(delta) = group.echo.clone() {
+                send(&group.updates, Update::Delta { choice, delta });
+            }
             let builder = DeltaBuilder::new(self.tokenizer, &group.stop, group.n_chars);
             let updates = group.updates.clone();
             let choice = ActiveChoice { choice, builder, n_tokens: 0, stopped: false, updates };

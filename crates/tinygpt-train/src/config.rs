@@ -41,6 +41,21 @@ impl KeyValue for LrSchedule {
     const KIND: Kind = Kind::choice(&["cosine", "linear", "constant", "wsd"]);
 }
 
+/// Where the sequences of a batch start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rows {
+    /// Anywhere: the stream of tokens is cut into sequences from a random offset.
+    #[default]
+    Stream,
+    /// With a document, and more documents follow up to the length of the sequence.
+    Documents,
+}
+
+impl KeyValue for Rows {
+    const KIND: Kind = Kind::choice(&["stream", "documents"]);
+}
+
 impl KeyValue for ComputeType {
     const KIND: Kind = Kind::Choice {
         words: &["float32", "tf32", "bfloat16"],
@@ -118,6 +133,9 @@ crate::config! {
             /// Tokens per sequence, the model's context (T); when fine-tuning, at most the model's
             /// own, and less takes less memory
             block_size: usize = 256, in AtLeastOne, "N";
+            /// Where a sequence starts: anywhere in the `stream` of tokens, or with a document
+            /// (`documents`), as a sample does
+            rows: Rows = Rows::Stream, "HOW";
             /// Micro-batches whose gradients are averaged for one step
             gradient_accumulation_steps: usize = 1, in AtLeastOne, "N";
         }

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use tinygpt_data::{Loader, TokenDataset, Tokenizer};
 use tinygpt_model::Gpt;
 
+use crate::config::Rows;
 use crate::error::TrainError;
 use crate::step::token_batch;
 
@@ -37,6 +38,26 @@ impl EvalSet {
         seq_len: usize,
     ) -> Result<Self, TrainError> {
         Ok(Self(Loader::evaluation(stream, batch_size, seq_len, n_batches)?))
+    }
+
+    /// The same windows as [`EvalSet::new`] or, with [`Rows::Documents`], windows that start with a
+    /// document, after the token `eot_id`.
+    ///
+    /// # Errors
+    /// As [`EvalSet::new`]; a shard that cannot be read.
+    pub fn of_rows(
+        (rows, eot_id): (Rows, u32),
+        stream: &TokenDataset,
+        n_batches: usize,
+        (batch_size, seq_len): (usize, usize),
+    ) -> Result<Self, TrainError> {
+        match rows {
+            Rows::Stream => Self::new(stream, n_batches, batch_size, seq_len),
+            Rows::Documents => {
+                let shape = (batch_size, seq_len);
+                Ok(Self(Loader::evaluation_documents(stream, eot_id, shape, n_batches)?))
+            }
+        }
     }
 
     /// Windows in one evaluation.

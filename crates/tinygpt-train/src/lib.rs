@@ -15,6 +15,7 @@ mod pace;
 pub mod plot;
 mod plot_rates;
 mod report;
+mod rows;
 pub mod schedule;
 mod start;
 mod step;
@@ -24,7 +25,7 @@ mod trainer;
 mod verify;
 
 pub use adamw::{AdamW, AdamWConfig};
-pub use config::{Budget, InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, TrainConfig};
+pub use config::{Budget, InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, Rows, TrainConfig};
 pub use error::{ErrorKind, Fault, Rejected, TrainError, chain};
 pub use evaluate::{EvalSet, SplitLoss};
 pub use pace::Pace;

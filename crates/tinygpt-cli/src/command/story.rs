@@ -4,18 +4,30 @@
 //! is printed as it is generated, then what there is of the second, and so on. `rendering.rs` turns
 //! a sample into output.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
 use anyhow::Result;
 use tinygpt_data::Tokenizer;
-use tinygpt_model::{Event, Model, SamplingParams, Stop, generate_with};
+use tinygpt_model::{Event, Model, SamplingParams, Stop, StopReason, generate_with};
 
 use super::rendering::{OutputFormat, Rendering};
 use crate::terminal::Output;
 
 /// Printed between two samples.
 const SEPARATOR: &str = "----------------------------------------\n";
+
+/// A sample that was not printed.
+#[derive(Debug)]
+pub(super) struct Sampled {
+    pub(super) index: u64,
+    /// The prompt and what was generated.
+    pub(super) text: String,
+    /// The generated tokens.
+    pub(super) ids: Vec<u32>,
+    /// Whether the model ended the document.
+    pub(super) is_ended: bool,
+}
 
 /// A model, its tokenizer, and the prompt of all samples.
 #[derive(Debug)]
@@ -49,6 +61,42 @@ impl<'a> SampleWriter<'a> {
     pub(super) fn prompt(&self) -> Option<(&str, &[u32])> {
         Some((self.prompt_text.as_str(), self.prompt_ids.as_slice()))
             .filter(|(text, _)| !text.is_empty())
+    }
+
+    /// Samples 0 to `n_samples` as they end, each as text with its prompt, in any order.
+    pub(super) fn for_each_sample(
+        &self,
+        params: &SamplingParams,
+        n_samples: u64,
+        on_sample: &mut dyn FnMut(Sampled),
+    ) -> Result<()> {
+        let mut open: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        let mut failure = None;
+        generate_with(self.model, &self.prompt_ids, params, 0..n_samples, &mut |index, event| {
+            let reason = match event {
+                Event::Token { id, .. } => {
+                    open.entry(index).or_default().push(id);
+                    return ControlFlow::Continue(());
+                }
+                Event::End(reason) => reason,
+                // `generate_with` returns the error.
+                Event::Failed(_) => return ControlFlow::Continue(()),
+            };
+            let ids = open.remove(&index).unwrap_or_default();
+            match self.tokenizer.decode(&ids) {
+                Ok(text) => {
+                    let text = format!("{}{text}", self.prompt_text);
+                    let is_ended = reason != StopReason::Length;
+                    on_sample(Sampled { index, text, ids, is_ended });
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(Stop::All)
+                }
+            }
+        })?;
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Writes samples 0 to `n_samples` in order, each up to the first stop text, and returns the

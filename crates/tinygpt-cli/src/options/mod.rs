@@ -16,8 +16,8 @@ pub use layer::{Faults, Layered, Origin};
 pub use prepare::PrepareOptions;
 pub use read_config::{known_keys, owners, quoted};
 pub use sample::{
-    Export, ExportFormat, Quantization, SampleOptions, SampleSettings, SamplingFlags,
-    ServeSettings, Start,
+    Export, ExportFormat, Grade, Quantization, SampleOptions, SampleSettings, SamplingFlags,
+    ScoreSource, ServeSettings, Start,
 };
 pub use train::{ProgramConfig, TrainOptions};
 

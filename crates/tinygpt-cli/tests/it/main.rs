@@ -20,6 +20,7 @@ mod hostile_tokenizers;
 mod hub;
 mod interactive;
 mod interrupted;
+mod judging;
 mod limits;
 mod long_inputs;
 mod many_samples;

@@ -5,7 +5,7 @@
 
 use super::rng::StoryRng;
 use super::spelling::fix_articles;
-use super::templates::{Binding, Plot, Row, Table, Templates, Wanted};
+use super::templates::{Binding, Part, Plot, Row, Table, Templates, Wanted, options};
 
 /// A finished story and what tests want to know about it.
 pub(super) struct Story {
@@ -25,9 +25,14 @@ pub(super) enum Pronoun {
 }
 
 impl Pronoun {
+    /// Whether the character has a name of a girl or a woman.
+    pub(super) fn is_she(self) -> bool {
+        self == Self::She
+    }
+
     /// The form that a marker like `{hero.his}` asks for; markers use the masculine forms as
     /// names because only there all four differ.
-    fn form(self, case: &str) -> Option<&'static str> {
+    pub(super) fn form(self, case: &str) -> Option<&'static str> {
         Some(match (case, self) {
             ("he", Self::She) => "she",
             ("he", Self::He) => "he",
@@ -43,6 +48,20 @@ impl Pronoun {
         })
     }
 }
+
+/// The pronouns that a row with `word` in its column `pronoun` can have: an animal without a name is
+/// "it", one with a name is randomly a she or a he.
+pub(super) fn pronouns_of(word: &str, named: bool) -> &'static [Pronoun] {
+    match word {
+        "she" => &[Pronoun::She],
+        "he" => &[Pronoun::He],
+        "it" if !named => &[Pronoun::It],
+        _ => &[Pronoun::She, Pronoun::He],
+    }
+}
+
+/// The table of which a story can have the same row twice: two girls have two names.
+pub(super) const MAY_REPEAT: &str = "child";
 
 /// What a name at the head of the plot stands for in this story.
 struct Bound<'b> {
@@ -108,19 +127,13 @@ impl<'b> Generator<'b> {
     fn cast(&mut self, name: &'static str, named: bool, wanted: &Wanted) {
         let templates = self.templates;
         let Some(table) = templates.table(wanted.table) else { return };
-        let mut free: Vec<&Row> = Vec::new();
-        for row in &table.rows {
-            let tags = table.cell(row, "tags").unwrap_or_default();
-            let fits = wanted.tags.iter().all(|tag| tags.split(' ').any(|has| has == *tag));
-            if fits && (table.name == "child" || !self.is_cast(row)) {
-                free.push(row);
-            }
-        }
+        let may_repeat = table.name == MAY_REPEAT;
+        let is_free = |row: &&Row| wanted.fits(table, row) && (may_repeat || !self.is_cast(row));
+        let free: Vec<&Row> = table.rows.iter().filter(is_free).collect();
         let Some(&row) = self.rng.pick(&free) else { return };
         let pronoun = self.pronoun_of(table, row, named);
         let text = match (named, pronoun) {
-            (true, Some(Pronoun::She)) => self.free_name(table.name, "she"),
-            (true, Some(_)) => self.free_name(table.name, "he"),
+            (true, Some(pronoun)) => self.free_name(table.name, pronoun.is_she()),
             _ => row.first().copied().unwrap_or_default().to_owned(),
         };
         self.bound.push(Bound { name, text, pronoun, row: Some((table, row)) });
@@ -132,23 +145,16 @@ impl<'b> Generator<'b> {
             .any(|bound| bound.row.is_some_and(|(_, cast)| cast.first() == row.first()))
     }
 
-    /// An animal without a name is "it"; with a name it is randomly a he or a she.
     fn pronoun_of(&mut self, table: &Table, row: &Row, named: bool) -> Option<Pronoun> {
-        let either = |rng: &mut StoryRng| if rng.one_in(2) { Pronoun::She } else { Pronoun::He };
-        match table.cell(row, "pronoun")? {
-            "she" => Some(Pronoun::She),
-            "he" => Some(Pronoun::He),
-            "it" if !named => Some(Pronoun::It),
-            _ => Some(either(&mut self.rng)),
+        match pronouns_of(table.cell(row, "pronoun")?, named) {
+            [only] => Some(*only),
+            several => self.rng.pick(several).copied(),
         }
     }
 
     /// An unused first name from a table such as `child-she`.
-    fn free_name(&mut self, table: &str, pronoun: &str) -> String {
-        let Some(names) = self.templates.table(&format!("{table}-{pronoun}")) else {
-            return String::new();
-        };
-        let words = names.rows.iter().filter_map(|row| row.first().copied());
+    fn free_name(&mut self, table: &str, is_she: bool) -> String {
+        let words = self.templates.names(table, is_she);
         let free: Vec<&str> =
             words.filter(|word| self.bound.iter().all(|bound| bound.text != *word)).collect();
         self.rng.pick(&free).copied().unwrap_or_default().to_owned()
@@ -160,19 +166,17 @@ impl<'b> Generator<'b> {
         while let Some(at) = rest.find(['{', '(']) {
             let (plain, from) = rest.split_at(at);
             out.push_str(plain);
-            let opens_marker = from.starts_with('{');
-            let Some((inside, after)) = (if opens_marker {
-                from.get(1..).and_then(|text| text.split_once('}'))
-            } else {
-                split_group(from)
-            }) else {
+            let Some((part, after)) = Part::split(from) else {
                 rest = from;
                 break;
             };
-            if opens_marker {
-                self.fill(inside, out);
-            } else if let Some(&option) = self.rng.pick(&options(inside)) {
-                self.expand(option, out);
+            match part {
+                Part::Marker(marker) => self.fill(marker, out),
+                Part::Group(inside) => {
+                    if let Some(&option) = self.rng.pick(&options(inside)) {
+                        self.expand(option, out);
+                    }
+                }
             }
             rest = after;
         }
@@ -227,39 +231,4 @@ impl<'b> Generator<'b> {
         }
         table.cell(row, field).map(str::to_owned)
     }
-}
-
-/// The inside of the group that `text` opens with, and what follows it.
-fn split_group(text: &str) -> Option<(&str, &str)> {
-    let mut depth = 0_usize;
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth == 0 {
-            return Some((text.get(1..at)?, text.get(at + 1..)?));
-        }
-    }
-    None
-}
-
-/// The options of a group: cut at each `|` that is not inside a group of its own.
-fn options(inside: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    let (mut depth, mut start) = (0_usize, 0);
-    for (at, c) in inside.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            '|' if depth == 0 => {
-                found.extend(inside.get(start..at));
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    found.extend(inside.get(start..));
-    found
 }

@@ -22,16 +22,25 @@
 //!
 //! The module knows no files, tokens or datasets: it returns strings.
 
+mod cast;
+mod check;
 mod generator;
+mod pieces;
+mod reading;
 mod rng;
 mod spelling;
 mod templates;
 
 #[cfg(test)]
+mod check_tests;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
 
+pub use check::{FaultKind, StoryChecker, StoryFault};
 use rng::StoryRng;
 use templates::Templates;
 

@@ -3,6 +3,8 @@
 //! Plots always write "a", because the next word is often drawn at random. Nothing else is
 //! corrected here: capitals, spaces and full stops are the plots' own, and tests hold them to it.
 
+use std::borrow::Cow;
+
 /// Writes every article "a" as "an" where the next word starts with a vowel sound.
 pub(super) fn fix_articles(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
@@ -17,6 +19,19 @@ pub(super) fn fix_articles(text: &str) -> String {
         before = c;
     }
     out
+}
+
+/// Writes every article "an" as "a", as templates have it before [`fix_articles`].
+pub(super) fn without_n(text: &str) -> Cow<'_, str> {
+    if !text.contains("n ") {
+        return Cow::Borrowed(text);
+    }
+    let is_article = |word: &str| matches!(word.trim_start_matches('"'), "an " | "An ");
+    let plain = |word: &str| match word.strip_suffix("n ").filter(|_| is_article(word)) {
+        Some(article) => format!("{article} "),
+        None => word.to_owned(),
+    };
+    text.split_inclusive(' ').map(plain).collect::<String>().into()
 }
 
 /// Whether `word` takes "an": by its first letter, with a few exceptions.
@@ -46,5 +61,13 @@ mod tests {
     fn only_whole_words_are_articles() {
         let text = "the sea under us, Mia and Anna's idea of tea";
         assert_eq!(fix_articles(text), text);
+        assert_eq!(without_n(text), text);
+    }
+
+    #[test]
+    fn articles_can_be_undone() {
+        let fixed = "An owl saw an egg and a fan. \"An apple!\" cried Ann. An";
+        assert_eq!(without_n(fixed), "A owl saw a egg and a fan. \"A apple!\" cried Ann. An");
+        assert_eq!(fix_articles(&without_n(fixed)), fixed);
     }
 }

@@ -48,6 +48,14 @@ pub(super) struct Wanted {
     pub(super) tags: Vec<&'static str>,
 }
 
+impl Wanted {
+    /// Whether `row` has all the tags.
+    pub(super) fn fits(&self, table: &Table, row: &Row) -> bool {
+        let tags = table.cell(row, "tags").unwrap_or_default();
+        self.tags.iter().all(|tag| tags.split(' ').any(|has| has == *tag))
+    }
+}
+
 /// A part of a plot, in several variants.
 pub(super) struct Beat {
     pub(super) starts_paragraph: bool,
@@ -77,6 +85,13 @@ impl Templates {
     /// The table called `name`.
     pub(super) fn table(&self, name: &str) -> Option<&Table> {
         self.tables.iter().find(|table| table.name == name)
+    }
+
+    /// The first names for characters of the table called `table`, such as `child-she`.
+    pub(super) fn names(&self, table: &str, is_she: bool) -> impl Iterator<Item = &'static str> {
+        let pronoun = if is_she { "she" } else { "he" };
+        let rows = self.table(&format!("{table}-{pronoun}")).map(|names| names.rows.iter());
+        rows.into_iter().flatten().filter_map(|row| row.first().copied())
     }
 }
 
@@ -145,4 +160,57 @@ fn read_binding(line: &'static str) -> Option<Binding> {
 fn read_wanted(text: &'static str) -> Wanted {
     let mut words = text.split('+');
     Wanted { table: words.next().unwrap_or_default(), tags: words.collect() }
+}
+
+/// What a template can hold besides plain text.
+pub(super) enum Part<'t> {
+    /// The inside of `{…}`.
+    Marker(&'t str),
+    /// The inside of `(…)`.
+    Group(&'t str),
+}
+
+impl<'t> Part<'t> {
+    /// The part that `text` opens with, and what follows it; `None` if it is never closed.
+    pub(super) fn split(text: &'t str) -> Option<(Self, &'t str)> {
+        if let Some(inside) = text.strip_prefix('{') {
+            return inside.split_once('}').map(|(marker, after)| (Self::Marker(marker), after));
+        }
+        split_group(text).map(|(inside, after)| (Self::Group(inside), after))
+    }
+}
+
+/// The inside of the group that `text` opens with, and what follows it.
+fn split_group(text: &str) -> Option<(&str, &str)> {
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return Some((text.get(1..at)?, text.get(at + 1..)?));
+        }
+    }
+    None
+}
+
+/// The options of a group: cut at each `|` that is not inside a group of its own.
+pub(super) fn options(inside: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let (mut depth, mut start) = (0_usize, 0);
+    for (at, c) in inside.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '|' if depth == 0 => {
+                found.extend(inside.get(start..at));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found.extend(inside.get(start..));
+    found
 }

@@ -9,5 +9,6 @@ pub(crate) mod generate;
 pub(crate) mod model;
 pub(crate) mod q8_model;
 pub(crate) mod q8_params;
+pub(crate) mod score;
 mod shard;
 mod weights;

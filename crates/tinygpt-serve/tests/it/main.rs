@@ -3,5 +3,6 @@
 
 mod api;
 mod common;
+mod echo;
 mod lifecycle;
 mod watch;

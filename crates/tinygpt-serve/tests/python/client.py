@@ -38,6 +38,11 @@ assert len(answer.logprobs.tokens) == len(answer.logprobs.token_logprobs) > 0
 assert all(3 <= len(top) <= 4 for top in answer.logprobs.top_logprobs)
 print("logprobs", answer.logprobs.tokens[0], answer.logprobs.top_logprobs[0])
 
+echoed = complete(logprobs=1, echo=True, max_tokens=0).choices[0]
+assert echoed.text == "One day" and echoed.logprobs.token_logprobs[:1] == [None]
+assert all(value <= 0 for value in echoed.logprobs.token_logprobs[1:])
+print("echo", echoed.logprobs.tokens, echoed.logprobs.token_logprobs)
+
 several = complete(n=3, prompt=["One day", "At night"])
 assert [choice.index for choice in several.choices] == list(range(6))
 assert several.choices[0].text == whole.choices[0].text
@@ -54,7 +59,7 @@ print("stop and extra fields")
 for error, status, fields in [
     (openai.NotFoundError, 404, {"model": "another"}),
     (openai.BadRequestError, 400, {"temperature": 9}),
-    (openai.BadRequestError, 400, {"echo": True}),
+    (openai.BadRequestError, 400, {"suffix": "x"}),
     (openai.BadRequestError, 400, {"logprobs": 50}),
 ]:
     try:

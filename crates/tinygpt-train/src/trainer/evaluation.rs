@@ -84,8 +84,9 @@ impl Trainer {
     ) -> Result<Option<(EvalRecord, Option<SampleRecord>)>, TrainError> {
         let (eval_iters, batch_size) = (self.config.eval_iters, self.config.batch_size);
         let seq_len = self.gpt.config().block_size;
-        let train = EvalSet::new(&self.prepared.train, eval_iters, batch_size, seq_len)?;
-        let val = EvalSet::new(&self.prepared.val, eval_iters, batch_size, seq_len)?;
+        let rows = (self.config.rows, self.prepared.tokenizer.eot_id());
+        let set = |split| EvalSet::of_rows(rows, split, eval_iters, (batch_size, seq_len));
+        let (train, val) = (set(&self.prepared.train)?, set(&self.prepared.val)?);
         let total = train.n_batches() + val.n_batches();
         let mut done = 0;
         let clock = &self.clock;

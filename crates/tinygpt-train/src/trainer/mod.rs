@@ -136,7 +136,7 @@ impl Trainer {
         let Start { mut gpt, optimizer, progress, from, origin, changed, mut notices } =
             start(&config, &prepared, device)?;
         let block_size = gpt.config().block_size;
-        let loader = Loader::training(&prepared.train, config.batch_size, block_size, config.seed)?;
+        let loader = crate::rows::training_loader(&config, &prepared, block_size)?;
         gpt.set_threads(config.resolved_threads());
         gpt.set_cuda_graphs(config.cuda_graph);
         gpt.set_recompute(config.recompute);

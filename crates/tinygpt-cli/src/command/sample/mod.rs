@@ -2,19 +2,22 @@
 
 mod export;
 mod find;
+mod grade;
 mod interactive;
 mod load;
 mod model_card;
+mod novelty;
 mod output;
 mod prompt;
 mod quantize;
+mod score;
 mod serve;
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use tinygpt_model::{ComputeDevice, Model, hf};
+use tinygpt_model::{ComputeDevice, Model, SamplingParams, hf};
 use tinygpt_train::{checkpoint, physical_cores};
 
 use self::find::name_run;
@@ -53,14 +56,19 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
         let loaded = load(&settings, &|dir| hf::read_dir(dir, &device.tensors()))?;
         return export::write(wanted, &loaded);
     }
+    let scored = settings.score.as_ref().map(|it| Ok::<_, anyhow::Error>((it, score::read(it)?)));
+    let scored = scored.transpose()?;
     let prompt = prompt::read(&settings.start)?;
     let loaded = load_for_sampling(&settings, &device)?;
+    if let Some(scored) = scored {
+        return score::score_input(scored, &settings, &loaded);
+    }
     let start = prompt.text(&loaded.tokenizer);
     if let Some(server) = server {
         return serve::serve(server, layered, (&settings, start), loaded);
     }
     let seen = Seen::of(&loaded);
-    let LoadedModel { tokenizer, model, special, .. } = loaded;
+    let LoadedModel { dir, tokenizer, model, special } = loaded;
     note_probabilities(&settings);
     if settings.interactive {
         let options = (layered.clone(), settings);
@@ -72,19 +80,36 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     }
     let params = settings.params(&tokenizer, special.eos);
     let mut out = Output::lock();
-    let since = Instant::now();
-    let format = output_format(&settings, &out);
-    let n_tokens =
-        writer.write_samples(&params, settings.num_samples, (format, &settings.stop), &mut out)?;
-    if out.is_closed() {
-        return Ok(Ended::Done);
+    if let Some(dataset) = settings.grade {
+        return grade::grade(dataset, (&writer, &params), &settings, &mut out);
     }
-    let seconds = since.elapsed().as_secs_f64();
-    let speed = grouped((n_tokens as f64 / seconds).round() as u64);
-    let n_tokens = grouped(n_tokens as u64);
-    let threads = if device.is_cpu() { on_threads(model.decode_threads()) } else { String::new() };
-    say(&format!("{n_tokens} tokens in {}, {speed} tokens/s{threads}", spoken(seconds)));
+    if let Some(n) = settings.novelty {
+        let run = (dir.as_path(), &tokenizer);
+        return novelty::novelty(n, (&writer, &params), run, (&settings, &mut out));
+    }
+    let written = print_samples(&writer, &params, &settings, &mut out)?;
+    if let Some((n_tokens, seconds)) = written {
+        let speed = grouped((n_tokens as f64 / seconds).round() as u64);
+        let n_tokens = grouped(n_tokens as u64);
+        let threads =
+            if device.is_cpu() { on_threads(model.decode_threads()) } else { String::new() };
+        say(&format!("{n_tokens} tokens in {}, {speed} tokens/s{threads}", spoken(seconds)));
+    }
     Ok(Ended::Done)
+}
+
+/// Prints the samples; the number of tokens and the seconds they took, unless the reader has left.
+fn print_samples(
+    writer: &SampleWriter<'_>,
+    params: &SamplingParams,
+    settings: &SampleSettings,
+    out: &mut Output,
+) -> Result<Option<(usize, f64)>> {
+    let since = Instant::now();
+    let format = (output_format(settings, out), settings.stop.as_slice());
+    let n_tokens = writer.write_samples(params, settings.num_samples, format, out)?;
+    let seconds = since.elapsed().as_secs_f64();
+    Ok(Some((n_tokens, seconds)).filter(|_| !out.is_closed()))
 }
 
 fn on_threads(n_threads: usize) -> String {

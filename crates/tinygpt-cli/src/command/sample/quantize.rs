@@ -76,7 +76,9 @@ fn losses(
 ) -> Result<Option<Losses>> {
     let config = loaded.model.config();
     let seq_len = config.block_size;
-    let Ok(whole) = EvalSet::new(tokens, run.eval_iters, run.batch_size, seq_len) else {
+    let rows = (run.rows, loaded.tokenizer.eot_id());
+    let set = |n, batch_size| EvalSet::of_rows(rows, tokens, n, (batch_size, seq_len));
+    let Ok(whole) = set(run.eval_iters, run.batch_size) else {
         return Ok(None);
     };
     // A forward pass is a third of a step.
@@ -84,7 +86,7 @@ fn losses(
     let of_training = (whole.n_windows() > affordable).then(|| whole.n_windows() * seq_len);
     let set = match of_training {
         None => whole,
-        Some(_) => EvalSet::new(tokens, affordable.max(1), 1, seq_len)?,
+        Some(_) => set(affordable.max(1), 1)?,
     };
     let loss = |gpt: Gpt| {
         let mut gpt = gpt;

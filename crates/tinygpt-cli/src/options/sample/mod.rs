@@ -3,6 +3,7 @@
 
 mod export;
 mod sampling_flags;
+mod score;
 pub(super) mod serve;
 mod start;
 
@@ -16,14 +17,18 @@ use tinygpt_model::{ComputeType, DeviceSpec, SamplingParams};
 
 pub use self::export::{Export, ExportFormat};
 pub use self::sampling_flags::SamplingFlags;
+pub use self::score::ScoreSource;
 pub use self::serve::ServeSettings;
 pub use self::start::Start;
 use self::start::unescape;
-use super::layer::{Faults, Layered};
+use super::layer::{Faults, Layered, Origin};
 use super::{Options, word_of};
 
 /// The most alternatives of a token that are shown.
 const MAX_ALTERNATIVES: usize = 20;
+
+/// Samples of `grade` unless asked otherwise: a standard error of at most 3.5 percentage points.
+const GRADED_SAMPLES: u64 = 200;
 
 /// Flags of `sample`, which are also the keys of its config file.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -73,6 +78,24 @@ pub struct SampleOptions {
     /// Prompt the model interactively: continue, try again, change settings
     #[arg(long, help_heading = "Output")]
     pub interactive: Option<bool>,
+
+    /// Print which share of the samples are coherent stories of a generated dataset, and what is wrong
+    /// with the others; 200 samples unless num_samples is given [default: none]
+    #[arg(long, help_heading = "Evaluation", value_name = "DATASET")]
+    pub grade: Option<Grade>,
+    /// Print how well the model predicts the text of FILE, or of standard input (`-`): plain text with
+    /// `<|endoftext|>` between documents, JSON lines with `text`, or with `sentence_good` and
+    /// `sentence_bad`, of which the first should be more likely [default: none]
+    #[arg(long, help_heading = "Evaluation", value_name = "FILE", allow_hyphen_values = true)]
+    pub score: Option<String>,
+    /// Tokens from one window of a document that `score` reads to the next, if it is longer than the
+    /// context: fewer give each token more context and take longer [default: half the context]
+    #[arg(long, help_heading = "Evaluation", value_name = "N")]
+    pub stride: Option<usize>,
+    /// Print how varied N samples are, and the longest part of each that the training data has, with its
+    /// place [default: none]
+    #[arg(long, help_heading = "Evaluation", value_name = "N")]
+    pub novelty: Option<u64>,
 
     /// Serve a web page and OpenAI's API at ADDR instead of printing samples [default: off;
     /// 127.0.0.1:8080 if no ADDR follows]
@@ -129,6 +152,10 @@ impl Options for SampleOptions {
             show_probs: None,
             json: Some(false),
             interactive: Some(false),
+            grade: None,
+            score: None,
+            stride: None,
+            novelty: None,
             serve: None,
             api_key: None,
             device: Some("cpu".to_owned()),
@@ -139,6 +166,15 @@ impl Options for SampleOptions {
             overwrite: Some(false),
         }
     }
+}
+
+/// The datasets whose stories can be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Grade {
+    /// The stories of the embedded grammar.
+    TinyTales,
 }
 
 /// How weights are rounded.
@@ -174,6 +210,14 @@ pub struct SampleSettings {
     pub json: bool,
     /// Whether to prompt interactively.
     pub interactive: bool,
+    /// The dataset whose stories the samples are compared with, instead of printing them.
+    pub grade: Option<Grade>,
+    /// The text to score, instead of generating one.
+    pub score: Option<ScoreSource>,
+    /// Tokens between the starts of two windows that are scored.
+    pub stride: Option<usize>,
+    /// How many samples to compare with each other and with the training data.
+    pub novelty: Option<u64>,
     /// The server to start instead of printing samples.
     pub serve: Option<ServeSettings>,
     /// The device to compute on.
@@ -231,18 +275,26 @@ impl Layered<SampleOptions> {
         let api_key = options.api_key;
         let serve = address.flatten().map(|address| ServeSettings { address, api_key });
         let stop = options.stop.unwrap_or_default();
+        let num_samples = match options.grade {
+            Some(_) if self.origin("num_samples") == Origin::Default => GRADED_SAMPLES,
+            _ => options.num_samples.unwrap_or_default(),
+        };
         Ok(SampleSettings {
             serve,
             out_dir: options.out_dir.unwrap_or_default(),
             checkpoint: options.checkpoint.unwrap_or_default(),
             quantize: options.quantize,
             start,
-            num_samples: options.num_samples.unwrap_or_default(),
+            num_samples,
             sampling,
             stop: stop.iter().map(|text| unescape(text)).collect(),
             show_probs: options.show_probs,
             json: options.json.unwrap_or_default(),
             interactive: options.interactive.unwrap_or_default(),
+            grade: options.grade,
+            score: options.score.as_deref().map(ScoreSource::of),
+            stride: options.stride,
+            novelty: options.novelty,
             device,
             dtype,
             threads: options.threads,
@@ -257,6 +309,8 @@ fn check_ranges(layered: &Layered<SampleOptions>, faults: &mut Faults<'_, Sample
     faults.at_least_one("num_samples", options.num_samples);
     faults.at_least_one("max_new_tokens", options.max_new_tokens.map(|n| n as u64));
     faults.threads(options.threads);
+    faults.at_least_one("novelty", options.novelty);
+    faults.at_least_one("stride", options.stride.map(|n| n as u64));
     for range in &SamplingParams::RANGES {
         let value = layered.value(range.key).as_f64();
         faults.unless(
@@ -289,6 +343,7 @@ fn check_together(
     if interactive && (serves || exports) {
         faults.conflict("interactive", "--serve or --export", "");
     }
+    check_judging(options, (interactive, exports), faults);
     if interactive && *start == Start::Stdin {
         faults.conflict("start", "--interactive", "both read standard input");
     }
@@ -305,5 +360,33 @@ fn check_together(
             "--export",
             "one serves until it is stopped, the other writes a file",
         );
+    }
+}
+
+/// Checks that nothing else is asked of a model that is evaluated.
+fn check_judging(
+    options: &SampleOptions,
+    (interactive, exports): (bool, bool),
+    faults: &mut Faults<'_, SampleOptions>,
+) {
+    if options.stride.is_some() && options.score.is_none() {
+        faults.needs("stride", "--score FILE");
+    }
+    let others = [
+        ("--novelty", options.novelty.is_some()),
+        ("--score", options.score.is_some()),
+        ("--grade", options.grade.is_some()),
+        ("--interactive", interactive),
+        ("--serve", options.serve.is_some()),
+        ("--export", exports),
+        ("--show-probs", options.show_probs.is_some()),
+        ("--stop", options.stop.is_some()),
+    ];
+    let given = || others.iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| *flag);
+    for (key, place) in [("novelty", 0), ("score", 1), ("grade", 2)] {
+        let flag = others[place].0;
+        if let Some(other) = given().find(|other| *other != flag).filter(|_| others[place].1) {
+            faults.conflict(key, other, "");
+        }
     }
 }
