@@ -161,6 +161,9 @@ struct ActiveChoice<'a> {
     updates: UnboundedSender<Update>,
 }
 
+/// The tokens and the text of a prompt, and the delta that echoes it.
+type ReadPrompt = (Vec<u32>, String, Option<Delta>);
+
 impl Worker<'_> {
     /// Tokenizes a job's prompts. An error in one of them ends the job.
     fn tokenize(&mut self, job: &Job) {
@@ -193,7 +196,7 @@ impl Worker<'_> {
     }
 
     /// The tokens and the text of each prompt, and the delta that echoes it if the job asks for that.
-    fn read(&self, job: &Job) -> Result<Vec<(Vec<u32>, String, Option<Delta>)>, ApiError> {
+    fn read(&self, job: &Job) -> Result<Vec<ReadPrompt>, ApiError> {
         let internal = |error: DataError| ApiError::internal(error.to_string());
         let read = |prompt: &Prompt| match prompt {
             Prompt::Text(text) => self.tokenizer.encode(text).map(|ids| (ids, text.clone())),

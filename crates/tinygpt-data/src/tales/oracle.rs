@@ -3,6 +3,8 @@
 //!
 //! It shares the templates and the spelling of articles with the checker, and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeSet;
 
 use super::generator::{Pronoun, pronouns_of};

@@ -9,9 +9,9 @@ pub(super) enum Piece {
     /// Text as it is, in which every article is "a".
     Text(String),
     /// One of these.
-    OneOf(Vec<Vec<Piece>>),
+    OneOf(Vec<Vec<Self>>),
     /// The option that this story has of a choice at the head of the plot: the pieces of each option.
-    Choice { binding: usize, options: Vec<Vec<Piece>> },
+    Choice { binding: usize, options: Vec<Vec<Self>> },
     /// A word about a character: one of the list with this number.
     Role { binding: usize, words: usize, capital: bool },
 }

@@ -122,7 +122,7 @@ mod tests {
     fn scores_are_those_of_a_forward_pass() {
         let lengths = [2, 9, 3, 7, 9, 2, 5];
         let sequences: Vec<Vec<u32>> =
-            lengths.iter().map(|n| (0..*n as u32).map(|j| (j * j + n) % 12).collect()).collect();
+            lengths.iter().map(|n| (0..*n).map(|j| (j * j + n) % 12).collect()).collect();
         let slices: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         for autograd in [false, true] {
             let mut gpt = gpt(8);
