@@ -32,7 +32,7 @@ struct Open {
 /// use candle_core::Device;
 /// use tinygpt_model::{Gpt, ModelConfig, ScoreParams, score};
 /// let config = ModelConfig { vocab_size: 11, block_size: 8, n_layer: 1, n_head: 2, n_embd: 8,
-///     dropout: 0.0, bias: true };
+///     ..ModelConfig::default() };
 /// let gpt = Gpt::init(config, 1337, &Device::Cpu)?;
 /// let mut nats = 0.0;
 /// score(&gpt, &[&[0, 1, 2, 3][..]], ScoreParams::default(), &mut |_sequence, scores| {
