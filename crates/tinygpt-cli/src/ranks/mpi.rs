@@ -103,8 +103,7 @@ impl Mpi {
             if let (Some(grace), Some(_)) = (self.grace, self.stop.signal()) {
                 let asked = asked.get_or_insert_with(Instant::now);
                 if asked.elapsed() > grace {
-                    let reason = "it did not answer while the launcher ended the run";
-                    return Err(Waited::TooLong(reason.to_owned()));
+                    return Err(Waited::Ended);
                 }
             }
             if elapsed > BUSY { std::thread::sleep(NAP) } else { std::thread::yield_now() }
@@ -145,7 +144,10 @@ impl Mpi {
 
     fn lost(&mut self, ranks: Vec<usize>, waited: Waited) -> Lost {
         self.is_lost = true;
-        let (Waited::TooLong(reason) | Waited::Failed(reason)) = waited;
+        let reason = match waited {
+            Waited::TooLong(reason) | Waited::Failed(reason) => reason,
+            Waited::Ended => "it did not answer while the launcher ended the run".to_owned(),
+        };
         Lost { ranks, reason }
     }
 
@@ -154,9 +156,9 @@ impl Mpi {
         let mut records: Vec<Option<Vec<u8>>> = vec![None; self.n_ranks];
         records[0] = Some(own.to_vec());
         let arrived = self.wait(timeout, || {
-            for rank in 1..self.n_ranks {
-                if records[rank].is_none() {
-                    records[rank] = self.take(rank, TO_FIRST)?;
+            for (rank, record) in records.iter_mut().enumerate().skip(1) {
+                if record.is_none() {
+                    *record = self.take(rank, TO_FIRST)?;
                 }
             }
             Ok(records.iter().all(Option::is_some))
@@ -235,7 +237,11 @@ impl Mpi {
             answer = self.take(0, FROM_FIRST)?;
             Ok(answer.is_some())
         });
-        waited.map_err(|waited| self.lost(vec![0], waited))?;
+        waited.map_err(|waited| match waited {
+            // Rank 0 is being ended, too.
+            Waited::Ended => self.lost(Vec::new(), waited),
+            _ => self.lost(vec![0], waited),
+        })?;
         let answer = answer.unwrap_or_default();
         match answer.split_first() {
             Some((&RECORDS, records)) => Ok(unpacked(records)),
@@ -308,6 +314,8 @@ impl Drop for Mpi {
 #[derive(Debug)]
 enum Waited {
     TooLong(String),
+    /// The launcher ends this process soon.
+    Ended,
     /// The message of MPI.
     Failed(String),
 }

@@ -21,7 +21,7 @@ use self::text::{
 };
 use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
 use crate::config::KeyValue;
-use crate::ranks::{Failure, RanksError};
+use crate::ranks::RanksError;
 
 /// One fault of a configuration: which key, what it holds and what it may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -351,11 +351,6 @@ impl TrainError {
             Self::Model(error) => return error.hint(),
             _ => return None,
         })
-    }
-
-    /// The error as other ranks get it.
-    pub fn failure(&self) -> Failure {
-        Failure::new(chain(self), self.hint(), self.kind())
     }
 
     /// Whether the operating system failed to read or write, in this crate or in one below it.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tinygpt_fs::ErrorKind;
 
 use super::collective::Lost;
+use crate::error::{TrainError, chain};
 
 /// The error of one rank, as the others get it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,13 @@ impl Failure {
 
     fn kind(&self) -> ErrorKind {
         KINDS.get(self.kind).copied().unwrap_or(ErrorKind::Unexpected)
+    }
+}
+
+impl TrainError {
+    /// The error as other ranks get it.
+    pub fn failure(&self) -> Failure {
+        Failure::new(chain(self), self.hint(), self.kind())
     }
 }
 

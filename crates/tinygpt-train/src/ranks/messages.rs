@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::Failure;
-use crate::start::Progress;
 
 /// What rank 0 has decided that all do next.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -51,12 +50,4 @@ pub(crate) struct BatchLoss {
     pub(crate) n_tokens: usize,
     /// Bytes of text that they stand for.
     pub(crate) n_bytes: u64,
-}
-
-/// Where the run starts, as rank 0 has found it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Started {
-    pub(crate) vocab_size: usize,
-    pub(crate) optimizer_steps: u64,
-    pub(crate) progress: Progress,
 }

@@ -22,7 +22,7 @@ pub(crate) use self::buckets::sum_buckets;
 pub use self::collective::{Collective, Lost};
 pub use self::error::{Failure, RanksError};
 pub(crate) use self::hash::hash_of;
-pub(crate) use self::messages::{BatchLoss, EvalPart, Order, Started, StepPart};
+pub(crate) use self::messages::{BatchLoss, EvalPart, Order, StepPart};
 pub(crate) use self::part::{Piece, pieces};
 
 /// How long a rank waits while another one prepares data or saves.

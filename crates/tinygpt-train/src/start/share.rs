@@ -1,12 +1,21 @@
 //! The start of a run on several ranks: rank 0 has it, the others get it.
 
+use serde::{Deserialize, Serialize};
 use tinygpt_model::{ComputeDevice, Gpt, ParamArrays, Params, host, param_specs};
 
-use super::{Changed, Start};
+use super::{Changed, Progress, Start};
 use crate::adamw::{AdamW, Moments};
 use crate::config::TrainConfig;
 use crate::error::TrainError;
-use crate::ranks::{Ranks, Started};
+use crate::ranks::{Ranks, RanksError};
+
+/// Where the run starts, as rank 0 has found it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Started {
+    vocab_size: usize,
+    optimizer_steps: u64,
+    progress: Progress,
+}
 
 /// Gives the other ranks the weights, moments and progress of `start`.
 ///
@@ -34,7 +43,7 @@ pub(crate) fn receive_start(
     device: &ComputeDevice,
 ) -> Result<Start, TrainError> {
     let all = ranks.gather(&None::<Started>)?;
-    let unreadable = || crate::ranks::RanksError::Unreadable { rank: 0 };
+    let unreadable = || RanksError::Unreadable { rank: 0 };
     let started = all.into_iter().next().flatten().ok_or_else(unreadable)?;
     let shape = config.model_config(started.vocab_size);
     let zeros = || param_specs(&shape).iter().map(|spec| vec![0.0; spec.len()]).collect();

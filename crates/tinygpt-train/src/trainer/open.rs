@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tinygpt_data::{Loader, Prepared};
-use tinygpt_model::{Backend, ComputeDevice, ComputeType};
+use tinygpt_model::{Backend, ComputeDevice, ComputeType, Gpt, Grads};
 
 use super::Trainer;
 use super::announce::recomputing;
@@ -36,25 +36,7 @@ impl Trainer {
             check_ranks(&config, &ranks)?;
         }
         let clock = Clock::start(&config);
-        let opened = if ranks.is_first() {
-            Self::open(device, &config, &prepared, ranks.n_ranks()).map(Some)
-        } else {
-            Ok(None)
-        };
-        let opened = ranks.agree(opened, TrainError::failure)?;
-        let (lock, peak_flops, start) = match opened {
-            Some((lock, mut start)) => {
-                send_start(&mut ranks, &mut start)?;
-                (lock, device.peak_flops(config.resolved_threads(), config.dtype)?, start)
-            }
-            None => {
-                let start = receive_start(&mut ranks, &config, device)?;
-                // At the same time as rank 0, so that each measures its share of the machine.
-                device.peak_flops(config.resolved_threads(), config.dtype)?;
-                (None, None, start)
-            }
-        };
-        let peak_flops = peak_flops.map(|peak| peak * ranks.n_ranks() as f64);
+        let (lock, peak_flops, start) = Self::open(device, &config, &prepared, &mut ranks)?;
         let Start { mut gpt, optimizer, progress, from, origin, changed, mut notices } = start;
         if !ranks.is_alone() && gpt.backend() != Backend::Cpu {
             let what = format!("`device` {}", device.name());
@@ -62,15 +44,7 @@ impl Trainer {
         }
         let block_size = gpt.config().block_size;
         let loader = Loader::training(&prepared.train, config.batch_size, block_size, config.seed)?;
-        gpt.set_threads(config.resolved_threads());
-        gpt.set_cuda_graphs(config.cuda_graph);
-        gpt.set_recompute(config.recompute);
-        if device.is_cpu() && config.dtype != ComputeType::Float32 {
-            notices.push(format!("dtype is {}: a CPU computes in float32", config.dtype.name()));
-        }
-        let grads = gpt.new_grads()?;
-        gpt.reserve(config.batch_size, block_size)?;
-        notices.extend(recomputing(&config, &gpt));
+        let grads = set_up(&mut gpt, &config, device, &mut notices)?;
         let special = special_tokens(&prepared)?;
         let replaces = lock.is_some()
             && progress.last_saved.is_none()
@@ -108,19 +82,63 @@ impl Trainer {
         })
     }
 
-    /// Locks `out_dir` and gets the first weights.
+    /// Locks `out_dir` and gets the first weights, at rank 0; the others get them from it. Also measures the
+    /// machine.
     fn open(
         device: &ComputeDevice,
         config: &TrainConfig,
         prepared: &Prepared,
-        n_ranks: usize,
-    ) -> Result<(Option<OutDirLock>, Start), TrainError> {
-        let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
-        if lock.is_some() {
-            claim_out_dir(config)?;
-        }
-        Ok((lock, start(config, prepared, device, n_ranks)?))
+        ranks: &mut Ranks,
+    ) -> Result<(Option<OutDirLock>, Option<f64>, Start), TrainError> {
+        let opened = if ranks.is_first() {
+            lock_and_start(device, config, prepared, ranks.n_ranks()).map(Some)
+        } else {
+            Ok(None)
+        };
+        let opened = ranks.agree(opened, TrainError::failure)?;
+        let (lock, start) = match opened {
+            Some((lock, mut start)) => {
+                send_start(ranks, &mut start)?;
+                (lock, start)
+            }
+            None => (None, receive_start(ranks, config, device)?),
+        };
+        // On all ranks at the same time, so that each measures its share of the machine.
+        let peak = device.peak_flops(config.resolved_threads(), config.dtype)?;
+        Ok((lock, peak.map(|peak| peak * ranks.n_ranks() as f64), start))
     }
+}
+
+fn lock_and_start(
+    device: &ComputeDevice,
+    config: &TrainConfig,
+    prepared: &Prepared,
+    n_ranks: usize,
+) -> Result<(Option<OutDirLock>, Start), TrainError> {
+    let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
+    if lock.is_some() {
+        claim_out_dir(config)?;
+    }
+    Ok((lock, start(config, prepared, device, n_ranks)?))
+}
+
+/// Fits the model to the configuration and allocates what training needs.
+fn set_up(
+    gpt: &mut Gpt,
+    config: &TrainConfig,
+    device: &ComputeDevice,
+    notices: &mut Vec<String>,
+) -> Result<Grads, TrainError> {
+    gpt.set_threads(config.resolved_threads());
+    gpt.set_cuda_graphs(config.cuda_graph);
+    gpt.set_recompute(config.recompute);
+    if device.is_cpu() && config.dtype != ComputeType::Float32 {
+        notices.push(format!("dtype is {}: a CPU computes in float32", config.dtype.name()));
+    }
+    let grads = gpt.new_grads()?;
+    gpt.reserve(config.batch_size, gpt.config().block_size)?;
+    notices.extend(recomputing(config, gpt));
+    Ok(grads)
 }
 
 fn check(config: &TrainConfig, prepared: &Prepared) -> Result<(), TrainError> {
