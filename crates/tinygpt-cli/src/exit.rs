@@ -1,23 +1,26 @@
 //! How a binary ends: the one place where an error becomes a message and an exit code.
 //!
 //! 0 done, 1 anything unexpected, 2 usage or config, 3 bad or corrupt data, 4 I/O, 5 network,
-//! 6 non-finite numbers, 7 locked, 128 + the signal's number when stopped by one.
+//! 6 non-finite numbers, 7 locked, 8 another process of the run lost, 128 + the signal's number when stopped by one.
 
 use std::io::{self, Write as _};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind as Refusal};
 use tinygpt_data::{DataError, is_in_library};
 use tinygpt_fs::ErrorKind;
 use tinygpt_model::{DeviceError, ModelError};
+use tinygpt_train::ranks::{Failure, RanksError};
 use tinygpt_train::{TrainError, chain};
 
 use crate::args::{self, Invocation, NoRun};
 use crate::hints;
 use crate::options::{self, Layered, Options};
+use crate::ranks::launched;
 use crate::signals;
-use crate::terminal::{Output, say};
+use crate::terminal::{self, Output, say, say_on_any_rank};
 use crate::usage::UsageError;
 
 pub(crate) const UNEXPECTED: u8 = 1;
@@ -27,6 +30,7 @@ const IO: u8 = 4;
 const NETWORK: u8 = 5;
 const NON_FINITE: u8 = 6;
 const LOCKED: u8 = 7;
+const RANKS: u8 = 8;
 
 /// How the work of a binary ended, if it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +48,15 @@ pub fn run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<Ended>) 
         if is_in_library() {
             return;
         }
-        say(&format!("error: a bug in TinyGPT {}: {panic}", env!("CARGO_PKG_VERSION")));
-        say("hint: please report it with the command you typed; what was saved is still good");
+        say_on_any_rank(&format!("error: a bug in TinyGPT {}: {panic}", env!("CARGO_PKG_VERSION")));
+        say_on_any_rank(
+            "hint: please report it with the command you typed; what was saved is still good",
+        );
     }));
     signals::survive_file_limit();
+    if let (true, Some(launched)) = (O::BINARY == "train", launched()) {
+        terminal::set_rank(launched.rank);
+    }
     let ended = panic::catch_unwind(AssertUnwindSafe(|| parse_and_run(work)));
     ExitCode::from(ended.unwrap_or(UNEXPECTED))
 }
@@ -68,10 +77,36 @@ fn parse_and_run<O: Options>(work: impl FnOnce(&Layered<O>) -> anyhow::Result<En
     };
     match result {
         Ok(ended) => code_of_end(ended),
+        Err(error) if terminal::rank() > 0 => code_on_other_rank(&error),
         Err(error) => {
             report(&error, O::BINARY);
             code(&error)
         }
+    }
+}
+
+/// How long a rank waits for the message of rank 0: the launcher ends all when one of them fails.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// The exit code of a rank other than 0. Rank 0 reports the errors of all and ends with their code, so the
+/// others end without one; they print only what it cannot know.
+fn code_on_other_rank(error: &anyhow::Error) -> u8 {
+    match error.chain().find_map(ranks_error) {
+        Some(RanksError::Lost { lost, .. }) if !lost.ranks.contains(&0) => {
+            std::thread::sleep(LINGER);
+        }
+        Some(RanksError::Lost { .. }) | None => {}
+        Some(_) => return 0,
+    }
+    say_on_any_rank(&format!("error: {}", chain(&**error)));
+    code(error)
+}
+
+/// The error of ranks that a cause is or contains.
+fn ranks_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a RanksError> {
+    match cause.downcast_ref::<TrainError>() {
+        Some(TrainError::Ranks(error)) => Some(error),
+        _ => cause.downcast_ref(),
     }
 }
 
@@ -117,6 +152,12 @@ fn flag_of_another<O: Options>(error: &clap::Error) -> Option<UsageError> {
     })
 }
 
+/// The error of this rank, as the others get it.
+pub(crate) fn failure(error: &anyhow::Error) -> Failure {
+    let kind = error.chain().find_map(kind_of).unwrap_or(ErrorKind::Unexpected);
+    Failure::new(chain(&**error), hint(error, "train"), kind)
+}
+
 /// Prints the whole chain of causes on one line, and the hint if there is one.
 fn report(error: &anyhow::Error, binary: &str) {
     let mut message = format!("error: {}", chain(&**error));
@@ -132,10 +173,15 @@ fn hint(error: &anyhow::Error, binary: &str) -> Option<String> {
     let usage = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()?.hint_text());
     let known = usage.or_else(|| hint_of_system(error)).map(str::to_owned);
     let training = || error.chain().find_map(|cause| cause.downcast_ref::<TrainError>()?.hint());
+    let of_ranks = || error.chain().find_map(ranks_error)?.hint();
     let of_device = || error.chain().find_map(|cause| device_error(cause));
     let device = || Some(hints::of_device(of_device()?, binary));
     let training = || training().as_deref().map(hints::in_flags);
-    known.or_else(device).or_else(|| hint_of_data(error, binary)).or_else(training)
+    known
+        .or_else(device)
+        .or_else(|| hint_of_data(error, binary))
+        .or_else(training)
+        .or_else(|| of_ranks().as_deref().map(hints::in_flags))
 }
 
 /// The error of a device, also inside that of a training run, which is transparent.
@@ -208,6 +254,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         ErrorKind::Network => NETWORK,
         ErrorKind::NonFinite => NON_FINITE,
         ErrorKind::Locked => LOCKED,
+        ErrorKind::Ranks => RANKS,
         ErrorKind::Unexpected => UNEXPECTED,
     })
 }
@@ -215,9 +262,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 fn kind_of(cause: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     let train = || cause.downcast_ref().map(TrainError::kind);
     let data = || cause.downcast_ref().map(DataError::kind);
+    let ranks = || cause.downcast_ref().map(RanksError::kind);
     let model = || cause.downcast_ref().map(ModelError::kind);
     let usage =
         || (cause.is::<UsageError>() || cause.is::<DeviceError>()).then_some(ErrorKind::Usage);
     let io = || cause.is::<io::Error>().then_some(ErrorKind::Io);
-    train().or_else(data).or_else(model).or_else(usage).or_else(io)
+    train().or_else(data).or_else(ranks).or_else(model).or_else(usage).or_else(io)
 }

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod options;
 pub mod pool;
 pub mod progress;
+pub mod ranks;
 pub mod signals;
 pub mod terminal;
 pub mod usage;

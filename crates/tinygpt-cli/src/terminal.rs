@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tinygpt_data::middle_cut;
 
@@ -85,9 +86,33 @@ const MAX_MESSAGE: usize = 1900;
 /// The longest line of a message that is too long, in characters.
 const MAX_LINE: usize = 400;
 
+/// The rank of this process if several train together.
+static RANK: AtomicUsize = AtomicUsize::new(0);
+
+/// From now on this process is `rank` of several: only rank 0 prints messages.
+pub fn set_rank(rank: usize) {
+    RANK.store(rank, Ordering::Relaxed);
+}
+
+/// The rank of this process, 0 if it is alone.
+pub fn rank() -> usize {
+    RANK.load(Ordering::Relaxed)
+}
+
 /// Writes a message to stderr, with control characters escaped. An error of stderr is ignored.
 pub fn say(message: &str) {
-    let _ = writeln!(io::stderr(), "{}", bounded(&escape_controls(message)));
+    if rank() == 0 {
+        say_on_any_rank(message);
+    }
+}
+
+/// The same on every rank, with its number.
+pub fn say_on_any_rank(message: &str) {
+    let prefix = match rank() {
+        0 => String::new(),
+        rank => format!("rank {rank}: "),
+    };
+    let _ = writeln!(io::stderr(), "{prefix}{}", bounded(&escape_controls(message)));
 }
 
 /// Shortens a message that is too long: cuts long lines in the middle and omits the last lines, so

@@ -152,11 +152,19 @@ impl Loader {
     /// # Errors
     /// As [`Loader::batch`].
     pub fn batch_from(&self, first: u64) -> Result<Batch, DataError> {
-        let windows = first..first + self.batch_size as u64;
+        self.windows_from(first, self.batch_size)
+    }
+
+    /// The `n` windows from number `first` on, for a process that computes a part of a batch.
+    ///
+    /// # Errors
+    /// As [`Loader::batch`].
+    pub fn windows_from(&self, first: u64, n: usize) -> Result<Batch, DataError> {
+        let windows = first..first + n as u64;
         let starts = match &self.order {
             Order::Shuffled(order) => windows.map(|i| order.window(i)).collect(),
             Order::ShuffledRows(rows) => windows.map(|i| rows.row(i)).collect(),
-            Order::Fixed(starts) => fixed_part(starts, first, self.batch_size).to_vec(),
+            Order::Fixed(starts) => fixed_part(starts, first, n).to_vec(),
         };
         self.read(&starts)
     }

@@ -16,6 +16,8 @@ pub enum ErrorKind {
     NonFinite,
     /// Another process uses the same directory.
     Locked,
+    /// A process of the same run has died, hangs or computes something else.
+    Ranks,
     /// Anything else.
     Unexpected,
 }

@@ -49,11 +49,15 @@ pub enum Op {
     GradientNorm,
     /// The optimizer.
     AdamW,
+    /// Adding the gradients of several processes.
+    AllReduce,
+    /// Waiting for other processes, and small messages.
+    RankWait,
 }
 
 impl Op {
     /// All of them, in the order of a step.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Embedding,
         Self::LayerNorm,
         Self::Linear,
@@ -73,6 +77,8 @@ impl Op {
         Self::GradientSum,
         Self::GradientNorm,
         Self::AdamW,
+        Self::AllReduce,
+        Self::RankWait,
     ];
 
     /// Its name in a profile.
@@ -97,6 +103,8 @@ impl Op {
             Self::GradientSum => "sum of workers' gradients",
             Self::GradientNorm => "gradient norm",
             Self::AdamW => "AdamW",
+            Self::AllReduce => "all-reduce over ranks",
+            Self::RankWait => "waiting for other ranks",
         }
     }
 }

@@ -18,6 +18,15 @@ pub struct TokenBatch<'a> {
     pub seq_len: usize,
 }
 
+/// Which sequences of a larger batch a [`TokenBatch`] holds, if others are computed elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Sequences of the larger batch before these.
+    pub first: usize,
+    /// All sequences of the larger batch.
+    pub of: usize,
+}
+
 /// One more position of one sequence that is decoded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
@@ -28,6 +37,11 @@ pub(crate) struct Row {
 }
 
 impl TokenBatch<'_> {
+    /// The part that is the whole batch.
+    pub(crate) fn whole(&self) -> Part {
+        Part { first: 0, of: self.batch_size }
+    }
+
     /// Checks lengths and ids.
     ///
     /// # Errors

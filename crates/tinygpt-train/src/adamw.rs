@@ -82,6 +82,11 @@ impl AdamW {
         &self.moments
     }
 
+    /// The moments, for the start of another rank.
+    pub(crate) fn moments_mut(&mut self) -> &mut Moments {
+        &mut self.moments
+    }
+
     /// Updates the parameters of `gpt` from `grads`, with the threads of `gpt` on the CPU.
     ///
     /// With `g = grad_scale · gradient` and `t` the number of this step, from 1:

@@ -196,6 +196,10 @@ crate::config! {
             recompute: Option<Recompute> = None, "WHAT";
             /// CPU threads [default: one per physical core]
             threads: Option<usize> = None, in AtLeastOne, "N";
+            /// With several ranks: steps between two checks that all have the same weights
+            check_ranks: u64 = 1_000, in AtLeastOne, "N";
+            /// With several ranks: end the run when one does not answer for this time
+            rank_timeout: f64 = 120.0, in Positive, "SECONDS";
             /// When the run ends, print where the time of its steps went, operation by operation
             /// (CPU and CUDA)
             profile: bool = false;

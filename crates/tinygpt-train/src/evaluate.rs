@@ -11,6 +11,7 @@ use tinygpt_model::Gpt;
 
 use crate::config::Rows;
 use crate::error::TrainError;
+use crate::ranks::BatchLoss;
 use crate::step::token_batch;
 
 /// The loss on one split.
@@ -82,20 +83,44 @@ impl EvalSet {
         on_batch: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Option<SplitLoss>, TrainError> {
         let byte_lengths = tokenizer.byte_lengths();
-        let (mut nats, mut n_tokens, mut n_bytes) = (0.0, 0_usize, 0_u64);
-        for batch_idx in 0..self.n_batches() as u64 {
+        let mut losses = Vec::with_capacity(self.n_batches());
+        for batch_idx in 0..self.n_batches() {
             if on_batch().is_break() {
                 return Ok(None);
             }
-            let batch = self.0.batch(batch_idx)?;
-            let loss = gpt.loss(&token_batch(&batch))?;
-            nats += f64::from(loss) * batch.targets.len() as f64;
-            n_tokens += batch.targets.len();
-            n_bytes += batch.target_bytes(&byte_lengths);
+            losses.push(self.batch_loss(batch_idx, gpt, &byte_lengths)?);
         }
-        Ok(Some(SplitLoss {
+        Ok(Some(SplitLoss::of(&losses)))
+    }
+
+    /// The loss on batch number `batch_idx`.
+    pub(crate) fn batch_loss(
+        &self,
+        batch_idx: usize,
+        gpt: &mut Gpt,
+        byte_lengths: &[u32],
+    ) -> Result<BatchLoss, TrainError> {
+        let batch = self.0.batch(batch_idx as u64)?;
+        Ok(BatchLoss {
+            loss: gpt.loss(&token_batch(&batch))?.to_bits(),
+            n_tokens: batch.targets.len(),
+            n_bytes: batch.target_bytes(byte_lengths),
+        })
+    }
+}
+
+impl SplitLoss {
+    /// The loss on all batches of a split, in their order.
+    pub(crate) fn of(batches: &[BatchLoss]) -> Self {
+        let (mut nats, mut n_tokens, mut n_bytes) = (0.0, 0_usize, 0_u64);
+        for batch in batches {
+            nats += f64::from(f32::from_bits(batch.loss)) * batch.n_tokens as f64;
+            n_tokens += batch.n_tokens;
+            n_bytes += batch.n_bytes;
+        }
+        Self {
             nats_per_token: nats / n_tokens as f64,
             bits_per_byte: nats / LN_2 / n_bytes.max(1) as f64,
-        }))
+        }
     }
 }

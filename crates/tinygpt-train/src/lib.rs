@@ -14,6 +14,7 @@ pub mod metrics;
 mod pace;
 pub mod plot;
 mod plot_rates;
+pub mod ranks;
 mod report;
 mod rows;
 pub mod schedule;

@@ -140,10 +140,12 @@ pub struct RunSummary {
     pub device: ComputeDevice,
     /// Threads used on the CPU.
     pub threads: usize,
+    /// Processes that train together.
+    pub ranks: usize,
     /// The vector instructions in use on the CPU.
     pub instruction_set: String,
     /// The measured speed of matrix products on this device, on a CPU with these threads, in
-    /// floating-point operations per second; `None` on Metal.
+    /// floating-point operations per second, times the number of ranks; `None` on Metal.
     pub peak_flops: Option<f64>,
     /// The run's directory.
     pub out_dir: PathBuf,

@@ -18,12 +18,14 @@ use anyhow::{Context as _, Result};
 use tinygpt_data::{DataError, Encoding, PrepareRequest, Prepared, Recipe, SourceSpec};
 use tinygpt_model::ComputeDevice;
 use tinygpt_serve::Server;
+use tinygpt_train::ranks::{Ranks, RanksError};
 use tinygpt_train::{
-    InitFrom, StopFlag, TrainConfig, TrainError, Trainer, check_block_size, checkpoint, model_shape,
+    InitFrom, Silent, StopFlag, TrainConfig, TrainError, Trainer, check_block_size, checkpoint,
+    model_shape,
 };
 
 use self::budget::resolve_budget;
-use self::conclude::conclude;
+use self::conclude::{conclude, resume_command};
 use self::find_lr::{check_drawing, find_lr};
 use self::horizon::resolve_horizon;
 use self::plan::plan;
@@ -35,13 +37,14 @@ use super::prepare::closing_summary;
 use super::pretrained;
 use super::verify_resume::verify_resume;
 use crate::device;
-use crate::exit::Ended;
+use crate::exit::{self, Ended};
 use crate::memory;
 use crate::options::{Faults, Layered, ProgramConfig, TrainOptions};
 use crate::pool;
 use crate::progress::{PrepareBars, TrainLines};
+use crate::ranks;
 use crate::signals::Signals;
-use crate::terminal::say;
+use crate::terminal::{rank, say};
 use crate::usage::UsageError;
 
 /// How long to wait for a killed process to release its directory.
@@ -53,7 +56,11 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Wrong options, data or checkpoints that cannot be used, a missing device, a NaN or infinite loss.
 pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     let started = Instant::now();
-    let (config, program) = layered.resolve()?;
+    let (mut config, program) = layered.resolve()?;
+    let stop = StopFlag::new();
+    let mut ranks = ranks::join(&stop)?;
+    let prepared = ranks::prepare(&ranks, &mut config, &program);
+    ranks.agree(prepared, exit::failure)?;
     if let Some(dirs) = &program.report {
         return write_report(dirs);
     }
@@ -62,9 +69,10 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
     }
     program.find_lr.as_deref().map_or(Ok(()), check_drawing)?;
     let is_json = program.json;
-    let result = train_with(layered, config, &program, started);
+    let result = train_with(layered, config, &program, (started, stop, ranks));
     if let Err(error) = &result
         && is_json
+        && rank() == 0
     {
         print_error(error)?;
     }
@@ -73,41 +81,18 @@ pub fn train(layered: &Layered<TrainOptions>) -> Result<Ended> {
 
 fn train_with(
     layered: &Layered<TrainOptions>,
-    mut config: TrainConfig,
+    config: TrainConfig,
     program: &ProgramConfig,
-    started: Instant,
+    (started, stop, mut ranks): (Instant, StopFlag, Ranks),
 ) -> Result<Ended> {
-    if !program.plan && !config.eval_only && program.verify_resume.is_none() {
-        check_outside("--out-dir", &config.out_dir)?;
-    }
-    let server = watch::listen_for(program)?;
-    // Before any work, so that nothing is lost if it is missing.
-    let device = device::open(config.device, "train")?;
-    let n_threads = pool::start(config.resolved_threads())?;
-    if n_threads < config.resolved_threads() {
-        config.threads = Some(n_threads);
-    }
-    let stop = StopFlag::new();
-    let signals = Signals::install(&stop).context("cannot listen for signals")?;
-    // Nothing that a plan prepares is kept.
-    let aside = if program.plan {
-        Some(tempfile::tempdir().context("cannot prepare aside")?)
-    } else {
-        None
-    };
-    let into = aside.as_ref().map_or(config.data_dir.as_path(), |dir| dir.path());
-    let prepared = open_or_prepare(&config, into)?;
-    let mut layered = with_shape_of_model(layered, &mut config)?;
-    check_block_size(config.block_size, &prepared).map_err(|error| with_places(&layered, error))?;
-    resolve_horizon(&mut layered, &mut config, program, &prepared)?;
-    if device.is_cpu() {
-        memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
-    }
-    if config.eval_only || program.verify_resume.is_some() {
-        config.budget = None;
-    }
-    let budget = resolve_budget(&device, &mut layered, &mut config, prepared, (started, &stop))?;
-    let Some(prepared) = budget else {
+    // Rank 0 prepares data that the others then find.
+    let set_up_here = || set_up(layered, config.clone(), program, (started, &stop));
+    let first = if ranks.is_first() { set_up_here().map(Some) } else { Ok(None) };
+    let first = ranks.agree(first, exit::failure)?;
+    let ready = first.map_or_else(set_up_here, Ok);
+    let SetUp { layered, config, prepared, device, server, signals } =
+        ranks.agree(ready, exit::failure)?;
+    let Some(prepared) = prepared else {
         return Ok(Ended::Stopped(stop.signal().unwrap_or_default()));
     };
     let layered = &layered;
@@ -126,8 +111,58 @@ fn train_with(
         signals.ask_first();
         return find_lr(&device, &config, prepared, path, &stop);
     }
-    let run_on = RunOn { device: &device, server, started, signals: &signals, stop: &stop };
+    let run_on = RunOn { device: &device, server, started, signals: &signals, stop: &stop, ranks };
     run(layered, &config, prepared, program, run_on)
+}
+
+/// What `train` works with.
+struct SetUp {
+    layered: Layered<TrainOptions>,
+    config: TrainConfig,
+    /// `None` if a signal has come meanwhile.
+    prepared: Option<Prepared>,
+    device: ComputeDevice,
+    server: Option<Server>,
+    signals: Signals,
+}
+
+/// Opens device and data, and completes the options.
+fn set_up(
+    layered: &Layered<TrainOptions>,
+    mut config: TrainConfig,
+    program: &ProgramConfig,
+    (started, stop): (Instant, &StopFlag),
+) -> Result<SetUp> {
+    if !program.plan && !config.eval_only && program.verify_resume.is_none() {
+        check_outside("--out-dir", &config.out_dir)?;
+    }
+    let server = if rank() == 0 { watch::listen_for(program)? } else { None };
+    // Before any work, so that nothing is lost if it is missing.
+    let device = device::open(config.device, "train")?;
+    let n_threads = pool::start(config.resolved_threads())?;
+    if n_threads < config.resolved_threads() {
+        config.threads = Some(n_threads);
+    }
+    let signals = Signals::install(stop).context("cannot listen for signals")?;
+    // Nothing that a plan prepares is kept.
+    let aside = if program.plan {
+        Some(tempfile::tempdir().context("cannot prepare aside")?)
+    } else {
+        None
+    };
+    let into = aside.as_ref().map_or(config.data_dir.as_path(), |dir| dir.path());
+    let prepared = open_or_prepare(&config, into)?;
+    let mut layered = with_shape_of_model(layered, &mut config)?;
+    check_block_size(config.block_size, &prepared).map_err(|error| with_places(&layered, error))?;
+    resolve_horizon(&mut layered, &mut config, program, &prepared)?;
+    if device.is_cpu() {
+        memory::check_fits(&config, prepared.tokenizer.vocab_size())?;
+    }
+    if config.eval_only || program.verify_resume.is_some() {
+        config.budget = None;
+    }
+    let prepared = resolve_budget(&device, &mut layered, &mut config, prepared, (started, stop))?;
+    Ok(SetUp { layered, config, prepared, device, server, signals })
 }
 
 /// What a run needs in addition to its configuration.
@@ -137,6 +172,7 @@ struct RunOn<'a> {
     started: Instant,
     signals: &'a Signals,
     stop: &'a StopFlag,
+    ranks: Ranks,
 }
 
 /// Trains.
@@ -147,19 +183,29 @@ fn run(
     program: &ProgramConfig,
     run_on: RunOn<'_>,
 ) -> Result<Ended> {
-    let RunOn { device, server, started, signals, stop } = run_on;
-    if !config.eval_only {
+    let RunOn { device, server, started, signals, stop, ranks } = run_on;
+    if ranks.is_first() && !config.eval_only {
         wait_for_lock(&config.out_dir)?;
     }
-    let mut report = TrainLines::new(config, program.log_interval);
-    let mut trainer = Trainer::on(device, config.clone(), prepared)
+    let is_first = ranks.is_first();
+    let mut trainer = Trainer::on_ranks(device, config.clone(), prepared, ranks)
         .map_err(|error| with_places(layered, error))?;
+    if !is_first {
+        signals.ask_first();
+        // Rank 0 ends with the exit code of the run.
+        trainer.run(stop, &mut Silent)?;
+        return Ok(Ended::Done);
+    }
+    let mut report = TrainLines::new(config, program.log_interval);
     trainer.count_from(started);
     trainer.record(layered.program_values());
     signals.ask_first_and(report.answer());
     let outcome = watch::run((&mut trainer, config), server, stop, &mut report)?;
     signals.end_at_once();
     report.close();
+    if let Err(TrainError::Ranks(RanksError::Lost { .. })) = &outcome {
+        say(&format!("to resume: {}", resume_command(config)));
+    }
     let outcome = outcome?;
     let config = trainer.config();
     let ended = conclude(config, &trainer, outcome, stop.signal().is_none() && !program.json)?;

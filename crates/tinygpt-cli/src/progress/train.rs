@@ -286,7 +286,11 @@ fn summary_lines(summary: &RunSummary) -> Vec<String> {
     let mut machine = format!("machine  {}", summary.device.description());
     if summary.device.is_cpu() {
         let threads = if summary.threads == 1 { "thread" } else { "threads" };
-        machine += &format!(", {} {threads}, {}", summary.threads, summary.instruction_set);
+        let ranks = match summary.ranks {
+            1 => String::new(),
+            n => format!("{n} ranks of "),
+        };
+        machine += &format!(", {ranks}{} {threads}, {}", summary.threads, summary.instruction_set);
     }
     if let Some(peak) = summary.peak_flops {
         machine += &format!(", {} in matrix products", flops(peak));

@@ -30,6 +30,7 @@ mod pretrained;
 mod program;
 mod prompts;
 mod quantize;
+mod ranks;
 mod reports;
 mod resuming;
 mod run_report;

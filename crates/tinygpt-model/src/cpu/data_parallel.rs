@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{Store, accumulate};
 
-use crate::batch::{TokenBatch, check_ids};
+use crate::batch::{Part, TokenBatch, check_ids};
 use crate::cpu::step::{Pass, WeightGrads, Weights};
 use crate::cpu::workspace::Workspace;
 use crate::error::Result;
@@ -47,18 +47,20 @@ impl Workers {
         }
     }
 
-    /// Writes or adds `scale` times the gradient of the mean loss to `grads`; returns the loss.
+    /// Writes or adds `scale` times the gradient of the mean loss of the whole batch to `grads`, as far as
+    /// it comes from `batch`, which is this `part` of it; returns the summed loss of `batch` in nats.
     #[allow(clippy::too_many_arguments, reason = "the arguments of Gpt::backward, and its state")]
     pub(crate) fn backward(
         &mut self,
         params: &Params,
         threads: usize,
         batch: &TokenBatch<'_>,
+        part: Part,
         dropout: Option<DropoutKey>,
         scale: f32,
         store: Store,
         grads: &mut [Vec<f32>],
-    ) -> Result<f32> {
+    ) -> Result<f64> {
         let config = params.config();
         batch.validate(config)?;
         let guards = params.read()?;
@@ -78,14 +80,15 @@ impl Workers {
                 clear_added(params, &mut grads);
             }
             let grads = ModelParts::from_ordered(config, grads)?;
-            let sequences = part(batch.batch_size, i, n_workers);
+            let sequences = share(batch.batch_size, i, n_workers);
             jobs.push(Job { sequences, workspace, store, grads, loss: 0.0 });
         }
         let step = Step {
             weights,
             batch,
+            first_sequence: part.first,
             dropout,
-            scale: scale / batch.inputs.len() as f32,
+            scale: scale / (part.of * batch.seq_len) as f32,
             dims: Dims::new(config, batch.batch_size, batch.seq_len, threads / n_workers),
         };
         let work = |job: &mut Job<'_>| job.run(&step);
@@ -102,7 +105,7 @@ impl Workers {
                 }
             }
         });
-        Ok((total / batch.inputs.len() as f64) as f32)
+        Ok(total)
     }
 
     /// The mean loss without dropout.
@@ -149,6 +152,8 @@ impl Workers {
 struct Step<'a> {
     weights: &'a Weights<'a>,
     batch: &'a TokenBatch<'a>,
+    /// Sequences of the larger batch before these, for the dropout masks.
+    first_sequence: usize,
     dropout: Option<Dropout>,
     /// Factor of the gradient of the *summed* losses.
     scale: f32,
@@ -176,7 +181,7 @@ impl Job<'_> {
             inputs: &step.batch.inputs[tokens.clone()],
             dims: Dims { b: self.sequences.len(), ..step.dims },
             dropout: step.dropout,
-            first_sequence: self.sequences.start,
+            first_sequence: step.first_sequence + self.sequences.start,
             store: self.store,
         };
         let (targets, grads) = (&step.batch.targets[tokens], &mut self.grads);
@@ -201,7 +206,7 @@ pub(crate) fn count(n_params: usize, batch_size: usize, threads: usize) -> usize
 }
 
 /// The `i`-th of `n` parts of `len`, as equal as can be.
-fn part(len: usize, i: usize, n: usize) -> Range<usize> {
+fn share(len: usize, i: usize, n: usize) -> Range<usize> {
     len * i / n..len * (i + 1) / n
 }
 

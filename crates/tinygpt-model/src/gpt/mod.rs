@@ -4,6 +4,7 @@
 //! [`crate::hf`] reads and writes them.
 
 mod on_gpu;
+mod parts;
 
 use candle_core::{DType, Device};
 use tinygpt_kernels::Store;
@@ -246,17 +247,14 @@ impl Gpt {
         store: Store,
         grads: &mut Grads,
     ) -> Result<()> {
-        if dropout.is_none() && self.config().dropout > 0.0 {
-            return Err(ModelError::request(format!(
-                "dropout is {}, which needs a DropoutKey",
-                self.config().dropout
-            )));
-        }
+        self.check_dropout(dropout)?;
         let params = &self.params;
         let loss = match (&mut self.engine, grads) {
             (Engine::Cpu(workers), Grads::Host(grads)) => {
-                let threads = self.n_threads;
-                workers.backward(params, threads, batch, dropout, scale, store, grads)?
+                let (part, threads) = (batch.whole(), self.n_threads);
+                let sum =
+                    workers.backward(params, threads, batch, part, dropout, scale, store, grads)?;
+                (sum / batch.inputs.len() as f64) as f32
             }
             (Engine::Cuda(model), Grads::Cuda(grads)) => {
                 let dropout = Dropout::new(params.config().dropout, dropout);
@@ -274,6 +272,15 @@ impl Gpt {
             self.losses.clear();
         }
         self.losses.push(loss);
+        Ok(())
+    }
+
+    fn check_dropout(&self, key: Option<DropoutKey>) -> Result<()> {
+        let dropout = self.config().dropout;
+        if key.is_none() && dropout > 0.0 {
+            let message = format!("dropout is {dropout}, which needs a DropoutKey");
+            return Err(ModelError::request(message));
+        }
         Ok(())
     }
 

@@ -93,6 +93,9 @@ pub struct State {
     pub tokenizer_sha256: String,
     /// CPU threads, on which the order of additions depends.
     pub threads: usize,
+    /// Processes that trained together, for the same reason; not written if it was one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub ranks: usize,
     /// Vector instructions of the CPU, for the same reason.
     pub instruction_set: String,
     /// Device in words.
@@ -100,6 +103,14 @@ pub struct State {
     /// The resolved configuration of the run. The shape of the model itself is in `config.json`: it
     /// differs from this one where the run started from another model.
     pub config: RunConfig,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == 1
 }
 
 /// What a run was configured with, in one JSON object.
@@ -200,6 +211,7 @@ mod tests {
             data_fingerprint: "ab".to_string(),
             tokenizer_sha256: "cd".to_string(),
             threads: 2,
+            ranks: 1,
             instruction_set: "avx512f".to_string(),
             device: "cpu".to_string(),
             config: RunConfig::default(),

@@ -21,6 +21,7 @@ use self::text::{
 };
 use crate::checkpoint::{FORMAT_VERSION, OLDEST_VERSION, Skipped};
 use crate::config::KeyValue;
+use crate::ranks::RanksError;
 
 /// One fault of a configuration: which key, what it holds and what it may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -254,6 +255,10 @@ pub enum TrainError {
         reason: String,
     },
 
+    /// Several processes cannot make the run together.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
+
     /// From the model crate.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -291,6 +296,7 @@ impl TrainError {
             | Self::NoGoodCheckpoint { .. } => ErrorKind::Corrupt,
             Self::NonFinite { .. } => ErrorKind::NonFinite,
             Self::Device(_) => ErrorKind::Usage,
+            Self::Ranks(error) => error.kind(),
             Self::Data(error) => error.kind(),
             Self::Model(error) => error.kind(),
             Self::Plot { .. } | Self::Tensor(_) => ErrorKind::Unexpected,
@@ -340,6 +346,7 @@ impl TrainError {
             Self::Unsaved { last_good: Some(_), .. } => "make room or choose another disk, and \
                                                          continue with `init_from` resume"
                 .to_string(),
+            Self::Ranks(error) => return error.hint(),
             Self::Data(error) => return error.hint(),
             Self::Model(error) => return error.hint(),
             _ => return None,

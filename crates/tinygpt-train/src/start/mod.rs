@@ -3,23 +3,27 @@
 //! `resume.rs` continues from a checkpoint of the same run.
 
 mod resume;
+mod share;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tinygpt_data::{FILE_SETS, Prepared, Tokenizer, shell_word};
 use tinygpt_model::{ComputeDevice, Gpt, ModelConfig, hf};
 
 use self::resume::resume;
 pub use self::resume::{Recorded, recorded, recorded_plateau};
+pub(crate) use self::share::{receive_start, send_start};
 use crate::adamw::AdamW;
 use crate::checkpoint::{self, Best, Skipped};
 use crate::config::{InitFrom, TrainConfig};
 use crate::error::{Fault, TrainError};
 
 /// The progress of a run: all of its state except weights and moments.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Progress {
     /// Steps made.
     pub(crate) step: u64,
@@ -78,12 +82,14 @@ pub(crate) fn start(
     config: &TrainConfig,
     prepared: &Prepared,
     device: &ComputeDevice,
+    n_ranks: usize,
 ) -> Result<Start, TrainError> {
+    let resume = || resume(config, prepared, device, n_ranks);
     let is_used = !checkpoint::list(&config.out_dir)?.is_empty();
     match &config.init_from {
-        InitFrom::Resume => resume(config, prepared, device),
-        InitFrom::Plateau(_) if !is_used || config.eval_only => resume(config, prepared, device),
-        InitFrom::Auto if is_used && !config.overwrite => resume(config, prepared, device),
+        InitFrom::Resume => resume(),
+        InitFrom::Plateau(_) if !is_used || config.eval_only => resume(),
+        InitFrom::Auto if is_used && !config.overwrite => resume(),
         init_from if is_used && !config.overwrite && !config.eval_only => {
             Err(used(config, init_from))
         }

@@ -88,6 +88,7 @@ pub(crate) fn resume(
     config: &TrainConfig,
     prepared: &Prepared,
     device: &ComputeDevice,
+    n_ranks: usize,
 ) -> Result<Start, TrainError> {
     let found = match &config.init_from {
         InitFrom::Plateau(run_dir) => plateau(run_dir)?,
@@ -105,7 +106,10 @@ pub(crate) fn resume(
     let optimizer = AdamW::restore(config.adamw(), state.optimizer_steps, moments);
     let mut notices: Vec<String> = rejected.iter().map(|r| skipped_notice(r, &state)).collect();
     notices.extend(changed_machine(config.resolved_threads(), device, &state));
-    let changed = changed_settings(config, &state.config);
+    let mut changed = changed_settings(config, &state.config);
+    if state.ranks != n_ranks {
+        changed.insert("ranks".to_owned(), [state.ranks.into(), n_ranks.into()]);
+    }
     notices.extend(changed_notice(&changed));
     notices.extend(changed_learning_rate(config, &state));
     let from_plateau = matches!(config.init_from, InitFrom::Plateau(_));
@@ -236,7 +240,7 @@ fn changed_machine(threads: usize, device: &ComputeDevice, state: &State) -> Opt
 }
 
 /// Keys that only decide how and where to start and what to save and print.
-const NOT_THE_RUN: [&str; 16] = [
+const NOT_THE_RUN: [&str; 18] = [
     "init_from",
     "overwrite",
     "out_dir",
@@ -246,6 +250,8 @@ const NOT_THE_RUN: [&str; 16] = [
     "cuda_graph",
     "recompute",
     "threads",
+    "check_ranks",
+    "rank_timeout",
     "eval_only",
     "profile",
     "checkpoint_interval",

@@ -73,6 +73,7 @@ impl Trainer {
             memory: self.gpt.training_memory(self.config.batch_size, model.block_size),
             device: self.device.clone(),
             threads: self.config.resolved_threads(),
+            ranks: self.ranks.n_ranks(),
             instruction_set: instruction_set().to_string(),
             peak_flops: self.peak_flops,
             out_dir: self.config.out_dir.clone(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::TrainConfig;
 
 /// The clock of one run.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     started: Instant,
     last_saved: Instant,

@@ -8,8 +8,9 @@ use tinygpt_model::{Event, SamplingParams, Stop, generate_with};
 use super::Trainer;
 use crate::checkpoint::Best;
 use crate::error::TrainError;
-use crate::evaluate::EvalSet;
+use crate::evaluate::{EvalSet, SplitLoss};
 use crate::metrics::Metrics;
+use crate::ranks::Order;
 use crate::report::{EvalRecord, Report, SampleRecord};
 use crate::schedule::learning_rate;
 use crate::stop::StopFlag;
@@ -82,25 +83,7 @@ impl Trainer {
         stop: &StopFlag,
         report: &mut dyn Report,
     ) -> Result<Option<(EvalRecord, Option<SampleRecord>)>, TrainError> {
-        let (eval_iters, batch_size) = (self.config.eval_iters, self.config.batch_size);
-        let seq_len = self.gpt.config().block_size;
-        let rows = (self.config.rows, self.prepared.tokenizer.eot_id());
-        let set = |split| EvalSet::of_rows(rows, split, eval_iters, (batch_size, seq_len));
-        let (train, val) = (set(&self.prepared.train)?, set(&self.prepared.val)?);
-        let total = train.n_batches() + val.n_batches();
-        let mut done = 0;
-        let clock = &self.clock;
-        let mut on_batch = || {
-            report.evaluating(done, total);
-            done += 1;
-            let is_over = stop.signal().is_some() || clock.is_time_up();
-            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let tokenizer = &self.prepared.tokenizer;
-        let Some(train_loss) = train.loss(&mut self.gpt, tokenizer, &mut on_batch)? else {
-            return Ok(None);
-        };
-        let Some(val_loss) = val.loss(&mut self.gpt, tokenizer, &mut on_batch)? else {
+        let Some([train_loss, val_loss]) = self.split_losses(stop, report)? else {
             return Ok(None);
         };
         let iter = self.progress.step;
@@ -120,6 +103,9 @@ impl Trainer {
         };
         report.eval(&record);
         self.last_eval = Some(record.clone());
+        if self.config.sample_at_eval {
+            self.ranks.order(Order::Wait)?;
+        }
         let sample = if self.config.sample_at_eval { self.sample(stop)? } else { None };
         if self.config.sample_at_eval && sample.is_none() {
             // Stopped by a signal: a resumed run repeats the whole evaluation.
@@ -129,6 +115,46 @@ impl Trainer {
             report.sample(sample);
         }
         Ok(Some((record, sample)))
+    }
+
+    /// The losses on the training and the validation split; `None` if the run has to end meanwhile.
+    fn split_losses(
+        &mut self,
+        stop: &StopFlag,
+        report: &mut dyn Report,
+    ) -> Result<Option<[SplitLoss; 2]>, TrainError> {
+        let clock = self.clock;
+        if !self.ranks.is_alone() {
+            self.ranks.order(Order::Evaluate)?;
+            return self.shared_evaluation(stop, &mut |done, total| {
+                report.evaluating(done, total);
+                clock.is_time_up()
+            });
+        }
+        let [train, val] = self.eval_sets()?;
+        let total = train.n_batches() + val.n_batches();
+        let mut done = 0;
+        let mut on_batch = || {
+            report.evaluating(done, total);
+            done += 1;
+            let is_over = stop.signal().is_some() || clock.is_time_up();
+            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let tokenizer = &self.prepared.tokenizer;
+        let Some(train) = train.loss(&mut self.gpt, tokenizer, &mut on_batch)? else {
+            return Ok(None);
+        };
+        let val = val.loss(&mut self.gpt, tokenizer, &mut on_batch)?;
+        Ok(val.map(|val| [train, val]))
+    }
+
+    /// The fixed windows of the training and the validation split.
+    pub(super) fn eval_sets(&self) -> Result<[EvalSet; 2], TrainError> {
+        let (eval_iters, batch_size) = (self.config.eval_iters, self.config.batch_size);
+        let seq_len = self.gpt.config().block_size;
+        let rows = (self.config.rows, self.prepared.tokenizer.eot_id());
+        let set = |stream| EvalSet::of_rows(rows, stream, eval_iters, (batch_size, seq_len));
+        Ok([set(&self.prepared.train)?, set(&self.prepared.val)?])
     }
 
     /// A short document from the model as it is now; `None` if a signal stops it.

@@ -11,10 +11,13 @@ mod budget;
 mod clock;
 mod evaluation;
 mod files;
+mod follow;
+mod open;
 mod ownership;
 mod profiled;
 mod range_test;
 mod save;
+mod shared;
 mod step;
 mod trial;
 
@@ -23,26 +26,25 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 use tinygpt_data::{Loader, Prepared};
 use tinygpt_model::hf::SpecialTokens;
-use tinygpt_model::{ComputeDevice, ComputeType, Gpt, Grads};
+use tinygpt_model::{ComputeDevice, Gpt, Grads};
 
-use self::announce::recomputing;
 use self::budget::Speed;
 pub use self::budget::TARGET as BUDGET_TARGET;
 use self::clock::Clock;
-use self::ownership::claim_out_dir;
+pub use self::open::check_block_size;
 use self::profiled::{Profiled, share_of_peak};
 pub use self::range_test::{RatePoint, suggested_rate};
 use self::step::StepResult;
 pub use self::trial::Trial;
 use crate::adamw::AdamW;
-use crate::checkpoint::{self, Best, OutDirLock};
+use crate::checkpoint::{Best, OutDirLock};
 use crate::config::{InitFrom, TrainConfig};
-use crate::document::special_tokens;
-use crate::error::{Fault, TrainError};
+use crate::error::TrainError;
 use crate::metrics::Metrics;
+use crate::ranks::{Order, Ranks};
 use crate::report::{EvalRecord, Report, StepRecord};
 use crate::schedule::learning_rate;
-use crate::start::{Changed, Progress, Start, start};
+use crate::start::{Changed, Progress};
 use crate::stop::StopFlag;
 
 /// How a run ended without an error.
@@ -98,6 +100,7 @@ pub struct Trainer {
     /// See [`Trainer::record`].
     program: Map<String, Value>,
     lock: Option<OutDirLock>,
+    ranks: Ranks,
 }
 
 impl Trainer {
@@ -125,60 +128,7 @@ impl Trainer {
         config: TrainConfig,
         prepared: Prepared,
     ) -> Result<Self, TrainError> {
-        config.validate()?;
-        check_block_size(config.block_size, &prepared)?;
-        let clock = Clock::start(&config);
-        let lock = if config.eval_only { None } else { Some(OutDirLock::take(&config.out_dir)?) };
-        if lock.is_some() {
-            claim_out_dir(&config)?;
-        }
-        let peak_flops = device.peak_flops(config.resolved_threads(), config.dtype)?;
-        let Start { mut gpt, optimizer, progress, from, origin, changed, mut notices } =
-            start(&config, &prepared, device)?;
-        let block_size = gpt.config().block_size;
-        let loader = crate::rows::training_loader(&config, &prepared, block_size)?;
-        gpt.set_threads(config.resolved_threads());
-        gpt.set_cuda_graphs(config.cuda_graph);
-        gpt.set_recompute(config.recompute);
-        if device.is_cpu() && config.dtype != ComputeType::Float32 {
-            notices.push(format!("dtype is {}: a CPU computes in float32", config.dtype.name()));
-        }
-        let grads = gpt.new_grads()?;
-        gpt.reserve(config.batch_size, block_size)?;
-        notices.extend(recomputing(&config, &gpt));
-        let special = special_tokens(&prepared)?;
-        let replaces = lock.is_some()
-            && progress.last_saved.is_none()
-            && !checkpoint::list(&config.out_dir)?.is_empty();
-        if replaces {
-            notices.push(checkpoint::announcement(&config.out_dir)?);
-        }
-        Ok(Self {
-            config,
-            prepared,
-            special,
-            loader,
-            device: device.clone(),
-            gpt,
-            optimizer,
-            grads,
-            progress,
-            replaces,
-            last_grad_norm: f64::NAN,
-            last_eval: None,
-            has_unsaved_eval: false,
-            n_failed_saves: 0,
-            unsaved_best: None,
-            clock,
-            speed: Speed::default(),
-            started_from: from,
-            origin,
-            changed,
-            notices,
-            peak_flops,
-            program: Map::new(),
-            lock: lock.map(OutDirLock::keep),
-        })
+        Self::on_ranks(device, config, prepared, Ranks::alone())
     }
 
     /// Stores settings of the calling program in each checkpoint; [`Recorded`](crate::Recorded)
@@ -204,6 +154,15 @@ impl Trainer {
     /// [`TrainError::NonFinite`] before a step or a save with numbers that are not finite;
     /// [`TrainError::Unsaved`] if checkpoints cannot be written; data and model errors.
     pub fn run(&mut self, stop: &StopFlag, report: &mut dyn Report) -> Result<Outcome, TrainError> {
+        if !self.ranks.is_first() {
+            return self.follow(stop);
+        }
+        let outcome = self.lead(stop, report);
+        self.dismiss_ranks(outcome)
+    }
+
+    /// The run of rank 0, or of one process.
+    fn lead(&mut self, stop: &StopFlag, report: &mut dyn Report) -> Result<Outcome, TrainError> {
         self.announce(report);
         if self.config.eval_only {
             return match self.evaluate(stop, report)? {
@@ -237,6 +196,7 @@ impl Trainer {
                 self.save_or_continue(false, &mut metrics, report)?;
             }
 
+            self.check_ranks_at_interval()?;
             self.keep_budget(&mut metrics, report)?;
             self.step_and_record(stop, &mut metrics, &mut profiled, report)?;
             if metrics.is_full() {
@@ -256,6 +216,7 @@ impl Trainer {
         report: &mut dyn Report,
     ) -> Result<(), TrainError> {
         let lr = learning_rate(self.progress.step, &self.config.schedule());
+        self.ranks.order(Order::Step { lr })?;
         profiled::switch(&self.device, self.config.profile)?;
         let started = Instant::now();
         let result = self.make_step(lr, stop)?;
@@ -344,22 +305,4 @@ impl Trainer {
         let flops = self.gpt.config().flops_per_token() * self.tokens_per_step() as f64;
         Some(share_of_peak(self.peak_flops.as_mut()?, flops / seconds))
     }
-}
-
-/// Checks that both splits hold at least one window, as [`Trainer::new`] does.
-///
-/// # Errors
-/// [`TrainError::Config`] with the largest `block_size` that works.
-pub fn check_block_size(block_size: usize, prepared: &Prepared) -> Result<(), TrainError> {
-    let (train, val) = (prepared.train.len(), prepared.val.len());
-    let largest = train.min(val).saturating_sub(1);
-    if block_size <= largest {
-        return Ok(());
-    }
-    let tokens = format!("the training split holds {train} tokens and the validation split {val}");
-    let expected = match largest {
-        0 => format!("more text: {tokens}, and a window needs 2 at least"),
-        _ => format!("at most {largest}: {tokens}, and a window needs one more than `block_size`"),
-    };
-    Err(TrainError::Config(vec![Fault::new("block_size", block_size, expected)]))
 }

@@ -18,6 +18,7 @@ use crate::config::TrainConfig;
 use crate::error::{TrainError, chain};
 use crate::finite::first_non_finite;
 use crate::metrics::Metrics;
+use crate::ranks::Order;
 use crate::report::{Report, SaveRecord};
 use crate::schedule::learning_rate;
 use crate::start::instruction_set;
@@ -132,6 +133,8 @@ impl Trainer {
         is_best: bool,
         metrics: &mut Metrics,
     ) -> Result<PathBuf, TrainError> {
+        self.check_ranks()?;
+        self.ranks.order(Order::Wait)?;
         let (step, out_dir) = (self.progress.step, &self.config.out_dir);
         self.gpt.download()?;
         if let Some(what) = first_non_finite(self.gpt.params(), self.optimizer.moments())? {
@@ -194,6 +197,7 @@ impl Trainer {
             data_fingerprint: self.prepared.meta.fingerprint(),
             tokenizer_sha256: self.prepared.tokenizer.sha256().to_string(),
             threads: self.config.resolved_threads(),
+            ranks: self.ranks.n_ranks(),
             instruction_set: instruction_set().to_string(),
             device: self.device.name().to_owned(),
             config: RunConfig {

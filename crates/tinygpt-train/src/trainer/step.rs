@@ -33,7 +33,7 @@ pub(super) enum StepResult {
 }
 
 /// The outcome of a batch.
-enum Gradient {
+pub(super) enum Gradient {
     /// Its gradient is in the trainer's `grads`.
     Computed { loss: f64, norm: f64 },
     /// A number is not finite; the text names it: `the loss is NaN`.
@@ -50,7 +50,12 @@ impl Trainer {
     /// and model errors.
     pub(super) fn make_step(&mut self, lr: f64, stop: &StopFlag) -> Result<StepResult, TrainError> {
         let windows = self.take_windows();
-        match self.gradient(windows.clone(), stop)? {
+        let gradient = if self.ranks.is_alone() {
+            self.gradient(windows.clone(), stop)?
+        } else {
+            self.shared_gradient(&windows, stop)?
+        };
+        match gradient {
             Gradient::Computed { loss, norm } => {
                 let clip = clip_factor(norm, self.config.grad_clip);
                 self.optimizer.step(&mut self.gpt, &self.grads, lr, clip)?;
@@ -86,9 +91,7 @@ impl Trainer {
             }
             let first = windows.start + micro_batch * self.config.batch_size as u64;
             let batch = self.loader.batch_from(first)?;
-            let dropout =
-                DropoutKey { seed: self.config.seed, step: self.progress.step, micro_batch };
-            let dropout = (self.config.dropout > 0.0).then_some(dropout);
+            let dropout = self.dropout_key(micro_batch);
             let scale = 1.0 / n_micro_batches as f32;
             let store = if micro_batch == 0 { Store::Overwrite } else { Store::Accumulate };
             let batch = token_batch(&batch);
@@ -104,6 +107,12 @@ impl Trainer {
             }
             Err(other) => Err(other.into()),
         }
+    }
+
+    /// What determines the dropout masks of a micro-batch, if there is dropout.
+    pub(super) fn dropout_key(&self, micro_batch: u64) -> Option<DropoutKey> {
+        let key = DropoutKey { seed: self.config.seed, step: self.progress.step, micro_batch };
+        (self.config.dropout > 0.0).then_some(key)
     }
 
     /// Skips the step of `windows` if the configuration allows it and not too many were skipped

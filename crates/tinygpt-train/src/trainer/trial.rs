@@ -7,7 +7,6 @@ use super::Trainer;
 use super::evaluation::SAMPLE_TOKENS;
 use super::step::StepResult;
 use crate::error::TrainError;
-use crate::evaluate::EvalSet;
 use crate::pace::Pace;
 use crate::schedule::learning_rate;
 use crate::stop::StopFlag;
@@ -69,10 +68,7 @@ impl Trainer {
 
     /// Seconds of an evaluation, from some of its batches and a whole sample.
     fn time_evaluation(&mut self, limit: f64, stop: &StopFlag) -> Result<f64, TrainError> {
-        let (eval_iters, batch_size) = (self.config.eval_iters, self.config.batch_size);
-        let seq_len = self.gpt.config().block_size;
-        let train = EvalSet::new(&self.prepared.train, eval_iters, batch_size, seq_len)?;
-        let val = EvalSet::new(&self.prepared.val, eval_iters, batch_size, seq_len)?;
+        let [train, val] = self.eval_sets()?;
         let started = Instant::now();
         let mut n_begun = 0;
         let mut on_batch = || {

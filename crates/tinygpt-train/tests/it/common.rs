@@ -88,7 +88,7 @@ impl World {
         stop_after: Option<u64>,
     ) -> Result<(Outcome, Recording), TrainError> {
         let stop = StopFlag::new();
-        let mut recording = Recording { stop: stop.clone(), stop_after, ..Recording::default() };
+        let mut recording = Recording::stopping(&stop, stop_after);
         let outcome = self.trainer(config)?.run(&stop, &mut recording)?;
         Ok((outcome, recording))
     }
@@ -106,6 +106,13 @@ pub(crate) struct Recording {
     pub(crate) notices: Vec<String>,
     stop: StopFlag,
     stop_after: Option<u64>,
+}
+
+impl Recording {
+    /// Raises `stop` after `stop_after` steps.
+    pub(crate) fn stopping(stop: &StopFlag, stop_after: Option<u64>) -> Self {
+        Self { stop: stop.clone(), stop_after, ..Self::default() }
+    }
 }
 
 impl Report for Recording {

@@ -11,6 +11,8 @@ mod examples;
 mod html_report;
 mod non_finite;
 mod properties;
+mod rank_threads;
+mod ranks;
 mod resume;
 mod saving;
 mod schedules;

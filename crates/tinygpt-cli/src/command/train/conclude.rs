@@ -12,6 +12,7 @@ use super::super::rendering::OutputFormat;
 use super::super::story::SampleWriter;
 use crate::exit::Ended;
 use crate::options::{Layered, SampleOptions};
+use crate::ranks::{Launched, launched};
 use crate::terminal::{Output, grouped, say};
 
 /// Reports how the run ended and what to do next. Prints a story by the model if the run is finished
@@ -117,9 +118,15 @@ fn next_commands(out_dir: &Path) -> Vec<String> {
 
 /// The command that resumes the run. The checkpoint has the settings; `--max-seconds` is not one of
 /// them, so it is repeated.
-fn resume_command(config: &TrainConfig) -> String {
-    let mut command =
-        format!("cargo run --bin train -- --init-from resume --out-dir {}", word(&config.out_dir));
+pub(super) fn resume_command(config: &TrainConfig) -> String {
+    let train = match launched() {
+        Some(Launched { by, n_ranks, .. }) => {
+            let program = std::env::args().next().unwrap_or_default();
+            format!("{} -n {n_ranks} {}", by.name(), shell_word(&program))
+        }
+        None => "cargo run --bin train --".to_owned(),
+    };
+    let mut command = format!("{train} --init-from resume --out-dir {}", word(&config.out_dir));
     if let Some(seconds) = config.max_seconds {
         command.push_str(&format!(" --max-seconds {}", as_typed(seconds)));
     }

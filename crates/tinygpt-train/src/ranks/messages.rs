@@ -1,0 +1,53 @@
+//! The small records that ranks exchange.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::Failure;
+
+/// What rank 0 has decided that all do next.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// A step with this learning rate.
+    Step { lr: f64 },
+    /// An evaluation.
+    Evaluate,
+    /// A comparison of all weights.
+    Check,
+    /// The next order may take long: rank 0 saves or samples.
+    Wait,
+    /// The run has ended, by this signal if it was stopped.
+    End { signal: Option<usize> },
+}
+
+/// What a rank has computed of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum StepPart {
+    /// The bits of its summed losses, with the number of the micro-batch.
+    Done(Vec<(usize, u64)>),
+    /// This signal asked to stop meanwhile.
+    BrokenOff(usize),
+    /// Its error.
+    Failed(Failure),
+}
+
+/// What a rank has computed of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum EvalPart {
+    /// Its batches, by number.
+    Done(Vec<(usize, BatchLoss)>),
+    /// The run has to end meanwhile: its time is up, or this signal asked to stop.
+    BrokenOff(Option<usize>),
+    /// Its error.
+    Failed(Failure),
+}
+
+/// The loss on one batch of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BatchLoss {
+    /// The bits of its mean, in nats per token: JSON has no NaN.
+    pub(crate) loss: u32,
+    /// Tokens that were predicted.
+    pub(crate) n_tokens: usize,
+    /// Bytes of text that they stand for.
+    pub(crate) n_bytes: u64,
+}

@@ -1,0 +1,146 @@
+//! Steps and evaluations that several ranks make together.
+//!
+//! A rank computes its windows of a step with the dropout masks of the whole batch. Losses are added up in
+//! the order of the ranks, gradients by the [`Collective`](crate::ranks::Collective). Batches of an
+//! evaluation are divided, and their losses added up in the order of one process.
+
+use std::ops::Range;
+
+use tinygpt_model::{Backend, Grads, ModelError, Part, Store};
+
+use super::Trainer;
+use super::follow::first_failure;
+use super::step::Gradient;
+use crate::error::TrainError;
+use crate::evaluate::{EvalSet, SplitLoss};
+use crate::ranks::{EvalPart, Piece, StepPart, pieces};
+use crate::step::token_batch;
+use crate::stop::StopFlag;
+
+impl Trainer {
+    /// The gradient of a step of all ranks, in `grads` of each.
+    pub(super) fn shared_gradient(
+        &mut self,
+        windows: &Range<u64>,
+        stop: &StopFlag,
+    ) -> Result<Gradient, TrainError> {
+        let mine = match self.own_part(windows, stop) {
+            Ok(part) => part,
+            Err(error) => StepPart::Failed(error.failure()),
+        };
+        let parts = self.ranks.gather(&mine)?;
+        first_failure(parts.iter().map(|part| match part {
+            StepPart::Failed(failure) => Some(failure),
+            StepPart::Done(_) | StepPart::BrokenOff(_) => None,
+        }))?;
+        let mut sums = vec![0.0; self.config.gradient_accumulation_steps];
+        for part in parts {
+            match part {
+                StepPart::Done(losses) => {
+                    losses.iter().for_each(|(i, bits)| sums[*i] += f64::from_bits(*bits));
+                }
+                StepPart::BrokenOff(signal) => {
+                    // It may have reached another rank only.
+                    stop.raise(signal);
+                    return Ok(Gradient::BrokenOff);
+                }
+                StepPart::Failed(_) => {}
+            }
+        }
+        let n_tokens = (self.config.batch_size * self.gpt.config().block_size) as f64;
+        let n_batches = sums.len() as f64;
+        let mean = |sum: &f64| f64::from((sum / n_tokens) as f32) / n_batches;
+        let loss = sums.iter().map(mean).sum::<f64>();
+        if !loss.is_finite() {
+            return Ok(Gradient::NotFinite(format!("the loss is {loss}")));
+        }
+        if let Grads::Host(arrays) = &mut self.grads {
+            self.ranks.sum(arrays)?;
+        }
+        match self.grads.global_norm(self.gpt.params()) {
+            Ok(norm) => Ok(Gradient::Computed { loss, norm }),
+            Err(ModelError::NonFinite { what }) => {
+                Ok(Gradient::NotFinite(format!("{what} is not finite")))
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Puts the gradient of the windows of this rank into `grads`.
+    fn own_part(&mut self, windows: &Range<u64>, stop: &StopFlag) -> Result<StepPart, TrainError> {
+        debug_assert_eq!(self.gpt.backend(), Backend::Cpu);
+        let (n_batches, batch_size) =
+            (self.config.gradient_accumulation_steps, self.config.batch_size);
+        let mine = pieces((n_batches, batch_size), self.ranks.rank(), self.ranks.n_ranks());
+        let mut losses = Vec::with_capacity(mine.len());
+        for (i, Piece { micro_batch, first, len }) in mine.into_iter().enumerate() {
+            if let Some(signal) = stop.signal().filter(|_| i > 0) {
+                return Ok(StepPart::BrokenOff(signal));
+            }
+            let first_window = windows.start + (micro_batch * batch_size + first) as u64;
+            let batch = self.loader.windows_from(first_window, len)?;
+            let dropout = self.dropout_key(micro_batch as u64);
+            let part = Part { first, of: batch_size };
+            let scale = 1.0 / n_batches as f32;
+            let store = if i == 0 { Store::Overwrite } else { Store::Accumulate };
+            let batch = (&token_batch(&batch), part);
+            let sum = self.gpt.accumulate_part(batch, dropout, scale, store, &mut self.grads)?;
+            losses.push((micro_batch, sum.to_bits()));
+        }
+        Ok(StepPart::Done(losses))
+    }
+
+    /// The losses on the training and the validation split, computed by all ranks. `None` if one of them is
+    /// asked to stop; `on_batch` is called with the number of batches of this rank before each of them.
+    pub(super) fn shared_evaluation(
+        &mut self,
+        stop: &StopFlag,
+        on_batch: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Option<[SplitLoss; 2]>, TrainError> {
+        let [train, val] = self.eval_sets()?;
+        let mine = match self.own_evaluation(&[&train, &val], stop, on_batch) {
+            Ok(part) => part,
+            Err(error) => EvalPart::Failed(error.failure()),
+        };
+        let parts = self.ranks.gather(&mine)?;
+        first_failure(parts.iter().map(|part| match part {
+            EvalPart::Failed(failure) => Some(failure),
+            EvalPart::Done(_) | EvalPart::BrokenOff(_) => None,
+        }))?;
+        let mut batches = Vec::new();
+        for part in parts {
+            match part {
+                EvalPart::Done(losses) => batches.extend(losses),
+                EvalPart::BrokenOff(signal) => {
+                    signal.into_iter().for_each(|signal| stop.raise(signal));
+                    return Ok(None);
+                }
+                EvalPart::Failed(_) => {}
+            }
+        }
+        batches.sort_by_key(|(number, _)| *number);
+        let batches: Vec<_> = batches.into_iter().map(|(_, loss)| loss).collect();
+        let (of_train, of_val) = batches.split_at(train.n_batches());
+        Ok(Some([SplitLoss::of(of_train), SplitLoss::of(of_val)]))
+    }
+
+    fn own_evaluation(
+        &mut self,
+        sets: &[&EvalSet; 2],
+        stop: &StopFlag,
+        on_batch: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<EvalPart, TrainError> {
+        let byte_lengths = self.prepared.tokenizer.byte_lengths();
+        let (n_train, n_all) = (sets[0].n_batches(), sets[0].n_batches() + sets[1].n_batches());
+        let mut losses = Vec::new();
+        for number in (self.ranks.rank()..n_all).step_by(self.ranks.n_ranks()) {
+            if on_batch(number, n_all) || stop.signal().is_some() {
+                return Ok(EvalPart::BrokenOff(stop.signal()));
+            }
+            let (set, batch_idx) =
+                if number < n_train { (sets[0], number) } else { (sets[1], number - n_train) };
+            losses.push((number, set.batch_loss(batch_idx, &mut self.gpt, &byte_lengths)?));
+        }
+        Ok(EvalPart::Done(losses))
+    }
+}
