@@ -119,7 +119,7 @@ fn better(left: Found, right: Found) -> Found {
 struct Reader<'a> {
     stream: &'a TokenDataset,
     automaton: &'a Automaton,
-    /// The places that matter; all of them if there is none.
+    /// The places that matter. Without a filter, all of them.
     filter: Option<Filter>,
     /// Tokens of one part.
     part: usize,
