@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_model_begins_with_larger_weights() {
+    fn a_narrow_model_has_larger_initial_weights() {
         for (n_embd, std) in [(1600, 0.02), (768, 0.02), (192, 0.04), (48, 0.08)] {
             assert_eq!(ModelConfig::init_std_of_width(n_embd), std);
         }

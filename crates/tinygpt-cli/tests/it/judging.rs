@@ -1,5 +1,7 @@
 //! `sample --grade`, `--score` and `--novelty`: what a model's text is worth.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::program::{Bad, check_all, run, trained};
@@ -161,6 +163,13 @@ fn inputs_that_cannot_be_scored_are_refused() {
     check_all("sample", dir.path(), table);
 }
 
+/// The `n` tokens of the training shard, which are all after its header.
+fn train_tokens(dir: &Path, n: u64) -> Vec<u64> {
+    let bytes = std::fs::read(dir.join("data/text/simple/train-00000.bin")).unwrap();
+    let tokens = &bytes[bytes.len() - 2 * n as usize..];
+    tokens.chunks(2).map(|id| u64::from(u16::from_le_bytes([id[0], id[1]]))).collect()
+}
+
 #[test]
 fn novelty_finds_the_longest_run_of_training_text() {
     let dir = trained();
@@ -170,21 +179,20 @@ fn novelty_finds_the_longest_run_of_training_text() {
     let (all, samples) = objects.split_last().unwrap();
     assert_eq!((samples.len(), &all["n_samples"], &all["n_tokens"]), (4, &4.into(), &320.into()));
     assert_eq!((&all["n_ended"], all["distinct"].as_array().unwrap().len()), (&0.into(), 4));
-    let text = crate::program::small_text();
-    // The samples of the same seed, one character a token.
+    let train = train_tokens(dir.path(), all["n_train_tokens"].as_u64().unwrap());
+    // The samples of the same seed.
     let made =
         run("sample", dir.path(), "--out-dir out --num-samples 4 --max-new-tokens 80 --json");
     for (sample, made) in samples.iter().zip(objects_of(&made.ok().stdout)) {
-        let characters: Vec<char> = made["text"].as_str().unwrap().chars().collect();
+        let tokens = made["tokens"].as_array().unwrap();
+        let tokens: Vec<u64> = tokens.iter().map(|id| id.as_u64().unwrap()).collect();
         let run = &sample["longest_run"];
         let of = |key: &str| run[key].as_u64().unwrap() as usize;
         let (n, start, offset) = (of("n_tokens"), of("start"), of("offset"));
-        let found: String = characters[start..start + n].iter().collect();
-        let there: String = text.chars().skip(offset).take(n).collect();
-        assert_eq!((found, run["shard"].as_str()), (there, Some("train-00000.bin")));
-        let longer = characters.windows(n + 1).map(|it| it.iter().collect::<String>());
-        let train: String = text.chars().take(text.chars().count() * 9 / 10).collect();
-        assert!(n >= 1 && longer.into_iter().all(|it| !train.contains(&it)), "{n}");
+        assert_eq!(tokens[start..start + n], train[offset..offset + n]);
+        assert_eq!(run["shard"], "train-00000.bin");
+        let is_there = |run: &[u64]| train.windows(n + 1).any(|there| there == run);
+        assert!(n >= 1 && !tokens.windows(n + 1).any(is_there), "{n}");
     }
     let plain = run("sample", dir.path(), args.trim_end_matches(" --json")).ok().stdout;
     assert!(plain.contains("endings     0 by the model, 4 by length"), "{plain}");

@@ -88,7 +88,7 @@ fn bodies() -> Vec<Case> {
         ("too many texts", 400, post("{\"n\": 1000000000}")),
         ("too many tokens", 400, post("{\"max_tokens\": 9007199254740993}")),
         ("a token outside the vocabulary", 400, post("{\"prompt\": [4294967295]}")),
-        ("an unsupported field", 400, post("{\"echo\": true}")),
+        ("an unsupported field", 400, post("{\"num_beams\": 4}")),
         ("another model", 404, post("{\"model\": \"../../etc/passwd\"}")),
     ]
 }
