@@ -49,7 +49,7 @@ const EXCEPTIONS: [Exception; 19] = [
         reason: "a value of Python",
     },
     Exception { text: "\" said ", place: "README.md", reason: "a generated story" },
-    Exception { text: " amy said", place: "README.md", reason: "a generated story" },
+    Exception { text: "\" she said", place: "README.md", reason: "a generated story" },
     Exception {
         text: "owl said",
         place: "crates/tinygpt-data/README.md",
