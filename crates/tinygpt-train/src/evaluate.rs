@@ -24,41 +24,27 @@ pub struct SplitLoss {
 }
 
 /// The batches of one evaluation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct EvalSet(Loader);
 
 impl EvalSet {
-    /// `n_batches · batch_size` windows of `seq_len` tokens over `stream`, or as many as there are.
+    /// `n_batches · batch_size` windows of `seq_len` tokens over `stream`, or as many as there are; with
+    /// [`Rows::Documents`], windows that start with a document, after the token `eot_id`.
     ///
     /// # Errors
-    /// [`TrainError::Data`] if it does not hold one.
+    /// [`TrainError::Data`] if `stream` does not hold one, or if a shard cannot be read.
     pub fn new(
-        stream: &TokenDataset,
-        n_batches: usize,
-        batch_size: usize,
-        seq_len: usize,
-    ) -> Result<Self, TrainError> {
-        Ok(Self(Loader::evaluation(stream, batch_size, seq_len, n_batches)?))
-    }
-
-    /// The same windows as [`EvalSet::new`] or, with [`Rows::Documents`], windows that start with a
-    /// document, after the token `eot_id`.
-    ///
-    /// # Errors
-    /// As [`EvalSet::new`]; a shard that cannot be read.
-    pub fn of_rows(
         (rows, eot_id): (Rows, u32),
         stream: &TokenDataset,
         n_batches: usize,
         (batch_size, seq_len): (usize, usize),
     ) -> Result<Self, TrainError> {
-        match rows {
-            Rows::Stream => Self::new(stream, n_batches, batch_size, seq_len),
+        Ok(Self(match rows {
+            Rows::Stream => Loader::evaluation(stream, batch_size, seq_len, n_batches)?,
             Rows::Documents => {
-                let shape = (batch_size, seq_len);
-                Ok(Self(Loader::evaluation_documents(stream, eot_id, shape, n_batches)?))
+                Loader::evaluation_documents(stream, eot_id, (batch_size, seq_len), n_batches)?
             }
-        }
+        }))
     }
 
     /// Windows in one evaluation.

@@ -3,6 +3,8 @@
 use tinygpt_data::{DataError, Loader, Prepared};
 
 use crate::config::{Rows, TrainConfig};
+use crate::error::TrainError;
+use crate::evaluate::EvalSet;
 
 /// The loader of the training split, for sequences of `block_size` tokens.
 pub(crate) fn training_loader(
@@ -18,4 +20,16 @@ pub(crate) fn training_loader(
             Loader::training_documents(stream, eot_id, (batch_size, block_size), seed)
         }
     }
+}
+
+/// The fixed windows of the training and the validation split that evaluations use.
+pub(crate) fn eval_sets(
+    config: &TrainConfig,
+    prepared: &Prepared,
+    block_size: usize,
+) -> Result<[EvalSet; 2], TrainError> {
+    let rows = (config.rows, prepared.tokenizer.eot_id());
+    let shape = (config.batch_size, block_size);
+    let set = |stream| EvalSet::new(rows, stream, config.eval_iters, shape);
+    Ok([set(&prepared.train)?, set(&prepared.val)?])
 }

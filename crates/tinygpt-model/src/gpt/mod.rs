@@ -3,8 +3,8 @@
 //! It owns the parameters and dispatches to its [`Backend`]. The optimizer updates the parameters;
 //! [`crate::hf`] reads and writes them.
 
+mod batch_part;
 mod on_gpu;
-mod parts;
 
 use candle_core::{DType, Device};
 use tinygpt_kernels::Store;

@@ -8,7 +8,7 @@ use tinygpt_model::{Event, SamplingParams, Stop, generate_with};
 use super::Trainer;
 use crate::checkpoint::Best;
 use crate::error::TrainError;
-use crate::evaluate::{EvalSet, SplitLoss};
+use crate::evaluate::SplitLoss;
 use crate::metrics::Metrics;
 use crate::ranks::Order;
 use crate::report::{EvalRecord, Report, SampleRecord};
@@ -131,7 +131,7 @@ impl Trainer {
                 clock.is_time_up()
             });
         }
-        let [train, val] = self.eval_sets()?;
+        let [train, val] = &self.eval_sets;
         let total = train.n_batches() + val.n_batches();
         let mut done = 0;
         let mut on_batch = || {
@@ -146,15 +146,6 @@ impl Trainer {
         };
         let val = val.loss(&mut self.gpt, tokenizer, &mut on_batch)?;
         Ok(val.map(|val| [train, val]))
-    }
-
-    /// The fixed windows of the training and the validation split.
-    pub(super) fn eval_sets(&self) -> Result<[EvalSet; 2], TrainError> {
-        let (eval_iters, batch_size) = (self.config.eval_iters, self.config.batch_size);
-        let seq_len = self.gpt.config().block_size;
-        let rows = (self.config.rows, self.prepared.tokenizer.eot_id());
-        let set = |stream| EvalSet::of_rows(rows, stream, eval_iters, (batch_size, seq_len));
-        Ok([set(&self.prepared.train)?, set(&self.prepared.val)?])
     }
 
     /// A short document from the model as it is now; `None` if a signal stops it.

@@ -40,6 +40,7 @@ use crate::adamw::AdamW;
 use crate::checkpoint::{Best, OutDirLock};
 use crate::config::{InitFrom, TrainConfig};
 use crate::error::TrainError;
+use crate::evaluate::EvalSet;
 use crate::metrics::Metrics;
 use crate::ranks::{Order, Ranks};
 use crate::report::{EvalRecord, Report, StepRecord};
@@ -73,6 +74,8 @@ pub struct Trainer {
     prepared: Prepared,
     special: SpecialTokens,
     loader: Loader,
+    /// Made once: with `rows` `documents`, all tokens are read for it.
+    eval_sets: [EvalSet; 2],
     device: ComputeDevice,
     gpt: Gpt,
     optimizer: AdamW,

@@ -16,6 +16,7 @@ use crate::config::TrainConfig;
 use crate::document::special_tokens;
 use crate::error::{Fault, TrainError};
 use crate::ranks::{Ranks, RanksError};
+use crate::rows::{eval_sets, training_loader};
 use crate::start::{Start, instruction_set, receive_start, send_start, start};
 
 impl Trainer {
@@ -43,7 +44,8 @@ impl Trainer {
             return Err(RanksError::Alone { what, n_ranks: ranks.n_ranks() }.into());
         }
         let block_size = gpt.config().block_size;
-        let loader = crate::rows::training_loader(&config, &prepared, block_size)?;
+        let loader = training_loader(&config, &prepared, block_size)?;
+        let eval_sets = eval_sets(&config, &prepared, block_size)?;
         let grads = set_up(&mut gpt, &config, device, &mut notices)?;
         let special = special_tokens(&prepared)?;
         let replaces = lock.is_some()
@@ -58,6 +60,7 @@ impl Trainer {
             prepared,
             special,
             loader,
+            eval_sets,
             device: device.clone(),
             gpt,
             optimizer,

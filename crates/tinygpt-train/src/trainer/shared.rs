@@ -12,7 +12,7 @@ use super::Trainer;
 use super::follow::first_failure;
 use super::step::Gradient;
 use crate::error::TrainError;
-use crate::evaluate::{EvalSet, SplitLoss};
+use crate::evaluate::SplitLoss;
 use crate::ranks::{EvalPart, Piece, StepPart, pieces};
 use crate::step::token_batch;
 use crate::stop::StopFlag;
@@ -97,8 +97,7 @@ impl Trainer {
         stop: &StopFlag,
         on_batch: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<Option<[SplitLoss; 2]>, TrainError> {
-        let [train, val] = self.eval_sets()?;
-        let mine = match self.own_evaluation(&[&train, &val], stop, on_batch) {
+        let mine = match self.own_evaluation(stop, on_batch) {
             Ok(part) => part,
             Err(error) => EvalPart::Failed(error.failure()),
         };
@@ -120,25 +119,26 @@ impl Trainer {
         }
         batches.sort_by_key(|(number, _)| *number);
         let batches: Vec<_> = batches.into_iter().map(|(_, loss)| loss).collect();
-        let (of_train, of_val) = batches.split_at(train.n_batches());
+        let (of_train, of_val) = batches.split_at(self.eval_sets[0].n_batches());
         Ok(Some([SplitLoss::of(of_train), SplitLoss::of(of_val)]))
     }
 
     fn own_evaluation(
         &mut self,
-        sets: &[&EvalSet; 2],
         stop: &StopFlag,
         on_batch: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<EvalPart, TrainError> {
         let byte_lengths = self.prepared.tokenizer.byte_lengths();
-        let (n_train, n_all) = (sets[0].n_batches(), sets[0].n_batches() + sets[1].n_batches());
+        let [train, val] = &self.eval_sets;
+        let n_train = train.n_batches();
+        let n_all = n_train + val.n_batches();
         let mut losses = Vec::new();
         for number in (self.ranks.rank()..n_all).step_by(self.ranks.n_ranks()) {
             if on_batch(number, n_all) || stop.signal().is_some() {
                 return Ok(EvalPart::BrokenOff(stop.signal()));
             }
             let (set, batch_idx) =
-                if number < n_train { (sets[0], number) } else { (sets[1], number - n_train) };
+                if number < n_train { (train, number) } else { (val, number - n_train) };
             losses.push((number, set.batch_loss(batch_idx, &mut self.gpt, &byte_lengths)?));
         }
         Ok(EvalPart::Done(losses))

@@ -68,7 +68,7 @@ impl Trainer {
 
     /// Seconds of an evaluation, from some of its batches and a whole sample.
     fn time_evaluation(&mut self, limit: f64, stop: &StopFlag) -> Result<f64, TrainError> {
-        let [train, val] = self.eval_sets()?;
+        let [train, val] = &self.eval_sets;
         let started = Instant::now();
         let mut n_begun = 0;
         let mut on_batch = || {

@@ -77,7 +77,7 @@ fn losses(
     let config = loaded.model.config();
     let seq_len = config.block_size;
     let rows = (run.rows, loaded.tokenizer.eot_id());
-    let set = |n, batch_size| EvalSet::of_rows(rows, tokens, n, (batch_size, seq_len));
+    let set = |n, batch_size| EvalSet::new(rows, tokens, n, (batch_size, seq_len));
     let Ok(whole) = set(run.eval_iters, run.batch_size) else {
         return Ok(None);
     };

@@ -43,7 +43,7 @@ config! {
             max_tokens: Option<u64> = None, in AtLeastOne, "N";
             /// Length of the run in passes over the training split [default: none, max_iters counts]
             max_epochs: Option<f64> = None, in Positive, "X";
-            /// Instead of training, time 20 steps and print memory, time and expected loss of the run
+            /// Instead of training, time 20 steps and print memory and time of the run
             plan: bool = false;
             /// Instead of training, make up to 100 steps with a rising learning rate, draw the loss
             /// into FILE and print a suggestion [default: train; FILE is find-lr.svg if not given]
