@@ -131,3 +131,38 @@ pub(super) fn differing_keys(configurations: &[Map<String, Value>]) -> Vec<Strin
     };
     keys.filter(differs).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::StepRecord;
+
+    #[test]
+    fn each_number_of_a_step_counts_and_no_time() {
+        let step = StepRecord {
+            iter: 3,
+            loss: 2.5,
+            learning_rate: 1e-3,
+            grad_norm: 0.75,
+            step_ms: 10.0,
+            tokens_per_second: 100.0,
+            mfu: Some(0.5),
+        };
+        let first = Line::Step(step.clone());
+        let slower = StepRecord { step_ms: 20.0, tokens_per_second: 50.0, mfu: None, ..step };
+        assert!(same(&first, &Line::Step(slower)));
+        for (other, expected) in [
+            (StepRecord { loss: 2.25, ..step }, "at step 3: loss 2.25 instead of 2.5"),
+            (
+                StepRecord { learning_rate: 0.5, ..step },
+                "at step 3: learning rate 0.5 instead of 0.001",
+            ),
+            (StepRecord { grad_norm: 1.0, ..step }, "at step 3: gradient norm 1.0 instead of 0.75"),
+            (StepRecord { iter: 4, ..step }, "in its order: step 4 instead of step 3"),
+        ] {
+            let other = Line::Step(other);
+            assert!(!same(&first, &other), "{expected}");
+            assert_eq!(difference(&first, &other), expected);
+        }
+    }
+}
