@@ -15,6 +15,7 @@
 #![doc = include_str!("../README.md")]
 
 mod catch_panic;
+pub mod chat;
 mod clock;
 mod document_rows;
 mod encoding;
