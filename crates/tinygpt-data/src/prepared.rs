@@ -162,6 +162,9 @@ pub struct Settings {
     /// The template that joins fields to a text, in place of the column; null if none does.
     #[serde(default)]
     pub text_template: Option<String>,
+    /// How conversations became tokens; null if the documents are plain text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<ChatSettings>,
     /// Whether special tokens that a text spells out became tokens.
     #[serde(default)]
     pub parse_special: bool,
@@ -178,6 +181,14 @@ pub struct Settings {
     pub data_percentage: f64,
     /// The seed that chose documents; null if nothing was chosen by it.
     pub seed: Option<u64>,
+}
+
+/// How conversations became tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChatSettings {
+    /// Whether only the answers are learned.
+    pub mask_prompt: bool,
 }
 
 /// The description of a split in `meta.json`.
@@ -197,9 +208,26 @@ pub struct SplitMeta {
     pub bytes_per_token: f64,
     /// The files.
     pub shards: Vec<ShardInfo>,
+    /// Of conversations, the files that say which tokens are learned: a 0 or 1 for each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mask_shards: Vec<ShardInfo>,
 }
 
 impl SplitMeta {
+    /// Opens its shards, with the mask if there is one.
+    fn open(
+        &self,
+        dir: &Path,
+        vocab_size: usize,
+        tokenizer_sha256: &str,
+    ) -> Result<TokenDataset, DataError> {
+        let tokens = TokenDataset::open(dir, &self.shards, vocab_size, tokenizer_sha256)?;
+        if self.mask_shards.is_empty() {
+            return Ok(tokens);
+        }
+        tokens.with_mask(TokenDataset::open(dir, &self.mask_shards, MASK_VALUES, tokenizer_sha256)?)
+    }
+
     /// Bytes of text to a token, on average. Bits per byte are nats per token ÷ this ÷ ln 2.
     pub fn bytes_per_token(&self) -> f64 {
         self.n_bytes as f64 / self.n_tokens as f64
@@ -213,7 +241,7 @@ impl Meta {
         hash.update(&self.tokenizer_sha256);
         for (split, meta) in [("train", &self.train), ("val", &self.val)] {
             hash.update(split);
-            for shard in &meta.shards {
+            for shard in meta.shards.iter().chain(&meta.mask_shards) {
                 hash.update(&shard.sha256);
             }
         }
@@ -250,7 +278,8 @@ impl Meta {
         let dataset_dir = data_dir.join(&self.dataset);
         let dir = dir_of(&dataset_dir, self.encoding)
             .unwrap_or_else(|| dataset_dir.join(self.encoding.as_str()));
-        TokenDataset::open(&dir, &split.shards, self.vocab_size, &self.tokenizer_sha256)
+        split
+            .open(&dir, self.vocab_size, &self.tokenizer_sha256)
             .map_err(|error| error.in_preparation(&self.dataset, self.encoding))
     }
 
@@ -330,10 +359,7 @@ impl Prepared {
                 PREPARE_AGAIN,
             ));
         }
-        let open = |split: &SplitMeta| {
-            let vocab_size = tokenizer.vocab_size();
-            TokenDataset::open(dir, &split.shards, vocab_size, tokenizer.sha256())
-        };
+        let open = |split: &SplitMeta| split.open(dir, tokenizer.vocab_size(), tokenizer.sha256());
         let (train, val) = (open(&meta.train)?, open(&meta.val)?);
         Ok(Self { dir: dir.to_path_buf(), meta, tokenizer, train, val })
     }

@@ -25,9 +25,10 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The recipes of this repository, by name. They are copies of `data/<name>/dataset.json`, because a
 /// package has only its own files; a test compares them.
-const SHIPPED: [(&str, &str); 3] = [
+const SHIPPED: [(&str, &str); 4] = [
     ("tiny_stories", include_str!("recipes/tiny_stories.json")),
     ("tiny_tales", include_str!("recipes/tiny_tales.json")),
+    ("tiny_talks", include_str!("recipes/tiny_talks.json")),
     ("shakespeare_char", include_str!("recipes/shakespeare_char.json")),
 ];
 
@@ -55,6 +56,9 @@ pub struct Recipe {
     /// The column that holds the text, for parquet and JSON lines.
     #[serde(default = "default_text_column")]
     pub text_column: String,
+    /// Whether the documents are conversations.
+    #[serde(default)]
+    pub chat: bool,
     /// The fraction of the text to validate on, if the source has no validation split.
     #[serde(default = "default_val_fraction")]
     pub val_fraction: f64,
@@ -136,6 +140,8 @@ pub struct BuiltInSource {
 pub enum Generator {
     /// The story grammar of [`crate::tales`].
     TinyTales,
+    /// The conversations of [`crate::talks`].
+    TinyTalks,
 }
 
 impl SourceSpec {
@@ -225,6 +231,7 @@ impl Recipe {
             license: None,
             source: SourceSpec::Given,
             text_column: default_text_column(),
+            chat: false,
             val_fraction: default_val_fraction(),
             val_split: ValSplit::End,
             accepts_source: true,

@@ -16,9 +16,10 @@ use crate::options::{ConfigFile, Options as _, TrainOptions};
 use crate::terminal::grouped;
 
 /// Datasets with a config file in this repository.
-const SHIPPED: [(&str, &str); 3] = [
+const SHIPPED: [(&str, &str); 4] = [
     ("tiny_stories", "config/tiny_stories.json"),
     ("tiny_tales", "config/quickstart.json"),
+    ("tiny_talks", "config/chat.json"),
     ("shakespeare_char", "config/shakespeare_char_cpu.json"),
 ];
 

@@ -57,6 +57,13 @@ pub struct PrepareOptions {
     /// is damaged
     #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
     pub max_bad_fraction: Option<f64>,
+    /// The records are conversations, as `messages`, `conversations`, `prompt` and `completion`, or
+    /// `instruction`, `input` and `output`; a chat template makes tokens of them
+    #[arg(long, help_heading = "Text")]
+    pub chat: Option<bool>,
+    /// Learn only the answers of conversations, not what they answer
+    #[arg(long, help_heading = "Text")]
+    pub mask_prompt: Option<bool>,
     /// Part of the text to validate on, if the source has no validation split [default: 0.1, or
     /// the recipe's]
     #[arg(long, help_heading = "Text", value_name = "X", value_parser = finite)]
@@ -126,6 +133,8 @@ impl Options for PrepareOptions {
         let request = PrepareRequest::default();
         Self {
             parse_special: Some(request.parse_special),
+            chat: Some(request.chat),
+            mask_prompt: Some(request.mask_prompt),
             lossy: Some(request.lossy),
             max_bad_fraction: Some(request.max_bad_fraction),
             data_percentage: Some(request.data_percentage),
@@ -164,6 +173,8 @@ impl Layered<PrepareOptions> {
             separator: options.separator.map(|it| it.parse()).transpose()?.unwrap_or_default(),
             text_template: options.text_template,
             parse_special: options.parse_special.unwrap_or(unsaid.parse_special),
+            chat: options.chat.unwrap_or(unsaid.chat),
+            mask_prompt: options.mask_prompt.unwrap_or(unsaid.mask_prompt),
             lossy: options.lossy.unwrap_or(unsaid.lossy),
             max_bad_fraction: options.max_bad_fraction.unwrap_or(unsaid.max_bad_fraction),
             text_column: options.text_column,

@@ -1,6 +1,10 @@
 //! Conversations: messages with roles, and the template that turns them into tokens.
 
+mod shapes;
+
 use serde::{Deserialize, Serialize};
+
+pub(crate) use shapes::{EXPECTED, messages_of};
 
 /// One turn of a conversation.
 ///

@@ -29,6 +29,8 @@ pub(super) struct Corpus {
     pub(super) data_percentage: f64,
     /// The seed that chooses documents.
     pub(super) seed: u64,
+    /// Whether the documents are conversations, which are never cut.
+    pub(super) is_chat: bool,
 }
 
 impl Corpus {
@@ -50,12 +52,23 @@ impl Corpus {
         })?;
         let n_characters = lengths.n_characters();
         match (groups, lengths.n_documents()) {
-            (Some(groups), 2..) => return Ok(groups.boundary(self.val_fraction)),
+            (Some(groups), 2..) => {
+                let boundary = groups.boundary(self.val_fraction);
+                return Ok(if self.is_chat { boundary.whole() } else { boundary });
+            }
             (Some(_), 1) => progress.notice(
                 "`val_split` is `random`, but this text is one document: its end becomes the \
                  validation text",
             ),
             _ => {}
+        }
+        if self.is_chat {
+            return lengths.whole_end().ok_or_else(|| {
+                DataError::usage(
+                    "the source has fewer than two conversations",
+                    "give more: some validate, and the others are trained on",
+                )
+            });
         }
         let boundary = lengths.end();
         if let Boundary::Character { character, is_only_document } = boundary {

@@ -24,6 +24,18 @@ pub(super) enum Boundary {
     Drawn { seed: u64, below: u32, cut: Option<u64> },
 }
 
+impl Boundary {
+    /// The same boundary without a document that is cut: the group that has it validates whole.
+    pub(super) fn whole(self) -> Self {
+        match self {
+            Self::Drawn { seed, below, cut: Some(_) } => {
+                Self::Drawn { seed, below: below + 1, cut: None }
+            }
+            other => other,
+        }
+    }
+}
+
 /// How far the validation fraction may be from the requested one, relative to it, before a
 /// document is cut to match it.
 const TOLERANCE: f64 = 0.1;
@@ -108,6 +120,13 @@ impl Lengths {
             }
         }
         Boundary::Character { character, is_only_document: self.n_documents == 1 }
+    }
+
+    /// The boundary at the end of the text that cuts no document; none of fewer than two documents.
+    pub(super) fn whole_end(&self) -> Option<Boundary> {
+        let character = (self.n_characters as f64 * (1.0 - self.val_fraction)) as u64;
+        let last_document_idx = self.n_documents.checked_sub(1).filter(|&idx| idx > 0)?;
+        Some(Boundary::Document { character: character.max(1), last_document_idx })
     }
 
     /// Whether the text from `start` on is close to the share asked for.

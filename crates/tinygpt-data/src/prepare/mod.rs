@@ -7,6 +7,7 @@
 //! staging directory that becomes `data/<name>/<encoding>/` by one rename at the end, so nothing
 //! half-written is ever visible, and an interrupted run is simply started again.
 
+mod chat;
 mod corpus;
 mod divide;
 mod dry_run;
@@ -38,7 +39,9 @@ use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::prepared::{HeldOut, META_FORMAT, Meta, Prepared, Settings, ValSplit};
 use crate::progress::PrepareProgress;
+use crate::tokenizer::Tokenizer;
 
+use chat::ChatEncoding;
 use corpus::Corpus;
 use divide::Boundary;
 use passes::Passes;
@@ -77,6 +80,7 @@ pub fn prepare(
         val_split: plan.val_split,
         data_percentage: request.data_percentage,
         seed: request.seed,
+        is_chat: plan.settings.chat.is_some(),
     };
     if corpus.validation.is_some() && (request.val_fraction, request.val_split) != (None, None) {
         progress.notice(
@@ -91,9 +95,14 @@ pub fn prepare(
         Some(tokenizer) => tokenizer,
         None => passes.make_tokenizer(plan.encoding, request.vocab_size)?,
     };
+    let tokenizer = match plan.settings.chat {
+        Some(_) => tokenizer.for_chat()?,
+        None => tokenizer,
+    };
+    let chat = chat_encoding(&plan.settings, &tokenizer);
     tokenizer.save(staging.dir())?;
-    let (train, seen) = passes.encode_train(&tokenizer, is_new, staging.dir())?;
-    let val = passes.encode_validation(&tokenizer, staging.dir(), &seen)?;
+    let (train, seen) = passes.encode_train(&tokenizer, chat, is_new, staging.dir())?;
+    let val = passes.encode_validation(&tokenizer, chat, staging.dir(), &seen)?;
     let (mut stats, mut held_out) = (train.stats, None);
     match boundary {
         Boundary::Separate { .. } => stats += &val.stats,
@@ -120,6 +129,12 @@ pub fn prepare(
     staging.publish(&meta)?;
     let files = fetched.files;
     Ok(PrepareSummary { dir, meta, kept: false, files, elapsed: started.elapsed() })
+}
+
+/// How conversations become tokens, if the documents are conversations.
+fn chat_encoding<'a>(settings: &Settings, tokenizer: &'a Tokenizer) -> Option<ChatEncoding<'a>> {
+    let mask_prompt = settings.chat.as_ref()?.mask_prompt;
+    Some(ChatEncoding { template: tokenizer.chat_template()?, mask_prompt })
 }
 
 /// The preparation that is there, if it is sound and the one asked for.

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use crate::error::DataError;
 use crate::hub::{self, HubError, HubOptions, HubRequest};
 use crate::progress::{PrepareProgress, Stage};
-use crate::recipe::{BuiltInSource, Recipe, SourceSpec};
-use crate::source::{self, Format, LeftOut, ReadAs, Separator, Source, Sources, Text, TextFile};
+use crate::recipe::{BuiltInSource, Generator, Recipe, SourceSpec};
+use crate::source::{self, Format, GeneratedText, Grammar, LeftOut, ReadAs, Separator, Source, Sources, Text, TextFile};
 use crate::tales::Tales;
+use crate::talks::Talks;
 
 use super::PrepareRequest;
 use super::files::{LocalFiles, SourceFile, SourceFiles, Texts, local_files, texts_of};
@@ -276,10 +277,14 @@ pub(super) struct Located {
 }
 
 fn built_in_texts(source: &BuiltInSource) -> Texts {
-    let tales = || Tales::new(source.seed);
-    let train = Text::TrainingTales { tales: tales(), n: source.train_documents };
-    let validation = Text::ValidationTales { tales: tales(), n: source.validation_documents };
-    (train, Some(validation))
+    let text = |is_validation, n| {
+        let grammar = match source.generator {
+            Generator::TinyTales => Grammar::Tales(Tales::new(source.seed)),
+            Generator::TinyTalks => Grammar::Talks(Talks::new(source.seed)),
+        };
+        Text::Generated(GeneratedText { grammar, is_validation, n })
+    };
+    (text(false, source.train_documents), Some(text(true, source.validation_documents)))
 }
 
 /// Hashes the files.

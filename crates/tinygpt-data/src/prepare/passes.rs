@@ -10,11 +10,15 @@ use crate::shard::{Packed, ShardWriter};
 use crate::source::{Documents as _, Piece, SourceStats};
 use crate::tokenizer::{Dropped, Encoder, Tokenizer, TokenizerTrainer};
 
+use super::chat::{self, ChatEncoding, EncodedChat};
 use super::corpus::Corpus;
 use super::divide::Boundary;
 use super::reading::{BATCH_BYTES, Reading};
 use super::split::{Split, SplitDocuments};
 use super::unseen::{Seen, Unseen};
+
+/// The values in the shards of a mask: a token is learned, or not.
+const MASK_VALUES: usize = 2;
 
 /// How much text is counted at once, in bytes.
 const COUNTED_BYTES: usize = 4 << 20;
@@ -31,6 +35,8 @@ pub(super) struct Passes<'a> {
 /// A batch of documents as a shard holds it, with its share of the counts.
 struct Encoded<X> {
     ids: Packed,
+    /// Which tokens are learned, of conversations.
+    mask: Option<Packed>,
     n_tokens: u64,
     n_bytes: u64,
     n_characters: u64,
@@ -54,9 +60,15 @@ impl Passes<'_> {
         vocab_size: usize,
     ) -> Result<Tokenizer, DataError> {
         let parses_special = self.parses_special;
+        let is_chat = self.corpus.is_chat;
         let count = move |batch: &[Piece]| {
             let mut part = TokenizerTrainer::new(encoding, parses_special)?;
-            batch.iter().for_each(|piece| part.count(&piece.text));
+            for piece in batch {
+                match is_chat {
+                    true => chat::count(&mut part, piece)?,
+                    false => part.count(&piece.text),
+                }
+            }
             Ok(part)
         };
         let mut trainer = TokenizerTrainer::new(encoding, parses_special)?;
@@ -90,6 +102,7 @@ impl Passes<'_> {
     pub(super) fn encode_train(
         &self,
         tokenizer: &Tokenizer,
+        chat: Option<ChatEncoding<'_>>,
         is_new: bool,
         dir: &Path,
     ) -> Result<(EncodedSplit, Seen), DataError> {
@@ -107,7 +120,7 @@ impl Passes<'_> {
             Ok(())
         };
         let merge = |found: Seen| seen.merge(&found);
-        let split = self.encode(Split::Train, tokenizer, dir, mark, merge)?;
+        let split = self.encode(Split::Train, (tokenizer, chat), dir, mark, merge)?;
         Ok((split, seen))
     }
 
@@ -116,6 +129,7 @@ impl Passes<'_> {
     pub(super) fn encode_validation(
         &self,
         tokenizer: &Tokenizer,
+        chat: Option<ChatEncoding<'_>>,
         dir: &Path,
         seen: &Seen,
     ) -> Result<EncodedSplit, DataError> {
@@ -124,7 +138,7 @@ impl Passes<'_> {
             unseen.count(tokenizer, seen, piece, ids)
         };
         let merge = |found: Unseen| unseen.merge(found);
-        let split = self.encode(Split::Val, tokenizer, dir, count, merge)?;
+        let split = self.encode(Split::Val, (tokenizer, chat), dir, count, merge)?;
         let is_end_of_many = matches!(
             self.boundary,
             Boundary::Document { .. } | Boundary::Character { is_only_document: false, .. }
@@ -145,7 +159,7 @@ impl Passes<'_> {
     fn encode<X: Default + Send>(
         &self,
         split: Split,
-        tokenizer: &Tokenizer,
+        (tokenizer, chat): (&Tokenizer, Option<ChatEncoding<'_>>),
         dir: &Path,
         watch: impl Fn(&mut X, &Piece, &[u32]) -> Result<(), DataError> + Sync,
         mut take: impl FnMut(X),
@@ -157,20 +171,31 @@ impl Passes<'_> {
         let mut meta = SplitMeta::default();
         let sha256 = tokenizer.sha256_bytes();
         let mut writer = ShardWriter::new(dir, split.file_prefix(), tokenizer.vocab_size(), sha256);
+        let mask_prefix = format!("{}-mask", split.file_prefix());
+        let mut masks = chat.map(|_| ShardWriter::new(dir, &mask_prefix, MASK_VALUES, sha256));
         let watch = &watch;
         let encode = || {
             let mut encoder = tokenizer.encoder().parsing_special(self.parses_special);
             let mut ids = Vec::new();
-            move |batch: &[Piece]| encode(tokenizer, &mut encoder, batch, &mut ids, watch)
+            move |batch: &[Piece]| match chat {
+                Some(chat) => encode_chats(tokenizer, chat, batch, watch),
+                None => encode(tokenizer, &mut encoder, batch, &mut ids, watch),
+            }
         };
         let documents = self.run(stage, split, encode, |it| {
             meta.n_tokens += it.n_tokens;
             meta.n_bytes += it.n_bytes;
             meta.n_characters += it.n_characters;
             take(it.watched);
+            if let (Some(masks), Some(mask)) = (&mut masks, &it.mask) {
+                masks.write(mask)?;
+            }
             writer.write(&it.ids)
         })?;
         meta.shards = writer.finish()?;
+        if let Some(masks) = masks {
+            meta.mask_shards = masks.finish()?;
+        }
         if meta.n_tokens == 0 {
             return Err(DataError::usage(
                 format!("the {} split has no text", split.file_prefix()),
@@ -227,5 +252,32 @@ fn encode<X: Default>(
     }
     let n_tokens = ids.len() as u64;
     let ids = Packed::of(ids, tokenizer.vocab_size())?;
-    Ok(Encoded { ids, n_tokens, n_bytes, n_characters, watched })
+    Ok(Encoded { ids, mask: None, n_tokens, n_bytes, n_characters, watched })
+}
+
+/// The same of some conversations, with their masks.
+fn encode_chats<X: Default>(
+    tokenizer: &Tokenizer,
+    chat: ChatEncoding<'_>,
+    batch: &[Piece],
+    watch: impl Fn(&mut X, &Piece, &[u32]) -> Result<(), DataError>,
+) -> Result<Encoded<X>, DataError> {
+    let (mut n_bytes, mut n_characters) = (0, 0);
+    let mut watched = X::default();
+    let (mut ids, mut mask) = (Vec::new(), Vec::new());
+    for piece in batch {
+        let EncodedChat { text, ids: some, mask: learned } = chat.encode(tokenizer, piece)?;
+        watch(&mut watched, &text, &some)?;
+        ids.extend(some);
+        ids.push(tokenizer.eot_id());
+        mask.extend(learned.into_iter().map(u32::from));
+        // An answer ends with a token of its own.
+        mask.push(u32::from(!chat.mask_prompt));
+        n_bytes += text.text.len() as u64;
+        n_characters += text.text.chars().count() as u64;
+    }
+    let n_tokens = ids.len() as u64;
+    let mask = Some(Packed::of(&mask, MASK_VALUES)?);
+    let ids = Packed::of(&ids, tokenizer.vocab_size())?;
+    Ok(Encoded { ids, mask, n_tokens, n_bytes, n_characters, watched })
 }

@@ -3,7 +3,7 @@
 use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::hub;
-use crate::prepared::{Settings, ValSplit};
+use crate::prepared::{ChatSettings, Settings, ValSplit};
 use crate::progress::PrepareProgress;
 use crate::quote::escaped_excerpt;
 use crate::recipe::{Recipe, check_val_fraction};
@@ -51,8 +51,9 @@ impl Plan {
         if trains_bpe {
             tokenizer::check_bpe_vocab_size(request.vocab_size)?;
         }
+        let is_chat = request.chat || recipe.chat;
         let text_column = request.text_column.clone().unwrap_or(recipe.text_column.clone());
-        let read_as = read_as(request, &text_column)?;
+        let read_as = read_as(request, &text_column, is_chat)?;
         let origin = Origin::of(&recipe, request, progress)?;
         let has_validation = origin.has_validation();
         let is_drawn = val_split == ValSplit::Random && !has_validation;
@@ -65,6 +66,7 @@ impl Plan {
                 .then(|| request.separator.to_string()),
             text_column,
             text_template: request.text_template.clone(),
+            chat: is_chat.then_some(ChatSettings { mask_prompt: request.mask_prompt }),
             parse_special: request.parse_special,
             val_fraction: (!has_validation).then_some(val_fraction),
             val_split: if is_drawn { ValSplit::Random } else { ValSplit::End },
@@ -97,7 +99,11 @@ impl Plan {
 }
 
 /// How the text is taken out of the files.
-fn read_as(request: &PrepareRequest, text_column: &str) -> Result<ReadAs, DataError> {
+fn read_as(
+    request: &PrepareRequest,
+    text_column: &str,
+    is_chat: bool,
+) -> Result<ReadAs, DataError> {
     let max_bad_fraction = request.max_bad_fraction;
     if !(0.0..=1.0).contains(&max_bad_fraction) {
         return Err(DataError::usage(
@@ -116,7 +122,7 @@ fn read_as(request: &PrepareRequest, text_column: &str) -> Result<ReadAs, DataEr
         (None, _) => Fields::column(text_column),
     };
     let (separator, lossy) = (request.separator.clone(), request.lossy);
-    Ok(ReadAs { fields, separator, lossy, max_bad_fraction })
+    Ok(ReadAs { fields, separator, lossy, max_bad_fraction, is_chat })
 }
 
 /// The tokenizer to use in place of a new one, from this machine or the hub.
@@ -197,6 +203,8 @@ pub(super) fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
         show("lossy", there.lossy.to_string(), asked.lossy.to_string()),
         show("text_column", there.text_column.clone(), asked.text_column.clone()),
         show("text_template", option(&there.text_template), option(&asked.text_template)),
+        show("chat", there.chat.is_some().to_string(), asked.chat.is_some().to_string()),
+        show("mask_prompt", mask_prompt(there), mask_prompt(asked)),
         show("parse_special", there.parse_special.to_string(), asked.parse_special.to_string()),
         show("val_fraction", option(&there.val_fraction), option(&asked.val_fraction)),
         show("val_split", there.val_split.to_string(), asked.val_split.to_string()),
@@ -212,6 +220,11 @@ pub(super) fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Whether only answers are learned, which text that is no conversation does not say.
+fn mask_prompt(settings: &Settings) -> String {
+    settings.chat.as_ref().map_or("none".to_owned(), |chat| chat.mask_prompt.to_string())
 }
 
 /// The first files in which two descriptions of a source differ.

@@ -127,6 +127,7 @@ fn refuse_files_of_others(target: &Path) -> Result<(), DataError> {
 /// Whether `prepare` writes a file of this name.
 fn is_of_preparation(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // `train-mask-00000.bin` is one, too.
     let is_shard = name.ends_with(".bin") && ["train-", "val-"].iter().any(|p| name.starts_with(p));
     let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
     is_file && (is_shard || [META_FILE_NAME, FILE_NAME, CONFIG_FILE_NAME].contains(&&*name))

@@ -22,6 +22,10 @@ pub struct PrepareRequest {
     pub format: Option<Format>,
     /// What separates the documents of plain text.
     pub separator: Separator,
+    /// Whether the records are conversations; those of the recipe are if it says so.
+    pub chat: bool,
+    /// Whether only the answers of conversations are learned, and not what they answer.
+    pub mask_prompt: bool,
     /// The column that holds the text, in place of the recipe's.
     pub text_column: Option<String>,
     /// Joins fields of a record to its text, such as `{instruction}\n{output}`, in place of
@@ -63,6 +67,8 @@ impl Default for PrepareRequest {
             val_source: Vec::new(),
             format: None,
             separator: Separator::default(),
+            chat: false,
+            mask_prompt: true,
             text_column: None,
             text_template: None,
             parse_special: false,

@@ -3,6 +3,7 @@
 //! Nothing here knows tokens or splits. A text is never in memory as a whole: a reader returns pieces of
 //! about [`PIECE_BYTES`] and marks the piece that ends a document.
 
+mod conversations;
 mod csv;
 mod encodings;
 mod fields;
@@ -28,10 +29,12 @@ mod utf8;
 use std::collections::VecDeque;
 use std::fs;
 
+pub(crate) use conversations::of_document;
 pub(crate) use fields::Fields;
 pub use folder::LeftOut;
 pub(crate) use folder::{Found, TextFile, expand};
 pub use format::Format;
+pub(crate) use generated::{GeneratedText, Grammar};
 pub(crate) use identity::identify;
 pub use separator::Separator;
 pub use spec::{Source, Sources};
@@ -40,8 +43,6 @@ pub use stats::SourceStats;
 pub(crate) use stdin::Spooled;
 
 use crate::error::DataError;
-use crate::tales::Tales;
-use generated::Generated;
 use parquet::Parquet;
 use records::Fault;
 use text::PlainText;
@@ -86,6 +87,8 @@ pub(crate) struct ReadAs {
     pub(crate) lossy: bool,
     /// The largest fraction of records that may be skipped because they cannot be used.
     pub(crate) max_bad_fraction: f64,
+    /// Whether each record is a conversation; its document is the JSON of its messages.
+    pub(crate) is_chat: bool,
 }
 
 impl ReadAs {
@@ -93,6 +96,10 @@ impl ReadAs {
     fn open(&self, file: &TextFile, n_threads: usize) -> Result<Box<dyn Documents>, DataError> {
         let path = &file.path;
         Ok(match file.format {
+            Format::Text | Format::Csv | Format::Tsv if self.is_chat => {
+                return Err(conversations::no_records(path));
+            }
+            Format::Parquet if self.is_chat => Box::new(Parquet::open_chat(path, self)?),
             Format::Text => Box::new(PlainText::open(path, self.separator.clone(), self.lossy)?),
             Format::JsonLines | Format::Json => json::open(path, file.format, self)?,
             Format::Csv | Format::Tsv => Box::new(csv::Table::open(path, file.format, self)?),
@@ -105,10 +112,8 @@ impl ReadAs {
 pub(crate) enum Text {
     /// Files, as one text in this order.
     Files { files: Vec<TextFile>, read_as: ReadAs },
-    /// The first `n` training stories of the embedded dataset.
-    TrainingTales { tales: Tales, n: usize },
-    /// The first `n` validation stories of the embedded dataset.
-    ValidationTales { tales: Tales, n: usize },
+    /// A split of a built-in dataset.
+    Generated(GeneratedText),
 }
 
 impl Text {
@@ -125,17 +130,14 @@ impl Text {
                 first_fault: None,
                 n_bytes_read: 0,
             }),
-            Self::TrainingTales { tales, n } => Box::new(Generated::new(tales.train(*n))),
-            Self::ValidationTales { tales, n } => Box::new(Generated::new(tales.validation(*n))),
+            Self::Generated(text) => Box::new(text.open()),
         }
     }
 
     /// How many times larger it is than a part with this many bytes of files and this many documents.
     pub(crate) fn in_units_of(&self, n_file_bytes: u64, n_documents: u64) -> f64 {
         match self {
-            Self::TrainingTales { n, .. } | Self::ValidationTales { n, .. } => {
-                *n as f64 / n_documents.max(1) as f64
-            }
+            Self::Generated(text) => text.n as f64 / n_documents.max(1) as f64,
             Self::Files { .. } => self.n_bytes().unwrap_or(0) as f64 / n_file_bytes.max(1) as f64,
         }
     }

@@ -4,9 +4,13 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
+use super::conversations;
 use super::fields::Joined;
 use super::input::Input;
 use super::{Documents, Piece, ReadAs, SourceStats, cut_document};
+use crate::chat;
 use crate::error::DataError;
 use crate::quote::{escaped_excerpt, quoted_list};
 
@@ -64,7 +68,7 @@ pub(super) struct Records {
     pub(super) read_as: ReadAs,
     pub(super) ready: VecDeque<Piece>,
     pub(super) stats: SourceStats,
-    first_fault: Option<Fault>,
+    pub(super) first_fault: Option<Fault>,
     n_good: u64,
 }
 
@@ -110,6 +114,18 @@ impl Records {
                     format!("no `{}`; it has {}", escaped_excerpt(&name), quoted_list(&available));
                 self.bad(line, what, select, Some((name, available)))
             }
+        }
+    }
+
+    /// Adds the conversation on `line`, whole: its messages are not cut.
+    pub(super) fn take_conversation(&mut self, record: &Value, line: u64) -> Result<(), DataError> {
+        match conversations::document_of(record) {
+            Ok(text) => {
+                self.n_good += 1;
+                self.ready.push_back(Piece { text, ends_document: true });
+                Ok(())
+            }
+            Err(what) => self.bad(line, what, chat::EXPECTED, None),
         }
     }
 

@@ -20,6 +20,7 @@ pub(super) fn as_usual() -> ReadAs {
         fields: Fields::column("text"),
         separator: Separator::default(),
         lossy: false,
+        is_chat: false,
         max_bad_fraction: 0.0,
     }
 }

@@ -45,7 +45,12 @@ pub(super) fn of_tokens(inner: &tokenizers::Tokenizer, json: &Value) -> Result<T
         }
         token_bytes[id as usize] = bytes;
     }
-    let char_table = if is_char_level { Some(CharTable::new(&vocab)?) } else { None };
+    let char_table = if is_char_level {
+        let is_text = |token: &str| !added.contains(token);
+        Some(CharTable::new(vocab.iter().filter(|(token, _)| is_text(token)))?)
+    } else {
+        None
+    };
     Ok((token_bytes, char_table))
 }
 
@@ -59,7 +64,7 @@ fn is_char_level(json: &Value) -> bool {
         && json["pre_tokenizer"].is_null()
         && json["normalizer"].is_null()
         && json["decoder"] == decoder_json()
-        && added_tokens(json) == BTreeSet::from([END_OF_TEXT])
+        && added_tokens(json).contains(END_OF_TEXT)
 }
 
 fn added_tokens(json: &Value) -> BTreeSet<&str> {

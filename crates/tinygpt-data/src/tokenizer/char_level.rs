@@ -4,12 +4,10 @@
 //! is BPE without merges and with byte fallback; here a table does the same, much faster. Tests
 //! compare the two.
 
-use std::collections::HashMap;
-
-use memchr::memmem::Finder;
 use serde_json::{Value, json};
 
 use super::END_OF_TEXT;
+use super::special::end_of_text_json;
 
 /// The distinct characters of texts.
 pub(crate) struct CharSet(Vec<bool>);
@@ -76,24 +74,23 @@ pub(crate) struct CharTable {
     page_of: Vec<u16>,
     pages: Vec<[u32; PAGE]>,
     bytes: [u32; 256],
-    end_of_text: Finder<'static>,
 }
 
 impl CharTable {
     /// Reads the table from a vocabulary; the error says what is missing from it.
-    pub(super) fn new(vocab: &HashMap<String, u32>) -> Result<Self, String> {
+    pub(super) fn new<'v>(
+        vocab: impl Iterator<Item = (&'v String, &'v u32)>,
+    ) -> Result<Self, String> {
         let mut table = Self {
             ascii: [UNSEEN; 128],
             page_of: vec![0; char::MAX as usize / PAGE + 1],
             pages: vec![[UNSEEN; PAGE]],
             bytes: [UNSEEN; 256],
-            end_of_text: Finder::new(END_OF_TEXT),
         };
         for (token, &id) in vocab {
             let mut chars = token.chars();
             match (chars.next(), chars.next()) {
                 (Some(c), None) => table.insert(c, id),
-                _ if token == END_OF_TEXT => {}
                 _ => match fallback_byte(token) {
                     Some(byte) => table.bytes[usize::from(byte)] = id,
                     None => return Err(format!("token `{token}` is not a character")),
@@ -121,21 +118,9 @@ impl CharTable {
         self.pages[usize::from(*page)][c as usize % PAGE] = id;
     }
 
-    /// Appends the ids of `text`, in which `<|endoftext|>` is one token, `eot_id`, or without one
-    /// text like any other.
-    pub(super) fn encode(&self, text: &str, eot_id: Option<u32>, ids: &mut Vec<u32>) {
+    /// Appends the ids of `text`, in which the names of special tokens are text like any other.
+    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) {
         ids.reserve(text.len());
-        let Some(eot_id) = eot_id else { return self.encode_part(text, ids) };
-        let mut start = 0;
-        for end in self.end_of_text.find_iter(text.as_bytes()) {
-            self.encode_part(&text[start..end], ids);
-            ids.push(eot_id);
-            start = end + END_OF_TEXT.len();
-        }
-        self.encode_part(&text[start..], ids);
-    }
-
-    fn encode_part(&self, text: &str, ids: &mut Vec<u32>) {
         let mut at = 0;
         while at < text.len() {
             let rest = &text.as_bytes()[at..];
@@ -187,15 +172,7 @@ pub(super) fn tokenizer_json(chars: &CharSet) -> String {
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": [{
-            "id": 0,
-            "content": END_OF_TEXT,
-            "single_word": false,
-            "lstrip": false,
-            "rstrip": false,
-            "normalized": false,
-            "special": true,
-        }],
+        "added_tokens": end_of_text_json(),
         "normalizer": null,
         "pre_tokenizer": null,
         "post_processor": null,

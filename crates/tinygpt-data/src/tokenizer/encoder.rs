@@ -1,17 +1,14 @@
 //! Byte-level BPE without the library: splitter, word cache, merges.
 //!
 //! The ids are those of `tokenizers`, many times faster. Only the pipeline of GPT-2 is known
-//! here, which is also the one of trained tokenizers: split at `<|endoftext|>`, then into words,
-//! then merge bytes. For any other, [`BpeEncoder::of`] reports what differs, and the library
+//! here, which is also the one of trained tokenizers: split into words, then merge bytes. For any other, [`BpeEncoder::of`] reports what differs, and the library
 //! encodes.
 
 use std::sync::Mutex;
 
-use memchr::memmem::Finder;
 use serde_json::Value;
 use tokenizers::{ModelWrapper, PreTokenizerWrapper};
 
-use super::END_OF_TEXT;
 use super::cache::{IdBuffer, WordCache};
 use super::classes::CharClasses;
 use super::merges::{Merges, Pair};
@@ -21,7 +18,6 @@ use super::splitter::for_each_word;
 pub(super) struct BpeEncoder {
     merges: Merges,
     classes: &'static CharClasses,
-    end_of_text: Finder<'static>,
     /// Caches that no thread uses now, warm from their last text.
     caches: Mutex<Vec<WordCache>>,
 }
@@ -44,16 +40,8 @@ impl BpeEncoder {
             Some(PreTokenizerWrapper::ByteLevel(it)) => it.use_regex && !it.add_prefix_space,
             _ => false,
         };
-        let mut added = inner.get_added_tokens_decoder().into_values();
-        let is_plain = match (added.next(), added.next()) {
-            (Some(only), None) => {
-                only.content == END_OF_TEXT && !only.lstrip && !only.rstrip && !only.single_word
-            }
-            _ => false,
-        };
         let differences = [
             (!pre_tokenizer, "its pre-tokenizer is not GPT-2's"),
-            (!is_plain, "it adds other tokens than a plain `<|endoftext|>`"),
             (inner.get_normalizer().is_some(), "it normalises text"),
             (model.dropout.is_some_and(|p| p > 0.0), "its merges drop out"),
             (affix(&model.continuing_subword_prefix), "its tokens have prefixes"),
@@ -68,31 +56,12 @@ impl BpeEncoder {
         Ok(Self {
             merges: Merges::new(byte_ids(token_bytes)?, learned(inner, json)?.into_iter()),
             classes,
-            end_of_text: Finder::new(END_OF_TEXT),
             caches: Mutex::default(),
         })
     }
 
-    /// Appends the ids of `text`, in which `<|endoftext|>` is one token, `eot_id`, or without one
-    /// text like any other.
-    pub(super) fn encode(
-        &self,
-        cache: &mut WordCache,
-        text: &str,
-        eot_id: Option<u32>,
-        ids: &mut Vec<u32>,
-    ) {
-        let Some(eot_id) = eot_id else { return self.encode_words(cache, text, ids) };
-        let mut start = 0;
-        for end in self.end_of_text.find_iter(text.as_bytes()) {
-            self.encode_words(cache, &text[start..end], ids);
-            ids.push(eot_id);
-            start = end + END_OF_TEXT.len();
-        }
-        self.encode_words(cache, &text[start..], ids);
-    }
-
-    fn encode_words(&self, cache: &mut WordCache, text: &str, ids: &mut Vec<u32>) {
+    /// Appends the ids of `text`, in which the names of special tokens are text like any other.
+    pub(super) fn encode(&self, cache: &mut WordCache, text: &str, ids: &mut Vec<u32>) {
         let mut buffer = IdBuffer::new(ids);
         let bytes = text.as_bytes();
         for_each_word(self.classes, text, |start, end| {

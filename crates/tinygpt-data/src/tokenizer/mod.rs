@@ -20,6 +20,7 @@ mod merges;
 mod pieces;
 mod prompt;
 mod save;
+mod special;
 mod splitter;
 mod stop;
 mod stream;
@@ -47,6 +48,7 @@ pub use vocabulary::{TokenKind, Vocabulary};
 
 use cache::WordCache;
 use encoder::BpeEncoder;
+use special::{Part, SpecialTokens};
 
 use crate::catch_panic;
 use crate::encoding::Encoding;
@@ -83,6 +85,8 @@ pub struct Tokenizer {
     bpe: Result<BpeEncoder, String>,
     /// The bytes of each token, by id.
     token_bytes: Vec<Box<[u8]>>,
+    /// What is never made from ordinary text, or why only the library can find it.
+    special: Result<SpecialTokens, String>,
     eot_id: u32,
 }
 
@@ -145,7 +149,14 @@ impl Tokenizer {
         let sha256: [u8; 32] = Sha256::digest(json.as_bytes()).into();
         let sha256_hex = hex(&sha256);
         let encoding = if char_table.is_some() { Encoding::Simple } else { Encoding::Bpe };
-        let bpe = BpeEncoder::of(&inner, &value, &token_bytes);
+        let special = SpecialTokens::of(&inner);
+        if let (Some(_), Err(what)) = (&char_table, &special) {
+            return Err(corrupt(what.clone()));
+        }
+        let bpe = match &special {
+            Ok(_) => BpeEncoder::of(&inner, &value, &token_bytes),
+            Err(what) => Err(what.clone()),
+        };
         let literal = OnceLock::new();
         let made = Self {
             inner,
@@ -157,6 +168,7 @@ impl Tokenizer {
             char_table,
             bpe,
             token_bytes,
+            special,
             eot_id,
         };
         let lost = lossless::first_lost(&made)
@@ -172,12 +184,28 @@ impl Tokenizer {
         Self::from_json(char_level::tokenizer_json(chars), Path::new(FILE_NAME))
     }
 
+    /// The same with these special tokens, behind all others where it has to add them.
+    ///
+    /// # Errors
+    /// As [`Self::from_file`].
+    pub fn with_special_tokens(self, names: &[&str]) -> Result<Self, DataError> {
+        match special::with_tokens(&self.json, self.vocab_size(), names) {
+            Some(json) => Self::from_json(json, Path::new(FILE_NAME)),
+            None => Ok(self),
+        }
+    }
+
+    /// The names and ids of its special tokens, by id; without any if only the library can find them.
+    pub fn special_tokens(&self) -> &[(String, u32)] {
+        self.special.as_ref().map_or(&[], SpecialTokens::names)
+    }
+
     /// Trains byte-level BPE on counted words.
     pub(crate) fn train_bpe(words: WordCounts, vocab_size: usize) -> Result<Self, DataError> {
         Self::from_json(bpe::train(words, vocab_size)?, Path::new(FILE_NAME))
     }
 
-    /// The token ids of `text`. `<|endoftext|>` in it is one token.
+    /// The token ids of `text`. A special token in it, such as `<|endoftext|>`, is one token.
     ///
     /// # Errors
     /// [`DataError::Corrupt`] if the tokenizer cannot encode this text.
@@ -253,7 +281,7 @@ impl Tokenizer {
         self.encoding
     }
 
-    /// How many bytes of text each token stands for, by id; `<|endoftext|>` stands for none.
+    /// How many bytes of text each token stands for, by id; special tokens stand for none.
     ///
     /// The measure behind bits per byte, which compares models over different tokenizers.
     pub fn byte_lengths(&self) -> Vec<u32> {
@@ -262,8 +290,11 @@ impl Tokenizer {
             .iter()
             .map(|bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
             .collect();
-        if let Some(length) = lengths.get_mut(self.eot_id as usize) {
-            *length = 0;
+        let special = self.special_tokens().iter().map(|(_, id)| *id);
+        for id in special.chain([self.eot_id]) {
+            if let Some(length) = lengths.get_mut(id as usize) {
+                *length = 0;
+            }
         }
         lengths
     }
@@ -299,21 +330,29 @@ impl Encoder<'_> {
         self
     }
 
-    /// Appends the token ids of `text`. `<|endoftext|>` in it is one token, unless
+    /// Appends the token ids of `text`. A special token in it is one token, unless
     /// [`Self::parsing_special`] is disabled.
     ///
     /// # Errors
     /// [`DataError::Corrupt`] if the tokenizer cannot encode this text.
     pub fn encode_into(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<(), DataError> {
-        let Tokenizer { char_table, bpe, eot_id, inner, .. } = self.tokenizer;
-        let eot_id = self.parses_special.then_some(*eot_id);
-        match (char_table, bpe, &mut self.cache) {
-            (Some(table), ..) => table.encode(text, eot_id, ids),
-            (None, Ok(bpe), Some(cache)) => bpe.encode(cache, text, eot_id, ids),
-            _ => {
+        let Tokenizer { char_table, bpe, special, inner, .. } = self.tokenizer;
+        let cache = &mut self.cache;
+        let mut encode = |text: &str, ids: &mut Vec<u32>| match (char_table, bpe, &mut *cache) {
+            (Some(table), ..) => table.encode(text, ids),
+            (None, Ok(bpe), Some(cache)) => bpe.encode(cache, text, ids),
+            _ => {}
+        };
+        match special {
+            _ if self.tokenizer.slow_because().is_some() => {
                 let library = if self.parses_special { inner } else { self.tokenizer.literal() };
                 ids.extend_from_slice(encode_with(library, text)?.get_ids());
             }
+            Ok(special) if self.parses_special => special.split(text, |part| match part {
+                Part::Text(text) => encode(text, ids),
+                Part::Special(id) => ids.push(id),
+            }),
+            _ => encode(text, ids),
         }
         Ok(())
     }

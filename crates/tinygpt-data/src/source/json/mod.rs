@@ -7,6 +7,7 @@ mod string;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::io::BufRead;
 use std::path::Path;
 
@@ -64,6 +65,9 @@ fn parse(
     line: u64,
     finds_lists: bool,
 ) -> Result<Parsed, DataError> {
+    if records.read_as.is_chat {
+        return parse_conversation(bytes, records, line);
+    }
     let mut repair = Repair { lossy: records.read_as.lossy, ..Repair::default() };
     let mut values = Vec::new();
     let found = record(bytes, records.read_as.fields.names(), &mut values, &mut repair);
@@ -86,4 +90,22 @@ fn parse(
     records.stats.n_half_pairs += repair.n_half_pairs;
     records.take(joined, line, || keys(bytes))?;
     Ok(Parsed::Taken)
+}
+
+/// Takes the conversation on `line`.
+fn parse_conversation(bytes: &[u8], records: &mut Records, line: u64) -> Result<Parsed, DataError> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) if records.read_as.lossy => {
+            let text = String::from_utf8_lossy(bytes);
+            records.stats.n_replaced += text.matches('\u{fffd}').count() as u64;
+            text
+        }
+        Err(error) => return Ok(Parsed::NotUtf8(error.valid_up_to())),
+    };
+    match serde_json::from_str(&text) {
+        Ok(record) => records.take_conversation(&record, line).map(|()| Parsed::Taken),
+        Err(error) if error.is_eof() => Ok(Parsed::Unfinished),
+        Err(error) => Ok(Parsed::Wrong(format!("not a JSON object ({error})"))),
+    }
 }

@@ -17,6 +17,7 @@ use super::guard::CheckedPages;
 use crate::error::DataError;
 use crate::quote::{escaped_excerpt, escaped_message};
 use crate::source::fields::{Joined, Value};
+use crate::source::records::Fault;
 use crate::source::utf8::to_text;
 use crate::source::{PIECE_BYTES, Piece, ReadAs, SourceStats, cut_document};
 
@@ -35,6 +36,8 @@ pub(super) struct Batch {
     pub(super) pieces: VecDeque<Piece>,
     pub(super) stats: SourceStats,
     pub(super) n_rows: u64,
+    /// The first row that could not be used; only conversations have such rows.
+    pub(super) first_fault: Option<Fault>,
     n_bytes: usize,
 }
 

@@ -8,18 +8,22 @@
 
 mod codec;
 mod column;
+mod conversations;
 mod guard;
 
 use std::collections::VecDeque;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
+use super::records::Fault;
 use super::{Documents, Piece, ReadAs, SourceStats};
 use crate::catch_panic;
 use crate::error::DataError;
 use column::{Batch, Columns};
+use conversations::Rows;
 
 /// How many batches wait for the reader in the queue of one decoder.
 const QUEUE_BATCHES: usize = 2;
@@ -46,6 +50,8 @@ pub(super) struct Parquet {
     n_file_bytes: u64,
     ready: VecDeque<Piece>,
     stats: SourceStats,
+    /// The first row that could not be used, of a file of conversations.
+    first_fault: Option<Fault>,
 }
 
 impl Parquet {
@@ -86,6 +92,41 @@ impl Parquet {
             n_file_bytes: columns.n_file_bytes(),
             ready: VecDeque::new(),
             stats: SourceStats::default(),
+            first_fault: None,
+        })
+    }
+}
+
+impl Parquet {
+    /// Opens a file of conversations.
+    pub(super) fn open_chat(path: &Path, read_as: &ReadAs) -> Result<Self, DataError> {
+        let opened = catch_panic::guard(|| Rows::open(path, read_as));
+        let rows = opened.ok_or_else(|| column::unreadable(path, None))??;
+        let n_rows = rows.n_rows();
+        let (sender, queue) = sync_channel(QUEUE_BATCHES);
+        let decoded = path.to_path_buf();
+        let decoder = catch_panic::spawn(move || {
+            let send = |batch| sender.send(Message::Rows(batch)).is_ok();
+            let message = match rows.read(&decoded, send) {
+                Ok(_) => Message::EndOfRowGroup,
+                Err(error) => Message::Failed(error),
+            };
+            // The reader may have been dropped.
+            _ = sender.send(message);
+        });
+        Ok(Self {
+            path: path.to_path_buf(),
+            queues: vec![queue],
+            decoders: vec![decoder.map_err(DataError::io("start a thread for", path))?],
+            // The rows of all of them come one after the other.
+            n_row_groups: 1,
+            row_group_idx: 0,
+            n_rows,
+            n_rows_read: 0,
+            n_file_bytes: fs::metadata(path).map_err(DataError::io("read", path))?.len(),
+            ready: VecDeque::new(),
+            stats: SourceStats::default(),
+            first_fault: None,
         })
     }
 }
@@ -104,6 +145,7 @@ impl Documents for Parquet {
                 Ok(Message::Rows(batch)) => {
                     self.ready = batch.pieces;
                     self.stats += &batch.stats;
+                    self.first_fault = self.first_fault.take().or(batch.first_fault);
                     self.n_rows_read += batch.n_rows;
                 }
                 Ok(Message::EndOfRowGroup) => self.row_group_idx += 1,
@@ -115,6 +157,10 @@ impl Documents for Parquet {
 
     fn stats(&self) -> SourceStats {
         self.stats.clone()
+    }
+
+    fn first_fault(&self) -> Option<&Fault> {
+        self.first_fault.as_ref()
     }
 
     /// The rows read so far, as their share of the file's bytes.
