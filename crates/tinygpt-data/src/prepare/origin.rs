@@ -10,7 +10,10 @@ use crate::error::DataError;
 use crate::hub::{self, HubError, HubOptions, HubRequest};
 use crate::progress::{PrepareProgress, Stage};
 use crate::recipe::{BuiltInSource, Generator, Recipe, SourceSpec};
-use crate::source::{self, Format, GeneratedText, Grammar, LeftOut, ReadAs, Separator, Source, Sources, Text, TextFile};
+use crate::source::{
+    self, Format, GeneratedText, Grammar, LeftOut, ReadAs, Separator, Source, Sources, Text,
+    TextFile,
+};
 use crate::tales::Tales;
 use crate::talks::Talks;
 

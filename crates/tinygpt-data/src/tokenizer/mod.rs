@@ -41,6 +41,7 @@ pub(crate) use bpe::check_vocab_size as check_bpe_vocab_size;
 pub(crate) use char_level::{CharSet, CharTable};
 pub(crate) use counts::{Dropped, WordCounts};
 pub use prompt::PromptNote;
+pub(crate) use special::{Part, SpecialTokens};
 pub use stop::{StopStream, StreamedText};
 pub use stream::StreamDecoder;
 pub(crate) use train::TokenizerTrainer;
@@ -48,7 +49,6 @@ pub use vocabulary::{TokenKind, Vocabulary};
 
 use cache::WordCache;
 use encoder::BpeEncoder;
-use special::{Part, SpecialTokens};
 
 use crate::catch_panic;
 use crate::encoding::Encoding;
@@ -85,8 +85,7 @@ pub struct Tokenizer {
     bpe: Result<BpeEncoder, String>,
     /// The bytes of each token, by id.
     token_bytes: Vec<Box<[u8]>>,
-    /// What is never made from ordinary text, or why only the library can find it.
-    special: Result<SpecialTokens, String>,
+    special: SpecialTokens,
     eot_id: u32,
 }
 
@@ -149,13 +148,11 @@ impl Tokenizer {
         let sha256: [u8; 32] = Sha256::digest(json.as_bytes()).into();
         let sha256_hex = hex(&sha256);
         let encoding = if char_table.is_some() { Encoding::Simple } else { Encoding::Bpe };
-        let special = SpecialTokens::of(&inner);
-        if let (Some(_), Err(what)) = (&char_table, &special) {
-            return Err(corrupt(what.clone()));
-        }
-        let bpe = match &special {
-            Ok(_) => BpeEncoder::of(&inner, &value, &token_bytes),
-            Err(what) => Err(what.clone()),
+        let special = SpecialTokens::of(&inner).map_err(&corrupt)?;
+        let bpe = match special.not_plain() {
+            None => BpeEncoder::of(&inner, &value, &token_bytes),
+            Some(what) if char_table.is_some() => return Err(corrupt(what.to_owned())),
+            Some(what) => Err(what.to_owned()),
         };
         let literal = OnceLock::new();
         let made = Self {
@@ -195,9 +192,9 @@ impl Tokenizer {
         }
     }
 
-    /// The names and ids of its special tokens, by id; without any if only the library can find them.
-    pub fn special_tokens(&self) -> &[(String, u32)] {
-        self.special.as_ref().map_or(&[], SpecialTokens::names)
+    /// Its special tokens.
+    pub(crate) fn special(&self) -> &SpecialTokens {
+        &self.special
     }
 
     /// Trains byte-level BPE on counted words.
@@ -290,7 +287,7 @@ impl Tokenizer {
             .iter()
             .map(|bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
             .collect();
-        let special = self.special_tokens().iter().map(|(_, id)| *id);
+        let special = self.special.names().iter().map(|(_, id)| *id);
         for id in special.chain([self.eot_id]) {
             if let Some(length) = lengths.get_mut(id as usize) {
                 *length = 0;
@@ -348,10 +345,12 @@ impl Encoder<'_> {
                 let library = if self.parses_special { inner } else { self.tokenizer.literal() };
                 ids.extend_from_slice(encode_with(library, text)?.get_ids());
             }
-            Ok(special) if self.parses_special => special.split(text, |part| match part {
-                Part::Text(text) => encode(text, ids),
-                Part::Special(id) => ids.push(id),
-            }),
+            special if self.parses_special => {
+                special.split(text).for_each(|(part, _)| match part {
+                    Part::Text(text) => encode(text, ids),
+                    Part::Special(id) => ids.push(id),
+                })
+            }
             _ => encode(text, ids),
         }
         Ok(())

@@ -3,56 +3,81 @@
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::{Value, json};
+use tokenizers::AddedToken;
 
 use super::END_OF_TEXT;
 
-/// Finds special tokens in a text, as the `tokenizers` library does: the leftmost, and of several there the
-/// longest.
-pub(super) struct SpecialTokens {
+/// The special tokens, and where a text has them: as in the `tokenizers` library the leftmost, and of several
+/// there the longest.
+pub(crate) struct SpecialTokens {
     names: Vec<(String, u32)>,
     finder: AhoCorasick,
+    /// Why only the library can find them, if so.
+    not_plain: Option<String>,
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part<'t> {
+    /// Text without the name of a special token.
+    Text(&'t str),
+    /// A special token, by its id.
+    Special(u32),
 }
 
 impl SpecialTokens {
-    /// Those of a tokenizer, or why only the library can find them.
+    /// Those of a tokenizer; the error says what is wrong with them.
     pub(super) fn of(inner: &tokenizers::Tokenizer) -> Result<Self, String> {
-        let mut names = Vec::new();
-        for (id, token) in inner.get_added_tokens_decoder() {
-            if token.lstrip || token.rstrip || token.single_word || token.content.is_empty() {
-                return Err(format!("its token `{}` is not a plain one", token.content));
-            }
-            names.push((token.content, id));
-        }
-        names.sort_by_key(|(_, id)| *id);
+        let mut added: Vec<_> = inner.get_added_tokens_decoder().into_iter().collect();
+        added.retain(|(_, token)| !token.content.is_empty());
+        added.sort_by_key(|(id, _)| *id);
+        let is_plain = |token: &AddedToken| {
+            let is_anywhere = !token.lstrip && !token.rstrip && !token.single_word;
+            is_anywhere && (token.special || token.content == END_OF_TEXT)
+        };
+        let not_plain = added
+            .iter()
+            .find(|(_, token)| !is_plain(token))
+            .map(|(_, token)| format!("its token `{}` is not a plain special one", token.content));
+        added.retain(|(_, token)| is_plain(token));
+        let names: Vec<_> = added.into_iter().map(|(id, token)| (token.content, id)).collect();
         let finder = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(names.iter().map(|(name, _)| name))
             .map_err(|error| format!("too many special tokens ({error})"))?;
-        Ok(Self { names, finder })
-    }
-
-    /// Calls `each` with the parts of `text` in order: ordinary text, which may be empty, or the id of a
-    /// special token.
-    pub(super) fn split<'t>(&self, text: &'t str, mut each: impl FnMut(Part<'t>)) {
-        let mut start = 0;
-        for found in self.finder.find_iter(text) {
-            each(Part::Text(&text[start..found.start()]));
-            each(Part::Special(self.names[found.pattern().as_usize()].1));
-            start = found.end();
-        }
-        each(Part::Text(&text[start..]));
+        Ok(Self { names, finder, not_plain })
     }
 
     /// The names and ids, by id.
-    pub(super) fn names(&self) -> &[(String, u32)] {
+    pub(crate) fn names(&self) -> &[(String, u32)] {
         &self.names
     }
-}
 
-/// A part of a text.
-pub(super) enum Part<'t> {
-    Text(&'t str),
-    Special(u32),
+    /// Why only the library can find them in a text, if so.
+    pub(super) fn not_plain(&self) -> Option<&str> {
+        self.not_plain.as_deref()
+    }
+
+    /// The parts of `text`, each with the byte where it ends.
+    pub(crate) fn split<'t>(&self, text: &'t str) -> impl Iterator<Item = (Part<'t>, usize)> {
+        let mut done = 0;
+        let found = self.finder.find_iter(text).map(|it| (it.range(), self.names[it.pattern()].1));
+        let end = (text.len()..text.len(), 0);
+        found.chain([end]).flat_map(move |(range, id)| {
+            let before = (Part::Text(&text[done..range.start]), range.start);
+            let special = (!range.is_empty()).then_some((Part::Special(id), range.end));
+            let is_text = done < range.start;
+            done = range.end;
+            is_text.then_some(before).into_iter().chain(special)
+        })
+    }
+
+    /// Where a name starts in `text`, names inside of names included.
+    pub(crate) fn starts<'a>(&'a self, text: &'a str) -> impl Iterator<Item = usize> + 'a {
+        let is_start =
+            |at: &usize| self.names.iter().any(|(name, _)| text[*at..].starts_with(name.as_str()));
+        text.char_indices().map(|(at, _)| at).filter(is_start)
+    }
 }
 
 /// The text of a `tokenizer.json` with these special tokens added behind all others; `None` if it has them
@@ -138,7 +163,7 @@ mod tests {
                 plain.encode_into(&text, &mut ids).unwrap();
                 let library = tokenizer.literal().encode(text.as_str(), false).unwrap();
                 prop_assert_eq!(&ids, library.get_ids());
-                let is_special = |id: &u32| tokenizer.special_tokens().iter().any(|it| it.1 == *id);
+                let is_special = |id: &u32| tokenizer.special().names().iter().any(|it| it.1 == *id);
                 prop_assert!(!ids.iter().any(is_special), "{:?}", text);
                 prop_assert_eq!(tokenizer.decode(&ids).unwrap(), text.as_str());
             }
@@ -152,7 +177,7 @@ mod tests {
             let expected =
                 [("<|endoftext|>", 0), (NAMES[0], n - 3), (NAMES[1], n - 2), (NAMES[2], n - 1)];
             let expected = expected.map(|(name, id)| (name.to_owned(), id));
-            assert_eq!(tokenizer.special_tokens(), expected);
+            assert_eq!(tokenizer.special().names(), expected);
             let lengths = tokenizer.byte_lengths();
             assert_eq!((lengths[0], &lengths[n as usize - 3..]), (0, &[0; 3][..]));
             let again = Tokenizer::from_json(tokenizer.json().to_owned(), "x".as_ref()).unwrap();

@@ -45,7 +45,7 @@ impl Tokenizer {
                 "use a tokenizer of a prepared dataset, or GPT-2's own",
             ));
         }
-        let is_special = |id: u32| self.special_tokens().iter().any(|(_, special)| *special == id);
+        let is_special = |id: u32| self.special().names().iter().any(|(_, special)| *special == id);
         let tokens = (0..self.vocab_size() as u32).map(|id| match self.inner.id_to_token(id) {
             None => (format!("<|unused {id}|>"), TokenKind::Unused),
             Some(token) if is_special(id) => (token, TokenKind::Control),
