@@ -153,6 +153,14 @@ pub enum DataError {
         /// How many tokens there are.
         len: usize,
     },
+    /// A mask that does not have one number for each token.
+    #[error("the mask has {mask} numbers for {tokens} tokens, expected one for each")]
+    MaskLength {
+        /// How many tokens there are.
+        tokens: usize,
+        /// How many numbers the mask has.
+        mask: usize,
+    },
     /// The tokenizer library failed unexpectedly.
     #[error("the tokenizer failed to {action}: {message}")]
     Tokenizer {
@@ -172,9 +180,10 @@ impl DataError {
             | Self::MissingColumn { .. }
             | Self::NotPrepared { .. }
             | Self::AlreadyPrepared { .. } => ErrorKind::Usage,
-            Self::Corrupt { .. } | Self::DamagedPreparation { .. } | Self::InvalidUtf8 { .. } => {
-                ErrorKind::Corrupt
-            }
+            Self::Corrupt { .. }
+            | Self::DamagedPreparation { .. }
+            | Self::InvalidUtf8 { .. }
+            | Self::MaskLength { .. } => ErrorKind::Corrupt,
             Self::Io { .. } | Self::Thread(_) => ErrorKind::Io,
             Self::Hub(error) => error.kind(),
             Self::Locked { .. } => ErrorKind::Locked,
@@ -195,7 +204,9 @@ impl DataError {
                 "set `text_column` to one of them, or `text_template` to join several".to_owned(),
             ),
             Self::NotPrepared { .. } => Some("prepare the dataset first".to_owned()),
-            Self::DamagedPreparation { .. } => Some(PREPARE_AGAIN.to_owned()),
+            Self::DamagedPreparation { .. } | Self::MaskLength { .. } => {
+                Some(PREPARE_AGAIN.to_owned())
+            }
             Self::AlreadyPrepared { .. } => Some("use `force` to replace it".to_owned()),
             Self::Locked { .. } => Some("wait for it to finish".to_owned()),
             Self::Hub(error) => error.hint().map(str::to_owned),

@@ -44,7 +44,7 @@ pub use catch_panic::is_in_library;
 pub use encoding::Encoding;
 pub use error::{DataError, ErrorKind};
 pub use json::nearest;
-pub use loader::{Batch, Loader};
+pub use loader::{Batch, IGNORED_TARGET, Loader};
 pub use name::{DATASET_NAME_RULE, dataset_name_fault};
 pub use prepare::{
     DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, SourceFiles, dry_run,

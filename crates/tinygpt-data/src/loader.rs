@@ -5,12 +5,16 @@ use crate::error::DataError;
 use crate::shard::TokenDataset;
 use crate::windows::{Windows, eval_windows};
 
+/// The target at a position that is not learned: no loss and no gradient. PyTorch calls this label -100.
+pub const IGNORED_TARGET: u32 = u32::MAX;
+
 /// Tokens and the tokens that follow them, for one forward pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// `[B, T]`, row by row.
     pub inputs: Vec<u32>,
-    /// `[B, T]`: `targets[b, t]` is the token after `inputs[b, t]`.
+    /// `[B, T]`: `targets[b, t]` is the token after `inputs[b, t]`, or [`IGNORED_TARGET`] if
+    /// that token is not learned.
     pub targets: Vec<u32>,
     /// B, the number of windows.
     pub batch_size: usize,
@@ -19,9 +23,14 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// How many bytes of text the targets stand for, by
+    /// How many targets are learned.
+    pub fn n_learned(&self) -> usize {
+        self.targets.iter().filter(|id| **id != IGNORED_TARGET).count()
+    }
+
+    /// How many bytes of text the learned targets stand for, by
     /// [`Tokenizer::byte_lengths`](crate::Tokenizer::byte_lengths). The loss in bits per byte is
-    /// nats per token × targets ÷ bytes ÷ ln 2.
+    /// nats per token × learned targets ÷ bytes ÷ ln 2.
     pub fn target_bytes(&self, byte_lengths: &[u32]) -> u64 {
         let length = |&id: &u32| byte_lengths.get(id as usize).copied().unwrap_or(0);
         self.targets.iter().map(|id| u64::from(length(id))).sum()
@@ -178,17 +187,29 @@ impl Loader {
             block_size: self.block_size,
         };
         let mut window = vec![0; self.block_size + 1];
+        let mut learned = vec![0; self.block_size + 1];
         for &start in starts {
-            // Only rows of documents reach the end of the stream; they continue at its start.
-            let n_left = window.len().min(self.stream.len() - start);
-            let (left, wrapped) = window.split_at_mut(n_left);
-            self.stream.read(start, left)?;
-            self.stream.read(0, wrapped)?;
+            read_circle(&self.stream, start, &mut window)?;
             batch.inputs.extend_from_slice(&window[..self.block_size]);
+            if let Some(mask) = self.stream.mask() {
+                read_circle(mask, start, &mut learned)?;
+                for (id, _) in window.iter_mut().zip(&learned).filter(|(_, mask)| **mask == 0) {
+                    *id = IGNORED_TARGET;
+                }
+            }
             batch.targets.extend_from_slice(&window[1..]);
         }
         Ok(batch)
     }
+}
+
+/// Reads `into` from position `start` on. Only rows of documents reach the end of the stream; they continue
+/// at its start.
+fn read_circle(stream: &TokenDataset, start: usize, into: &mut [u32]) -> Result<(), DataError> {
+    let n_left = into.len().min(stream.len() - start);
+    let (left, wrapped) = into.split_at_mut(n_left);
+    stream.read(start, left)?;
+    stream.read(0, wrapped)
 }
 
 /// At most `n` of `starts` from number `first` on.
@@ -263,5 +284,54 @@ mod tests {
         let batch = Loader::evaluation(&stream(4), 1, 3, 1).unwrap().batch(0).unwrap();
         assert_eq!(batch.targets, [1, 2, 3]);
         assert_eq!(batch.target_bytes(&[9, 1, 2]), 3);
+    }
+    #[test]
+    fn a_mask_hides_targets_and_nothing_else() {
+        // Documents of 3, 4, 5, ... tokens; 0 ends each. Every third token is learned.
+        let ids: Vec<u32> = (3..30).flat_map(|n| (1..=n).chain([0])).collect();
+        let mask: Vec<u32> = (0..ids.len()).map(|i| u32::from(i % 3 == 0)).collect();
+        let plain = TokenDataset::from_ids(ids.clone());
+        let masked = plain.clone().with_mask(TokenDataset::from_ids(mask.clone())).unwrap();
+        let loaders = |stream: &TokenDataset| {
+            [
+                Loader::training(stream, 4, 40, 7).unwrap(),
+                Loader::evaluation(stream, 4, 40, 3).unwrap(),
+                Loader::training_documents(stream, 0, (4, 40), 7).unwrap(),
+                Loader::evaluation_documents(stream, 0, (4, 40), 3).unwrap(),
+            ]
+        };
+        for (plain, masked) in loaders(&plain).iter().zip(&loaders(&masked)) {
+            for i in 0..plain.n_batches() as u64 {
+                let (plain, masked) = (plain.batch(i).unwrap(), masked.batch(i).unwrap());
+                assert_eq!(plain.inputs, masked.inputs);
+                let learned = plain.targets.iter().zip(&masked.targets);
+                assert!(learned.clone().all(|(id, seen)| id == seen || *seen == IGNORED_TARGET));
+                let n = learned.filter(|(id, seen)| id == seen).count();
+                assert_eq!((n, plain.n_learned()), (masked.n_learned(), plain.targets.len()));
+            }
+        }
+        // The row from the last separator on continues with the start of the stream, and so does its mask.
+        let rows = Loader::evaluation_documents(&masked, 0, (1, 40), 1).unwrap();
+        let seen = |i: usize| if mask[i] == 0 { IGNORED_TARGET } else { ids[i] };
+        assert_eq!(rows.batch(0).unwrap().targets, (0..40).map(seen).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn bytes_and_tokens_are_those_of_learned_targets() {
+        let mask = TokenDataset::from_ids(vec![1, 0, 1, 1]);
+        let stream = stream(4).with_mask(mask).unwrap();
+        let batch = Loader::evaluation(&stream, 1, 3, 1).unwrap().batch(0).unwrap();
+        assert_eq!((&batch.targets[..], batch.n_learned()), (&[IGNORED_TARGET, 2, 3][..], 2));
+        assert_eq!(batch.target_bytes(&[9, 1, 2, 4]), 6);
+    }
+
+    #[test]
+    fn a_mask_of_another_length_is_refused() {
+        let error = stream(4).with_mask(stream(3)).unwrap_err();
+        assert_eq!(
+            error.explained(),
+            "the mask has 3 numbers for 4 tokens, expected one for each; \
+             prepare the dataset again with `force`"
+        );
     }
 }

@@ -21,6 +21,8 @@ use crate::error::DataError;
 pub struct TokenDataset {
     parts: Arc<[Part]>,
     len: usize,
+    /// Which tokens are learned; `None`: all.
+    mask: Option<Arc<Self>>,
 }
 
 /// A run of tokens of a stream.
@@ -42,7 +44,7 @@ impl TokenDataset {
     pub fn from_ids(ids: Vec<u32>) -> Self {
         let len = ids.len();
         let parts = Arc::new([Part { start: 0, n_tokens: len, ids: Ids::Memory(ids) }]);
-        Self { parts, len }
+        Self { parts, len, mask: None }
     }
 
     /// Opens the shards of a split and checks each of them completely.
@@ -67,7 +69,24 @@ impl TokenDataset {
             parts.push(Part { start: len, n_tokens, ids: Ids::Shard(file) });
             len += n_tokens;
         }
-        Ok(Self { parts: parts.into(), len })
+        Ok(Self { parts: parts.into(), len, mask: None })
+    }
+
+    /// The same tokens with a `mask`: token i is learned if the mask's number i is not 0. A
+    /// [`Loader`](crate::Loader) gives [`IGNORED_TARGET`](crate::IGNORED_TARGET) for the others.
+    ///
+    /// # Errors
+    /// [`DataError::MaskLength`] unless `mask` has as many numbers as there are tokens.
+    pub fn with_mask(self, mask: Self) -> Result<Self, DataError> {
+        if mask.len != self.len {
+            return Err(DataError::MaskLength { tokens: self.len, mask: mask.len });
+        }
+        Ok(Self { mask: Some(Arc::new(mask)), ..self })
+    }
+
+    /// Which tokens are learned, if not all are.
+    pub fn mask(&self) -> Option<&Self> {
+        self.mask.as_deref()
     }
 
     /// The number of tokens.
@@ -113,6 +132,7 @@ impl std::fmt::Debug for TokenDataset {
         f.debug_struct("TokenDataset")
             .field("n_shards", &self.parts.len())
             .field("len", &self.len)
+            .field("mask", &self.mask)
             .finish()
     }
 }
