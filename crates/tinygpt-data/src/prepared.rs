@@ -39,6 +39,9 @@ const MAX_META_BYTES: u64 = 64 << 20;
 /// The largest marker, in bytes.
 const MAX_MARKER_BYTES: u64 = 1 << 10;
 
+/// The values in the shards of a mask: a token is learned, or not.
+pub(crate) const MASK_VALUES: usize = 2;
+
 /// The version of the layout of `meta.json`.
 pub(crate) const META_FORMAT: u32 = 2;
 

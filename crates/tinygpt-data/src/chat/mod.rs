@@ -1,10 +1,13 @@
 //! Conversations: messages with roles, and the template that turns them into tokens.
 
+mod jinja;
 mod shapes;
+mod template;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use shapes::{EXPECTED, messages_of};
+pub use template::ChatTemplate;
 
 /// One turn of a conversation.
 ///

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::encoding::Encoding;
 use crate::error::DataError;
-use crate::prepared::SplitMeta;
+use crate::prepared::{MASK_VALUES, SplitMeta};
 use crate::progress::{PrepareProgress, Stage};
 use crate::shard::{Packed, ShardWriter};
 use crate::source::{Documents as _, Piece, SourceStats};
@@ -16,9 +16,6 @@ use super::divide::Boundary;
 use super::reading::{BATCH_BYTES, Reading};
 use super::split::{Split, SplitDocuments};
 use super::unseen::{Seen, Unseen};
-
-/// The values in the shards of a mask: a token is learned, or not.
-const MASK_VALUES: usize = 2;
 
 /// How much text is counted at once, in bytes.
 const COUNTED_BYTES: usize = 4 << 20;
@@ -171,8 +168,7 @@ impl Passes<'_> {
         let mut meta = SplitMeta::default();
         let sha256 = tokenizer.sha256_bytes();
         let mut writer = ShardWriter::new(dir, split.file_prefix(), tokenizer.vocab_size(), sha256);
-        let mask_prefix = format!("{}-mask", split.file_prefix());
-        let mut masks = chat.map(|_| ShardWriter::new(dir, &mask_prefix, MASK_VALUES, sha256));
+        let mut masks = chat.map(|_| ShardWriter::new(dir, split.mask_prefix(), MASK_VALUES, sha256));
         let watch = &watch;
         let encode = || {
             let mut encoder = tokenizer.encoder().parsing_special(self.parses_special);

@@ -21,6 +21,14 @@ impl Split {
             Self::Val => "val",
         }
     }
+
+    /// The beginning of the names of the shards that say which of its tokens are learned.
+    pub(super) fn mask_prefix(self) -> &'static str {
+        match self {
+            Self::Train => "train-mask",
+            Self::Val => "val-mask",
+        }
+    }
 }
 
 /// Where a document belongs.

@@ -11,6 +11,7 @@ mod bytes;
 mod cache;
 mod char_level;
 mod classes;
+mod config;
 mod counts;
 mod encoder;
 mod gpt2_files;
@@ -51,6 +52,7 @@ use cache::WordCache;
 use encoder::BpeEncoder;
 
 use crate::catch_panic;
+use crate::chat::ChatTemplate;
 use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::regular::{FileError, read_regular_text};
@@ -87,6 +89,7 @@ pub struct Tokenizer {
     token_bytes: Vec<Box<[u8]>>,
     special: SpecialTokens,
     eot_id: u32,
+    chat_template: Option<ChatTemplate>,
 }
 
 impl Tokenizer {
@@ -110,20 +113,21 @@ impl Tokenizer {
             return Self::from_file(whole);
         }
         match gpt2_files::find(path) {
-            Some(pair) => Self::from_json(gpt2_files::to_json(&pair)?, &pair[0]),
+            Some(pair) => Self::from_json(gpt2_files::to_json(&pair)?, &pair[0])?
+                .with_template_next_to(&pair[0]),
             None if path.is_dir() => Err(gpt2_files::none_in(path)),
             None => Self::from_file(path),
         }
     }
 
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, and the chat template next to it if there is one.
     ///
     /// # Errors
     /// [`DataError::Io`] if it cannot be read, [`DataError::Corrupt`] if it is not a tokenizer of
     /// one of the two kinds with an `<|endoftext|>` token.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
-        Self::from_json(read_file(path)?, path)
+        Self::from_json(read_file(path)?, path)?.with_template_next_to(path)
     }
 
     /// Builds a tokenizer from the text of a `tokenizer.json`; `path` is for messages.
@@ -167,6 +171,7 @@ impl Tokenizer {
             token_bytes,
             special,
             eot_id,
+            chat_template: None,
         };
         let lost = lossless::first_lost(&made)
             .map_err(|error| corrupt(format!("cannot encode every text ({error})")))?;
@@ -187,8 +192,25 @@ impl Tokenizer {
     /// As [`Self::from_file`].
     pub fn with_special_tokens(self, names: &[&str]) -> Result<Self, DataError> {
         match special::with_tokens(&self.json, self.vocab_size(), names) {
-            Some(json) => Self::from_json(json, Path::new(FILE_NAME)),
+            Some(json) => Ok(Self {
+                chat_template: self.chat_template,
+                ..Self::from_json(json, Path::new(FILE_NAME))?
+            }),
             None => Ok(self),
+        }
+    }
+
+    /// The same for conversations: with its chat template, or else with ChatML and the special tokens of that.
+    ///
+    /// # Errors
+    /// As [`Self::from_file`].
+    pub fn for_chat(self) -> Result<Self, DataError> {
+        match &self.chat_template {
+            Some(_) => Ok(self),
+            None => {
+                let made = self.with_special_tokens(&ChatTemplate::CHATML_TOKENS)?;
+                Ok(made.with_chat_template(ChatTemplate::chatml()))
+            }
         }
     }
 
@@ -256,6 +278,18 @@ impl Tokenizer {
     /// The id of `<|endoftext|>`.
     pub fn eot_id(&self) -> u32 {
         self.eot_id
+    }
+
+    /// The template that turns a conversation into tokens, of a model that was trained on some.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_ref()
+    }
+
+    /// The same tokenizer with a chat template.
+    #[must_use]
+    pub fn with_chat_template(mut self, template: ChatTemplate) -> Self {
+        self.chat_template = Some(template);
+        self
     }
 
     /// The text of `tokenizer.json`.

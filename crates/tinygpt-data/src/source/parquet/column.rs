@@ -38,7 +38,7 @@ pub(super) struct Batch {
     pub(super) n_rows: u64,
     /// The first row that could not be used; only conversations have such rows.
     pub(super) first_fault: Option<Fault>,
-    n_bytes: usize,
+    pub(super) n_bytes: usize,
 }
 
 /// The columns that hold a text, with what the file says about itself.

@@ -61,7 +61,7 @@ fn batch_of(records: &mut Records, n_rows: u64) -> Batch {
         stats: std::mem::take(&mut records.stats),
         first_fault: records.first_fault.clone(),
         n_rows,
-        ..Batch::default()
+        n_bytes: 0,
     }
 }
 
