@@ -37,6 +37,7 @@ mod runs;
 mod shard;
 mod source;
 pub mod tales;
+pub mod talks;
 mod tokenizer;
 mod windows;
 

@@ -27,7 +27,7 @@ mod check;
 mod generator;
 mod pieces;
 mod reading;
-mod rng;
+pub(crate) mod rng;
 mod spelling;
 mod templates;
 
@@ -111,7 +111,7 @@ impl Tales {
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923): small and fixed, unlike the standard
 /// library's hasher, whose algorithm may change between releases and with it the splits.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     bytes.iter().fold(OFFSET_BASIS, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))

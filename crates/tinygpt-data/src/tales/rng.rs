@@ -12,15 +12,20 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 const PURPOSE: &[u8; 24] = b"tiny_tales story choices";
 
 /// The random choices of one story.
-pub(super) struct StoryRng(ChaCha8Rng);
+pub(crate) struct StoryRng(ChaCha8Rng);
 
 impl StoryRng {
     /// The choices of story number `index` under `seed`.
     pub(super) fn new(seed: u64, index: u64) -> Self {
+        Self::with_purpose(PURPOSE, seed, index)
+    }
+
+    /// The choices of text number `index` under `seed`, for another generator of texts.
+    pub(crate) fn with_purpose(purpose: &[u8; 24], seed: u64, index: u64) -> Self {
         let mut key = [0; 32];
         let (head, tail) = key.split_at_mut(8);
         head.copy_from_slice(&seed.to_le_bytes());
-        tail.copy_from_slice(PURPOSE);
+        tail.copy_from_slice(purpose);
         let mut rng = ChaCha8Rng::from_seed(key);
         rng.set_stream(index);
         Self(rng)
@@ -28,19 +33,19 @@ impl StoryRng {
 
     /// A number in `0..n`, or 0 if `n` is 0: the high half of a 32 by 32 bit product. The bias is
     /// below `n / 2^32`, nothing for lists of a few dozen words.
-    pub(super) fn below(&mut self, n: u32) -> u32 {
+    pub(crate) fn below(&mut self, n: u32) -> u32 {
         let product = u64::from(self.0.next_u32()) * u64::from(n);
         (product >> 32) as u32
     }
 
     /// One of `items`; `None` only if there are none.
-    pub(super) fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         let n = u32::try_from(items.len()).unwrap_or(u32::MAX);
         items.get(self.below(n) as usize)
     }
 
     /// True once in `n` times.
-    pub(super) fn one_in(&mut self, n: u32) -> bool {
+    pub(crate) fn one_in(&mut self, n: u32) -> bool {
         self.below(n) == 0
     }
 }
