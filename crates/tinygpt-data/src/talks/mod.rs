@@ -220,7 +220,7 @@ impl Talks {
                     messages,
                     kind,
                     answer: exchange.answer.clone(),
-                    rule: exchange.rule.clone(),
+                    rule: exchange.rule(),
                 })
             })
         };
