@@ -3,9 +3,9 @@
 use crate::chat::Message;
 use crate::tales::rng::StoryRng;
 
-use super::Kind;
 use super::check::Domain;
 use super::exchange::{Exchange, MAX_NUMBER, Topic, Writer};
+use super::kind::Kind;
 use super::phrases::{Phrases, Script, capital, fill, marks};
 use super::tables::{DAYS, MONTHS, NAMES};
 

@@ -2,8 +2,8 @@
 
 use crate::tales::rng::StoryRng;
 
-use super::Kind;
 use super::check::{Domain, Rule, filled};
+use super::kind::Kind;
 use super::phrases::{Phrases, Script, capital, fill, marks};
 use super::tables::{COLORS, DAYS, FRIEND_COLUMNS, FRIENDS, MONTHS, OPPOSITES, SOUNDS};
 
