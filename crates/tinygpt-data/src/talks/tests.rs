@@ -241,8 +241,8 @@ fn every_section_of_the_script_is_complete_and_every_answer_states_a_fact() {
         let is_asked = !fact.ask.is_empty() || fact.kind == Some(Kind::Joke);
         assert!(is_asked, "[{}] is never asked for", fact.name);
         let is_marked = |answer: &&str| answer.matches('*').count() >= 2;
-        assert!(fact.say.iter().all(|answer| is_marked(answer)), "[{}] marks nothing", fact.name);
-        assert!(fact.why.iter().all(|answer| is_marked(answer)), "[{}] marks nothing", fact.name);
+        assert!(fact.say.iter().all(&is_marked), "[{}] marks nothing", fact.name);
+        assert!(fact.why.iter().all(is_marked), "[{}] marks nothing", fact.name);
     }
     let answers = script.facts.iter().flat_map(|fact| fact.right().chain(fact.why.iter().copied()));
     let empty: Vec<&str> = answers
