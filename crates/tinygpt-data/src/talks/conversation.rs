@@ -3,9 +3,9 @@
 use crate::chat::Message;
 use crate::tales::rng::StoryRng;
 
-use super::Kind;
-use super::check::{Domain, Rule};
+use super::check::Domain;
 use super::exchange::{Exchange, MAX_NUMBER, Topic, Writer};
+use super::kind::Kind;
 use super::phrases::{Phrases, Script, capital, fill, marks};
 use super::tables::{DAYS, MONTHS, NAMES};
 
@@ -190,8 +190,8 @@ impl Writer<'_> {
         Exchange {
             kind: if pattern == "punchline" { Kind::Joke } else { Kind::FollowUp },
             ask: self.pick(&self.script.pattern(pattern).ask).to_owned(),
-            rule: Rule::new(Domain::Facts, &right),
             answer,
+            right,
             domain: Domain::Facts,
             topic: Topic::Other,
             key: None,
@@ -218,6 +218,7 @@ impl Writer<'_> {
             ask: self.spelled(ask),
             topic: Topic::Other,
             key: None,
+            right: vec![last.answer.clone()],
             ..last.clone()
         }
     }
@@ -231,7 +232,6 @@ impl Writer<'_> {
             let mut exchange = self.varied(kind);
             let Some(key) = exchange.key.take() else { continue };
             exchange.kind = Kind::Instruction;
-            exchange.rule = Rule::one_word(exchange.domain, &key);
             exchange.answer = capital(&key) + ".";
             exchanges.push(exchange);
         }

@@ -2,8 +2,8 @@
 
 use crate::tales::rng::StoryRng;
 
-use super::Kind;
 use super::check::{Domain, Rule, filled};
+use super::kind::Kind;
 use super::phrases::{Phrases, Script, capital, fill, marks};
 use super::tables::{COLORS, DAYS, FRIEND_COLUMNS, FRIENDS, MONTHS, OPPOSITES, SOUNDS};
 
@@ -34,11 +34,22 @@ pub(super) struct Exchange {
     pub(super) kind: Kind,
     pub(super) ask: String,
     pub(super) answer: String,
-    pub(super) rule: Rule,
+    /// The known right answers; an answer is right if it states the facts of one of them.
+    pub(super) right: Vec<String>,
     pub(super) domain: Domain,
     pub(super) topic: Topic,
     /// The answer in one word, if there is one.
     pub(super) key: Option<String>,
+}
+
+impl Exchange {
+    /// When an answer is right.
+    pub(super) fn rule(&self) -> Rule {
+        match self.kind {
+            Kind::Instruction => Rule::one_word(self.domain, &self.answer),
+            _ => Rule::new(self.domain, &self.right),
+        }
+    }
 }
 
 /// Makes exchanges out of the script, by the choices of one conversation.
@@ -105,12 +116,11 @@ impl<'s> Writer<'s> {
         values: &[(&str, &str)],
     ) -> Exchange {
         let asks = if follows && !phrases.and.is_empty() { &phrases.and } else { &phrases.ask };
-        let right = filled(phrases.right(), values);
         Exchange {
             kind: if follows { Kind::FollowUp } else { kind },
             ask: fill(self.pick(asks), values),
             answer: fill(self.pick(&phrases.say), values),
-            rule: Rule::new(domain, &right),
+            right: filled(phrases.right(), values),
             domain,
             topic: Topic::Other,
             key: None,
@@ -288,7 +298,7 @@ impl<'s> Writer<'s> {
             kind: Kind::Joke,
             ask: ask.to_owned(),
             answer: fill(spoken, &[]),
-            rule: Rule::new(Domain::Facts, &right),
+            right,
             domain: Domain::Facts,
             topic: Topic::Joke(joke),
             key: None,

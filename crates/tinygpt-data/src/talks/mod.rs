@@ -11,6 +11,7 @@
 mod check;
 mod conversation;
 mod exchange;
+mod kind;
 mod phrases;
 mod tables;
 
@@ -18,13 +19,13 @@ mod tables;
 mod tests;
 
 use std::collections::HashSet;
-use std::fmt;
 
 use crate::chat::Message;
 use crate::tales::fnv1a;
 use crate::tales::rng::StoryRng;
 use check::Rule;
 use conversation::Conversation;
+pub use kind::Kind;
 use phrases::Script;
 
 /// Conversations in the training split unless asked otherwise.
@@ -36,94 +37,6 @@ const HELD_OUT_SHARE: u64 = 21;
 
 const TALK_CHOICES: &[u8; 24] = b"tiny_talks conversations";
 const QUESTION_CHOICES: &[u8; 24] = b"tiny_talks new questions";
-
-/// What a question asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Hello, thanks and goodbye.
-    Greeting,
-    /// Pip: name, age, home, what it likes.
-    Character,
-    /// Pip's friends, the seasons, the lighthouse.
-    World,
-    /// The user is sad, tired, happy.
-    Feeling,
-    /// Sums and differences up to 12.
-    Arithmetic,
-    /// Counting up and down, numbers of legs and fingers.
-    Counting,
-    /// The opposite of a word.
-    Opposite,
-    /// The color of a thing.
-    Color,
-    /// The sound of an animal, or the animal of a sound.
-    Sound,
-    /// Days and months.
-    Calendar,
-    /// What Pip cannot know: the weather, the news, a password.
-    Refusal,
-    /// A joke in two turns.
-    Joke,
-    /// The user's name, given before.
-    Name,
-    /// The system message asks for one word.
-    Instruction,
-    /// The question needs the turn before it.
-    FollowUp,
-}
-
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 15] = [
-        Self::Greeting,
-        Self::Character,
-        Self::World,
-        Self::Feeling,
-        Self::Arithmetic,
-        Self::Counting,
-        Self::Opposite,
-        Self::Color,
-        Self::Sound,
-        Self::Calendar,
-        Self::Refusal,
-        Self::Joke,
-        Self::Name,
-        Self::Instruction,
-        Self::FollowUp,
-    ];
-
-    /// The word for this kind.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Greeting => "greeting",
-            Self::Character => "character",
-            Self::World => "world",
-            Self::Feeling => "feeling",
-            Self::Arithmetic => "arithmetic",
-            Self::Counting => "counting",
-            Self::Opposite => "opposite",
-            Self::Color => "color",
-            Self::Sound => "sound",
-            Self::Calendar => "calendar",
-            Self::Refusal => "refusal",
-            Self::Joke => "joke",
-            Self::Name => "name",
-            Self::Instruction => "instruction",
-            Self::FollowUp => "follow-up",
-        }
-    }
-
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// The kinds of 20 questions: every kind, and 4 follow-ups.
 const QUESTION_KINDS: [Kind; 20] = [
@@ -211,7 +124,7 @@ impl Talks {
     pub fn questions(&self, n: usize) -> impl Iterator<Item = Question> {
         let mut talks = self.talks(QUESTION_CHOICES);
         let mut seen = HashSet::new();
-        let mut next = move |kind| {
+        let next = move |kind| {
             talks.find_map(|talk| {
                 let at = first_held_out(&talk)?;
                 let exchange = talk.exchanges.get(at).filter(|exchange| exchange.kind == kind)?;
@@ -220,17 +133,17 @@ impl Talks {
                     messages,
                     kind,
                     answer: exchange.answer.clone(),
-                    rule: exchange.rule.clone(),
+                    rule: exchange.rule(),
                 })
             })
         };
-        QUESTION_KINDS.into_iter().cycle().map_while(move |kind| next(kind)).take(n)
+        QUESTION_KINDS.into_iter().cycle().map_while(next).take(n)
     }
 
     /// The conversations that `belong` to a split, in order, without repetition.
     fn split(&self, belongs: fn(&Conversation) -> bool) -> impl Iterator<Item = Vec<Message>> {
         let mut seen = HashSet::new();
-        self.talks(TALK_CHOICES).filter(move |talk| belongs(talk)).filter_map(move |talk| {
+        self.talks(TALK_CHOICES).filter(belongs).filter_map(move |talk| {
             let messages = talk.messages(talk.exchanges.len());
             seen.insert(fnv1a(text(&messages).as_bytes())).then_some(messages)
         })
@@ -247,7 +160,7 @@ impl Talks {
 
 /// The number of the first exchange whose question is held out with all that precedes it.
 fn first_held_out(talk: &Conversation) -> Option<usize> {
-    (0..talk.exchanges.len()).find(|&at| hash(&talk.until(at)) % HELD_OUT_SHARE == 0)
+    (0..talk.exchanges.len()).find(|&at| hash(&talk.until(at)).is_multiple_of(HELD_OUT_SHARE))
 }
 
 /// A hash of the words of a conversation, without capitals and punctuation.

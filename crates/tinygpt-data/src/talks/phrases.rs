@@ -3,7 +3,7 @@
 //! Users cannot fix a mistake in compiled-in files, so reading never fails: it skips what it does
 //! not understand, and tests check that every section is complete.
 
-use super::Kind;
+use super::kind::Kind;
 
 const FACTS: &str = include_str!("facts.txt");
 const PATTERNS: &str = include_str!("patterns.txt");

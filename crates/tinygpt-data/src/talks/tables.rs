@@ -92,7 +92,7 @@ pub(super) const COLORS: [(&str, &str); 20] = [
     ("chocolate", "brown"),
     ("a leaf", "green"),
     ("a frog", "green"),
-    ("blood", "red"),
+    ("a rose", "red"),
     ("a plum", "purple"),
     ("a crow", "black"),
 ];
