@@ -12,6 +12,59 @@ pub(crate) fn now() -> String {
     rfc3339(unix_time())
 }
 
+/// Now, in UTC, in the format of C's `strftime`; directives that are not known here stay as they are.
+pub(crate) fn strftime_now(format: &str) -> String {
+    strftime(format, unix_time())
+}
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+/// The first is the day of 1970-01-01.
+const WEEKDAYS: [&str; 7] =
+    ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
+
+fn strftime(format: &str, seconds: u64) -> String {
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    let month_name = MONTHS[(month as usize - 1) % 12];
+    let weekday = WEEKDAYS[days as usize % 7];
+    let mut out = String::new();
+    let mut chars = format.chars();
+    while let Some(c) = chars.next() {
+        let directive = if c == '%' { chars.next() } else { None };
+        match directive {
+            None => out.push(c),
+            Some('Y') => out.push_str(&format!("{year:04}")),
+            Some('y') => out.push_str(&format!("{:02}", year % 100)),
+            Some('m') => out.push_str(&format!("{month:02}")),
+            Some('d') => out.push_str(&format!("{day:02}")),
+            Some('B') => out.push_str(month_name),
+            Some('b') => out.push_str(&month_name[..3]),
+            Some('A') => out.push_str(weekday),
+            Some('a') => out.push_str(&weekday[..3]),
+            Some('H') => out.push_str(&format!("{:02}", time / 3600)),
+            Some('M') => out.push_str(&format!("{:02}", time / 60 % 60)),
+            Some('S') => out.push_str(&format!("{:02}", time % 60)),
+            Some('%') => out.push('%'),
+            Some(other) => out.extend(['%', other]),
+        }
+    }
+    out
+}
+
 fn rfc3339(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
@@ -36,13 +89,11 @@ fn civil(days: u64) -> (u64, u64, u64) {
 /// The seconds from 1970 to a date of HTTP's preferred form, `Sun, 06 Nov 1994 08:49:37 GMT`
 /// (RFC 9110 §5.6.7).
 pub(crate) fn http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (_, date) = text.trim().split_once(", ")?;
     let [day, month, year, time, "GMT"] = date.split(' ').collect::<Vec<_>>()[..] else {
         return None;
     };
-    let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
+    let month = MONTHS.iter().position(|name| name[..3] == *month)? as u64 + 1;
     let (day, year): (u64, u64) = (day.parse().ok()?, year.parse().ok()?);
     let [hours, minutes, seconds] = time.split(':').collect::<Vec<_>>()[..] else { return None };
     let number = |text: &str| text.parse::<u64>().ok().filter(|&number| number <= 60);

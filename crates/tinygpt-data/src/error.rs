@@ -137,6 +137,14 @@ pub enum DataError {
         #[source]
         source: std::io::Error,
     },
+    /// A chat template that is invalid, or that does not fit the conversation or the tokenizer.
+    #[error("the chat template {what}")]
+    ChatTemplate {
+        /// What is wrong with it.
+        what: String,
+        /// What to do about it.
+        fix: String,
+    },
     /// The operating system refused a thread.
     #[error("the system refuses a thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -171,6 +179,7 @@ impl DataError {
             | Self::Json { .. }
             | Self::MissingColumn { .. }
             | Self::NotPrepared { .. }
+            | Self::ChatTemplate { .. }
             | Self::AlreadyPrepared { .. } => ErrorKind::Usage,
             Self::Corrupt { .. } | Self::DamagedPreparation { .. } | Self::InvalidUtf8 { .. } => {
                 ErrorKind::Corrupt
@@ -188,9 +197,10 @@ impl DataError {
     /// [`PrepareRequest`](crate::PrepareRequest) or [`HubOptions`](crate::hub::HubOptions).
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Usage { fix, .. } | Self::Corrupt { fix, .. } | Self::InvalidUtf8 { fix, .. } => {
-                Some(fix.clone())
-            }
+            Self::Usage { fix, .. }
+            | Self::Corrupt { fix, .. }
+            | Self::ChatTemplate { fix, .. }
+            | Self::InvalidUtf8 { fix, .. } => Some(fix.clone()),
             Self::MissingColumn { .. } => Some(
                 "set `text_column` to one of them, or `text_template` to join several".to_owned(),
             ),
@@ -227,6 +237,11 @@ impl DataError {
     /// An invalid request.
     pub(crate) fn usage(what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self::Usage { what: escaped_message(&what.into()), fix: escaped_message(&fix.into()) }
+    }
+
+    /// A chat template that cannot be used.
+    pub(crate) fn chat_template(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::ChatTemplate { what: escaped_message(&what.into()), fix: fix.into() }
     }
 
     /// A damaged or wrong file.

@@ -1,5 +1,10 @@
 //! Conversations: messages with roles, and the template that turns them into tokens.
 
+mod jinja;
+mod template;
+
+pub use template::ChatTemplate;
+
 use serde::{Deserialize, Serialize};
 
 /// One turn of a conversation.

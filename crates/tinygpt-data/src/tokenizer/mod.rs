@@ -11,6 +11,7 @@ mod bytes;
 mod cache;
 mod char_level;
 mod classes;
+mod config;
 mod counts;
 mod encoder;
 mod gpt2_files;
@@ -20,6 +21,7 @@ mod merges;
 mod pieces;
 mod prompt;
 mod save;
+mod special;
 mod splitter;
 mod stop;
 mod stream;
@@ -40,6 +42,7 @@ pub(crate) use bpe::check_vocab_size as check_bpe_vocab_size;
 pub(crate) use char_level::{CharSet, CharTable};
 pub(crate) use counts::{Dropped, WordCounts};
 pub use prompt::PromptNote;
+pub(crate) use special::{Part, SpecialTokens};
 pub use stop::{StopStream, StreamedText};
 pub use stream::StreamDecoder;
 pub(crate) use train::TokenizerTrainer;
@@ -49,6 +52,7 @@ use cache::WordCache;
 use encoder::BpeEncoder;
 
 use crate::catch_panic;
+use crate::chat::ChatTemplate;
 use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::regular::{FileError, read_regular_text};
@@ -84,6 +88,8 @@ pub struct Tokenizer {
     /// The bytes of each token, by id.
     token_bytes: Vec<Box<[u8]>>,
     eot_id: u32,
+    special: SpecialTokens,
+    chat_template: Option<ChatTemplate>,
 }
 
 impl Tokenizer {
@@ -107,20 +113,21 @@ impl Tokenizer {
             return Self::from_file(whole);
         }
         match gpt2_files::find(path) {
-            Some(pair) => Self::from_json(gpt2_files::to_json(&pair)?, &pair[0]),
+            Some(pair) => Self::from_json(gpt2_files::to_json(&pair)?, &pair[0])?
+                .with_template_next_to(&pair[0]),
             None if path.is_dir() => Err(gpt2_files::none_in(path)),
             None => Self::from_file(path),
         }
     }
 
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, and the chat template next to it if there is one.
     ///
     /// # Errors
     /// [`DataError::Io`] if it cannot be read, [`DataError::Corrupt`] if it is not a tokenizer of
     /// one of the two kinds with an `<|endoftext|>` token.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
-        Self::from_json(read_file(path)?, path)
+        Self::from_json(read_file(path)?, path)?.with_template_next_to(path)
     }
 
     /// Builds a tokenizer from the text of a `tokenizer.json`; `path` is for messages.
@@ -145,6 +152,7 @@ impl Tokenizer {
         let sha256: [u8; 32] = Sha256::digest(json.as_bytes()).into();
         let sha256_hex = hex(&sha256);
         let encoding = if char_table.is_some() { Encoding::Simple } else { Encoding::Bpe };
+        let special = SpecialTokens::of(&inner);
         let bpe = BpeEncoder::of(&inner, &value, &token_bytes);
         let literal = OnceLock::new();
         let made = Self {
@@ -158,6 +166,8 @@ impl Tokenizer {
             bpe,
             token_bytes,
             eot_id,
+            special,
+            chat_template: None,
         };
         let lost = lossless::first_lost(&made)
             .map_err(|error| corrupt(format!("cannot encode every text ({error})")))?;
@@ -231,6 +241,18 @@ impl Tokenizer {
     /// The id of `<|endoftext|>`.
     pub fn eot_id(&self) -> u32 {
         self.eot_id
+    }
+
+    /// The template that turns a conversation into tokens, of a model that was trained on some.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_ref()
+    }
+
+    /// The same tokenizer with a chat template.
+    #[must_use]
+    pub fn with_chat_template(mut self, template: ChatTemplate) -> Self {
+        self.chat_template = Some(template);
+        self
     }
 
     /// The text of `tokenizer.json`.

@@ -1,4 +1,4 @@
-//! A tokenizer as files that `transformers` loads, alone or next to a model.
+//! A tokenizer as files that `transformers` loads, alone or next to a model, with its chat template.
 //!
 //! The directory is one that nobody reads yet; the caller that publishes it syncs it.
 
@@ -16,7 +16,7 @@ impl Tokenizer {
     /// # Errors
     /// [`DataError::Io`].
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<(), DataError> {
-        self.save_config(dir.as_ref(), config(NO_LIMIT))
+        self.save_config(dir.as_ref(), self.config(NO_LIMIT))
     }
 
     /// The same next to a model that sees `context` tokens, so that `transformers` can cut a text to what
@@ -25,7 +25,7 @@ impl Tokenizer {
     /// # Errors
     /// [`DataError::Io`].
     pub fn save_with_model(&self, dir: impl AsRef<Path>, context: usize) -> Result<(), DataError> {
-        let mut config = config(context);
+        let mut config = self.config(context);
         config["pad_token"] = json!(END_OF_TEXT);
         config["padding_side"] = json!("left");
         // Older versions of `transformers` add types of tokens, whose embeddings GPT-2 would add.
@@ -41,19 +41,25 @@ impl Tokenizer {
         write(FILE_NAME, &self.json)?;
         write(CONFIG_FILE_NAME, &format!("{config:#}\n"))
     }
+
+    /// How `transformers` loads this tokenizer for texts of at most `max_length` tokens.
+    fn config(&self, max_length: usize) -> Value {
+        // With a GPT-2 class it would replace a character-level pipeline by its own.
+        let mut config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": END_OF_TEXT,
+            "eos_token": END_OF_TEXT,
+            "clean_up_tokenization_spaces": false,
+            "model_max_length": max_length,
+        });
+        if let Some(template) = self.chat_template() {
+            config["bos_token"] = json!(template.bos_token());
+            config["eos_token"] = json!(template.eos_token());
+            config["chat_template"] = json!(template.source());
+        }
+        config
+    }
 }
 
 /// `model_max_length` of a tokenizer without a model.
 const NO_LIMIT: usize = 1_000_000_000;
-
-/// How `transformers` loads a tokenizer for texts of at most `max_length` tokens.
-fn config(max_length: usize) -> Value {
-    // With a GPT-2 class it would replace a character-level pipeline by its own.
-    json!({
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": END_OF_TEXT,
-        "eos_token": END_OF_TEXT,
-        "clean_up_tokenization_spaces": false,
-        "model_max_length": max_length,
-    })
-}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod bad_inputs;
+mod chat;
 mod differential;
 mod fake_hub;
 mod golden;

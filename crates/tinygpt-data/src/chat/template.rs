@@ -1,0 +1,259 @@
+//! A chat template: conversations to token ids, and which of these ids a model learns.
+//!
+//! Special tokens come from the template alone. Where a message has the name of one, a character is put
+//! into it before rendering, and taken out of the text between special tokens afterwards.
+
+use minijinja::Environment;
+
+use super::{Message, jinja};
+use crate::error::DataError;
+use crate::tokenizer::{END_OF_TEXT, Part, SpecialTokens, Tokenizer};
+
+/// The template of a new model: each turn between `<|im_start|>` and `<|im_end|>`.
+const CHATML: &str = "{% for message in messages %}\
+    {{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}\
+    {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+/// The role whose turns a model writes.
+const ASSISTANT: &str = "assistant";
+
+/// A Jinja template as in `tokenizer_config.json`, which turns a conversation into text.
+///
+/// ```
+/// use tinygpt_data::chat::{ChatTemplate, Message};
+/// let text = ChatTemplate::chatml().text(&[Message::new("user", "Hello!")])?;
+/// assert_eq!(text, "<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n");
+/// # Ok::<(), tinygpt_data::DataError>(())
+/// ```
+#[derive(Clone)]
+pub struct ChatTemplate {
+    source: String,
+    bos_token: Option<String>,
+    eos_token: Option<String>,
+    /// The compiled template, or what is wrong with it.
+    compiled: Result<Environment<'static>, String>,
+}
+
+impl ChatTemplate {
+    /// A template and the names of the two tokens that it may print. A mistake in it is an error of
+    /// its first use, so that a model with such a template can still be used without it.
+    pub fn new(
+        source: impl Into<String>,
+        bos_token: Option<String>,
+        eos_token: Option<String>,
+    ) -> Self {
+        let source = source.into();
+        let compiled = jinja::compile(&source);
+        Self { source, bos_token, eos_token, compiled }
+    }
+
+    /// ChatML, the template of new models.
+    pub fn chatml() -> Self {
+        Self::new(CHATML, Some(END_OF_TEXT.to_owned()), Some(END_OF_TEXT.to_owned()))
+    }
+
+    /// The Jinja source.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The token that the template knows as `bos_token`.
+    pub fn bos_token(&self) -> Option<&str> {
+        self.bos_token.as_deref()
+    }
+
+    /// The token that the template knows as `eos_token`.
+    pub fn eos_token(&self) -> Option<&str> {
+        self.eos_token.as_deref()
+    }
+
+    /// The text of a conversation up to the start of the assistant's next turn, for people to read.
+    ///
+    /// # Errors
+    /// [`DataError::ChatTemplate`] if the template is invalid or refuses the conversation.
+    pub fn text(&self, messages: &[Message]) -> Result<String, DataError> {
+        self.render(messages, true)
+    }
+
+    /// The ids of a conversation up to the start of the assistant's next turn, which a model continues.
+    ///
+    /// # Errors
+    /// [`DataError::ChatTemplate`] if the template is invalid or refuses the conversation,
+    /// [`DataError::Corrupt`] if the tokenizer cannot encode it.
+    pub fn prompt_ids(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+    ) -> Result<Vec<u32>, DataError> {
+        let marked = Marked::new(messages, tokenizer.special());
+        let text = self.render(&marked.messages, true)?;
+        let mut ids = Vec::new();
+        marked.encode(tokenizer, &text, &mut ids)?;
+        Ok(ids)
+    }
+
+    /// The ids of a whole conversation, and for each whether it is learned.
+    ///
+    /// With `mask_prompt`, these are the tokens of the assistant's turns up to and including the special
+    /// token that ends a turn. Without it they are all tokens.
+    ///
+    /// # Errors
+    /// As [`Self::prompt_ids`]; [`DataError::ChatTemplate`] also if the text of a prompt is not the start
+    /// of the text with its answer, or if an answer does not end with a special token.
+    pub fn training_ids(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        mask_prompt: bool,
+    ) -> Result<(Vec<u32>, Vec<bool>), DataError> {
+        let marked = Marked::new(messages, tokenizer.special());
+        let text = self.render(&marked.messages, false)?;
+        let (mut ids, mut learned) = (Vec::new(), Vec::new());
+        let answers = match self.answers(&marked.messages, &text, tokenizer.special()) {
+            // Where all is learned, the borders are only those that generation has.
+            Err(_) if !mask_prompt => Vec::new(),
+            answers => answers?,
+        };
+        let mut done = 0;
+        for (start, end) in answers {
+            marked.encode(tokenizer, &text[done..start], &mut ids)?;
+            learned.resize(ids.len(), !mask_prompt);
+            marked.encode(tokenizer, &text[start..end], &mut ids)?;
+            learned.resize(ids.len(), true);
+            done = end;
+        }
+        marked.encode(tokenizer, &text[done..], &mut ids)?;
+        learned.resize(ids.len(), !mask_prompt);
+        Ok((ids, learned))
+    }
+
+    /// The special token that ends the assistant's turns: a model that writes it has finished its answer.
+    ///
+    /// # Errors
+    /// As [`Self::training_ids`].
+    pub fn end_of_turn(&self, tokenizer: &Tokenizer) -> Result<u32, DataError> {
+        let messages = [Message::new("user", "Hello"), Message::new(ASSISTANT, "Yes")];
+        let (ids, learned) = self.training_ids(tokenizer, &messages, true)?;
+        let last = ids.into_iter().zip(learned).rfind(|(_, is_learned)| *is_learned);
+        last.map(|(id, _)| id).ok_or_else(no_end)
+    }
+
+    /// Where in `text` each answer starts and ends.
+    fn answers(
+        &self,
+        messages: &[Message],
+        text: &str,
+        special: &SpecialTokens,
+    ) -> Result<Vec<(usize, usize)>, DataError> {
+        let turns = messages.iter().enumerate().filter(|(_, message)| message.role == ASSISTANT);
+        let mut starts = Vec::new();
+        for (index, message) in turns {
+            let before = self.render(&messages[..index], true)?;
+            let after = starts.last().is_none_or(|(start, _)| *start <= before.len());
+            if !(after && text.starts_with(&before)) {
+                return Err(not_a_prefix(index));
+            }
+            starts.push((before.len(), message.content.trim()));
+        }
+        let ends = starts.iter().skip(1).map(|(start, _)| *start).chain([text.len()]);
+        let answer = |(&(start, content), limit): (&(usize, &str), usize)| {
+            let rest = &text[start..limit];
+            // The template may print special tokens before the content, and may change the content.
+            let content_end = rest.find(content).map_or(0, |at| at + content.len());
+            let mut parts = special.split(&rest[content_end..]).into_iter();
+            let (_, end) =
+                parts.find(|(part, _)| matches!(part, Part::Special(_))).ok_or_else(no_end)?;
+            Ok((start, start + content_end + end))
+        };
+        starts.iter().zip(ends).map(answer).collect()
+    }
+
+    fn render(&self, messages: &[Message], generation: bool) -> Result<String, DataError> {
+        let invalid = |what: &String| {
+            DataError::chat_template(format!("is invalid: {what}"), "correct it, or use ChatML")
+        };
+        let environment = self.compiled.as_ref().map_err(invalid)?;
+        let tokens = [self.bos_token(), self.eos_token()];
+        jinja::render(environment, tokens, messages, generation).map_err(|what| {
+            DataError::chat_template(
+                format!("refuses the conversation: {what}"),
+                "change the roles or their order: most templates take an optional `system` message, \
+                 then `user` and `assistant` in turn",
+            )
+        })
+    }
+}
+
+/// Messages in which no name of a special token is whole.
+struct Marked {
+    messages: Vec<Message>,
+    /// The character inside of names, which no message has.
+    mark: char,
+}
+
+impl Marked {
+    fn new(messages: &[Message], special: &SpecialTokens) -> Self {
+        let is_used =
+            |c: char| messages.iter().any(|it| it.content.contains(c) || it.role.contains(c));
+        let mark = ('\0'..=char::MAX).rev().find(|c| !is_used(*c)).unwrap_or(char::MAX);
+        let marked = |text: &str| {
+            let mut out = String::with_capacity(text.len());
+            let mut done = 0;
+            for at in special.starts(text) {
+                let end = at + text[at..].chars().next().map_or(0, char::len_utf8);
+                out.push_str(&text[done..end]);
+                out.push(mark);
+                done = end;
+            }
+            out.push_str(&text[done..]);
+            out
+        };
+        let messages =
+            messages.iter().map(|it| Message::new(marked(&it.role), marked(&it.content))).collect();
+        Self { messages, mark }
+    }
+
+    /// Appends the ids of rendered text.
+    fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        text: &str,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), DataError> {
+        let mut encoder = tokenizer.encoder().parsing_special(false);
+        for (part, _) in tokenizer.special().split(text) {
+            match part {
+                Part::Special(id) => ids.push(id),
+                Part::Text(text) if text.contains(self.mark) => {
+                    encoder.encode_into(&text.replace(self.mark, ""), ids)?;
+                }
+                Part::Text(text) => encoder.encode_into(text, ids)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_a_prefix(index: usize) -> DataError {
+    DataError::chat_template(
+        format!(
+            "prints other text before the answer of message {} when the answer is there, so the learned \
+             tokens cannot be found",
+            index + 1
+        ),
+        "train with another template, or without `mask_prompt`",
+    )
+}
+
+fn no_end() -> DataError {
+    DataError::chat_template(
+        "does not end the assistant's turns with a special token of this tokenizer",
+        "use a tokenizer with the special tokens of the template, or another template",
+    )
+}
+
+impl std::fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatTemplate").field("source", &self.source).finish_non_exhaustive()
+    }
+}
