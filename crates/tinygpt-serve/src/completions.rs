@@ -1,4 +1,4 @@
-//! `POST /v1/completions`: queues a request for the worker and sends its text to the client, whole or
+//! `POST /v1/completions` and `POST /v1/chat/completions`: queues a request for the worker and sends its text to the client, whole or
 //! as a stream.
 //!
 //! When a client disconnects, its connection is dropped, and with it the receiver of the job's
@@ -18,22 +18,25 @@ use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::body::read_json;
+use crate::chat_request;
 use crate::delta::Delta;
 use crate::error::ApiError;
 use crate::queue::{Job, Queue, Update};
 use crate::request::CompletionRequest;
-use crate::response::{
-    Choice, ChoiceLogprobs, ResponseHead, Usage, finish_reason, respond, respond_json,
-};
+use crate::response::{Part, ResponseHead, Shape, Usage, finish_reason, respond, respond_json};
 use crate::shared::Shared;
 
-/// Handles a request.
-pub(crate) async fn complete(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
+/// Handles a request of texts or of answers.
+pub(crate) async fn complete(
+    shared: Arc<Shared>,
+    request: Request<Body>,
+    shape: Shape,
+) -> Response<Body> {
     let body = match read_json(request, &shared.limits).await {
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
-    match begin(&shared, &body) {
+    match begin(&shared, &body, shape) {
         Ok(response) if response.stream => response.streamed().await,
         Ok(response) => response.whole().await,
         Err(error) => error.into_response(),
@@ -41,9 +44,12 @@ pub(crate) async fn complete(shared: Arc<Shared>, request: Request<Body>) -> Res
 }
 
 /// Puts a request into the queue.
-fn begin(shared: &Shared, body: &[u8]) -> Result<PendingResponse, ApiError> {
-    let CompletionRequest { prompts, n, params, stop, stream, include_usage, echo } =
-        CompletionRequest::parse(body, &shared.model_limits)?;
+fn begin(shared: &Shared, body: &[u8], shape: Shape) -> Result<PendingResponse, ApiError> {
+    let request = match shape {
+        Shape::Text => CompletionRequest::parse(body, &shared.model_limits)?,
+        Shape::Chat => chat_request::parse(body, &shared.model_limits)?,
+    };
+    let CompletionRequest { prompts, n, params, stop, stream, include_usage, echo } = request;
     let n_choices = prompts.len() * n;
     let logprobs = params.logprobs.is_some();
     let (updates, receiver) = unbounded_channel();
@@ -51,9 +57,9 @@ fn begin(shared: &Shared, body: &[u8]) -> Result<PendingResponse, ApiError> {
     queue.push(Job { prompts, n, params, stop, echo, updates })?;
     Ok(PendingResponse {
         queue,
-        head: ResponseHead::new(&shared.model_limits.model),
+        head: ResponseHead::new(&shared.model_limits.model, shape, stream),
         receiver,
-        n_choices,
+        has_begun: vec![false; n_choices],
         open: n_choices,
         logprobs,
         usage: Usage::default(),
@@ -68,7 +74,8 @@ struct PendingResponse {
     queue: Arc<Queue>,
     head: ResponseHead,
     receiver: UnboundedReceiver<Update>,
-    n_choices: usize,
+    /// Whether a part of each choice was sent.
+    has_begun: Vec<bool>,
     /// Choices that are not complete.
     open: usize,
     logprobs: bool,
@@ -86,11 +93,8 @@ fn shutting_down() -> ApiError {
 impl PendingResponse {
     /// Waits for all choices and responds with one object.
     async fn whole(mut self) -> Response<Body> {
-        let new = |index| {
-            let logprobs = self.logprobs.then(ChoiceLogprobs::default);
-            Choice { index, text: String::new(), logprobs, finish_reason: None }
-        };
-        let mut choices: Vec<Choice> = (0..self.n_choices).map(new).collect();
+        let new = |index| Part { index, is_first: true, ..Part::default() };
+        let mut choices: Vec<Part> = (0..self.has_begun.len()).map(new).collect();
         while self.open > 0 {
             let update = self.receiver.recv().await;
             let next = match self.take(update) {
@@ -101,11 +105,9 @@ impl PendingResponse {
             let Some(choice) = choices.get_mut(next.index) else { continue };
             choice.text.push_str(&next.delta.text);
             choice.finish_reason = next.finish_reason;
-            if let Some(logprobs) = &mut choice.logprobs {
-                logprobs.extend(next.delta.tokens);
-            }
+            choice.tokens.extend(next.delta.tokens);
         }
-        let mut object = self.head.object(choices, Some(self.usage.json()));
+        let mut object = self.head.object(choices, self.logprobs, Some(self.usage.json()));
         self.add_warnings(&mut object);
         respond_json(&object)
     }
@@ -187,21 +189,20 @@ impl EventStream {
         if delta.text.is_empty() && delta.tokens.is_empty() && finish_reason.is_none() {
             return String::new();
         }
-        let logprobs = self.response.logprobs.then(|| {
-            let mut logprobs = ChoiceLogprobs::default();
-            logprobs.extend(delta.tokens);
-            logprobs
-        });
-        let choice = Choice { index, text: delta.text, logprobs, finish_reason };
-        let usage = self.response.include_usage;
-        let mut object = self.response.head.object(vec![choice], usage.then_some(Value::Null));
+        let begun = self.response.has_begun.get_mut(index);
+        let is_first = begun.is_some_and(|begun| !std::mem::replace(begun, true));
+        let Delta { text, tokens } = delta;
+        let part = Part { index, is_first, text, tokens, finish_reason };
+        let PendingResponse { include_usage: usage, logprobs, head, .. } = &self.response;
+        let (usage, logprobs) = (*usage, *logprobs);
+        let mut object = head.object(vec![part], logprobs, usage.then_some(Value::Null));
         self.response.add_warnings(&mut object);
         let mut text = data(&object);
         if self.response.open == 0 {
             self.is_over = true;
             if usage {
                 let counts = Some(self.response.usage.json());
-                text.push_str(&data(&self.response.head.object(Vec::new(), counts)));
+                text.push_str(&data(&self.response.head.object(Vec::new(), false, counts)));
             }
             text.push_str("data: [DONE]\n\n");
         }

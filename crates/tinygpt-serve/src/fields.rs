@@ -37,6 +37,16 @@ impl Fields {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
+    /// Removes a field; `None` if it is absent or `null`.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Sets a field.
+    pub(crate) fn set(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
+    }
+
     /// The names of all fields that are not `null`.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())

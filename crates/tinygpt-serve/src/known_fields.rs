@@ -94,6 +94,23 @@ const SYNONYMS: [(&str, &str); 12] = [
     ("messages", "prompt"),
 ];
 
+/// Fields of texts that requests of answers do not have.
+const NOT_OF_CHATS: [&str; 4] = ["prompt", "echo", "best_of", "suffix"];
+
+/// Rejects fields that only requests of texts have.
+///
+/// # Errors
+/// 400 with the first such field.
+pub(crate) fn check_chat(fields: &Fields) -> Result<(), ApiError> {
+    match NOT_OF_CHATS.into_iter().find(|name| fields.get(name).is_some()) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("unknown field `{name}`: use `messages`, or /v1/completions");
+            Err(ApiError::unknown_field(name.to_owned(), message))
+        }
+    }
+}
+
 /// The most characters of a name in a message.
 const QUOTED_CHARS: usize = 40;
 

@@ -6,6 +6,8 @@
 
 mod body;
 mod card;
+mod chat_request;
+mod chat_response;
 mod completions;
 mod connections;
 mod delta;

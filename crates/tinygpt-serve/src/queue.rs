@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use tinygpt_data::chat::Message;
 use tinygpt_model::SamplingParams;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -18,6 +19,8 @@ pub(crate) enum Prompt {
     Text(String),
     /// Token ids, all of them in the vocabulary.
     Ids(Vec<u32>),
+    /// A conversation, whose next answer is generated.
+    Chat(Vec<Message>),
 }
 
 /// One request: several prompts with the same settings, each continued `n` times.

@@ -67,11 +67,23 @@ impl CompletionRequest {
     /// 400 with the invalid field, 404 for another model.
     pub(crate) fn parse(body: &[u8], limits: &ModelLimits) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
+        let prompts = prompts(&fields, limits)?;
+        Self::of(&fields, prompts, limits)
+    }
+
+    /// Reads the fields that requests of texts and of answers share.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub(crate) fn of(
+        fields: &Fields,
+        prompts: Vec<Prompt>,
+        limits: &ModelLimits,
+    ) -> Result<Self, ApiError> {
         if let Some(model) = fields.text("model")? {
             check_model(model, limits)?;
         }
-        known_fields::check(&fields)?;
-        let prompts = prompts(&fields, limits)?;
+        known_fields::check(fields)?;
         let most = limits.choices as i64;
         let n = fields.whole("n", 1..=most, &format!("an integer from 1 to {most}"))?;
         let n = n.unwrap_or(1) as usize;
@@ -88,10 +100,10 @@ impl CompletionRequest {
         Ok(Self {
             prompts,
             n,
-            params: params(&fields, limits)?,
-            stop: stop(&fields)?,
+            params: params(fields, limits)?,
+            stop: stop(fields)?,
             stream,
-            include_usage: include_usage(&fields, stream)?,
+            include_usage: include_usage(fields, stream)?,
             echo: fields.flag("echo")?,
         })
     }

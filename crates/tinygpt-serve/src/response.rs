@@ -12,6 +12,15 @@ use crate::delta::TokenReport;
 use crate::queue::Finish;
 use crate::request::any_seed;
 
+/// Which of the two APIs a response belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Completions: texts.
+    Text,
+    /// Chat completions: messages.
+    Chat,
+}
+
 /// The fields that all objects of one response share.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ResponseHead {
@@ -19,23 +28,38 @@ pub(crate) struct ResponseHead {
     object: &'static str,
     created: u64,
     model: String,
+    #[serde(skip)]
+    shape: Shape,
+    #[serde(skip)]
+    is_stream: bool,
 }
 
 impl ResponseHead {
     /// For a new response of `model`.
-    pub(crate) fn new(model: &str) -> Self {
+    pub(crate) fn new(model: &str, shape: Shape, is_stream: bool) -> Self {
+        let (prefix, object) = match (shape, is_stream) {
+            (Shape::Text, _) => ("cmpl", "text_completion"),
+            (Shape::Chat, false) => ("chatcmpl", "chat.completion"),
+            (Shape::Chat, true) => ("chatcmpl", "chat.completion.chunk"),
+        };
         Self {
-            id: format!("cmpl-{:016x}", any_seed()),
-            object: "text_completion",
+            id: format!("{prefix}-{:016x}", any_seed()),
+            object,
             created: unix_time(),
             model: model.to_owned(),
+            shape,
+            is_stream,
         }
     }
 
     /// The object with these choices. Without `usage` the key is omitted.
-    pub(crate) fn object(&self, choices: Vec<Choice>, usage: Option<Value>) -> Value {
+    pub(crate) fn object(&self, parts: Vec<Part>, logprobs: bool, usage: Option<Value>) -> Value {
+        let choice = |part: Part| match self.shape {
+            Shape::Text => part.text_choice(logprobs),
+            Shape::Chat => part.chat_choice(logprobs, self.is_stream),
+        };
         let mut object = json!(self);
-        object["choices"] = json!(choices);
+        object["choices"] = parts.into_iter().map(choice).collect();
         if let Some(usage) = usage {
             object["usage"] = usage;
         }
@@ -61,12 +85,31 @@ pub(crate) fn unix_time() -> u64 {
 }
 
 /// A text, or the next part of it.
-#[derive(Debug, Serialize)]
-pub(crate) struct Choice {
+#[derive(Debug, Default)]
+pub(crate) struct Part {
     pub(crate) index: usize,
+    /// Whether it is the first of its choice.
+    pub(crate) is_first: bool,
     pub(crate) text: String,
-    pub(crate) logprobs: Option<ChoiceLogprobs>,
+    pub(crate) tokens: Vec<TokenReport>,
     pub(crate) finish_reason: Option<&'static str>,
+}
+
+impl Part {
+    /// As a choice of the completions API.
+    fn text_choice(self, has_logprobs: bool) -> Value {
+        let logprobs = has_logprobs.then(|| {
+            let mut logprobs = ChoiceLogprobs::default();
+            logprobs.extend(self.tokens);
+            logprobs
+        });
+        json!({
+            "index": self.index,
+            "text": self.text,
+            "logprobs": logprobs,
+            "finish_reason": self.finish_reason,
+        })
+    }
 }
 
 /// The API's name for why a text ended.

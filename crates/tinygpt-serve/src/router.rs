@@ -19,7 +19,7 @@ use crate::events::events;
 use crate::guard::harden;
 use crate::page;
 use crate::request::check_model;
-use crate::response::respond_json;
+use crate::response::{Shape, respond_json};
 use crate::shared::Shared;
 
 /// All routes of the server.
@@ -31,6 +31,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/models", get(models))
         .route("/v1/models/{name}", get(model))
         .route("/v1/completions", post(completions))
+        .route("/v1/chat/completions", post(chat_completions))
         .merge(page::router())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -53,7 +54,14 @@ async fn guarded(
 }
 
 async fn completions(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
-    complete(shared, request).await
+    complete(shared, request, Shape::Text).await
+}
+
+async fn chat_completions(
+    State(shared): State<Arc<Shared>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    complete(shared, request, Shape::Chat).await
 }
 
 async fn card(State(shared): State<Arc<Shared>>) -> Response<Body> {
@@ -89,14 +97,15 @@ fn model_object(shared: &Shared) -> Value {
 
 async fn not_found(request: Request<Body>) -> Response<Body> {
     let message = format!(
-        "unknown path {}, expected /v1/completions, /v1/models, /health or /",
+        "unknown path {}, expected /v1/completions, /v1/chat/completions, /v1/models, /health or /",
         cut(request.uri().path())
     );
     ApiError::refused(StatusCode::NOT_FOUND, message).code("not_found").into_response()
 }
 
 async fn method_not_allowed(request: Request<Body>) -> Response<Body> {
-    let allowed = if request.uri().path() == "/v1/completions" { "POST" } else { "GET, HEAD" };
+    let takes_post = ["/v1/completions", "/v1/chat/completions"].contains(&request.uri().path());
+    let allowed = if takes_post { "POST" } else { "GET, HEAD" };
     let message =
         format!("{} is not allowed for {}, expected {allowed}", name(request.method()), {
             cut(request.uri().path())

@@ -8,6 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 
+use axum::http::StatusCode;
+use tinygpt_data::chat::Message;
 use tinygpt_data::{DataError, Tokenizer};
 use tinygpt_model::{
     Engine, Event, Logprobs, Model, ModelConfig, ModelError, SamplingParams, ScoreParams,
@@ -104,7 +106,10 @@ fn generate(
     let engine = Engine::new(model, slots(model.config()))?;
     let context = model.config().block_size;
     let (pending, active) = (VecDeque::new(), ActiveChoices::new());
-    let mut worker = Worker { model, engine, tokenizer, bos, context, pending, active };
+    let template = tokenizer.chat_template();
+    let end_of_turn = template.and_then(|it| it.end_of_turn(tokenizer).ok());
+    let mut worker =
+        Worker { model, engine, tokenizer, bos, end_of_turn, context, pending, active };
     loop {
         while worker.engine.room() > 0 {
             if let Some(group) = worker.pending.pop_front() {
@@ -132,6 +137,8 @@ struct Worker<'a> {
     engine: Engine<'a>,
     tokenizer: &'a Tokenizer,
     bos: u32,
+    /// The token that ends an answer, of a model with a chat template.
+    end_of_turn: Option<u32>,
     /// The context length in tokens.
     context: usize,
     /// The prompts of the current job that have not started.
@@ -147,6 +154,8 @@ struct PromptGroup {
     echo: Option<Delta>,
     params: SamplingParams,
     stop: Vec<String>,
+    /// The token that ends an answer in addition to the end of its turn.
+    end_of_document: Option<u32>,
     choices: std::ops::Range<usize>,
     updates: UnboundedSender<Update>,
 }
@@ -156,6 +165,7 @@ struct ActiveChoice<'a> {
     choice: usize,
     builder: DeltaBuilder<'a>,
     n_tokens: usize,
+    end_of_document: Option<u32>,
     /// Whether a stop text was found.
     stopped: bool,
     updates: UnboundedSender<Update>,
@@ -180,16 +190,34 @@ impl Worker<'_> {
             let n_chars = text.chars().count();
             let notes = match job_prompt {
                 Prompt::Text(text) => self.notes(text, &prompt),
-                Prompt::Ids(_) => Vec::new(),
+                Prompt::Chat(_) if !text.is_empty() => vec![text],
+                Prompt::Ids(_) | Prompt::Chat(_) => Vec::new(),
             };
             send(&job.updates, Update::Prefilled { n_tokens: prompt.len(), notes });
             if prompt.is_empty() {
                 prompt.push(self.bos);
             }
-            let (params, stop, updates) =
+            let (mut params, stop, updates) =
                 (job.params.clone(), job.stop.clone(), job.updates.clone());
+            let mut end_of_document = None;
+            if let Prompt::Chat(_) = job_prompt {
+                // A context shift would drop the system message.
+                let room = self.context.saturating_sub(prompt.len());
+                params.max_new_tokens = params.max_new_tokens.min(room);
+                end_of_document = params.eos;
+                params.eos = self.end_of_turn;
+            }
             let choices = place * job.n..(place + 1) * job.n;
-            let group = PromptGroup { prompt, n_chars, echo, params, stop, choices, updates };
+            let group = PromptGroup {
+                prompt,
+                n_chars,
+                echo,
+                params,
+                stop,
+                end_of_document,
+                choices,
+                updates,
+            };
             groups.push_back(group);
         }
         self.pending = groups;
@@ -199,11 +227,15 @@ impl Worker<'_> {
     fn read(&self, job: &Job) -> Result<Vec<ReadPrompt>, ApiError> {
         let internal = |error: DataError| ApiError::internal(error.to_string());
         let read = |prompt: &Prompt| match prompt {
-            Prompt::Text(text) => self.tokenizer.encode(text).map(|ids| (ids, text.clone())),
-            Prompt::Ids(ids) => self.tokenizer.decode(ids).map(|text| (ids.clone(), text)),
+            Prompt::Text(text) => {
+                self.tokenizer.encode(text).map(|ids| (ids, text.clone())).map_err(internal)
+            }
+            Prompt::Ids(ids) => {
+                self.tokenizer.decode(ids).map(|text| (ids.clone(), text)).map_err(internal)
+            }
+            Prompt::Chat(messages) => self.read_chat(messages, job.params.max_new_tokens),
         };
-        let prompts: Vec<_> =
-            job.prompts.iter().map(read).collect::<Result<_, _>>().map_err(internal)?;
+        let prompts: Vec<_> = job.prompts.iter().map(read).collect::<Result<_, _>>()?;
         let n_top = job.params.logprobs.filter(|_| job.echo);
         let scores = n_top.map(|n_top| self.scores(&prompts, n_top)).transpose()?;
         let echo = |(index, (ids, text)): (usize, (Vec<u32>, String))| {
@@ -212,6 +244,34 @@ impl Worker<'_> {
             Ok((ids, text, echo.transpose().map_err(internal)?))
         };
         prompts.into_iter().enumerate().map(echo).collect()
+    }
+
+    /// The tokens of a conversation, and a note on messages that were dropped.
+    fn read_chat(
+        &self,
+        messages: &[Message],
+        max_new_tokens: usize,
+    ) -> Result<(Vec<u32>, String), ApiError> {
+        let refused = |message: String| ApiError::field("messages", message);
+        let template = self.tokenizer.chat_template().ok_or_else(|| {
+            let message = "this model has no chat template: it was not trained on conversations; use \
+                           /v1/completions";
+            ApiError::refused(StatusCode::BAD_REQUEST, message).code("no_chat_template")
+        })?;
+        let room = max_new_tokens.min(self.context / 4).max(1);
+        let most = self.context.saturating_sub(room);
+        let read = template
+            .end_of_turn(self.tokenizer)
+            .and_then(|_| template.prompt_ids_within(self.tokenizer, messages, most));
+        let (ids, n_dropped) = read.map_err(|error| {
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            refused(format!("{error}{hint}"))
+        })?;
+        let note = format!(
+            "the oldest {n_dropped} messages were dropped: the model sees {} tokens",
+            self.context
+        );
+        Ok((ids, if n_dropped > 0 { note } else { String::new() }))
     }
 
     /// The log-probabilities of the tokens of each prompt, without those of its first token.
@@ -265,7 +325,14 @@ impl Worker<'_> {
             }
             let builder = DeltaBuilder::new(self.tokenizer, &group.stop, group.n_chars);
             let updates = group.updates.clone();
-            let choice = ActiveChoice { choice, builder, n_tokens: 0, stopped: false, updates };
+            let choice = ActiveChoice {
+                choice,
+                builder,
+                n_tokens: 0,
+                end_of_document: group.end_of_document,
+                stopped: false,
+                updates,
+            };
             self.active.insert(id, choice);
         }
         group.choices.start += now;
@@ -281,6 +348,9 @@ fn on_event(active: &mut ActiveChoices<'_>, id: SequenceId, event: Event) -> Con
     let Some(text) = active.get_mut(&id) else { return ControlFlow::Break(()) };
     let choice = text.choice;
     match event {
+        Event::Token { id, .. } if text.end_of_document == Some(id) => {
+            return ControlFlow::Break(());
+        }
         Event::Token { id, logprobs } => {
             text.n_tokens += 1;
             match text.builder.push(id, logprobs) {
@@ -322,7 +392,6 @@ fn send(updates: &UnboundedSender<Update>, update: Update) {
 
 /// The error response for an error of the model.
 fn api_error(error: &ModelError) -> ApiError {
-    use axum::http::StatusCode;
     match error {
         ModelError::Config { .. } | ModelError::Request { .. } => {
             ApiError::refused(StatusCode::BAD_REQUEST, error.to_string())

@@ -192,6 +192,8 @@ fn show_config_of_sample_looks_like_this() {
   "show_probs":           { "value": 5, "origin": "flag" },
   "json":                 { "value": false, "origin": "default" },
   "interactive":          { "value": false, "origin": "default" },
+  "chat":                 { "value": false, "origin": "default" },
+  "system":               { "value": null, "origin": "default" },
   "grade":                { "value": null, "origin": "default" },
   "score":                { "value": null, "origin": "default" },
   "stride":               { "value": null, "origin": "default" },

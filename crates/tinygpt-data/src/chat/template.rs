@@ -17,6 +17,12 @@ const CHATML: &str = "{% for message in messages %}\
 /// The role whose turns a model writes.
 const ASSISTANT: &str = "assistant";
 
+/// The role whose messages are answered.
+const USER: &str = "user";
+
+/// The role of the message that stands before the conversation.
+const SYSTEM: &str = "system";
+
 /// A Jinja template as in `tokenizer_config.json`, which turns a conversation into text.
 ///
 /// ```
@@ -93,6 +99,39 @@ impl ChatTemplate {
         let mut ids = Vec::new();
         marked.encode(tokenizer, &text, &mut ids)?;
         Ok(ids)
+    }
+
+    /// As [`Self::prompt_ids`], of at most `most` tokens: the oldest exchanges are dropped whole, but
+    /// neither the system message nor the last message. Also says how many messages were dropped.
+    ///
+    /// # Errors
+    /// As [`Self::prompt_ids`]; [`DataError::Usage`] if what is never dropped is too long.
+    pub fn prompt_ids_within(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        most: usize,
+    ) -> Result<(Vec<u32>, usize), DataError> {
+        let n_system = messages.iter().take_while(|it| it.role == SYSTEM).count();
+        let mut kept = messages.to_vec();
+        loop {
+            let ids = self.prompt_ids(tokenizer, &kept)?;
+            if ids.len() <= most {
+                return Ok((ids, messages.len() - kept.len()));
+            }
+            // The next exchange starts with the next message of the user.
+            let later = kept.iter().enumerate().skip(n_system + 1);
+            let Some((next, _)) = later.into_iter().find(|(_, it)| it.role == USER) else {
+                return Err(DataError::usage(
+                    format!(
+                        "the last message has {} tokens with its system message, expected at most {most}",
+                        ids.len()
+                    ),
+                    "send a shorter one",
+                ));
+            };
+            kept.drain(n_system..next);
+        }
     }
 
     /// The ids of a whole conversation, and for each whether it is learned.

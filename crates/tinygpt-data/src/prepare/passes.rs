@@ -168,7 +168,8 @@ impl Passes<'_> {
         let mut meta = SplitMeta::default();
         let sha256 = tokenizer.sha256_bytes();
         let mut writer = ShardWriter::new(dir, split.file_prefix(), tokenizer.vocab_size(), sha256);
-        let mut masks = chat.map(|_| ShardWriter::new(dir, split.mask_prefix(), MASK_VALUES, sha256));
+        let mut masks =
+            chat.map(|_| ShardWriter::new(dir, split.mask_prefix(), MASK_VALUES, sha256));
         let watch = &watch;
         let encode = || {
             let mut encoder = tokenizer.encoder().parsing_special(self.parses_special);

@@ -1,5 +1,6 @@
 //! `sample`: loads a checkpoint and generates text, or serves or exports the model.
 
+mod chat;
 mod export;
 mod find;
 mod grade;
@@ -66,6 +67,10 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     let start = prompt.text(&loaded.tokenizer);
     if let Some(server) = server {
         return serve::serve(server, layered, (&settings, start), loaded);
+    }
+    if settings.chat {
+        note_probabilities(&settings);
+        return chat::chat(&loaded, &settings, Output::lock());
     }
     let seen = Seen::of(&loaded);
     let LoadedModel { dir, tokenizer, model, special } = loaded;

@@ -79,6 +79,13 @@ pub struct SampleOptions {
     #[arg(long, help_heading = "Output")]
     pub interactive: Option<bool>,
 
+    /// Chat with a model that was trained on conversations; /help lists the commands
+    #[arg(long, help_heading = "Output")]
+    pub chat: Option<bool>,
+    /// System message of `chat` [default: none]
+    #[arg(long, help_heading = "Output", value_name = "TEXT", allow_hyphen_values = true)]
+    pub system: Option<String>,
+
     /// Print which share of the samples are coherent stories of a generated dataset, and what is wrong
     /// with the others; 200 samples unless num_samples is given [default: none]
     #[arg(long, help_heading = "Evaluation", value_name = "DATASET")]
@@ -152,6 +159,8 @@ impl Options for SampleOptions {
             show_probs: None,
             json: Some(false),
             interactive: Some(false),
+            chat: Some(false),
+            system: None,
             grade: None,
             score: None,
             stride: None,
@@ -210,6 +219,10 @@ pub struct SampleSettings {
     pub json: bool,
     /// Whether to prompt interactively.
     pub interactive: bool,
+    /// Whether to chat.
+    pub chat: bool,
+    /// The system message of a chat.
+    pub system: Option<String>,
     /// The dataset whose stories the samples are compared with, instead of printing them.
     pub grade: Option<Grade>,
     /// The text to score, instead of generating one.
@@ -291,6 +304,8 @@ impl Layered<SampleOptions> {
             show_probs: options.show_probs,
             json: options.json.unwrap_or_default(),
             interactive: options.interactive.unwrap_or_default(),
+            chat: options.chat.unwrap_or_default(),
+            system: options.system,
             grade: options.grade,
             score: options.score.as_deref().map(ScoreSource::of),
             stride: options.stride,
@@ -343,6 +358,7 @@ fn check_together(
     if interactive && (serves || exports) {
         faults.conflict("interactive", "--serve or --export", "");
     }
+    check_chat(options, exports, faults);
     check_judging(options, (interactive, exports), faults);
     if interactive && *start == Start::Stdin {
         faults.conflict("start", "--interactive", "both read standard input");
@@ -363,6 +379,28 @@ fn check_together(
     }
 }
 
+/// Checks what is combined with a chat.
+fn check_chat(options: &SampleOptions, exports: bool, faults: &mut Faults<'_, SampleOptions>) {
+    let is_on = |flag: Option<bool>| flag.unwrap_or_default();
+    if !is_on(options.chat) {
+        if options.system.is_some() {
+            faults.needs("system", "--chat");
+        }
+        return;
+    }
+    for (flag, is_given) in [
+        ("--interactive", is_on(options.interactive)),
+        ("--json", is_on(options.json)),
+        ("--serve", options.serve.is_some()),
+        ("--export", exports),
+        ("--start", options.start.is_some()),
+    ] {
+        if is_given {
+            faults.conflict("chat", flag, "");
+        }
+    }
+}
+
 /// Checks that nothing else is asked of a model that is evaluated.
 fn check_judging(
     options: &SampleOptions,
@@ -377,6 +415,7 @@ fn check_judging(
         ("--score", options.score.is_some()),
         ("--grade", options.grade.is_some()),
         ("--interactive", interactive),
+        ("--chat", options.chat.unwrap_or_default()),
         ("--serve", options.serve.is_some()),
         ("--export", exports),
         ("--show-probs", options.show_probs.is_some()),
