@@ -21,7 +21,7 @@ const CHUNK: usize = 1 << 16;
 /// it ends with one.
 ///
 /// Every token is in a row. Every document that fits into a row, with the separators around it, is whole
-/// in one.
+/// in one. Of a stream with a mask, which holds conversations, all rows start one token later.
 ///
 /// # Errors
 /// [`DataError::Usage`] if the stream is shorter than one row and the token after it;
@@ -58,7 +58,9 @@ pub(crate) fn starts(
         row = document.take().unwrap_or(row + block_size);
         rows.push(row);
     }
-    Ok(rows.into_iter().map(|row| (first + row) % n_tokens).collect())
+    // The prompt of a chat has no separator before it, so the rows of conversations start behind theirs.
+    let shift = usize::from(stream.mask().is_some());
+    Ok(rows.into_iter().map(|row| (first + row + shift) % n_tokens).collect())
 }
 
 /// An endless sequence of rows: every epoch visits each start once, in a random order that is a pure
@@ -173,6 +175,13 @@ mod tests {
         assert_eq!(starts(&stream, EOT, 16).unwrap(), [54, 15, 31, 47]);
         let stream = TokenDataset::from_ids(vec![1; 40]);
         assert_eq!(starts(&stream, EOT, 16).unwrap(), [0, 16, 32]);
+    }
+
+    #[test]
+    fn rows_of_conversations_start_behind_the_separator() {
+        let plain = stream(&[5, 7, 3, 9, 2, 8, 4, 4, 6, 1, 9, 9, 12]);
+        let masked = plain.clone().with_mask(TokenDataset::from_ids(vec![1; plain.len()])).unwrap();
+        assert_eq!(starts(&masked, EOT, 16).unwrap(), [0, 14, 28, 40, 50, 59, 69, 79]);
     }
 
     #[test]

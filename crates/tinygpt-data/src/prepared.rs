@@ -351,6 +351,11 @@ impl Prepared {
         }
     }
 
+    /// Whether its documents are conversations.
+    pub fn is_chat(&self) -> bool {
+        self.meta.settings.chat.is_some()
+    }
+
     fn open_dir(dir: &Path) -> Result<Self, DataError> {
         let meta = Meta::read(dir)?;
         let tokenizer = Tokenizer::from_dir(dir)?;

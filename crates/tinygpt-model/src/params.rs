@@ -131,6 +131,25 @@ impl Params {
         Ok(())
     }
 
+    /// Adds rows to the token embedding up to `vocab_size`, each the mean of the rows that are there.
+    pub(crate) fn grow_vocab(&mut self, vocab_size: usize) -> Result<()> {
+        let rows = self.config.vocab_size;
+        let Some(n_new) = vocab_size.checked_sub(rows) else {
+            return Err(ModelError::request(format!("cannot grow {rows} tokens to {vocab_size}")));
+        };
+        let config = ModelConfig { vocab_size, ..self.config.clone() };
+        let specs = param_specs(&config);
+        for (spec, var) in specs.iter().zip(&mut self.vars) {
+            if var.shape().dims() != spec.shape {
+                let table = var.as_detached_tensor();
+                let new = table.mean_keepdim(0)?.broadcast_as((n_new, config.n_embd))?;
+                *var = Var::from_tensor(&Tensor::cat(&[&table, &new.contiguous()?], 0)?)?;
+            }
+        }
+        (self.config, self.specs) = (config, specs);
+        Ok(())
+    }
+
     /// The values of all parameters, on the CPU; none can be written while this lives.
     ///
     /// # Errors

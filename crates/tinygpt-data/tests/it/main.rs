@@ -3,6 +3,7 @@
 
 mod bad_inputs;
 mod chat;
+mod conversations;
 mod differential;
 mod fake_hub;
 mod golden;

@@ -141,6 +141,23 @@ impl Gpt {
         Ok(())
     }
 
+    /// Adds tokens to the vocabulary, up to `vocab_size`, for text with special tokens that the model does not
+    /// know. Their embeddings start as the mean of all others.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] if there are more tokens already, or the model is on a GPU,
+    /// [`ModelError::Tensor`] if the device refuses.
+    pub fn grow_vocab(&mut self, vocab_size: usize) -> Result<()> {
+        if self.backend() == Backend::Cuda {
+            return Err(ModelError::request("the token embedding is on a GPU: add tokens before"));
+        }
+        self.params.grow_vocab(vocab_size)?;
+        if let Engine::Cpu(workers) = &mut self.engine {
+            *workers = Workers::default();
+        }
+        Ok(())
+    }
+
     /// How many threads the CPU path may use; at least one. Nothing on other devices.
     ///
     /// Training uses all of them, decoding as many as help, see [`Gpt::set_decode_threads`].

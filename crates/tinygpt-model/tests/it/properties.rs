@@ -84,6 +84,27 @@ fn a_shorter_position_table_gives_the_same_logits_and_is_saved_short() {
 }
 
 #[test]
+fn new_tokens_start_as_the_mean_and_leave_the_others_as_they_are() {
+    for path in Path::BOTH {
+        let mut gpt = golden_gpt("plain", path);
+        let (text, v) = (ids(8, 65, 3), gpt.config().vocab_size);
+        let before = gpt.logits(&text, 1, 8).unwrap();
+        gpt.grow_vocab(v + 2).unwrap();
+        let after = gpt.logits(&text, 1, 8).unwrap();
+        for (before, after) in before.chunks(v).zip(after.chunks(v + 2)) {
+            assert_close(&after[..v], before, 1e-6, "logits");
+            let mean = before.iter().sum::<f32>() / v as f32;
+            assert_close(&after[v..], &[mean, mean], 1e-4, "new logits");
+        }
+        let special = SpecialTokens { bos: 0, eos: None };
+        let dir = tempfile::tempdir().unwrap();
+        hf::write_dir(&gpt, dir.path(), &special).unwrap();
+        assert_eq!(hf::read_dir(dir.path(), &Device::Cpu).unwrap().config().vocab_size, v + 2);
+        assert!(gpt.grow_vocab(v).is_err());
+    }
+}
+
+#[test]
 fn the_cache_of_the_decoder_changes_nothing() {
     for path in Path::BOTH {
         for name in GOLDEN {

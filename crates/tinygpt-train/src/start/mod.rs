@@ -197,6 +197,8 @@ fn fine_tune(
     let has_all = |names: &&[&str]| names.iter().all(|name| dir.join(name).is_file());
     if FILE_SETS.iter().any(has_all) {
         let theirs = Tokenizer::from_path(dir)?;
+        // Conversations are prepared with a few more special tokens than the text before them.
+        let theirs = if prepared.is_chat() { theirs.for_chat()? } else { theirs };
         check_tokenizer(model, theirs.sha256(), prepared)?;
     } else {
         notices.push(format!(
@@ -206,7 +208,12 @@ fn fine_tune(
         ));
     }
     let (rows, needed) = (gpt.config().vocab_size, prepared.tokenizer.vocab_size());
-    if rows < needed {
+    if rows < needed && prepared.is_chat() {
+        gpt.grow_vocab(needed)?;
+        notices.push(format!(
+            "the vocabulary grows from {rows} to {needed} tokens, for the turns of conversations"
+        ));
+    } else if rows < needed {
         return Err(TrainError::Mismatch {
             checkpoint: name.to_path_buf(),
             key: "vocab_size",
