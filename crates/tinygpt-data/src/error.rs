@@ -210,6 +210,10 @@ impl DataError {
             | Self::Corrupt { fix, .. }
             | Self::ChatTemplate { fix, .. }
             | Self::InvalidUtf8 { fix, .. } => Some(fix.clone()),
+            Self::MissingColumn { available, .. } if are_conversations(available) => Some(
+                "these are conversations: set `chat`, or `text_template` to join columns to a text"
+                    .to_owned(),
+            ),
             Self::MissingColumn { .. } => Some(
                 "set `text_column` to one of them, or `text_template` to join several".to_owned(),
             ),
@@ -240,7 +244,13 @@ impl DataError {
     }
 
     /// The message and the hint in one line.
-    #[cfg(test)]
+    /// Whether records with these columns are conversations.
+fn are_conversations(columns: &[String]) -> bool {
+    let has = |name: &str| columns.iter().any(|column| column == name);
+    has("messages") || has("conversations") || has("completion") || has("instruction")
+}
+
+#[cfg(test)]
     pub(crate) fn explained(&self) -> String {
         self.hint().map_or_else(|| self.to_string(), |hint| format!("{self}; {hint}"))
     }

@@ -112,10 +112,7 @@ pub(super) fn chat(
     out: Output,
 ) -> Result<Ended> {
     let LoadedModel { tokenizer, model, special, .. } = loaded;
-    let template = tokenizer.chat_template().ok_or_else(|| {
-        UsageError::new("this model has no chat template: it was not trained on conversations")
-            .hint("train one with --config-file config/chat.json, or use --interactive")
-    })?;
+    let template = template_of(tokenizer)?;
     let end_of_turn = template.end_of_turn(tokenizer)?;
     let params = settings.params(tokenizer, Some(end_of_turn));
     let stop = StopFlag::new();
@@ -155,6 +152,18 @@ pub(super) fn chat(
             return Ok(Ended::Done);
         }
     }
+}
+
+/// The chat template of a model.
+///
+/// # Errors
+/// A model without one.
+pub(super) fn template_of(tokenizer: &Tokenizer) -> Result<&ChatTemplate> {
+    let missing = || {
+        UsageError::new("this model has no chat template: it was not trained on conversations")
+            .hint("train one with --config-file config/chat.json, or use --interactive")
+    };
+    Ok(tokenizer.chat_template().ok_or_else(missing)?)
 }
 
 impl Chat<'_> {

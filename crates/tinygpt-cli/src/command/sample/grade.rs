@@ -1,4 +1,4 @@
-//! `sample --grade`: which share of the samples are coherent stories.
+//! `sample --grade tiny_tales`: which share of the samples are coherent stories.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use tinygpt_model::SamplingParams;
 
 use super::super::story::SampleWriter;
 use crate::exit::Ended;
-use crate::options::{Grade, SampleSettings};
+use crate::options::SampleSettings;
 use crate::terminal::{Output, grouped};
 
 /// The samples with one kind of fault, and the first of them.
@@ -19,19 +19,16 @@ struct Faulty {
     message: String,
 }
 
-/// Generates the samples, checks each as a story of `dataset`, and prints the share of coherent ones.
+/// Generates the samples, checks each as a story of `tiny_tales`, and prints the share of coherent ones.
 ///
 /// # Errors
 /// A model that cannot be computed with, an output that cannot be written.
 pub(super) fn grade(
-    dataset: Grade,
     (writer, params): (&SampleWriter<'_>, &SamplingParams),
     settings: &SampleSettings,
     out: &mut Output,
 ) -> Result<Ended> {
-    let checker = match dataset {
-        Grade::TinyTales => StoryChecker::new(),
-    };
+    let checker = StoryChecker::new();
     let n_samples = settings.num_samples;
     let (mut n_coherent, mut faults) = (0, BTreeMap::new());
     writer.for_each_sample(params, n_samples, &mut |sample| {

@@ -1,5 +1,6 @@
 //! `sample`: loads a checkpoint and generates text, or serves or exports the model.
 
+mod answers;
 mod chat;
 mod export;
 mod find;
@@ -30,7 +31,7 @@ use self::prompt::Seen;
 use super::story::SampleWriter;
 use crate::device;
 use crate::exit::Ended;
-use crate::options::{Layered, Quantization, SampleOptions, SampleSettings};
+use crate::options::{Grade, Layered, Quantization, SampleOptions, SampleSettings};
 use crate::pool;
 use crate::terminal::{Output, grouped, say, spoken};
 
@@ -72,6 +73,9 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
         note_probabilities(&settings);
         return chat::chat(&loaded, &settings, Output::lock());
     }
+    if settings.grade == Some(Grade::TinyTalks) {
+        return answers::grade(&loaded, &settings, &mut Output::lock());
+    }
     let seen = Seen::of(&loaded);
     let LoadedModel { dir, tokenizer, model, special } = loaded;
     note_probabilities(&settings);
@@ -85,8 +89,8 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     }
     let params = settings.params(&tokenizer, special.eos);
     let mut out = Output::lock();
-    if let Some(dataset) = settings.grade {
-        return grade::grade(dataset, (&writer, &params), &settings, &mut out);
+    if settings.grade == Some(Grade::TinyTales) {
+        return grade::grade((&writer, &params), &settings, &mut out);
     }
     if let Some(n) = settings.novelty {
         let run = (dir.as_path(), &tokenizer);

@@ -86,8 +86,9 @@ pub struct SampleOptions {
     #[arg(long, help_heading = "Output", value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
 
-    /// Print which share of the samples are coherent stories of a generated dataset, and what is wrong
-    /// with the others; 200 samples unless num_samples is given [default: none]
+    /// Print which share of the samples are coherent stories of a built-in dataset, or of its questions
+    /// are answered rightly, and what is wrong with the others; 200 unless num_samples is given
+    /// [default: none]
     #[arg(long, help_heading = "Evaluation", value_name = "DATASET")]
     pub grade: Option<Grade>,
     /// Print how well the model predicts the text of FILE, or of standard input (`-`): plain text with
@@ -184,6 +185,8 @@ impl Options for SampleOptions {
 pub enum Grade {
     /// The stories of the embedded grammar.
     TinyTales,
+    /// The held-out questions of the built-in conversations, each answered with the most likely tokens.
+    TinyTalks,
 }
 
 /// How weights are rounded.
