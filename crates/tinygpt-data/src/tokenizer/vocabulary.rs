@@ -45,9 +45,10 @@ impl Tokenizer {
                 "use a tokenizer of a prepared dataset, or GPT-2's own",
             ));
         }
+        let is_special = |id| self.special().iter().any(|(_, special)| special == id);
         let tokens = (0..self.vocab_size() as u32).map(|id| match self.inner.id_to_token(id) {
             None => (format!("<|unused {id}|>"), TokenKind::Unused),
-            Some(token) if id == self.eot_id => (token, TokenKind::Control),
+            Some(token) if is_special(id) => (token, TokenKind::Control),
             Some(token) => {
                 let byte = fallback_byte(&token).filter(|_| self.encoding == Encoding::Simple);
                 (token, byte.map_or(TokenKind::Text, TokenKind::Byte))
