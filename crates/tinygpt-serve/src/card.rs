@@ -28,6 +28,8 @@ pub struct Card {
     pub block_size: usize,
     /// Vocabulary size.
     pub vocab_size: usize,
+    /// Whether the model has a chat template.
+    pub chat: bool,
     /// Training steps.
     pub n_iters: Option<u64>,
     /// The loss curve, if it was recorded.

@@ -154,6 +154,8 @@ struct PromptGroup {
     echo: Option<Delta>,
     params: SamplingParams,
     stop: Vec<String>,
+    /// Whether the prompt is a conversation.
+    is_chat: bool,
     /// The token that ends an answer in addition to the end of its turn.
     end_of_document: Option<u32>,
     choices: std::ops::Range<usize>,
@@ -200,7 +202,8 @@ impl Worker<'_> {
             let (mut params, stop, updates) =
                 (job.params.clone(), job.stop.clone(), job.updates.clone());
             let mut end_of_document = None;
-            if let Prompt::Chat(_) = job_prompt {
+            let is_chat = matches!(job_prompt, Prompt::Chat(_));
+            if is_chat {
                 // A context shift would drop the system message.
                 let room = self.context.saturating_sub(prompt.len());
                 params.max_new_tokens = params.max_new_tokens.min(room);
@@ -214,6 +217,7 @@ impl Worker<'_> {
                 echo,
                 params,
                 stop,
+                is_chat,
                 end_of_document,
                 choices,
                 updates,
@@ -311,7 +315,12 @@ impl Worker<'_> {
         let now = group.choices.len().min(self.engine.room());
         let started = group.choices.start..group.choices.start + now;
         let samples = started.start as u64..started.end as u64;
-        let ids = match self.engine.add(&group.prompt, &group.params, samples) {
+        let added = if group.is_chat {
+            self.engine.add_turn(&group.prompt, &group.params, samples)
+        } else {
+            self.engine.add(&group.prompt, &group.params, samples)
+        };
+        let ids = match added {
             Ok(ids) => ids,
             Err(error) => {
                 send(&group.updates, Update::Failed(api_error(&error)));

@@ -7,6 +7,7 @@ mod bad_sample;
 mod bad_shards;
 mod bad_texts;
 mod bad_train;
+mod chat;
 mod cuda;
 mod end_to_end;
 mod export;

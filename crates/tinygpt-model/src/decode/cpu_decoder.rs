@@ -38,7 +38,7 @@ pub(super) struct CpuDecoder<'a> {
 /// Prompts up to this length use the decode kernels: packing matrices for GEMM would cost more than
 /// it saves. 8-bit weights, which only those kernels can read, take longer prompts in chunks of this
 /// size.
-const PREFILL_CHUNK: usize = 32;
+pub(super) const PREFILL_CHUNK: usize = 32;
 
 /// What all workers can reach.
 struct Shared {
@@ -135,15 +135,15 @@ impl<'a> CpuDecoder<'a> {
     }
 
     /// Puts `prompt` into the caches of `slots` and its last `logits`, `[slots, V]`, at the first of
-    /// them.
+    /// them, which has the first `n_kept` tokens already.
     pub(super) fn prefill(
         &mut self,
         slots: &[usize],
-        prompt: &[u32],
+        (n_kept, prompt): (usize, &[u32]),
         logits: &mut [f32],
     ) -> Result<()> {
         match &self.view {
-            View::Params(weights) if prompt.len() > PREFILL_CHUNK => {
+            View::Params(weights) if n_kept == 0 && prompt.len() > PREFILL_CHUNK => {
                 let workspace = &mut self.workspace;
                 prefill_at_once(
                     self.config,
@@ -155,7 +155,7 @@ impl<'a> CpuDecoder<'a> {
                     logits,
                 );
             }
-            _ => self.prefill_in_chunks(slots[0], prompt, logits)?,
+            _ => self.prefill_in_chunks(slots[0], (n_kept, prompt), logits)?,
         }
         for mut shard in self.shared.shards() {
             slots[1..].iter().for_each(|slot| shard.copy(slots[0], *slot, prompt.len()));
@@ -164,9 +164,14 @@ impl<'a> CpuDecoder<'a> {
     }
 
     /// Prefills with the decode kernels.
-    fn prefill_in_chunks(&self, slot: usize, prompt: &[u32], logits: &mut [f32]) -> Result<()> {
+    fn prefill_in_chunks(
+        &self,
+        slot: usize,
+        (n_kept, prompt): (usize, &[u32]),
+        logits: &mut [f32],
+    ) -> Result<()> {
         let row = |(position, &id)| Row { slot, id, position };
-        let rows: Vec<Row> = prompt.iter().enumerate().map(row).collect();
+        let rows: Vec<Row> = prompt.iter().enumerate().skip(n_kept).map(row).collect();
         for chunk in rows.chunks(PREFILL_CHUNK) {
             let is_last = chunk.last().is_some_and(|row| row.position + 1 == prompt.len());
             self.run(StepRows { rows: chunk.to_vec(), n_logits: usize::from(is_last) })?;

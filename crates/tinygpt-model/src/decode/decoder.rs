@@ -116,6 +116,17 @@ impl<'a> Decoder<'a> {
     /// [`ModelError::Request`] if the prompt is empty, longer than `block_size` or has ids outside
     /// the vocabulary, or if there is no such slot; [`ModelError::Tensor`] if the device refuses.
     pub fn prefill(&mut self, slots: &[usize], prompt: &[u32]) -> Result<()> {
+        self.prefill_after(0, slots, prompt)
+    }
+
+    /// As [`Self::prefill`], where the cache of the first slot has the first `n_kept` tokens of `prompt`
+    /// already. On a GPU they are computed again.
+    pub(crate) fn prefill_after(
+        &mut self,
+        n_kept: usize,
+        slots: &[usize],
+        prompt: &[u32],
+    ) -> Result<()> {
         check_ids(self.config, prompt, 1, prompt.len())?;
         let n = self.n_slots();
         let Some((&first, others)) = slots.split_first().filter(|_| slots.iter().all(|s| *s < n))
@@ -125,7 +136,7 @@ impl<'a> Decoder<'a> {
         slots.iter().try_for_each(|slot| self.free(*slot))?;
         match &mut self.path {
             Path::Autograd(decoder) => decoder.prefill(slots, prompt, &mut self.logits)?,
-            Path::Cpu(decoder) => decoder.prefill(slots, prompt, &mut self.logits)?,
+            Path::Cpu(decoder) => decoder.prefill(slots, (n_kept, prompt), &mut self.logits)?,
             Path::Cuda(decoder) => decoder.prefill(slots, prompt, &mut self.logits)?,
         }
         let v = self.config.vocab_size;

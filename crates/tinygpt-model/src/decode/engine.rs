@@ -10,6 +10,7 @@
 use std::ops::{ControlFlow, Range};
 
 use crate::config::ModelConfig;
+use crate::decode::cpu_decoder::PREFILL_CHUNK;
 use crate::decode::decoder::Decoder;
 use crate::decode::model::Model;
 use crate::error::{ModelError, Result};
@@ -82,6 +83,8 @@ pub struct Engine<'a> {
     config: &'a ModelConfig,
     /// By the decoder's slots.
     sequences: Vec<Option<Sequence>>,
+    /// The tokens whose keys and values are still in the cache of each free slot.
+    cached: Vec<Vec<u32>>,
     n_added: u64,
 }
 
@@ -103,7 +106,8 @@ impl<'a> Engine<'a> {
     pub fn new(model: &'a dyn Model, capacity: usize) -> Result<Self> {
         let sequences = (0..capacity).map(|_| None).collect();
         let (decoder, config) = (model.decoder(capacity)?, model.config());
-        Ok(Self { decoder, config, sequences, n_added: 0 })
+        let cached = vec![Vec::new(); capacity];
+        Ok(Self { decoder, config, sequences, cached, n_added: 0 })
     }
 
     /// How many more samples can be added now.
@@ -128,6 +132,48 @@ impl<'a> Engine<'a> {
         params: &SamplingParams,
         samples: Range<u64>,
     ) -> Result<Vec<SequenceId>> {
+        let slots = self.slots_for(prompt, params, &samples)?;
+        self.start(prompt, params, (samples, slots), 0)
+    }
+
+    /// As [`Self::add`], for the next turn of a conversation: if a sample that has ended starts with the
+    /// same tokens, their keys and values are used again. The logits are the same up to rounding.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn add_turn(
+        &mut self,
+        prompt: &[u32],
+        params: &SamplingParams,
+        samples: Range<u64>,
+    ) -> Result<Vec<SequenceId>> {
+        let mut slots = self.slots_for(prompt, params, &samples)?;
+        let common = |slot: usize| {
+            let pairs = self.cached[slot].iter().zip(prompt);
+            // The last token is computed in any case, for its logits.
+            pairs.take_while(|(cached, token)| cached == token).count().min(prompt.len() - 1)
+        };
+        let free = (0..self.sequences.len()).filter(|slot| self.sequences[*slot].is_none());
+        let best = free.map(|slot| (common(slot), slot)).max().unwrap_or_default();
+        let (n_kept, slot) = best;
+        // The kernels for a few tokens are slower for many than those for a whole prompt.
+        let is_faster = prompt.len() - n_kept <= n_kept.max(PREFILL_CHUNK);
+        if n_kept > 0 && is_faster && prompt.len() <= self.config.block_size {
+            slots.retain(|other| *other != slot);
+            slots.insert(0, slot);
+            slots.truncate((samples.end - samples.start) as usize);
+            return self.start(prompt, params, (samples, slots), n_kept);
+        }
+        self.start(prompt, params, (samples, slots), 0)
+    }
+
+    /// Checks a request and finds slots for its samples.
+    fn slots_for(
+        &self,
+        prompt: &[u32],
+        params: &SamplingParams,
+        samples: &Range<u64>,
+    ) -> Result<Vec<usize>> {
         params.validate(self.config.vocab_size)?;
         if prompt.is_empty() {
             let message = "the prompt is empty, expected at least one token: start with the token \
@@ -143,7 +189,20 @@ impl<'a> Engine<'a> {
                 self.room()
             )));
         }
-        self.decoder.prefill(&slots, end_of(prompt, self.config.block_size))?;
+        Ok(slots)
+    }
+
+    /// Prefills the prompt, of which the first slot has the first `n_kept` tokens.
+    fn start(
+        &mut self,
+        prompt: &[u32],
+        params: &SamplingParams,
+        (samples, slots): (Range<u64>, Vec<usize>),
+        n_kept: usize,
+    ) -> Result<Vec<SequenceId>> {
+        slots.iter().for_each(|slot| self.cached[*slot].clear());
+        let seen = end_of(prompt, self.config.block_size);
+        self.decoder.prefill_after(n_kept, &slots, seen)?;
         let mut ids = Vec::new();
         for (slot, sample_idx) in slots.into_iter().zip(samples) {
             let id = SequenceId(self.n_added);
@@ -204,7 +263,11 @@ impl<'a> Engine<'a> {
     }
 
     fn free(&mut self, slot: usize) -> Result<()> {
-        self.sequences[slot] = None;
+        // After a context shift the cache has other positions.
+        let whole = self.sequences[slot].take().map(|sequence| sequence.tokens);
+        let mut cached = whole.filter(|it| it.len() <= self.config.block_size).unwrap_or_default();
+        cached.truncate(self.decoder.len(slot));
+        self.cached[slot] = cached;
         self.decoder.free(slot)
     }
 }
@@ -344,6 +407,36 @@ mod tests {
         engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
         assert_eq!((heard.tokens[&ids[0]].len(), heard.tokens[&ids[1]].len()), (1, 2));
         assert!(heard.ends.is_empty());
+    }
+
+    #[test]
+    fn a_turn_uses_the_cache_of_the_conversation_and_gives_the_same_tokens() {
+        let gpt = gpt(16);
+        let params = unfiltered(3);
+        let run = |engine: &mut Engine<'_>, ids: Vec<SequenceId>| {
+            let mut heard = Heard::default();
+            while !engine.is_idle() {
+                engine.step(&mut |sequence, event| heard.hear(sequence, event)).unwrap();
+            }
+            ids.iter().map(|id| heard.tokens[id].clone()).collect::<Vec<_>>()
+        };
+        let mut engine = Engine::new(&gpt, 2).unwrap();
+        let ids = engine.add_turn(&[1, 2, 3, 4], &params, 0..2).unwrap();
+        let answers = run(&mut engine, ids);
+        // The last token of an answer was never decoded.
+        assert_eq!(engine.cached[1], [&[1, 2, 3, 4][..], &answers[1][..2]].concat());
+        for answer in &answers {
+            let prompt = [&[1, 2, 3, 4], answer.as_slice(), &[5, 6]].concat();
+            let ids = engine.add_turn(&prompt, &params, 4..6).unwrap();
+            let second = run(&mut engine, ids);
+            let mut fresh = Engine::new(&gpt, 2).unwrap();
+            let ids = fresh.add(&prompt, &params, 4..6).unwrap();
+            assert_eq!(second, run(&mut fresh, ids));
+        }
+        // After a context shift, nothing is kept.
+        let ids = engine.add_turn(&[1, 2], &unfiltered(40), 0..2).unwrap();
+        run(&mut engine, ids);
+        assert!(engine.cached.iter().all(Vec::is_empty));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-// The page: sends completion requests to its own server and shows the text token by token.
+// The page: sends completion requests to its own server and shows the text token by token. chat.js chats.
 // Text of the model is only ever added as text nodes, never as HTML.
 "use strict";
 
@@ -197,7 +197,7 @@ function alternative(span, name) {
   const shown = visible(name);
   // The end of a document and parts of characters are not text.
   const isText = name !== "<|endoftext|>" && !name.startsWith("bytes:\\x");
-  if (span !== pinned || !isText) return shown;
+  if (span !== pinned || !isText || span.owner.isAnswer) return shown;
   const button = element("button", { type: "button" }, shown);
   button.setAttribute("aria-label", `Continue with ${shown}`);
   button.addEventListener("click", () => {
@@ -307,7 +307,8 @@ function showWarnings(warnings) {
 }
 
 async function stream(samples, body, controller) {
-  const response = await fetch("/v1/completions", {
+  const path = body.messages ? "/v1/chat/completions" : "/v1/completions";
+  const response = await fetch(path, {
     method: "POST", headers: headers(), body: JSON.stringify(body), signal: controller.signal,
   });
   if (response.status === 401) $("key-form").hidden = false;
@@ -328,6 +329,10 @@ function generate() {
   const body = request();
   toFragment();
   return generateInto(samples, body);
+}
+
+function submit() {
+  return chat.isOn ? chat.send() : generate();
 }
 
 /** Continues one of the texts after `prompt`, which is the text it shows. */
@@ -455,6 +460,8 @@ async function open() {
   }
   const card = await response.json();
   setControls(card.defaults);
+  // The address of the page holds a prompt, not a conversation.
+  if (card.chat && location.hash.length < 2) chat.open();
   fromFragment();
   showCard(card);
 }
@@ -462,9 +469,13 @@ async function open() {
 function start() {
   for (const name of SLIDERS) $(name).addEventListener("input", showValues);
   $("seed").addEventListener("input", () => { $("keep").checked = true; });
-  $("form").addEventListener("submit", (event) => { event.preventDefault(); generate(); });
+  $("form").addEventListener("submit", (event) => { event.preventDefault(); submit(); });
   $("prompt").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate();
+    // A message is sent with Enter, a prompt may have several lines.
+    const sends = event.ctrlKey || event.metaKey || (chat.isOn && !event.shiftKey && !event.isComposing);
+    if (event.key !== "Enter" || !sends) return;
+    event.preventDefault();
+    submit();
   });
   $("stop").addEventListener("click", () => current && current.abort());
   $("key-form").addEventListener("submit", (event) => {
@@ -502,5 +513,3 @@ function start() {
     $("fault").hidden = false;
   });
 }
-
-start();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use candle_core::Device;
 use serde_json::Value;
+use tinygpt_data::chat::ChatTemplate;
 use tinygpt_data::{Encoding, Tokenizer};
 use tinygpt_model::{Gpt, ModelConfig};
 use tinygpt_serve::{Card, Limits, ServeError, ServedModel, Server};
@@ -44,15 +45,37 @@ pub(crate) fn served() -> ServedModel {
     ServedModel { model: Box::new(gpt), bos: tokenizer.eot_id(), eos: None, tokenizer, card }
 }
 
+/// A random model whose tokenizer has the special tokens of ChatML, and that template.
+pub(crate) fn served_chat() -> ServedModel {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../tinygpt-data/tests/golden/chat");
+    let tokenizer = Tokenizer::from_dir(dir).unwrap().with_chat_template(ChatTemplate::chatml());
+    let config = ModelConfig {
+        vocab_size: tokenizer.vocab_size(),
+        block_size: 64,
+        n_layer: 2,
+        n_head: 2,
+        n_embd: 32,
+        ..ModelConfig::default()
+    };
+    let gpt = Gpt::init(config, 7, &Device::Cpu).unwrap();
+    let card = Card { name: MODEL.to_owned(), ..Card::default() };
+    let eot = tokenizer.eot_id();
+    ServedModel { model: Box::new(gpt), bos: eot, eos: Some(eot), tokenizer, card }
+}
+
 impl World {
     pub(crate) fn new(limits: Limits, key: Option<&str>) -> Self {
+        Self::with(served(), limits, key)
+    }
+
+    /// A server with this model.
+    pub(crate) fn with(model: ServedModel, limits: Limits, key: Option<&str>) -> Self {
         let address = "127.0.0.1:0".parse().unwrap();
         let server = Server::listen(address, key.map(str::to_owned), limits).unwrap();
         let address = server.address();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread =
-            thread::spawn(move || server.run(served(), &|| stopped.load(Ordering::Relaxed)));
+        let thread = thread::spawn(move || server.run(model, &|| stopped.load(Ordering::Relaxed)));
         Self { address, stop, thread: Some(thread) }
     }
 
@@ -89,6 +112,12 @@ impl World {
     /// Posts a completion request.
     pub(crate) fn complete(&self, body: &Value) -> Answer {
         self.send(post(&body.to_string()))
+    }
+
+    /// Requests an answer.
+    pub(crate) fn chat(&self, body: &Value) -> Answer {
+        let request = String::from_utf8(post(&body.to_string())).unwrap();
+        self.send(request.replace("/v1/completions", "/v1/chat/completions"))
     }
 }
 

@@ -69,6 +69,31 @@ for error, status, fields in [
         print("error", status, raised.body["message"])
     else:
         raise AssertionError(f"{fields} passed")
+
+
+def chat(*contents, **fields):
+    roles = ["user", "assistant"]
+    messages = [{"role": roles[i % 2], "content": content} for i, content in enumerate(contents)]
+    return client.chat.completions.create(model=model, messages=messages, seed=3, **fields)
+
+
+try:
+    answer = chat("Hello")
+except openai.BadRequestError as raised:
+    assert raised.code == "no_chat_template", raised
+    print("chat", raised.body["message"])
+else:
+    [choice] = answer.choices
+    assert answer.object == "chat.completion" and choice.message.role == "assistant"
+    chunks = list(chat("Hello", stream=True, stream_options={"include_usage": True}))
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
+    assert deltas[0].role == "assistant" and "".join(d.content or "" for d in deltas) == choice.message.content
+    assert chunks[-1].usage == answer.usage and chunks[-2].choices[0].finish_reason == choice.finish_reason
+    two = chat("Hello", choice.message.content, "And then?", n=2, max_completion_tokens=8, logprobs=True, top_logprobs=2)
+    tokens = two.choices[1].logprobs.content
+    assert len(two.choices) == 2 and all(len(token.top_logprobs) == 2 for token in tokens)
+    assert bytes(byte for token in tokens for byte in token.bytes).decode(errors="replace")
+    print("chat", repr(choice.message.content), choice.finish_reason, len(chunks), "chunks")
 if key != "none":
     try:
         openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0).models.list()

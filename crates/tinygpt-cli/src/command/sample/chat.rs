@@ -253,7 +253,7 @@ impl Chat<'_> {
             max_new_tokens: self.params.max_new_tokens.min(self.context - prompt.len()),
             ..self.params.clone()
         };
-        self.engine.add(prompt, &params, sample_idx..sample_idx + 1)?;
+        self.engine.add_turn(prompt, &params, sample_idx..sample_idx + 1)?;
         let (out, stop, end_of_document) = (&mut self.out, &self.stop, self.end_of_document);
         while !self.engine.is_idle() {
             self.engine.step(&mut |_, event| {

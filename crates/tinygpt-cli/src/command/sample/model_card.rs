@@ -40,6 +40,7 @@ pub(super) fn model_card(
         n_embd: config.n_embd,
         block_size: config.block_size,
         vocab_size: tokenizer.vocab_size(),
+        chat: tokenizer.chat_template().is_some(),
         n_iters: state.map(|state| state.step),
         curve: curve(&lines.unwrap_or_default()),
         defaults: page_defaults(layered, settings, start),

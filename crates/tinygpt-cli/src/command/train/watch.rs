@@ -102,6 +102,7 @@ fn watched_run(
         n_embd: model.n_embd,
         block_size: model.block_size,
         vocab_size: tokenizer.vocab_size(),
+        chat: tokenizer.chat_template().is_some(),
         n_iters: None,
         curve: Curve::default(),
         defaults: page_defaults(&sampling, &sampling.resolve()?, None),

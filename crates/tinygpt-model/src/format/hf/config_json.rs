@@ -115,12 +115,23 @@ pub fn read_config(dir: &Path) -> Result<ModelConfig> {
 /// [`ModelError::Io`] if the file cannot be read, [`ModelError::File`] if it is not JSON.
 pub fn read_special_tokens(dir: &Path) -> Result<Option<SpecialTokens>> {
     #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Ends {
+        One(u32),
+        Several(Vec<u32>),
+    }
+    #[derive(Deserialize)]
     struct Ids {
         bos_token_id: Option<u32>,
-        eos_token_id: Option<u32>,
+        eos_token_id: Option<Ends>,
     }
     let Ids { bos_token_id, eos_token_id } = read_json(&dir.join(CONFIG))?;
-    Ok(bos_token_id.map(|bos| SpecialTokens { bos, eos: eos_token_id }))
+    // Of several, which only models of conversations have, the last ends a document.
+    let eos = eos_token_id.and_then(|ends| match ends {
+        Ends::One(eos) => Some(eos),
+        Ends::Several(all) => all.last().copied(),
+    });
+    Ok(bos_token_id.map(|bos| SpecialTokens { bos, eos }))
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {

@@ -4,6 +4,7 @@
 //! complete or not there. What was at PATH stays until then.
 
 mod card;
+mod chat;
 mod example;
 mod vocabulary;
 
@@ -151,6 +152,7 @@ fn write_gguf(loaded: &LoadedModel<Gpt>, weights: WeightType, part: &Path) -> Re
     let name = card::Card::of(loaded)?.name;
     let mut metadata: Metadata = vec![("general.name".to_owned(), Value::String(name))];
     metadata.extend(vocabulary::metadata(&tokenizer.vocabulary()?, *special)?);
+    metadata.extend(chat::metadata(tokenizer)?);
     let n_tokens = tokenizer.vocab_size();
     let stored = gguf::write_file(gpt, n_tokens, weights, metadata, part)?;
     if stored.n_f16_instead > 0 {
@@ -168,6 +170,7 @@ fn write_gguf(loaded: &LoadedModel<Gpt>, weights: WeightType, part: &Path) -> Re
 fn write_hf(loaded: &LoadedModel<Gpt>, part: &Path) -> Result<()> {
     fs::create_dir(part).with_context(|| format!("cannot create {}", part.display()))?;
     hf::write_dir(&loaded.model, part, &loaded.special)?;
+    chat::add_end_of_turn(part, &loaded.tokenizer, loaded.special)?;
     loaded.tokenizer.save_with_model(part, loaded.model.config().block_size)?;
     let text = card::Card::of(loaded)?.text();
     fs::write(part.join(card::FILE_NAME), text).context("cannot write the model card")

@@ -1,0 +1,130 @@
+//! `sample --chat` with lines from a pipe, and what an export keeps for chatting.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use crate::program::{Ran, command, run, small_text, trained};
+
+/// A tokenizer with the special tokens of ChatML.
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tinygpt-data/tests/golden/chat").join(name)
+}
+
+/// A hardly trained model in `out`, with the template ChatML.
+fn chat_model() -> &'static Path {
+    static DIR: OnceLock<TempDir> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("text.txt"), small_text()).unwrap();
+        let tokenizer = golden("tokenizer.json");
+        run(
+            "prepare",
+            dir.path(),
+            &format!("--source text.txt --tokenizer {}", tokenizer.display()),
+        )
+        .ok();
+        let shape = "--n-layer 1 --n-head 1 --n-embd 16 --block-size 96 --batch-size 2 --threads 1";
+        run(
+            "train",
+            dir.path(),
+            &format!("--dataset-name text --out-dir out --max-iters 2 {shape}"),
+        )
+        .ok();
+        fs::copy(golden("chatml.jinja"), dir.path().join("out/best/chat_template.jinja")).unwrap();
+        dir
+    });
+    dir.path()
+}
+
+fn chat(args: &str, lines: &str) -> Ran {
+    let mut command = command("sample", chat_model());
+    command.args("--out-dir out --max-new-tokens 8 --threads 1 --chat".split(' '));
+    command.args(args.split_whitespace());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let code = output.status.code().unwrap_or(-1);
+    Ran { code, stdout: text(output.stdout), stderr: text(output.stderr) }.ok()
+}
+
+#[test]
+fn answers_depend_on_the_conversation_and_can_be_made_again() {
+    let first = chat("", "Hello\n").stdout;
+    assert!(!first.contains("Hello") && !first.trim().is_empty(), "{first:?}");
+    let two = chat("", "Hello\nHello\n").stdout;
+    assert!(two.starts_with(&first));
+    let second = &two[first.len()..];
+    // Without the first exchange, the same message has the first answer again.
+    assert_eq!(chat("", "Hello\n/undo\nHello\n").stdout, first.repeat(2));
+    assert_eq!(chat("", "Hello\n/clear\nHello\n").stdout, first.repeat(2));
+    let retried = chat("", "Hello\n/retry\n").stdout;
+    assert!(retried.starts_with(&first) && retried != first.repeat(2), "{retried:?}");
+    assert_ne!(retried[first.len()..], *second);
+    let system = chat("--system Owl", "Hello\n").stdout;
+    assert_ne!(system, first);
+    assert_eq!(chat("", "/system Owl\nHello\n").stdout, system);
+    assert_eq!(chat("--system Owl", "/system\nHello\n").stdout, first);
+}
+
+#[test]
+fn the_oldest_exchanges_are_dropped_and_the_system_message_is_not() {
+    let lines = "the owl and the fox\n".repeat(9);
+    let ran = chat("--system Owl", &lines);
+    assert!(
+        ran.stderr.contains("oldest 2 messages were dropped: the model sees 96"),
+        "{}",
+        ran.stderr
+    );
+    let long = chat("--system Owl", &format!("{}\nHello\n", "owl ".repeat(200)));
+    assert!(
+        long.stderr.contains("tokens with its system message, expected at most"),
+        "{}",
+        long.stderr
+    );
+    assert_eq!(long.stdout, chat("--system Owl", "Hello\n").stdout);
+}
+
+#[test]
+fn a_model_without_a_template_and_unknown_commands_say_so() {
+    let dir = trained();
+    let ran = run("sample", dir.path(), "--out-dir out --chat");
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("no chat template") && ran.stderr.contains("--interactive"));
+    let ran = chat("", "/temprature 1\n/help\n/undo\n/retry\n");
+    for expected in ["unknown command /temprature", "/system TEXT", "no message", "no answer"] {
+        assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
+    }
+    for (args, expected) in [("--chat --json", "--json"), ("--system x", "--chat")] {
+        let ran = run("sample", dir.path(), &format!("--out-dir out {args}"));
+        assert!(ran.code == 2 && ran.stderr.contains(expected), "{ran:?}");
+    }
+}
+
+#[test]
+fn exports_carry_the_template_and_the_end_of_a_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let hf = dir.path().join("hf");
+    run("sample", chat_model(), &format!("--out-dir out --export hf {}", hf.display())).ok();
+    let config = fs::read_to_string(hf.join("tokenizer_config.json")).unwrap();
+    assert!(config.contains("add_generation_prompt"), "{config}");
+    let json = |name: &str| -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(hf.join(name)).unwrap()).unwrap()
+    };
+    // `<|im_end|>`, then `<|endoftext|>`.
+    assert_eq!(json("generation_config.json")["eos_token_id"], serde_json::json!([2, 0]));
+    // The exported model chats as the one that it was made from.
+    let mut again = command("sample", dir.path());
+    again.args(["--checkpoint", "hf", "--chat", "--max-new-tokens", "8", "--threads", "1"]);
+    again.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = again.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"Hello\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), chat("", "Hello\n").stdout);
+}
