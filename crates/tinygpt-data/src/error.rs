@@ -244,13 +244,7 @@ impl DataError {
     }
 
     /// The message and the hint in one line.
-    /// Whether records with these columns are conversations.
-fn are_conversations(columns: &[String]) -> bool {
-    let has = |name: &str| columns.iter().any(|column| column == name);
-    has("messages") || has("conversations") || has("completion") || has("instruction")
-}
-
-#[cfg(test)]
+    #[cfg(test)]
     pub(crate) fn explained(&self) -> String {
         self.hint().map_or_else(|| self.to_string(), |hint| format!("{self}; {hint}"))
     }
@@ -285,6 +279,12 @@ fn are_conversations(columns: &[String]) -> bool {
     ) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
         move |error| Self::Tokenizer { action, message: escaped_message(&error.to_string()) }
     }
+}
+
+/// Whether records with these columns are conversations.
+fn are_conversations(columns: &[String]) -> bool {
+    let has = |name: &str| columns.iter().any(|column| column == name);
+    has("messages") || has("conversations") || has("completion") || has("instruction")
 }
 
 /// A stop is the same error wherever it was noticed.
