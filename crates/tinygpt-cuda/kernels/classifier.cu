@@ -12,6 +12,8 @@
 // Padding: the table has VOCAB_PADDED rows and the true vocabulary `vocab_size`. Columns from there on count
 // as -infinity, so their probability and their gradient are exactly 0.
 //
+// A row whose target is IGNORED_TARGET has loss 0 and gradient 0. It is not read.
+//
 // Oracle: crates/tinygpt-kernels/src/head.rs, `loss` and `backward`.
 #include "device.cuh"
 #include "math.cuh"
@@ -27,6 +29,7 @@
 #define KEPT (IN_REGISTERS ? VECTORS : 1)
 #define WARPS (THREADS / 32)
 #define MIN_BLOCKS (1024 / THREADS)
+#define IGNORED_TARGET 0xffffffffu
 
 struct ClassifierArgs {
     // [rows, VOCAB_PADDED]; becomes its own gradient in `classifier`.
@@ -153,10 +156,24 @@ DEVICE void store_gradient(act_t* row, int i, u32x4 v, float max, float factor) 
     store_global16(row + column, pack(x));
 }
 
+// The row of a target that is not learned.
+template <bool GRADIENT>
+DEVICE void ignore(const ClassifierArgs& p, act_t* row) {
+    if (threadIdx.x == 0) p.losses[blockIdx.x] = 0.0f;
+    if constexpr (GRADIENT) {
+        for (int i = 0; i < VECTORS; i++) {
+            const u32 column = column_of(i);
+            if (column < VOCAB_PADDED) store_global16(row + column, u32x4{});
+        }
+    }
+}
+
 template <bool GRADIENT>
 DEVICE void classify(const ClassifierArgs& p, float (*shared)[WARPS]) {
     act_t* row = p.logits + (u64)blockIdx.x * VOCAB_PADDED;
     const u32 target = p.targets[blockIdx.x];
+    // The whole block returns: no thread waits at a barrier.
+    if (target == IGNORED_TARGET) return ignore<GRADIENT>(p, row);
     // Before the barriers of the reductions: nobody has overwritten it yet.
     const float target_logit = to_float(row[target]);
     u32x4 kept[KEPT];

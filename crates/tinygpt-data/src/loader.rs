@@ -169,13 +169,33 @@ impl Loader {
     /// # Errors
     /// As [`Loader::batch`].
     pub fn windows_from(&self, first: u64, n: usize) -> Result<Batch, DataError> {
+        self.read(&self.starts(first, n))
+    }
+
+    /// How many targets of the `n` windows from number `first` on are learned; reads no tokens.
+    ///
+    /// # Errors
+    /// As [`Loader::batch`].
+    pub fn n_learned(&self, first: u64, n: usize) -> Result<usize, DataError> {
+        let starts = self.starts(first, n);
+        let Some(mask) = self.stream.mask() else { return Ok(starts.len() * self.block_size) };
+        let mut learned = vec![0; self.block_size + 1];
+        let mut total = 0;
+        for start in starts {
+            read_circle(mask, start, &mut learned)?;
+            total += learned[1..].iter().filter(|mask| **mask != 0).count();
+        }
+        Ok(total)
+    }
+
+    /// Where the `n` windows from number `first` on start.
+    fn starts(&self, first: u64, n: usize) -> Vec<usize> {
         let windows = first..first + n as u64;
-        let starts = match &self.order {
+        match &self.order {
             Order::Shuffled(order) => windows.map(|i| order.window(i)).collect(),
             Order::ShuffledRows(rows) => windows.map(|i| rows.row(i)).collect(),
             Order::Fixed(starts) => fixed_part(starts, first, n).to_vec(),
-        };
-        self.read(&starts)
+        }
     }
 
     fn read(&self, starts: &[usize]) -> Result<Batch, DataError> {
@@ -309,6 +329,9 @@ mod tests {
                 let n = learned.filter(|(id, seen)| id == seen).count();
                 assert_eq!((n, plain.n_learned()), (masked.n_learned(), plain.targets.len()));
             }
+            let counted = [plain, masked].map(|it| it.n_learned(4, 7).unwrap());
+            let read = [plain, masked].map(|it| it.windows_from(4, 7).unwrap().n_learned());
+            assert_eq!(counted, read);
         }
         // The row from the last separator on continues with the start of the stream, and so does its mask.
         let rows = Loader::evaluation_documents(&masked, 0, (1, 40), 1).unwrap();

@@ -4,8 +4,12 @@
 //! all the way from logits to its share of `dx` and `dwte` before the next one starts, so the full
 //! `[N, V]` matrix, by far the largest tensor of the model, never exists: the chunk's logits
 //! become their own gradient `(softmax − one-hot) · scale` in place.
+//!
+//! A row whose target is [`IGNORED_TARGET`](crate::IGNORED_TARGET) has no loss and no gradient. If there are
+//! any, the other rows are copied together first: the head costs what its learned rows cost.
 
 use crate::gemm::{Matrix, MatrixMut, Store, gemm};
+use crate::learned::Learned;
 use crate::math::exp;
 use crate::parallel::rows_per_thread;
 use crate::simd::{Vector, dispatch};
@@ -30,7 +34,7 @@ pub struct Head<'a> {
     pub x: &'a [f32],
     /// Token embedding `[V, C]`, used as the output matrix.
     pub wte: &'a [f32],
-    /// Target ids `[N]`, each below V.
+    /// Target ids `[N]`, each below V or [`IGNORED_TARGET`](crate::IGNORED_TARGET).
     pub targets: &'a [u32],
     /// C.
     pub n_embd: usize,
@@ -64,13 +68,23 @@ impl Head<'_> {
     }
 }
 
-/// The sum of the losses of all rows, in nats.
+/// The sum of the losses of the learned rows, in nats.
 ///
 /// # Panics
-/// If a target is not below V, or `scratch` is shorter than [`scratch_len`] says.
+/// If a target is neither below V nor ignored, or `scratch` is shorter than [`scratch_len`] says.
 pub fn loss(head: Head<'_>, scratch: &mut [f32], threads: usize) -> f64 {
+    let chunk = chunk_rows(head.targets.len(), head.vocab_size());
+    match Learned::of(head.x, head.targets, head.n_embd) {
+        None => loss_in_chunks(head, chunk, scratch, threads),
+        Some(Learned { x, targets, .. }) => {
+            loss_in_chunks(Head { x: &x, targets: &targets, ..head }, chunk, scratch, threads)
+        }
+    }
+}
+
+/// [`loss`] if all rows are learned, `chunk` rows at a time.
+fn loss_in_chunks(head: Head<'_>, chunk: usize, scratch: &mut [f32], threads: usize) -> f64 {
     let (c, v) = (head.n_embd, head.vocab_size());
-    let chunk = chunk_rows(head.targets.len(), v);
     let mut total = 0.0;
     for (x, targets) in head.x.chunks(chunk * c).zip(head.targets.chunks(chunk)) {
         let logits = &mut scratch[..targets.len() * v];
@@ -89,10 +103,11 @@ pub fn loss(head: Head<'_>, scratch: &mut [f32], threads: usize) -> f64 {
 /// Returns the sum of the losses as [`loss`] does, writes `dx`, and writes or adds to `dwte`.
 ///
 /// `dlogits = scale · (softmax − one-hot)`, so `scale` is the factor of the *sum* of losses: for a
-/// mean over N rows, 1/N. `dx ← dlogits · wte` `[N, C]`, `dwte ← dlogitsᵀ · x` or `dwte += dlogitsᵀ · x` `[V, C]`.
+/// mean over N learned rows, 1/N. `dx ← dlogits · wte` `[N, C]`, `dwte ← dlogitsᵀ · x` or `dwte += dlogitsᵀ · x` `[V, C]`.
+/// Of a row that is not learned, `dlogits` is 0.
 ///
 /// # Panics
-/// If a target is not below V, or `scratch` is shorter than [`scratch_len`] says.
+/// If a target is neither below V nor ignored, or `scratch` is shorter than [`scratch_len`] says.
 pub fn backward(
     head: Head<'_>,
     scale: f32,
@@ -102,6 +117,33 @@ pub fn backward(
     threads: usize,
 ) -> f64 {
     let chunk = chunk_rows(head.targets.len(), head.vocab_size());
+    let Some(learned) = Learned::of(head.x, head.targets, head.n_embd) else {
+        return backward_in_chunks(head, chunk, scale, scratch, dx, (dwte, store), threads);
+    };
+    if learned.targets.is_empty() {
+        if store == Store::Overwrite {
+            dwte.fill(0.0);
+        }
+        dx.fill(0.0);
+        return 0.0;
+    }
+    let head = Head { x: &learned.x, targets: &learned.targets, ..head };
+    let first = &mut dx[..learned.x.len()];
+    let total = backward_in_chunks(head, chunk, scale, scratch, first, (dwte, store), threads);
+    learned.scatter(dx, head.n_embd);
+    total
+}
+
+/// [`backward`] if all rows are learned, `chunk` rows at a time.
+fn backward_in_chunks(
+    head: Head<'_>,
+    chunk: usize,
+    scale: f32,
+    scratch: &mut [f32],
+    dx: &mut [f32],
+    (dwte, store): (&mut [f32], Store),
+    threads: usize,
+) -> f64 {
     let inputs = head.x.chunks(chunk * head.n_embd).zip(head.targets.chunks(chunk));
     let chunks = inputs.zip(dx.chunks_mut(chunk * head.n_embd));
     chunks
@@ -204,6 +246,7 @@ fn loss_and_gradient_kernel<V: Vector>(logits: &mut [f32], targets: &[u32], scal
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learned::IGNORED_TARGET;
     use crate::testing::{assert_close, assert_gradient, at_every_level, noise};
 
     /// The definition, term by term in `f64`; the sum of the losses times `scale`.
@@ -245,6 +288,47 @@ mod tests {
                 assert_gradient(&wte, &dwte, 2e-3, &what, |w| naive(&x, w, &targets, c, 0.5));
             }
         });
+    }
+
+    #[test]
+    fn rows_that_are_not_learned_have_no_loss_and_no_gradient() {
+        let (n, c, v) = (9, 7, 40);
+        let (x, wte) = (noise(n * c, 1), noise(v * c, 2));
+        for ignored in
+            [&[0][..], &[8], &[2, 3, 4], &[0, 1, 2, 4, 6, 7, 8], &[0, 1, 2, 3, 4, 5, 6, 7, 8]]
+        {
+            let mut targets: Vec<u32> = (0..n).map(|i| (i * 5 % v) as u32).collect();
+            ignored.iter().for_each(|row: &usize| targets[*row] = IGNORED_TARGET);
+            let learned = |x: &[f32]| {
+                let rows = (0..n).filter(|row| !ignored.contains(row));
+                let x: Vec<f32> = rows.clone().flat_map(|row| x[row * c..][..c].to_vec()).collect();
+                (x, rows.map(|row| targets[row]).collect::<Vec<u32>>())
+            };
+            let expected = |x: &[f32], wte: &[f32], scale| {
+                let (x, targets) = learned(x);
+                naive(&x, wte, &targets, c, scale)
+            };
+            let what = format!("without {ignored:?}");
+            let head = Head { x: &x, wte: &wte, targets: &targets, n_embd: c };
+            let mut scratch = vec![0.0; scratch_len(n, v)];
+            let sum = expected(&x, &wte, 1.0);
+            let found = loss(head, &mut scratch, 2);
+            assert!((found - sum).abs() <= 1e-5 * sum, "{what}: {found} {sum}");
+            let (mut dx, mut dwte) = (vec![f32::NAN; n * c], vec![f32::NAN; v * c]);
+            let into = (&mut dwte[..], Store::Overwrite);
+            let found = backward(head, 0.5, &mut scratch, &mut dx, into, 2);
+            assert!((found - sum).abs() <= 1e-5 * sum, "{what}: {found} {sum}");
+            assert_gradient(&x, &dx, 2e-3, &what, |x| expected(x, &wte, 0.5));
+            assert_gradient(&wte, &dwte, 2e-3, &what, |wte| expected(&x, wte, 0.5));
+            for row in ignored {
+                assert_eq!(dx[row * c..][..c], vec![0.0; c], "{what}: dx of row {row}");
+            }
+            let once = dwte.clone();
+            let into = (&mut dwte[..], Store::Accumulate);
+            backward(head, 0.5, &mut scratch, &mut dx, into, 2);
+            let twice: Vec<f32> = once.iter().map(|x| 2.0 * x).collect();
+            assert_close(&dwte, &twice, 1e-6, &what);
+        }
     }
 
     #[test]

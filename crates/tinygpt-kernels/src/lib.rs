@@ -34,6 +34,7 @@ pub mod gemm;
 pub mod grad_norm;
 pub mod head;
 pub mod layer_norm;
+mod learned;
 mod math;
 mod parallel;
 pub mod peak;
@@ -47,3 +48,4 @@ pub mod softmax;
 mod testing;
 
 pub use gemm::{Matrix, MatrixMut, Store, gemm};
+pub use learned::{IGNORED_TARGET, n_learned};

@@ -8,6 +8,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Tensor, Var};
+use tinygpt_kernels::IGNORED_TARGET;
 
 use crate::backend::Grads;
 use crate::batch::{TokenBatch, check_ids, ids_tensor};
@@ -26,7 +27,8 @@ struct Segment {
     output: Tensor,
 }
 
-/// Adds `scale` times the gradients of the mean loss to `grads` and returns the loss.
+/// Adds `scale` times the gradients of the mean loss to `grads` and returns the loss. Without a target that is
+/// learned there is nothing to add.
 pub(crate) fn accumulate_gradients(
     params: &Params,
     compute: DType,
@@ -37,6 +39,9 @@ pub(crate) fn accumulate_gradients(
 ) -> Result<f32> {
     let config = params.config();
     batch.validate(config)?;
+    if batch.n_learned() == 0 {
+        return Ok(0.0);
+    }
     let device = params.device();
     let dropout_key = dropout;
     let dropout = Dropout::new(config.dropout, dropout_key);
@@ -90,8 +95,8 @@ fn head_gradients(
     let input = Var::from_tensor(x)?;
     let normed =
         layer_norm::autograd(&input, &parts.ln_f)?.reshape(((), params.config().n_embd))?;
-    let n_rows = batch.targets.len();
-    let targets = Tensor::from_slice(batch.targets, n_rows, params.device())?;
+    let (normed, targets) = learned_rows(&normed, batch)?;
+    let n_rows = targets.elem_count();
 
     let mut loss_sum = Tensor::zeros((), DType::F32, params.device())?;
     let mut dnormed = Vec::new();
@@ -105,7 +110,7 @@ fn head_gradients(
         dnormed.push(store.remove(&chunk).ok_or_else(|| cut("the head"))?.detach());
         loss_sum = (loss_sum + loss.detach())?;
     }
-    let dnormed = Tensor::cat(&dnormed, 0)?; // [B T, C]
+    let dnormed = Tensor::cat(&dnormed, 0)?; // [n_rows, C]
     let mut store = (normed * dnormed)?.sum_all()?.backward()?;
     for param_idx in indices.ln_f.iter() {
         take(&mut store, params, *param_idx, grads)?;
@@ -115,13 +120,29 @@ fn head_gradients(
     Ok((loss, dx))
 }
 
+/// The rows `[rows, C]` of `h` `[B T, C]` whose targets are learned, and these targets `[rows]`.
+fn learned_rows(h: &Tensor, batch: &TokenBatch<'_>) -> Result<(Tensor, Tensor)> {
+    let all = 0..batch.targets.len() as u32;
+    let rows: Vec<u32> = all.filter(|row| batch.targets[*row as usize] != IGNORED_TARGET).collect();
+    let learned: Vec<u32> = rows.iter().map(|row| batch.targets[*row as usize]).collect();
+    let n_rows = rows.len();
+    let targets = Tensor::from_vec(learned, n_rows, h.device())?;
+    if n_rows == batch.targets.len() {
+        return Ok((h.clone(), targets));
+    }
+    Ok((h.index_select(&Tensor::from_vec(rows, n_rows, h.device())?, 0)?, targets))
+}
+
 /// The mean loss without dropout; keeps no graph.
 pub(crate) fn loss(params: &Params, compute: DType, batch: &TokenBatch<'_>) -> Result<f32> {
     batch.validate(params.config())?;
+    if batch.n_learned() == 0 {
+        return Ok(0.0);
+    }
     let parts = params.detached()?;
     let h = hidden(params, &parts, compute, batch.inputs, batch.batch_size, batch.seq_len)?;
-    let n_rows = batch.targets.len();
-    let targets = Tensor::from_slice(batch.targets, n_rows, params.device())?;
+    let (h, targets) = learned_rows(&h, batch)?;
+    let n_rows = targets.elem_count();
     let mut loss_sum = Tensor::zeros((), DType::F32, params.device())?;
     for start in (0..n_rows).step_by(HEAD_ROWS) {
         let rows = HEAD_ROWS.min(n_rows - start);

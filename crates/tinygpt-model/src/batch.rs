@@ -1,6 +1,7 @@
 //! Token ids as the model takes them: `[B, T]`, row-major, checked against the model's shape.
 
 use candle_core::{Device, Tensor};
+use tinygpt_kernels::{IGNORED_TARGET, n_learned};
 
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
@@ -10,7 +11,7 @@ use crate::error::{ModelError, Result};
 pub struct TokenBatch<'a> {
     /// `[B, T]`.
     pub inputs: &'a [u32],
-    /// `[B, T]`, `targets[b, t]` follows `inputs[b, t]`.
+    /// `[B, T]`, `targets[b, t]` follows `inputs[b, t]`, or is [`IGNORED_TARGET`] if it is not learned.
     pub targets: &'a [u32],
     /// B.
     pub batch_size: usize,
@@ -25,6 +26,8 @@ pub struct Part {
     pub first: usize,
     /// All sequences of the larger batch.
     pub of: usize,
+    /// All learned targets of the larger batch: its loss is their mean.
+    pub n_learned: usize,
 }
 
 /// One more position of one sequence that is decoded.
@@ -39,7 +42,12 @@ pub(crate) struct Row {
 impl TokenBatch<'_> {
     /// The part that is the whole batch.
     pub(crate) fn whole(&self) -> Part {
-        Part { first: 0, of: self.batch_size }
+        Part { first: 0, of: self.batch_size, n_learned: self.n_learned() }
+    }
+
+    /// How many targets are learned.
+    pub fn n_learned(&self) -> usize {
+        n_learned(self.targets)
     }
 
     /// Checks lengths and ids.
@@ -48,12 +56,34 @@ impl TokenBatch<'_> {
     /// [`ModelError::Request`] saying what does not fit.
     pub fn validate(&self, config: &ModelConfig) -> Result<()> {
         check_ids(config, self.inputs, self.batch_size, self.seq_len)?;
-        check_ids(config, self.targets, self.batch_size, self.seq_len)
+        check_lengths(config, self.targets, self.batch_size, self.seq_len)?;
+        let learned = self.targets.iter().filter(|id| **id != IGNORED_TARGET);
+        check_range(config, learned)
     }
+}
+
+/// `total` divided by the learned targets of a batch: 0 if there are none, as the total is 0.
+pub(crate) fn mean(total: f64, n_learned: usize) -> f32 {
+    (total / n_learned.max(1) as f64) as f32
+}
+
+/// The factor of the gradient of the summed losses that makes it `scale` times that of their mean.
+pub(crate) fn scale_of_sum(scale: f32, n_learned: usize) -> f32 {
+    scale / n_learned.max(1) as f32
 }
 
 /// Checks that `ids` are `[B, T]`, that `T` fits the model and that each id has a row.
 pub(crate) fn check_ids(
+    config: &ModelConfig,
+    ids: &[u32],
+    batch_size: usize,
+    seq_len: usize,
+) -> Result<()> {
+    check_lengths(config, ids, batch_size, seq_len)?;
+    check_range(config, ids.iter())
+}
+
+fn check_lengths(
     config: &ModelConfig,
     ids: &[u32],
     batch_size: usize,
@@ -72,7 +102,11 @@ pub(crate) fn check_ids(
             ids.len()
         )));
     }
-    match ids.iter().find(|id| **id as usize >= config.vocab_size) {
+    Ok(())
+}
+
+fn check_range<'a>(config: &ModelConfig, mut ids: impl Iterator<Item = &'a u32>) -> Result<()> {
+    match ids.find(|id| **id as usize >= config.vocab_size) {
         None => Ok(()),
         Some(id) => Err(ModelError::request(format!(
             "token id {id} is outside the vocabulary of {} rows: the data was prepared with \

@@ -6,7 +6,7 @@
 use std::f64::consts::LN_2;
 use std::ops::ControlFlow;
 
-use tinygpt_data::{Loader, TokenDataset, Tokenizer};
+use tinygpt_data::{DataError, Loader, TokenDataset, Tokenizer};
 use tinygpt_model::Gpt;
 
 use crate::config::Rows;
@@ -17,9 +17,9 @@ use crate::step::token_batch;
 /// The loss on one split.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SplitLoss {
-    /// Mean over all tokens, in nats per token.
+    /// Mean over all learned targets, in nats per token.
     pub nats_per_token: f64,
-    /// The same loss in bits per byte of the text of those tokens.
+    /// The same loss in bits per byte of the text of those targets.
     pub bits_per_byte: f64,
 }
 
@@ -32,19 +32,29 @@ impl EvalSet {
     /// [`Rows::Documents`], windows that start with a document, after the token `eot_id`.
     ///
     /// # Errors
-    /// [`TrainError::Data`] if `stream` does not hold one, or if a shard cannot be read.
+    /// [`TrainError::Data`] if `stream` does not hold one, if its mask leaves no target to learn, or if a shard
+    /// cannot be read.
     pub fn new(
         (rows, eot_id): (Rows, u32),
         stream: &TokenDataset,
         n_batches: usize,
         (batch_size, seq_len): (usize, usize),
     ) -> Result<Self, TrainError> {
-        Ok(Self(match rows {
+        let loader = match rows {
             Rows::Stream => Loader::evaluation(stream, batch_size, seq_len, n_batches)?,
             Rows::Documents => {
                 Loader::evaluation_documents(stream, eot_id, (batch_size, seq_len), n_batches)?
             }
-        }))
+        };
+        let n_windows = loader.n_windows();
+        if loader.n_learned(0, n_windows)? == 0 {
+            return Err(TrainError::Data(DataError::Usage {
+                what: format!("the mask leaves nothing to evaluate in {n_windows} windows"),
+                fix: "raise `eval_iters`, or prepare the dataset with a mask that learns more"
+                    .into(),
+            }));
+        }
+        Ok(Self(loader))
     }
 
     /// Windows in one evaluation.
@@ -57,7 +67,7 @@ impl EvalSet {
         self.0.n_batches()
     }
 
-    /// The loss of `gpt` on these windows, each token counted once. `None` if `on_batch`, which is
+    /// The loss of `gpt` on these windows, each learned target counted once. `None` if `on_batch`, which is
     /// called before each batch, stops it.
     ///
     /// # Errors
@@ -89,7 +99,7 @@ impl EvalSet {
         let batch = self.0.batch(batch_idx as u64)?;
         Ok(BatchLoss {
             loss: gpt.loss(&token_batch(&batch))?.to_bits(),
-            n_tokens: batch.targets.len(),
+            n_tokens: batch.n_learned(),
             n_bytes: batch.target_bytes(byte_lengths),
         })
     }

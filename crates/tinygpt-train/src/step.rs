@@ -43,6 +43,12 @@ pub fn token_batch(batch: &Batch) -> TokenBatch<'_> {
     }
 }
 
+/// The factor of the gradient of a batch's mean loss in that of the mean over a step, by their numbers of learned
+/// targets. A step without any is made with gradient 0.
+pub(crate) fn share_of_step(n_in_batch: usize, n_in_step: usize) -> f32 {
+    (n_in_batch as f64 / n_in_step.max(1) as f64) as f32
+}
+
 /// The factor that scales a gradient of norm `norm` down to at most `grad_clip`; 0 never clips.
 pub fn clip_factor(norm: f64, grad_clip: f64) -> f64 {
     if grad_clip > 0.0 && norm > grad_clip { grad_clip / norm } else { 1.0 }
@@ -53,7 +59,29 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::adamw::AdamWConfig;
-    use tinygpt_model::{Device, ModelConfig};
+    use tinygpt_model::{Device, ModelConfig, mean_loss};
+
+    #[test]
+    fn without_masks_the_mean_over_a_step_has_the_bits_of_a_mean_of_means() {
+        let losses = [4.158_883_f32, 3.9, 1e-7, 2.718_281_7];
+        for n in (1..1_000_usize).chain([1 << 14, 12_345, 1_000_003]) {
+            for n_targets in [1, 7, 1_024, 65_536, 524_287] {
+                let share = share_of_step(n_targets, n * n_targets);
+                assert_eq!(share.to_bits(), (1.0 / n as f32).to_bits(), "{n} batches");
+            }
+            if n < 1_000 {
+                let batches: Vec<_> = (0..n).map(|i| (losses[i % 4], 65_536)).collect();
+                let before = batches.iter().map(|(loss, _)| f64::from(*loss) / n as f64);
+                assert_eq!(mean_loss(&batches).to_bits(), before.sum::<f64>().to_bits());
+            }
+        }
+        assert_eq!((share_of_step(0, 0), mean_loss(&[(0.0, 0)])), (0.0, 0.0));
+    }
+
+    #[test]
+    fn models_and_loaders_agree_which_target_is_ignored() {
+        assert_eq!(tinygpt_data::IGNORED_TARGET, tinygpt_model::IGNORED_TARGET);
+    }
 
     #[test]
     fn a_simple_loop_learns_its_batch() {

@@ -13,7 +13,7 @@ const MAX_VECTORS: usize = 9;
 pub struct Logits {
     /// `[rows, Vp]` act. Columns from V on count as −∞, whatever they hold.
     pub logits: View,
-    /// Target ids `[rows]` u32, each below V: the caller has checked that.
+    /// Target ids `[rows]` u32, each below V or `u32::MAX`, which is not learned: the caller has checked that.
     pub targets: View,
     /// Receives the losses in nats, `[rows]` f32.
     pub losses: View,
@@ -90,7 +90,8 @@ impl Classifier {
         }
     }
 
-    /// The loss of each row, and `logits ← scale · (softmax − one-hot)`, with zeros from column V on.
+    /// The loss of each row, and `logits ← scale · (softmax − one-hot)`, with zeros from column V on. Both are 0
+    /// for a row that is not learned.
     ///
     /// `scale` `[1]` f32 is the factor of the sum of the losses.
     ///

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use tinygpt_kernels::profile::{Op, timed};
 use tinygpt_kernels::{Store, accumulate};
 
-use crate::batch::{Part, TokenBatch, check_ids};
+use crate::batch::{Part, TokenBatch, check_ids, mean, scale_of_sum};
 use crate::cpu::step::{Pass, WeightGrads, Weights};
 use crate::cpu::workspace::Workspace;
 use crate::error::Result;
@@ -88,7 +88,7 @@ impl Workers {
             batch,
             first_sequence: part.first,
             dropout,
-            scale: scale / (part.of * batch.seq_len) as f32,
+            scale: scale_of_sum(scale, part.n_learned),
             dims: Dims::new(config, batch.batch_size, batch.seq_len, threads / n_workers),
         };
         let work = |job: &mut Job<'_>| job.run(&step);
@@ -122,7 +122,7 @@ impl Workers {
         let pass = Pass::without_gradients(batch.inputs, dims);
         let workspace = self.first_workspace();
         let total = on_pool(threads, || pass.loss(&weights, batch.targets, workspace));
-        Ok((total / batch.inputs.len() as f64) as f32)
+        Ok(mean(total, batch.n_learned()))
     }
 
     /// All logits, `[B, T, V]`.

@@ -5,7 +5,7 @@
 //! How a batch is divided among workers is in `data_parallel.rs`; this file is one worker's work.
 
 use tinygpt_kernels::profile::{Op, timed};
-use tinygpt_kernels::{Store, embedding, head};
+use tinygpt_kernels::{Store, embedding, head, n_learned};
 
 use crate::cpu::workspace::Workspace;
 use crate::layers::block;
@@ -103,7 +103,7 @@ impl<'p> Pass<'p> {
         let Workspace { stream, blocks, norm_f, logits, dstream, scratch } = workspace;
         let given = head::Head { x: &norm_f.out, wte: weights.wte, targets, n_embd: d.c };
         let dnormed = &mut scratch.dnormed;
-        let loss = timed(Op::Head, d.threads, 6 * d.rows() * d.c * d.v, || {
+        let loss = timed(Op::Head, d.threads, 6 * n_learned(targets) * d.c * d.v, || {
             head::backward(given, scale, logits, dnormed, (grads.wte, self.store), d.threads)
         });
         dstream.fill(0.0);

@@ -5,7 +5,7 @@ use tinygpt_cuda::{Dtype, Gpu, View};
 use super::model::CudaModel;
 use super::step::Step;
 use super::workspace::{Dims, Pass, Workspace};
-use crate::batch::{TokenBatch, check_ids};
+use crate::batch::{TokenBatch, check_ids, mean};
 use crate::error::Result;
 
 impl CudaModel {
@@ -18,7 +18,7 @@ impl CudaModel {
         })?;
         let mut loss = [0.0_f64];
         self.gpu.download(total.view(), &mut loss)?;
-        Ok((loss[0] / batch.inputs.len() as f64) as f32)
+        Ok(mean(loss[0], batch.n_learned()))
     }
 
     /// All logits, `[B, T, V]`.

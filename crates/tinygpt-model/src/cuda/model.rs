@@ -19,7 +19,7 @@ use super::bias_sums::sums;
 use super::products::Products;
 use super::step::{Into, Step};
 use super::workspace::Workspace;
-use crate::batch::TokenBatch;
+use crate::batch::{TokenBatch, mean, scale_of_sum};
 use crate::config::ModelConfig;
 use crate::device::ComputeType;
 use crate::error::{ModelError, Result};
@@ -209,13 +209,13 @@ impl CudaModel {
         grads: &Arena,
     ) -> Result<()> {
         batch.validate(&self.config)?;
-        let rows = batch.inputs.len();
+        let n_learned = batch.n_learned();
         self.make_room(batch.batch_size, batch.seq_len)?;
         self.sum_into(grads)?;
-        self.upload_batch(batch, dropout, scale / rows as f32)?;
+        self.upload_batch(batch, dropout, scale_of_sum(scale, n_learned))?;
         let key = GraphKey { grads: grads.view().ptr(), accumulate, dropout: dropout.is_some() };
         self.launch(key, grads)?;
-        self.n_losses = rows + if accumulate { self.n_losses } else { 0 };
+        self.n_losses = n_learned + if accumulate { self.n_losses } else { 0 };
         Ok(())
     }
 
@@ -289,7 +289,7 @@ impl CudaModel {
     pub(crate) fn last_loss(&self) -> Result<f32> {
         let mut total = [0.0_f64];
         self.gpu.download(self.total_loss.view(), &mut total)?;
-        Ok((total[0] / self.n_losses.max(1) as f64) as f32)
+        Ok(mean(total[0], self.n_losses))
     }
 
     /// Launches one AdamW step.

@@ -11,7 +11,7 @@ use tinygpt_kernels::Store;
 
 use crate::autograd;
 use crate::backend::{Backend, Grads, ParamArrays};
-use crate::batch::TokenBatch;
+use crate::batch::{TokenBatch, mean};
 use crate::config::ModelConfig;
 use crate::cpu::data_parallel::Workers;
 use crate::cuda::model::CudaModel;
@@ -22,7 +22,7 @@ use crate::error::{ModelError, Result};
 use crate::init::init_params;
 use crate::layers::dropout::{Dropout, DropoutKey};
 use crate::params::Params;
-use crate::summary::Summary;
+use crate::summary::{Summary, mean_loss};
 
 /// A GPT-2 model.
 ///
@@ -43,8 +43,9 @@ pub struct Gpt {
     /// Exactly this many threads decode; `None` takes as many of `n_threads` as help.
     decode_threads: Option<usize>,
     engine: Engine,
-    /// The mean loss of each batch since gradients were last overwritten, where the host has it.
-    losses: Vec<f32>,
+    /// The mean loss of each batch since gradients were last overwritten, with the number of its learned
+    /// targets, where the host has it.
+    losses: Vec<(f32, usize)>,
 }
 
 /// What computes, with its memory.
@@ -226,7 +227,8 @@ impl Gpt {
     }
 
     /// Forward and backward: writes `scale` times the gradient of the mean loss to `grads`, or adds
-    /// it to what is there, and returns that loss, in nats per token. The `dropout` key determines
+    /// it to what is there, and returns that loss, in nats per token. The mean is over learned targets; without
+    /// any, loss and gradient are 0. The `dropout` key determines
     /// what is dropped; only a model whose `dropout` is 0 does without.
     ///
     /// Overwriting saves a step the pass that would clear the gradients first.
@@ -246,7 +248,7 @@ impl Gpt {
         match &self.engine {
             Engine::Cuda(model) => model.last_loss(),
             Engine::Cpu(_) | Engine::Autograd => {
-                Ok(self.losses.last().copied().unwrap_or(f32::NAN))
+                Ok(self.losses.last().map_or(f32::NAN, |(loss, _)| *loss))
             }
         }
     }
@@ -271,7 +273,7 @@ impl Gpt {
                 let (part, threads) = (batch.whole(), self.n_threads);
                 let sum =
                     workers.backward(params, threads, batch, part, dropout, scale, store, grads)?;
-                (sum / batch.inputs.len() as f64) as f32
+                mean(sum, part.n_learned)
             }
             (Engine::Cuda(model), Grads::Cuda(grads)) => {
                 let dropout = Dropout::new(params.config().dropout, dropout);
@@ -288,7 +290,7 @@ impl Gpt {
         if store == Store::Overwrite {
             self.losses.clear();
         }
-        self.losses.push(loss);
+        self.losses.push((loss, batch.n_learned()));
         Ok(())
     }
 
@@ -301,7 +303,7 @@ impl Gpt {
         Ok(())
     }
 
-    /// The mean loss of the batches since gradients were last overwritten, and the norm of `grads`. On a GPU
+    /// The mean loss over all learned targets since gradients were last overwritten, and the norm of `grads`. On a GPU
     /// this is the one place of a step that waits.
     ///
     /// # Errors
@@ -311,8 +313,7 @@ impl Gpt {
             (Engine::Cuda(model), Grads::Cuda(grads)) => model.summary(grads, &self.params),
             (Engine::Cuda(_), _) | (_, Grads::Cuda(_)) => Err(elsewhere()),
             _ => {
-                let n = self.losses.len() as f64;
-                let loss = self.losses.iter().map(|&loss| f64::from(loss) / n).sum::<f64>();
+                let loss = mean_loss(&self.losses);
                 let norm =
                     if loss.is_finite() { grads.global_norm(&self.params)? } else { f64::NAN };
                 Ok(Summary { loss, norm })
@@ -320,7 +321,7 @@ impl Gpt {
         }
     }
 
-    /// The mean loss in nats per token, without dropout and without gradients.
+    /// The mean loss over learned targets in nats per token, without dropout and without gradients.
     ///
     /// # Errors
     /// [`ModelError::Request`] if the batch does not fit the model, [`ModelError::Tensor`] if the

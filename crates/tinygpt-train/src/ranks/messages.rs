@@ -46,7 +46,7 @@ pub(crate) enum EvalPart {
 pub(crate) struct BatchLoss {
     /// The bits of its mean, in nats per token: JSON has no NaN.
     pub(crate) loss: u32,
-    /// Tokens that were predicted.
+    /// Learned targets.
     pub(crate) n_tokens: usize,
     /// Bytes of text that they stand for.
     pub(crate) n_bytes: u64,

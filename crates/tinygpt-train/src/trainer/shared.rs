@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use tinygpt_model::{Backend, Grads, ModelError, Part, Store};
+use tinygpt_model::{Backend, Grads, ModelError, Part, Store, mean_loss};
 
 use super::Trainer;
 use super::follow::first_failure;
@@ -14,7 +14,7 @@ use super::step::Gradient;
 use crate::error::TrainError;
 use crate::evaluate::SplitLoss;
 use crate::ranks::{EvalPart, Piece, StepPart, pieces};
-use crate::step::token_batch;
+use crate::step::{share_of_step, token_batch};
 use crate::stop::StopFlag;
 
 impl Trainer {
@@ -24,9 +24,9 @@ impl Trainer {
         windows: &Range<u64>,
         stop: &StopFlag,
     ) -> Result<Gradient, TrainError> {
-        let mine = match self.own_part(windows, stop) {
+        let (mine, n_learned) = match self.own_part(windows, stop) {
             Ok(part) => part,
-            Err(error) => StepPart::Failed(error.failure()),
+            Err(error) => (StepPart::Failed(error.failure()), Vec::new()),
         };
         let parts = self.ranks.gather(&mine)?;
         first_failure(parts.iter().map(|part| match part {
@@ -47,10 +47,8 @@ impl Trainer {
                 StepPart::Failed(_) => {}
             }
         }
-        let n_tokens = (self.config.batch_size * self.gpt.config().block_size) as f64;
-        let n_batches = sums.len() as f64;
-        let mean = |sum: &f64| f64::from((sum / n_tokens) as f32) / n_batches;
-        let loss = sums.iter().map(mean).sum::<f64>();
+        let mean = |(sum, n): (f64, usize)| ((sum / n.max(1) as f64) as f32, n);
+        let loss = mean_loss(&sums.into_iter().zip(n_learned).map(mean).collect::<Vec<_>>());
         if !loss.is_finite() {
             return Ok(Gradient::NotFinite(format!("the loss is {loss}")));
         }
@@ -66,28 +64,37 @@ impl Trainer {
         }
     }
 
-    /// Puts the gradient of the windows of this rank into `grads`.
-    fn own_part(&mut self, windows: &Range<u64>, stop: &StopFlag) -> Result<StepPart, TrainError> {
+    /// Puts the gradient of the windows of this rank into `grads`. Also counts the learned targets of each
+    /// micro-batch of all ranks.
+    fn own_part(
+        &mut self,
+        windows: &Range<u64>,
+        stop: &StopFlag,
+    ) -> Result<(StepPart, Vec<usize>), TrainError> {
         debug_assert_eq!(self.gpt.backend(), Backend::Cpu);
         let (n_batches, batch_size) =
             (self.config.gradient_accumulation_steps, self.config.batch_size);
+        let first_window = |micro_batch: usize| windows.start + (micro_batch * batch_size) as u64;
+        let count = |micro_batch| self.loader.n_learned(first_window(micro_batch), batch_size);
+        let n_learned = (0..n_batches).map(count).collect::<Result<Vec<_>, _>>()?;
+        let n_in_step = n_learned.iter().sum();
         let mine = pieces((n_batches, batch_size), self.ranks.rank(), self.ranks.n_ranks());
         let mut losses = Vec::with_capacity(mine.len());
         for (i, Piece { micro_batch, first, len }) in mine.into_iter().enumerate() {
             if let Some(signal) = stop.signal().filter(|_| i > 0) {
-                return Ok(StepPart::BrokenOff(signal));
+                return Ok((StepPart::BrokenOff(signal), n_learned));
             }
-            let first_window = windows.start + (micro_batch * batch_size + first) as u64;
-            let batch = self.loader.windows_from(first_window, len)?;
+            let batch = self.loader.windows_from(first_window(micro_batch) + first as u64, len)?;
             let dropout = self.dropout_key(micro_batch as u64);
-            let part = Part { first, of: batch_size };
-            let scale = 1.0 / n_batches as f32;
+            let n_learned = n_learned[micro_batch];
+            let part = Part { first, of: batch_size, n_learned };
+            let scale = share_of_step(n_learned, n_in_step);
             let store = if i == 0 { Store::Overwrite } else { Store::Accumulate };
             let batch = (&token_batch(&batch), part);
             let sum = self.gpt.accumulate_part(batch, dropout, scale, store, &mut self.grads)?;
             losses.push((micro_batch, sum.to_bits()));
         }
-        Ok(StepPart::Done(losses))
+        Ok((StepPart::Done(losses), n_learned))
     }
 
     /// The losses on the training and the validation split, computed by all ranks. `None` if one of them is

@@ -14,7 +14,7 @@ use crate::checkpoint;
 use crate::config::OnNonFinite;
 use crate::error::TrainError;
 use crate::report::SkipRecord;
-use crate::step::{clip_factor, token_batch};
+use crate::step::{clip_factor, share_of_step, token_batch};
 use crate::stop::StopFlag;
 
 /// The outcome of a step.
@@ -81,10 +81,12 @@ impl Trainer {
         first..self.progress.window_cursor
     }
 
-    /// Puts the gradient of the mean loss over `windows` into `grads`, unless `stop` is raised
+    /// Puts the gradient of the mean loss over the learned targets of `windows` into `grads`, unless `stop` is raised
     /// between two micro-batches: many of them can take minutes.
     fn gradient(&mut self, windows: Range<u64>, stop: &StopFlag) -> Result<Gradient, TrainError> {
         let n_micro_batches = self.config.gradient_accumulation_steps;
+        let n_windows = n_micro_batches * self.config.batch_size;
+        let n_learned = self.loader.n_learned(windows.start, n_windows)?;
         for micro_batch in 0..n_micro_batches as u64 {
             if micro_batch > 0 && stop.signal().is_some() {
                 return Ok(Gradient::BrokenOff);
@@ -92,7 +94,7 @@ impl Trainer {
             let first = windows.start + micro_batch * self.config.batch_size as u64;
             let batch = self.loader.batch_from(first)?;
             let dropout = self.dropout_key(micro_batch);
-            let scale = 1.0 / n_micro_batches as f32;
+            let scale = share_of_step(batch.n_learned(), n_learned);
             let store = if micro_batch == 0 { Store::Overwrite } else { Store::Accumulate };
             let batch = token_batch(&batch);
             self.gpt.accumulate(&batch, dropout, scale, store, &mut self.grads)?;
