@@ -11,14 +11,14 @@ use super::tables::{DAYS, MONTHS, NAMES};
 
 /// The kinds of an exchange that needs no other, as often as they are drawn.
 const MIX: [(Kind, u32); 12] = [
-    (Kind::Character, 20),
+    (Kind::Character, 16),
     (Kind::World, 15),
-    (Kind::Arithmetic, 14),
-    (Kind::Opposite, 9),
-    (Kind::Calendar, 9),
-    (Kind::Counting, 9),
+    (Kind::Arithmetic, 16),
+    (Kind::Opposite, 10),
+    (Kind::Calendar, 10),
+    (Kind::Counting, 10),
     (Kind::Color, 7),
-    (Kind::Sound, 7),
+    (Kind::Sound, 8),
     (Kind::Feeling, 6),
     (Kind::Refusal, 6),
     (Kind::Greeting, 4),
@@ -65,8 +65,8 @@ pub(super) fn write(script: &Script, rng: StoryRng) -> Conversation {
         _ => 4,
     };
     match writer.rng.below(20) {
-        0 => writer.in_one_word(turns),
-        1 | 2 => writer.with_a_name(),
+        0 | 1 => writer.in_one_word(turns),
+        2 | 3 => writer.with_a_name(),
         _ => Conversation { system: None, exchanges: writer.free(turns) },
     }
 }
@@ -109,7 +109,7 @@ impl Writer<'_> {
     /// An exchange of `kind`, its question in one of many spellings.
     fn varied(&mut self, kind: Kind) -> Exchange {
         let mut exchange = self.about(kind);
-        if kind != Kind::Greeting && self.rng.one_in(6) {
+        if kind != Kind::Greeting && self.rng.one_in(8) {
             let preamble = self.pick(&self.script.pattern("preamble").ask);
             let lower = lower_first(&exchange.ask);
             exchange.ask = fill(preamble, &[("x", &lower)]);

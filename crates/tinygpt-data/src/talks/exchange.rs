@@ -8,7 +8,7 @@ use super::phrases::{Phrases, Script, capital, fill, marks};
 use super::tables::{COLORS, DAYS, FRIEND_COLUMNS, FRIENDS, MONTHS, OPPOSITES, SOUNDS};
 
 /// The largest number in sums and in counting.
-pub(super) const MAX_NUMBER: u32 = 12;
+pub(super) const MAX_NUMBER: u32 = 10;
 
 /// What an exchange was about: what a follow-up refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,15 @@ impl<'s> Writer<'s> {
     /// One of `items`.
     pub(super) fn pick(&mut self, items: &[&'static str]) -> &'static str {
         self.rng.pick(items).copied().unwrap_or_default()
+    }
+
+    /// The usual answer, or one in four times another.
+    fn spoken(&mut self, phrases: &Phrases) -> &'static str {
+        match phrases.say.split_first() {
+            Some((_, others)) if !others.is_empty() && self.rng.one_in(4) => self.pick(others),
+            Some((usual, _)) => usual,
+            None => "",
+        }
     }
 
     /// A number in `from..=to`.
@@ -119,7 +128,7 @@ impl<'s> Writer<'s> {
         Exchange {
             kind: if follows { Kind::FollowUp } else { kind },
             ask: fill(self.pick(asks), values),
-            answer: fill(self.pick(&phrases.say), values),
+            answer: fill(self.spoken(phrases), values),
             right: filled(phrases.right(), values),
             domain,
             topic: Topic::Other,
@@ -159,7 +168,7 @@ impl<'s> Writer<'s> {
     /// "Count from 3 to 7.", or back, or "What comes after 3?"
     fn count(&mut self) -> Exchange {
         if self.rng.one_in(4) {
-            let before = self.number(1, 19);
+            let before = self.number(1, 11);
             return self.arithmetic_like("next number", before, before + 1);
         }
         let from = self.number(1, MAX_NUMBER - 1);

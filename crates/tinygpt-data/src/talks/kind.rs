@@ -13,7 +13,7 @@ pub enum Kind {
     World,
     /// The user is sad, tired, happy.
     Feeling,
-    /// Sums and differences up to 12.
+    /// Sums and differences up to 10.
     Arithmetic,
     /// Counting up and down, numbers of legs and fingers.
     Counting,

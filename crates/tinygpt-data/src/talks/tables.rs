@@ -45,7 +45,7 @@ pub(super) const NUMBER_WORDS: [&str; 21] = [
 /// Names of users: few, because a small model learns late to copy a name.
 pub(super) const NAMES: [&str; 8] = ["Anna", "Ben", "Clara", "David", "Emma", "Leo", "Nina", "Sam"];
 
-pub(super) const OPPOSITES: [(&str, &str); 26] = [
+pub(super) const OPPOSITES: [(&str, &str); 18] = [
     ("big", "small"),
     ("hot", "cold"),
     ("up", "down"),
@@ -54,7 +54,6 @@ pub(super) const OPPOSITES: [(&str, &str); 26] = [
     ("day", "night"),
     ("old", "new"),
     ("light", "dark"),
-    ("good", "bad"),
     ("open", "closed"),
     ("wet", "dry"),
     ("full", "empty"),
@@ -62,57 +61,43 @@ pub(super) const OPPOSITES: [(&str, &str); 26] = [
     ("hard", "soft"),
     ("left", "right"),
     ("loud", "quiet"),
-    ("high", "low"),
     ("clean", "dirty"),
-    ("early", "late"),
     ("strong", "weak"),
-    ("rich", "poor"),
-    ("thick", "thin"),
     ("near", "far"),
-    ("first", "last"),
-    ("black", "white"),
-    ("front", "back"),
 ];
 
-pub(super) const COLORS: [(&str, &str); 20] = [
+pub(super) const COLORS: [(&str, &str); 16] = [
     ("grass", "green"),
     ("the sky", "blue"),
     ("the sun", "yellow"),
     ("snow", "white"),
     ("milk", "white"),
-    ("coal", "black"),
     ("a banana", "yellow"),
     ("a lemon", "yellow"),
-    ("a cherry", "red"),
     ("a tomato", "red"),
     ("a carrot", "orange"),
     ("a pumpkin", "orange"),
     ("a pig", "pink"),
     ("an elephant", "gray"),
-    ("chocolate", "brown"),
     ("a leaf", "green"),
     ("a frog", "green"),
     ("a rose", "red"),
-    ("a plum", "purple"),
     ("a crow", "black"),
 ];
 
-pub(super) const SOUNDS: [(&str, &str); 15] = [
+pub(super) const SOUNDS: [(&str, &str); 12] = [
     ("a cow", "moo"),
     ("a dog", "woof"),
     ("a cat", "meow"),
     ("a sheep", "baa"),
     ("a duck", "quack"),
     ("a pig", "oink"),
-    ("a horse", "neigh"),
     ("an owl", "hoot"),
     ("a lion", "roar"),
     ("a bee", "buzz"),
     ("a snake", "hiss"),
     ("a bird", "tweet"),
     ("a mouse", "squeak"),
-    ("a hen", "cluck"),
-    ("a frog", "croak"),
 ];
 
 /// A friend of Pip.
