@@ -4,6 +4,48 @@
 use tinygpt_data::{DataError, Prepared};
 use tinygpt_model::hf::SpecialTokens;
 
+/// How a sample of a run begins and ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SampleStart {
+    /// The tokens to continue.
+    pub prompt: Vec<u32>,
+    /// The token that ends the sample.
+    pub eos: Option<u32>,
+    /// Whether it is the start of a conversation.
+    pub is_chat: bool,
+}
+
+impl SampleStart {
+    /// Of conversations, the first prompt of the validation split, up to the answer; of text, a new document.
+    ///
+    /// # Errors
+    /// [`DataError::Corrupt`] or [`DataError::Io`] if a shard cannot be read; a template that does not fit.
+    pub(crate) fn of(
+        prepared: &Prepared,
+        special: SpecialTokens,
+        block_size: usize,
+    ) -> Result<Self, DataError> {
+        let document = Self { prompt: vec![special.bos], eos: special.eos, is_chat: false };
+        let (val, tokenizer) = (&prepared.val, &prepared.tokenizer);
+        let (Some(mask), Some(template)) = (val.mask(), tokenizer.chat_template()) else {
+            return Ok(document);
+        };
+        let mut prompt = vec![0; val.len().min(block_size / 2)];
+        let mut learned = prompt.clone();
+        val.read(0, &mut prompt)?;
+        mask.read(0, &mut learned)?;
+        match learned.iter().position(|learned| *learned == 1) {
+            Some(answer) if answer > 0 => {
+                prompt.truncate(answer);
+                let eos = Some(template.end_of_turn(tokenizer)?);
+                Ok(Self { prompt, eos, is_chat: true })
+            }
+            // All is learned, or the prompt is long.
+            _ => Ok(document),
+        }
+    }
+}
+
 /// The tokens that start and end a sample of a model trained on `prepared`.
 ///
 /// `<|endoftext|>` stands between documents. A training split that is one document (Shakespeare's

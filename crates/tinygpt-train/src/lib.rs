@@ -27,6 +27,7 @@ mod verify;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use config::{Budget, InitFrom, Key, KeyValue, Kind, OnNonFinite, Range, Rows, TrainConfig};
+pub use document::SampleStart;
 pub use error::{ErrorKind, Fault, Rejected, TrainError, chain};
 pub use evaluate::{EvalSet, SplitLoss};
 pub use pace::Pace;

@@ -57,6 +57,16 @@ impl<'a> SampleWriter<'a> {
         Ok(Self { model, tokenizer, prompt_ids, prompt_text })
     }
 
+    /// Samples that continue these tokens, such as the first turn of a conversation.
+    pub(super) fn of_prompt(
+        model: &'a dyn Model,
+        tokenizer: &'a Tokenizer,
+        prompt_ids: Vec<u32>,
+    ) -> Result<Self> {
+        let prompt_text = tokenizer.decode_text(&prompt_ids)?;
+        Ok(Self { model, tokenizer, prompt_ids, prompt_text })
+    }
+
     /// The prompt as text and tokens, if there is one.
     pub(super) fn prompt(&self) -> Option<(&str, &[u32])> {
         Some((self.prompt_text.as_str(), self.prompt_ids.as_slice()))

@@ -270,6 +270,15 @@ impl Tokenizer {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
+    /// The text of `ids` without special tokens, as people read a conversation.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_text(&self, ids: &[u32]) -> Result<String, DataError> {
+        let is_text = |id: &u32| !self.special.names().iter().any(|(_, special)| special == id);
+        self.decode(&ids.iter().copied().filter(is_text).collect::<Vec<_>>())
+    }
+
     /// The number of ids: one more than the largest.
     pub fn vocab_size(&self) -> usize {
         self.token_bytes.len()
@@ -380,10 +389,12 @@ impl Encoder<'_> {
                 ids.extend_from_slice(encode_with(library, text)?.get_ids());
             }
             special if self.parses_special => {
-                special.split(text).for_each(|(part, _)| match part {
-                    Part::Text(text) => encode(text, ids),
-                    Part::Special(id) => ids.push(id),
-                })
+                for (part, _) in special.split(text) {
+                    match part {
+                        Part::Text(text) => encode(text, ids),
+                        Part::Special(id) => ids.push(id),
+                    }
+                }
             }
             _ => encode(text, ids),
         }

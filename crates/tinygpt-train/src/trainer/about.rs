@@ -7,6 +7,7 @@ use tinygpt_model::hf::SpecialTokens;
 use super::Trainer;
 use crate::checkpoint::Best;
 use crate::config::TrainConfig;
+use crate::document::SampleStart;
 use crate::report::{EvalRecord, RunSummary};
 use crate::start::instruction_set;
 
@@ -29,6 +30,11 @@ impl Trainer {
     /// The tokens that start and end a sample of the model.
     pub fn special_tokens(&self) -> SpecialTokens {
         self.special
+    }
+
+    /// How a sample of the model begins and ends.
+    pub fn sample_start(&self) -> &SampleStart {
+        &self.sample_start
     }
 
     /// Steps made.

@@ -7,6 +7,7 @@ use tinygpt_model::{Event, SamplingParams, Stop, generate_with};
 
 use super::Trainer;
 use crate::checkpoint::Best;
+use crate::document::SampleStart;
 use crate::error::TrainError;
 use crate::evaluate::SplitLoss;
 use crate::metrics::Metrics;
@@ -160,17 +161,16 @@ impl Trainer {
     ) -> Result<Option<SampleRecord>, TrainError> {
         let params = SamplingParams {
             seed: self.config.seed,
-            eos: self.special.eos,
+            eos: self.sample_start.eos,
             vocab_size: Some(self.prepared.tokenizer.vocab_size()),
             max_new_tokens: SAMPLE_TOKENS,
             ..SamplingParams::default()
         };
-        let eot = self.prepared.tokenizer.eot_id();
         let mut ids = Vec::with_capacity(SAMPLE_TOKENS);
         let mut is_whole = true;
         let mut keep = |_, event| {
             ids.extend(match event {
-                Event::Token { id, .. } if id != eot => Some(id),
+                Event::Token { id, .. } => Some(id),
                 _ => None,
             });
             if is_over() {
@@ -181,8 +181,11 @@ impl Trainer {
             }
         };
         let iter = self.progress.step;
-        generate_with(&self.gpt, &[self.special.bos], &params, iter..iter + 1, &mut keep)?;
-        let text = self.prepared.tokenizer.decode(&ids)?;
+        generate_with(&self.gpt, &self.sample_start.prompt, &params, iter..iter + 1, &mut keep)?;
+        let tokenizer = &self.prepared.tokenizer;
+        let SampleStart { prompt, is_chat, .. } = &self.sample_start;
+        let prompt = if *is_chat { tokenizer.decode_text(prompt)? } else { String::new() };
+        let text = prompt + &tokenizer.decode_text(&ids)?;
         Ok(is_whole.then_some(SampleRecord { iter, text }))
     }
 }

@@ -39,6 +39,7 @@ pub use self::trial::Trial;
 use crate::adamw::AdamW;
 use crate::checkpoint::{Best, OutDirLock};
 use crate::config::{InitFrom, TrainConfig};
+use crate::document::SampleStart;
 use crate::error::TrainError;
 use crate::evaluate::EvalSet;
 use crate::metrics::Metrics;
@@ -73,6 +74,7 @@ pub struct Trainer {
     config: TrainConfig,
     prepared: Prepared,
     special: SpecialTokens,
+    sample_start: SampleStart,
     loader: Loader,
     /// Made once: with `rows` `documents`, all tokens are read for it.
     eval_sets: [EvalSet; 2],

@@ -13,7 +13,7 @@ use super::clock::Clock;
 use super::ownership::claim_out_dir;
 use crate::checkpoint::{self, OutDirLock};
 use crate::config::TrainConfig;
-use crate::document::special_tokens;
+use crate::document::{SampleStart, special_tokens};
 use crate::error::{Fault, TrainError};
 use crate::ranks::{Ranks, RanksError};
 use crate::rows::{eval_sets, training_loader};
@@ -48,6 +48,7 @@ impl Trainer {
         let eval_sets = eval_sets(&config, &prepared, block_size)?;
         let grads = set_up(&mut gpt, &config, device, &mut notices)?;
         let special = special_tokens(&prepared)?;
+        let sample_start = SampleStart::of(&prepared, special, block_size)?;
         let replaces = lock.is_some()
             && progress.last_saved.is_none()
             && !checkpoint::list(&config.out_dir)?.is_empty();
@@ -59,6 +60,7 @@ impl Trainer {
             config,
             prepared,
             special,
+            sample_start,
             loader,
             eval_sets,
             device: device.clone(),

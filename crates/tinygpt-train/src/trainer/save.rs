@@ -175,7 +175,11 @@ impl Trainer {
 
     fn write_files(&self, dir: &Path) -> Result<(), TrainError> {
         hf::write_dir(&self.gpt, dir, &self.special)?;
-        self.prepared.tokenizer.save_with_model(dir, self.gpt.config().block_size)?;
+        let tokenizer = &self.prepared.tokenizer;
+        if let Some(template) = tokenizer.chat_template() {
+            hf::add_end_of_turn(dir, template.end_of_turn(tokenizer)?, self.special.eos)?;
+        }
+        tokenizer.save_with_model(dir, self.gpt.config().block_size)?;
         let params = self.gpt.params();
         checkpoint::write_moments(&dir.join(OPTIMIZER_FILE), params, self.optimizer.moments())?;
         self.state().write(&dir.join(STATE_FILE))

@@ -58,7 +58,7 @@ pub(super) fn conclude(
     if prints_story {
         print_story(config, trainer)?;
     }
-    for line in next_commands(&config.out_dir) {
+    for line in next_commands(&config.out_dir, trainer.prepared().is_chat()) {
         say(&line);
     }
     Ok(Ended::Done)
@@ -95,20 +95,32 @@ fn already_finished(config: &TrainConfig) -> String {
 /// Prints a document that the model generates.
 fn print_story(config: &TrainConfig, trainer: &Trainer) -> Result<()> {
     let tokenizer = &trainer.prepared().tokenizer;
-    let special = trainer.special_tokens();
-    let writer = SampleWriter::from_scratch(trainer.gpt(), tokenizer, special.bos);
-    say(if special.eos.is_some() { "a story by the model:\n" } else { "a text by the model:\n" });
+    let start = trainer.sample_start();
+    let writer = if start.is_chat {
+        say("an answer of the model:\n");
+        SampleWriter::of_prompt(trainer.gpt(), tokenizer, start.prompt.clone())?
+    } else {
+        let is_story = start.eos.is_some();
+        say(if is_story { "a story by the model:\n" } else { "a text by the model:\n" });
+        SampleWriter::from_scratch(trainer.gpt(), tokenizer, trainer.special_tokens().bos)
+    };
     let flags = SampleOptions { seed: Some(config.seed), ..SampleOptions::default() };
     let settings = Layered::new(&flags, None)?.resolve()?;
-    let params = settings.params(tokenizer, special.eos);
+    let params = settings.params(tokenizer, start.eos);
     let written = writer.write_samples(&params, 1, (OutputFormat::Text, &[]), &mut Output::lock());
     say("");
     written.map(drop)
 }
 
 /// Commands that use the finished model.
-fn next_commands(out_dir: &Path) -> Vec<String> {
+fn next_commands(out_dir: &Path, is_chat: bool) -> Vec<String> {
     let sample = format!("cargo run --bin sample -- --out-dir {}", word(out_dir));
+    if is_chat {
+        return vec![
+            format!("talk to it:       {sample} --chat"),
+            format!("in your browser:  {sample} --serve"),
+        ];
+    }
     vec![
         format!("generate more:    {sample}"),
         format!("in your browser:  {sample} --serve"),

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{CONFIG, GENERATION_CONFIG, files};
 use crate::config::ModelConfig;
@@ -208,6 +209,20 @@ pub(super) fn write(config: &ModelConfig, dir: &Path, special: &SpecialTokens) -
     write_json(&dir.join(CONFIG), &written)?;
     let generation = Generation { bos_token_id: bos, eos_token_id: eos, pad_token_id: eos };
     write_json(&dir.join(GENERATION_CONFIG), &generation)
+}
+
+/// Makes `end_of_turn` end a text, too, in the `generation_config.json` of `dir`: the answers of a model that was
+/// trained on conversations end with it, and its documents with `eos`.
+///
+/// # Errors
+/// [`ModelError::Io`] if the file cannot be read or written, [`ModelError::File`] if it is not JSON.
+pub fn add_end_of_turn(dir: &Path, end_of_turn: u32, eos: Option<u32>) -> Result<()> {
+    let path = dir.join(GENERATION_CONFIG);
+    let mut config: Map<String, Value> = read_json(&path)?;
+    let ends: Vec<u32> =
+        [end_of_turn].into_iter().chain(eos.filter(|it| *it != end_of_turn)).collect();
+    config.insert("eos_token_id".to_owned(), ends.into());
+    write_json(&path, &config)
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

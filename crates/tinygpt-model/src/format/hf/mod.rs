@@ -9,7 +9,7 @@ mod files;
 mod read;
 mod write;
 
-pub use config_json::{SpecialTokens, read_config, read_special_tokens};
+pub use config_json::{SpecialTokens, add_end_of_turn, read_config, read_special_tokens};
 pub use read::{read_dir, read_quantized, shard_names};
 pub use write::write_dir;
 

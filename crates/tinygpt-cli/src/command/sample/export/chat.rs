@@ -1,10 +1,8 @@
 //! What other programs need to chat with an exported model: its chat template, and what ends a turn.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
-use serde_json::{Value as Json, json};
+use anyhow::Result;
 use tinygpt_data::Tokenizer;
 use tinygpt_model::gguf::{Metadata, Value};
 use tinygpt_model::hf::{self, SpecialTokens};
@@ -26,18 +24,7 @@ pub(super) fn add_end_of_turn(
     special: SpecialTokens,
 ) -> Result<()> {
     let Some(template) = tokenizer.chat_template() else { return Ok(()) };
-    let end_of_turn = template.end_of_turn(tokenizer)?;
-    if special.eos == Some(end_of_turn) {
-        return Ok(());
-    }
-    let path = dir.join(hf::GENERATION_CONFIG);
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut config: Json = serde_json::from_str(&text)?;
-    config["eos_token_id"] =
-        json!([end_of_turn].into_iter().chain(special.eos).collect::<Vec<u32>>());
-    fs::write(&path, format!("{config:#}\n"))
-        .with_context(|| format!("cannot write {}", path.display()))
+    Ok(hf::add_end_of_turn(dir, template.end_of_turn(tokenizer)?, special.eos)?)
 }
 
 #[cfg(test)]
