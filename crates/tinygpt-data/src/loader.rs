@@ -305,12 +305,15 @@ mod tests {
         assert_eq!(batch.targets, [1, 2, 3]);
         assert_eq!(batch.target_bytes(&[9, 1, 2]), 3);
     }
+
     #[test]
     fn a_mask_hides_targets_and_nothing_else() {
         // Documents of 3, 4, 5, ... tokens; 0 ends each. Every third token is learned.
         let ids: Vec<u32> = (3..30).flat_map(|n| (1..=n).chain([0])).collect();
         let mask: Vec<u32> = (0..ids.len()).map(|i| u32::from(i % 3 == 0)).collect();
-        let plain = TokenDataset::from_ids(ids.clone());
+        // Rows of conversations start at other places, so both streams have a mask.
+        let all = TokenDataset::from_ids(vec![1; ids.len()]);
+        let plain = TokenDataset::from_ids(ids.clone()).with_mask(all).unwrap();
         let masked = plain.clone().with_mask(TokenDataset::from_ids(mask.clone())).unwrap();
         let loaders = |stream: &TokenDataset| {
             [
@@ -333,10 +336,16 @@ mod tests {
             let read = [plain, masked].map(|it| it.windows_from(4, 7).unwrap().n_learned());
             assert_eq!(counted, read);
         }
-        // The row from the last separator on continues with the start of the stream, and so does its mask.
-        let rows = Loader::evaluation_documents(&masked, 0, (1, 40), 1).unwrap();
-        let seen = |i: usize| if mask[i] == 0 { IGNORED_TARGET } else { ids[i] };
-        assert_eq!(rows.batch(0).unwrap().targets, (0..40).map(seen).collect::<Vec<_>>());
+        // The last row continues with the start of the stream, and so does its mask.
+        let starts = starts(&masked, 0, 40).unwrap();
+        let rows = Loader::evaluation_documents(&masked, 0, (1, 40), starts.len()).unwrap();
+        assert!(starts.iter().any(|start| start + 40 >= ids.len()));
+        for (row, start) in (0..).zip(starts) {
+            let target = |i: usize| (start + 1 + i) % ids.len();
+            let seen = |i: usize| if mask[i] == 0 { IGNORED_TARGET } else { ids[i] };
+            let expected: Vec<u32> = (0..40).map(target).map(seen).collect();
+            assert_eq!(rows.batch(row).unwrap().targets, expected);
+        }
     }
 
     #[test]

@@ -4,22 +4,24 @@
 //! for every choice at a time, and sends the results. A choice whose client has disconnected ends with
 //! its next token. Nothing here knows HTTP.
 
+mod events;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
-use std::ops::ControlFlow;
 
 use axum::http::StatusCode;
 use tinygpt_data::chat::Message;
 use tinygpt_data::{DataError, Tokenizer};
 use tinygpt_model::{
-    Engine, Event, Logprobs, Model, ModelConfig, ModelError, SamplingParams, ScoreParams,
-    SequenceId, StopReason, max_batch_size, score,
+    Engine, Logprobs, Model, ModelConfig, ModelError, SamplingParams, ScoreParams, SequenceId,
+    max_batch_size, score,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::events::{on_event, send};
 use crate::delta::{Delta, DeltaBuilder, prompt_delta};
 use crate::error::ApiError;
-use crate::queue::{Finish, Job, Prompt, Queue, Update};
+use crate::queue::{Job, Prompt, Queue, Update};
 
 /// The largest batch.
 const MAX_SLOTS: usize = 16;
@@ -349,54 +351,6 @@ impl Worker<'_> {
             self.pending.push_front(group);
         }
     }
-}
-
-/// Sends what the engine reports about a choice. Stops it if the client has disconnected or a stop text
-/// was found.
-fn on_event(active: &mut ActiveChoices<'_>, id: SequenceId, event: Event) -> ControlFlow<()> {
-    let Some(text) = active.get_mut(&id) else { return ControlFlow::Break(()) };
-    let choice = text.choice;
-    match event {
-        Event::Token { id, .. } if text.end_of_document == Some(id) => {
-            return ControlFlow::Break(());
-        }
-        Event::Token { id, logprobs } => {
-            text.n_tokens += 1;
-            match text.builder.push(id, logprobs) {
-                Ok((delta, stopped)) => {
-                    text.stopped = stopped;
-                    send(&text.updates, Update::Delta { choice, delta });
-                }
-                Err(error) => {
-                    send(&text.updates, Update::Failed(ApiError::internal(error.to_string())));
-                    return ControlFlow::Break(());
-                }
-            }
-            if text.stopped || text.updates.is_closed() {
-                return ControlFlow::Break(());
-            }
-        }
-        Event::End(reason) => {
-            if let Some(mut text) = active.remove(&id) {
-                let delta = if text.stopped { Default::default() } else { text.builder.finish() };
-                let is_long = reason == StopReason::Length && !text.stopped;
-                let finish = if is_long { Finish::Length } else { Finish::Stop };
-                let n_tokens = text.n_tokens;
-                send(&text.updates, Update::End { choice, delta, finish, n_tokens });
-            }
-        }
-        Event::Failed(error) => {
-            if let Some(text) = active.remove(&id) {
-                send(&text.updates, Update::Failed(api_error(&error)));
-            }
-        }
-    }
-    ControlFlow::Continue(())
-}
-
-/// Fails only if the client has disconnected, which `on_event` checks.
-fn send(updates: &UnboundedSender<Update>, update: Update) {
-    let _ = updates.send(update);
 }
 
 /// The error response for an error of the model.

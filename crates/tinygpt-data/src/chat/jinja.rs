@@ -151,7 +151,7 @@ mod tests {
         for (source, expected) in [
             ("{{ bos_token }}{{ eos_token }}|{{ messages[0].content.strip() }}", "<s>|<Hi>"),
             ("{% if true %}\n  {% set x = 1 %}\n x={{ x }}\n{% endif %}\n", " x=1\n"),
-            ("{{ messages[1:] | length }}{{ messages[-1]['content'].startswith('Y') }}", "1true"),
+            ("{{ messages[1:] | length }}{{ messages[-1]['content'].startswith('Y') }}", "1True"),
             ("{{ messages[0] | tojson }}", r#"{"role": "user", "content": " <Hi> "}"#),
             ("{{ [1, 'é'] | tojson(indent=2) }}", "[\n  1,\n  \"é\"\n]"),
             (
@@ -189,7 +189,7 @@ mod tests {
             ("{{ messages[0].content.nothing() }}", "nothing"),
             ("{% include 'other' %}", "include"),
             ("a\n{% for %}", "line 2"),
-            ("{% generation", "line 1"),
+            ("{% generation", "generation"),
         ] {
             let error = rendered(source).unwrap_err();
             assert!(

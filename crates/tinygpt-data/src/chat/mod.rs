@@ -3,6 +3,7 @@
 mod jinja;
 mod shapes;
 mod template;
+mod tokens;
 
 use serde::{Deserialize, Serialize};
 

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_conversation_says_why() {
+    fn other_records_say_what_is_wrong() {
         let cases = [
             (json!([1]), "not an object but a list"),
             (json!({"text": "Once"}), "no conversation: it has `text`"),

@@ -125,6 +125,11 @@ impl Lengths {
     /// The boundary at the end of the text that cuts no document; none of fewer than two documents.
     pub(super) fn whole_end(&self) -> Option<Boundary> {
         let character = (self.n_characters as f64 * (1.0 - self.val_fraction)) as u64;
+        // Of the two ends of a long document that would be cut, the nearer one.
+        let nearer = |(start, end): (u64, u64)| {
+            if character - start <= end - character { start } else { end }
+        };
+        let character = self.spanning(character).map_or(character, nearer);
         let last_document_idx = self.n_documents.checked_sub(1).filter(|&idx| idx > 0)?;
         Some(Boundary::Document { character: character.max(1), last_document_idx })
     }

@@ -222,7 +222,7 @@ pub(super) fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
     .collect()
 }
 
-/// Whether only answers are learned, which text that is no conversation does not say.
+/// Whether only answers are learned; none of plain text.
 fn mask_prompt(settings: &Settings) -> String {
     settings.chat.as_ref().map_or("none".to_owned(), |chat| chat.mask_prompt.to_string())
 }

@@ -5,29 +5,35 @@ use crate::tales::rng::StoryRng;
 
 use super::check::Domain;
 use super::exchange::{Exchange, MAX_NUMBER, Topic, Writer};
-use super::kind::Kind;
+use super::kind::QuestionKind;
 use super::phrases::{Phrases, Script, capital, fill, marks};
 use super::tables::{DAYS, MONTHS, NAMES};
 
 /// The kinds of an exchange that needs no other, as often as they are drawn.
-const MIX: [(Kind, u32); 12] = [
-    (Kind::Character, 16),
-    (Kind::World, 15),
-    (Kind::Arithmetic, 16),
-    (Kind::Opposite, 10),
-    (Kind::Calendar, 10),
-    (Kind::Counting, 10),
-    (Kind::Color, 7),
-    (Kind::Sound, 8),
-    (Kind::Feeling, 6),
-    (Kind::Refusal, 6),
-    (Kind::Greeting, 4),
-    (Kind::Joke, 4),
+const MIX: [(QuestionKind, u32); 12] = [
+    (QuestionKind::Character, 16),
+    (QuestionKind::World, 15),
+    (QuestionKind::Arithmetic, 16),
+    (QuestionKind::Opposite, 10),
+    (QuestionKind::Calendar, 10),
+    (QuestionKind::Counting, 10),
+    (QuestionKind::Color, 7),
+    (QuestionKind::Sound, 8),
+    (QuestionKind::Feeling, 6),
+    (QuestionKind::Refusal, 6),
+    (QuestionKind::Greeting, 4),
+    (QuestionKind::Joke, 4),
 ];
 
 /// The kinds that have answers in one word.
-const IN_ONE_WORD: [Kind; 6] =
-    [Kind::Opposite, Kind::Color, Kind::Sound, Kind::Arithmetic, Kind::Calendar, Kind::Character];
+const IN_ONE_WORD: [QuestionKind; 6] = [
+    QuestionKind::Opposite,
+    QuestionKind::Color,
+    QuestionKind::Sound,
+    QuestionKind::Arithmetic,
+    QuestionKind::Calendar,
+    QuestionKind::Character,
+];
 
 /// A system message or none, then exchanges.
 pub(super) struct Conversation {
@@ -78,12 +84,12 @@ impl Writer<'_> {
         for turn in 0..turns {
             let is_last = turn + 1 == turns;
             let exchange = match exchanges.last() {
-                None if !is_last && self.rng.one_in(4) => self.varied(Kind::Greeting),
+                None if !is_last && self.rng.one_in(4) => self.varied(QuestionKind::Greeting),
                 Some(last) if self.rng.below(20) < 9 => {
                     let last = last.clone();
                     self.follow_up(&last)
                 }
-                Some(_) if is_last && self.rng.one_in(8) => self.varied(Kind::Greeting),
+                Some(_) if is_last && self.rng.one_in(8) => self.varied(QuestionKind::Greeting),
                 _ => {
                     let kind = self.kind();
                     self.varied(kind)
@@ -94,7 +100,7 @@ impl Writer<'_> {
         exchanges
     }
 
-    fn kind(&mut self) -> Kind {
+    fn kind(&mut self) -> QuestionKind {
         let total = MIX.iter().map(|&(_, share)| share).sum();
         let mut at = self.rng.below(total);
         for (kind, share) in MIX {
@@ -103,13 +109,13 @@ impl Writer<'_> {
             }
             at -= share;
         }
-        Kind::Character
+        QuestionKind::Character
     }
 
     /// An exchange of `kind`, its question in one of many spellings.
-    fn varied(&mut self, kind: Kind) -> Exchange {
+    fn varied(&mut self, kind: QuestionKind) -> Exchange {
         let mut exchange = self.about(kind);
-        if kind != Kind::Greeting && self.rng.one_in(8) {
+        if kind != QuestionKind::Greeting && self.rng.one_in(8) {
             let preamble = self.pick(&self.script.pattern("preamble").ask);
             let lower = lower_first(&exchange.ask);
             exchange.ask = fill(preamble, &[("x", &lower)]);
@@ -152,7 +158,7 @@ impl Writer<'_> {
             Topic::Joke(joke) => Some(self.reason(joke, "punchline")),
             Topic::Feeling => {
                 let phrases = self.script.pattern("and you");
-                Some(self.exchange(Kind::FollowUp, phrases, true, Domain::Facts, &[]))
+                Some(self.exchange(QuestionKind::FollowUp, phrases, true, Domain::Facts, &[]))
             }
             Topic::Count(..) | Topic::Other => None,
         };
@@ -188,7 +194,7 @@ impl Writer<'_> {
         let key = why.iter().flat_map(|&why| marks(why)).map(str::to_owned);
         let right: Vec<String> = key.chain([answer.clone()]).collect();
         Exchange {
-            kind: if pattern == "punchline" { Kind::Joke } else { Kind::FollowUp },
+            kind: if pattern == "punchline" { QuestionKind::Joke } else { QuestionKind::FollowUp },
             ask: self.pick(&self.script.pattern(pattern).ask).to_owned(),
             answer,
             right,
@@ -214,7 +220,7 @@ impl Writer<'_> {
     fn again(&mut self, last: &Exchange) -> Exchange {
         let ask = self.pick(&self.script.pattern("again").ask);
         Exchange {
-            kind: Kind::FollowUp,
+            kind: QuestionKind::FollowUp,
             ask: self.spelled(ask),
             topic: Topic::Other,
             key: None,
@@ -228,10 +234,10 @@ impl Writer<'_> {
         let system = self.pick(&self.script.pattern("one word").ask);
         let mut exchanges = Vec::new();
         while exchanges.len() < turns.min(3) {
-            let kind = self.rng.pick(&IN_ONE_WORD).copied().unwrap_or(Kind::Color);
+            let kind = self.rng.pick(&IN_ONE_WORD).copied().unwrap_or(QuestionKind::Color);
             let mut exchange = self.varied(kind);
             let Some(key) = exchange.key.take() else { continue };
-            exchange.kind = Kind::Instruction;
+            exchange.kind = QuestionKind::Instruction;
             exchange.answer = capital(&key) + ".";
             exchanges.push(exchange);
         }
@@ -268,7 +274,7 @@ impl Writer<'_> {
     }
 
     fn named(&mut self, phrases: &Phrases, name: &str) -> Exchange {
-        self.exchange(Kind::Name, phrases, false, Domain::Names, &[("name", name)])
+        self.exchange(QuestionKind::Name, phrases, false, Domain::Names, &[("name", name)])
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::tales::rng::StoryRng;
 
 use super::check::{Domain, Rule, filled};
-use super::kind::Kind;
+use super::kind::QuestionKind;
 use super::phrases::{Phrases, Script, capital, fill, marks};
 use super::tables::{COLORS, DAYS, FRIEND_COLUMNS, FRIENDS, MONTHS, OPPOSITES, SOUNDS};
 
@@ -31,7 +31,7 @@ pub(super) enum Topic {
 /// A question, its answer, and when another answer is right.
 #[derive(Debug, Clone)]
 pub(super) struct Exchange {
-    pub(super) kind: Kind,
+    pub(super) kind: QuestionKind,
     pub(super) ask: String,
     pub(super) answer: String,
     /// The known right answers; an answer is right if it states the facts of one of them.
@@ -46,7 +46,7 @@ impl Exchange {
     /// When an answer is right.
     pub(super) fn rule(&self) -> Rule {
         match self.kind {
-            Kind::Instruction => Rule::one_word(self.domain, &self.answer),
+            QuestionKind::Instruction => Rule::one_word(self.domain, &self.answer),
             _ => Rule::new(self.domain, &self.right),
         }
     }
@@ -79,21 +79,21 @@ impl<'s> Writer<'s> {
     }
 
     /// An exchange of `kind` that needs no turn before it.
-    pub(super) fn about(&mut self, kind: Kind) -> Exchange {
+    pub(super) fn about(&mut self, kind: QuestionKind) -> Exchange {
         match kind {
-            Kind::Arithmetic => self.sum(),
-            Kind::Counting if !self.rng.one_in(5) => self.count(),
-            Kind::Opposite => self.opposite(false),
-            Kind::Color => self.color(false),
-            Kind::Sound => self.sound(false),
-            Kind::Calendar if !self.rng.one_in(6) => self.neighbor(),
-            Kind::World if self.rng.one_in(2) => self.any_friend(),
-            Kind::Joke => self.joke(),
+            QuestionKind::Arithmetic => self.sum(),
+            QuestionKind::Counting if !self.rng.one_in(5) => self.count(),
+            QuestionKind::Opposite => self.opposite(false),
+            QuestionKind::Color => self.color(false),
+            QuestionKind::Sound => self.sound(false),
+            QuestionKind::Calendar if !self.rng.one_in(6) => self.neighbor(),
+            QuestionKind::World if self.rng.one_in(2) => self.any_friend(),
+            QuestionKind::Joke => self.joke(),
             _ => self.any_fact(kind),
         }
     }
 
-    fn any_fact(&mut self, kind: Kind) -> Exchange {
+    fn any_fact(&mut self, kind: QuestionKind) -> Exchange {
         let facts = self.script.facts_of(kind);
         let fact = self.rng.pick(&facts).copied().unwrap_or_default();
         self.fact(fact, false)
@@ -103,10 +103,10 @@ impl<'s> Writer<'s> {
     pub(super) fn fact(&mut self, fact: usize, follows: bool) -> Exchange {
         let script = self.script;
         let Some(phrases) = script.facts.get(fact) else { return self.sum() };
-        let kind = phrases.kind.unwrap_or(Kind::Character);
+        let kind = phrases.kind.unwrap_or(QuestionKind::Character);
         let topic = match (kind, friend_in(phrases)) {
-            (Kind::Feeling, _) => Topic::Feeling,
-            (Kind::World, Some(friend)) if !self.rng.one_in(4) => Topic::Friend(friend),
+            (QuestionKind::Feeling, _) => Topic::Feeling,
+            (QuestionKind::World, Some(friend)) if !self.rng.one_in(4) => Topic::Friend(friend),
             _ => Topic::Fact(fact),
         };
         let mut exchange = self.exchange(kind, phrases, follows, Domain::Facts, &[]);
@@ -118,7 +118,7 @@ impl<'s> Writer<'s> {
     /// An exchange of a section whose markers stand for `values`.
     pub(super) fn exchange(
         &mut self,
-        kind: Kind,
+        kind: QuestionKind,
         phrases: &Phrases,
         follows: bool,
         domain: Domain,
@@ -126,7 +126,7 @@ impl<'s> Writer<'s> {
     ) -> Exchange {
         let asks = if follows && !phrases.and.is_empty() { &phrases.and } else { &phrases.ask };
         Exchange {
-            kind: if follows { Kind::FollowUp } else { kind },
+            kind: if follows { QuestionKind::FollowUp } else { kind },
             ask: fill(self.pick(asks), values),
             answer: fill(self.spoken(phrases), values),
             right: filled(phrases.right(), values),
@@ -159,7 +159,7 @@ impl<'s> Writer<'s> {
         let values = [("a", a.as_str()), ("b", &b), ("c", &c)];
         let phrases = self.script.pattern(pattern);
         let mut exchange =
-            self.exchange(Kind::Arithmetic, phrases, follows, Domain::Numbers, &values);
+            self.exchange(QuestionKind::Arithmetic, phrases, follows, Domain::Numbers, &values);
         exchange.topic = Topic::Number(result);
         exchange.key = Some(c);
         exchange
@@ -182,7 +182,7 @@ impl<'s> Writer<'s> {
 
     fn arithmetic_like(&mut self, pattern: &str, first: u32, result: u32) -> Exchange {
         let mut exchange = self.arithmetic(pattern, first, result, result, false);
-        exchange.kind = Kind::Counting;
+        exchange.kind = QuestionKind::Counting;
         exchange.topic = Topic::Other;
         exchange
     }
@@ -192,7 +192,7 @@ impl<'s> Writer<'s> {
         let values = [("a", a.as_str()), ("b", &b), ("list", &list)];
         let phrases = self.script.pattern(pattern);
         let mut exchange =
-            self.exchange(Kind::Counting, phrases, follows, Domain::Numbers, &values);
+            self.exchange(QuestionKind::Counting, phrases, follows, Domain::Numbers, &values);
         exchange.topic = Topic::Count(from, to);
         exchange
     }
@@ -200,7 +200,7 @@ impl<'s> Writer<'s> {
     /// An exchange of a pattern about `a`, with the answer `b`.
     fn pair(
         &mut self,
-        kind: Kind,
+        kind: QuestionKind,
         pattern: &str,
         follows: bool,
         domain: Domain,
@@ -216,14 +216,15 @@ impl<'s> Writer<'s> {
         let (one, other) = self.rng.pick(&OPPOSITES).copied().unwrap_or_default();
         let (a, b) = if self.rng.one_in(2) { (one, other) } else { (other, one) };
         let pair = (a, b, b);
-        let exchange = self.pair(Kind::Opposite, "opposite", follows, Domain::Opposites, pair);
+        let exchange =
+            self.pair(QuestionKind::Opposite, "opposite", follows, Domain::Opposites, pair);
         Exchange { topic: Topic::Opposite, ..exchange }
     }
 
     pub(super) fn color(&mut self, follows: bool) -> Exchange {
         let (thing, color) = self.rng.pick(&COLORS).copied().unwrap_or_default();
         let pair = (thing, color, color);
-        let exchange = self.pair(Kind::Color, "color", follows, Domain::Colors, pair);
+        let exchange = self.pair(QuestionKind::Color, "color", follows, Domain::Colors, pair);
         Exchange { topic: Topic::Color, ..exchange }
     }
 
@@ -232,10 +233,10 @@ impl<'s> Writer<'s> {
         if !follows && self.rng.one_in(3) {
             let name = animal.split(' ').next_back().unwrap_or_default();
             let pair = (animal, sound, name);
-            return self.pair(Kind::Sound, "who says", false, Domain::Sounds, pair);
+            return self.pair(QuestionKind::Sound, "who says", false, Domain::Sounds, pair);
         }
         let pair = (animal, sound, sound);
-        let exchange = self.pair(Kind::Sound, "sound", follows, Domain::Sounds, pair);
+        let exchange = self.pair(QuestionKind::Sound, "sound", follows, Domain::Sounds, pair);
         Exchange { topic: Topic::Sound, ..exchange }
     }
 
@@ -250,7 +251,8 @@ impl<'s> Writer<'s> {
         let (a, b) = (name(all, at), name(all, to));
         let phrases = self.script.pattern(if is_after { "after" } else { "before" });
         let values = [("a", a), ("b", b), ("unit", unit)];
-        let mut exchange = self.exchange(Kind::Calendar, phrases, false, Domain::Calendar, &values);
+        let mut exchange =
+            self.exchange(QuestionKind::Calendar, phrases, false, Domain::Calendar, &values);
         exchange.key = Some(b.to_owned());
         if is_after {
             exchange.topic = if is_day { Topic::Day(to) } else { Topic::Month(to) };
@@ -262,7 +264,13 @@ impl<'s> Writer<'s> {
     pub(super) fn next_in(&mut self, all: &[&str], at: usize) -> Exchange {
         let (b, c) = (name(all, at), name(all, (at + 1) % all.len()));
         let phrases = self.script.pattern("next");
-        self.exchange(Kind::Calendar, phrases, true, Domain::Calendar, &[("b", b), ("c", c)])
+        self.exchange(
+            QuestionKind::Calendar,
+            phrases,
+            true,
+            Domain::Calendar,
+            &[("b", b), ("c", c)],
+        )
     }
 
     fn any_friend(&mut self) -> Exchange {
@@ -287,13 +295,13 @@ impl<'s> Writer<'s> {
         let columns = FRIEND_COLUMNS.iter().zip(friend.cells);
         values.extend(columns.map(|(&(_, column), cell)| (column, cell)));
         let phrases = self.script.pattern(pattern);
-        let exchange = self.exchange(Kind::World, phrases, follows, Domain::Facts, &values);
+        let exchange = self.exchange(QuestionKind::World, phrases, follows, Domain::Facts, &values);
         Exchange { topic: Topic::Friend(number), ..exchange }
     }
 
     /// A request for a joke; the answer is the first half of one.
     fn joke(&mut self) -> Exchange {
-        let jokes = self.script.facts_of(Kind::Joke);
+        let jokes = self.script.facts_of(QuestionKind::Joke);
         let joke = self.rng.pick(&jokes).copied().unwrap_or_default();
         let setups = jokes.iter().filter_map(|&joke| self.script.facts.get(joke));
         let right = filled(setups.flat_map(Phrases::right), &[]);
@@ -304,7 +312,7 @@ impl<'s> Writer<'s> {
             .map_or("", |joke| joke.say.first().copied().unwrap_or_default());
         let ask = self.pick(&self.script.pattern("joke").ask);
         Exchange {
-            kind: Kind::Joke,
+            kind: QuestionKind::Joke,
             ask: ask.to_owned(),
             answer: fill(spoken, &[]),
             right,

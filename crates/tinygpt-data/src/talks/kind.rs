@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What a question asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum QuestionKind {
     /// Hello, thanks and goodbye.
     Greeting,
     /// Pip: name, age, home, what it likes.
@@ -37,7 +37,7 @@ pub enum Kind {
     FollowUp,
 }
 
-impl Kind {
+impl QuestionKind {
     /// Every kind.
     pub const ALL: [Self; 15] = [
         Self::Greeting,
@@ -85,7 +85,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for QuestionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }

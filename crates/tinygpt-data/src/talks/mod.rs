@@ -25,7 +25,7 @@ use crate::tales::fnv1a;
 use crate::tales::rng::StoryRng;
 use check::Rule;
 use conversation::Conversation;
-pub use kind::Kind;
+pub use kind::QuestionKind;
 use phrases::Script;
 
 /// Conversations in the training split unless asked otherwise.
@@ -39,27 +39,27 @@ const TALK_CHOICES: &[u8; 24] = b"tiny_talks conversations";
 const QUESTION_CHOICES: &[u8; 24] = b"tiny_talks new questions";
 
 /// The kinds of 20 questions: every kind, and 4 follow-ups.
-const QUESTION_KINDS: [Kind; 20] = [
-    Kind::Greeting,
-    Kind::Character,
-    Kind::FollowUp,
-    Kind::World,
-    Kind::Feeling,
-    Kind::Arithmetic,
-    Kind::Counting,
-    Kind::FollowUp,
-    Kind::Opposite,
-    Kind::Color,
-    Kind::Sound,
-    Kind::Character,
-    Kind::FollowUp,
-    Kind::Calendar,
-    Kind::Refusal,
-    Kind::World,
-    Kind::Joke,
-    Kind::FollowUp,
-    Kind::Name,
-    Kind::Instruction,
+const QUESTION_KINDS: [QuestionKind; 20] = [
+    QuestionKind::Greeting,
+    QuestionKind::Character,
+    QuestionKind::FollowUp,
+    QuestionKind::World,
+    QuestionKind::Feeling,
+    QuestionKind::Arithmetic,
+    QuestionKind::Counting,
+    QuestionKind::FollowUp,
+    QuestionKind::Opposite,
+    QuestionKind::Color,
+    QuestionKind::Sound,
+    QuestionKind::Character,
+    QuestionKind::FollowUp,
+    QuestionKind::Calendar,
+    QuestionKind::Refusal,
+    QuestionKind::World,
+    QuestionKind::Joke,
+    QuestionKind::FollowUp,
+    QuestionKind::Name,
+    QuestionKind::Instruction,
 ];
 
 /// A question that is not in the training split, in a conversation that ends with it.
@@ -68,7 +68,7 @@ pub struct Question {
     /// The conversation; its last message is the user's question.
     pub messages: Vec<Message>,
     /// What the question asks for.
-    pub kind: Kind,
+    pub kind: QuestionKind,
     /// A right answer: the grammar's own.
     pub answer: String,
     rule: Rule,

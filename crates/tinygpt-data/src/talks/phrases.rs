@@ -3,7 +3,7 @@
 //! Users cannot fix a mistake in compiled-in files, so reading never fails: it skips what it does
 //! not understand, and tests check that every section is complete.
 
-use super::kind::Kind;
+use super::kind::QuestionKind;
 
 const FACTS: &str = include_str!("facts.txt");
 const PATTERNS: &str = include_str!("patterns.txt");
@@ -11,7 +11,7 @@ const PATTERNS: &str = include_str!("patterns.txt");
 /// One section: ways to ask for something and ways to answer.
 #[derive(Default)]
 pub(super) struct Phrases {
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<QuestionKind>,
     pub(super) name: &'static str,
     pub(super) group: &'static str,
     /// How it is asked.
@@ -29,7 +29,7 @@ pub(super) struct Phrases {
 impl Phrases {
     fn new(head: &'static str) -> Self {
         let (kind, name) = head.split_once(' ').unwrap_or((head, ""));
-        Self { kind: Kind::named(kind), name, ..Self::default() }
+        Self { kind: QuestionKind::named(kind), name, ..Self::default() }
     }
 
     fn read(&mut self, line: &'static str) {
@@ -70,7 +70,7 @@ impl Script {
     }
 
     /// The facts of a kind, with their numbers.
-    pub(super) fn facts_of(&self, kind: Kind) -> Vec<usize> {
+    pub(super) fn facts_of(&self, kind: QuestionKind) -> Vec<usize> {
         let is_kind = |&fact: &usize| self.facts.get(fact).is_some_and(|f| f.kind == Some(kind));
         (0..self.facts.len()).filter(is_kind).collect()
     }

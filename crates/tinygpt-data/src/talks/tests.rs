@@ -21,7 +21,7 @@ static QUESTIONS: LazyLock<Vec<Question>> =
     LazyLock::new(|| Talks::new(SEED).questions(400).collect());
 
 /// The first question of `kind` with a property.
-fn first(kind: Kind, has: impl Fn(&Question) -> bool) -> Question {
+fn first(kind: QuestionKind, has: impl Fn(&Question) -> bool) -> Question {
     let talks = Talks::new(SEED);
     talks.questions(4_000).find(|question| question.kind == kind && has(question)).unwrap()
 }
@@ -110,15 +110,15 @@ fn nearly_every_answer_to_a_question_occurs_in_training() {
 
 #[test]
 fn questions_are_of_all_kinds_all_different_and_a_fifth_are_follow_ups() {
-    let mut kinds = BTreeMap::<Kind, usize>::new();
+    let mut kinds = BTreeMap::<QuestionKind, usize>::new();
     let mut seen = HashSet::new();
     for question in QUESTIONS.iter().take(200) {
         *kinds.entry(question.kind).or_default() += 1;
         assert!(seen.insert(&question.messages), "asked twice: {question:?}");
         assert_eq!(question.messages.last().unwrap().role, "user");
     }
-    assert_eq!(kinds.len(), Kind::ALL.len());
-    assert_eq!(kinds[&Kind::FollowUp], 40);
+    assert_eq!(kinds.len(), QuestionKind::ALL.len());
+    assert_eq!(kinds[&QuestionKind::FollowUp], 40);
     assert!(kinds.values().all(|&n| n >= 10), "{kinds:?}");
 }
 
@@ -156,8 +156,8 @@ fn an_answer_to_another_question_of_the_same_kind_is_wrong() {
 fn is_shared(question: &Question, other: &Question) -> bool {
     let result = words(&question.answer).pop();
     let others = words(&other.answer);
-    let names_it =
-        question.kind == Kind::Sound && others.iter().any(|word| Some(word) == result.as_ref());
+    let names_it = question.kind == QuestionKind::Sound
+        && others.iter().any(|word| Some(word) == result.as_ref());
     names_it || others.last() == result.as_ref()
 }
 
@@ -184,7 +184,8 @@ fn empty_denying_rambling_and_doubled_answers_are_wrong() {
 
 #[test]
 fn a_sum_is_right_in_other_words_and_wrong_with_another_number() {
-    let sum = first(Kind::Arithmetic, |question| last_user_turn(question).contains(" plus "));
+    let sum =
+        first(QuestionKind::Arithmetic, |question| last_user_turn(question).contains(" plus "));
     let numbers: Vec<u32> =
         words(last_user_turn(&sum)).iter().filter_map(|word| word.parse().ok()).collect();
     let (a, b) = (numbers[0], numbers[1]);
@@ -208,7 +209,7 @@ fn a_sum_is_right_in_other_words_and_wrong_with_another_number() {
 #[test]
 fn counting_must_name_every_number_in_order() {
     let is_list = |question: &Question| question.answer.matches(',').count() >= 2;
-    let counting = first(Kind::Counting, is_list);
+    let counting = first(QuestionKind::Counting, is_list);
     let numbers: Vec<String> = words(&counting.answer);
     assert!(counting.is_right(&format!("Gladly: {}!", numbers.join(" "))));
     let mut swapped = numbers.clone();
@@ -221,7 +222,7 @@ fn counting_must_name_every_number_in_order() {
 
 #[test]
 fn a_refusal_must_not_invent_anything() {
-    let weather = first(Kind::Refusal, |question| question.answer.contains("see the sky"));
+    let weather = first(QuestionKind::Refusal, |question| question.answer.contains("see the sky"));
     assert!(weather.is_right("I don't know that, sorry."));
     assert!(weather.is_right("Sorry, I can't see the sky where you are!"));
     for wrong in ["It is sunny.", "It is not raining.", "I don't know, but it is sunny."] {
@@ -231,7 +232,7 @@ fn a_refusal_must_not_invent_anything() {
 
 #[test]
 fn one_word_must_be_one_word() {
-    for question in QUESTIONS.iter().filter(|question| question.kind == Kind::Instruction) {
+    for question in QUESTIONS.iter().filter(|question| question.kind == QuestionKind::Instruction) {
         let word = question.answer.trim_end_matches('.').to_lowercase();
         assert!(question.is_right(&word));
         assert!(!question.is_right(&format!("It is {word}.")), "{question:?}");
@@ -244,7 +245,7 @@ fn every_section_of_the_script_is_complete_and_every_answer_states_a_fact() {
     assert!(script.facts.len() > 80, "{} facts", script.facts.len());
     for fact in &script.facts {
         assert!(fact.kind.is_some() && !fact.say.is_empty(), "[{}] is incomplete", fact.name);
-        let is_asked = !fact.ask.is_empty() || fact.kind == Some(Kind::Joke);
+        let is_asked = !fact.ask.is_empty() || fact.kind == Some(QuestionKind::Joke);
         assert!(is_asked, "[{}] is never asked for", fact.name);
         let is_marked = |answer: &&str| answer.matches('*').count() >= 2;
         assert!(fact.say.iter().all(&is_marked), "[{}] marks nothing", fact.name);

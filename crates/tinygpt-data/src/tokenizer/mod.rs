@@ -209,7 +209,8 @@ impl Tokenizer {
             Some(_) => Ok(self),
             None => {
                 let made = self.with_special_tokens(&ChatTemplate::CHATML_TOKENS)?;
-                Ok(made.with_chat_template(ChatTemplate::chatml()))
+                let (chatml, end) = (ChatTemplate::chatml(), || Some(END_OF_TEXT.to_owned()));
+                Ok(made.with_chat_template(ChatTemplate::new(chatml.source(), end(), end())))
             }
         }
     }

@@ -150,7 +150,9 @@ fn the_built_in_conversations_need_no_file() {
         ..Default::default()
     };
     let prepared = open(&request);
-    assert_eq!((prepared.meta.train.n_documents, prepared.meta.val.n_documents), (400, 1000));
+    // 2% of 20,000, drawn.
+    let n_train = prepared.meta.train.n_documents;
+    assert!((300..500).contains(&n_train) && prepared.meta.val.n_documents == 1_000, "{n_train}");
     let mask = ids_of(prepared.train.mask().unwrap());
     let n_learned = mask.iter().filter(|mask| **mask == 1).count();
     let share = n_learned as f64 / mask.len() as f64;

@@ -127,7 +127,7 @@ fn paths() -> Vec<Case> {
     let preflight = b"OPTIONS /v1/completions HTTP/1.1\r\nHost: localhost\r\n\
         Origin: http://localhost\r\nAccess-Control-Request-Method: POST\r\n\r\n";
     vec![
-        ("unknown path", 404, ask("GET", "/v1/chat/completions")),
+        ("unknown path", 404, ask("GET", "/v1/chat/nothing")),
         ("dots", 404, ask("GET", "/../../../etc/passwd")),
         ("dots after a folder", 404, ask("GET", "/v1/../card")),
         ("coded dots", 404, ask("GET", "/%2e%2e/%2e%2e/etc/passwd")),

@@ -48,7 +48,6 @@ impl Trainer {
         let eval_sets = eval_sets(&config, &prepared, block_size)?;
         let grads = set_up(&mut gpt, &config, device, &mut notices)?;
         let special = special_tokens(&prepared)?;
-        let sample_start = SampleStart::of(&prepared, special, block_size)?;
         let replaces = lock.is_some()
             && progress.last_saved.is_none()
             && !checkpoint::list(&config.out_dir)?.is_empty();
@@ -58,9 +57,9 @@ impl Trainer {
         ranks.expect_answers_within(timeout(&config));
         Ok(Self {
             config,
+            sample_start: SampleStart::of(&prepared, special, block_size)?,
             prepared,
             special,
-            sample_start,
             loader,
             eval_sets,
             device: device.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
-use tinygpt_data::talks::{Kind, Question, Talks};
+use tinygpt_data::talks::{Question, QuestionKind, Talks};
 use tinygpt_model::{Model, SamplingParams, generate};
 
 use super::chat::template_of;
@@ -79,7 +79,7 @@ pub(super) fn grade(
         100.0 * share,
         100.0 * error
     );
-    for kind in Kind::ALL {
+    for kind in QuestionKind::ALL {
         let Some(Tally { n_asked, n_right, wrong }) = kinds.get(kind.name()) else { continue };
         let example = wrong.as_ref().map(|(question, answer)| format!("  {question} {answer}"));
         let (kind, example) = (kind.name(), example.unwrap_or_default());

@@ -96,15 +96,18 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
         let run = (dir.as_path(), &tokenizer);
         return novelty::novelty(n, (&writer, &params), run, (&settings, &mut out));
     }
-    let written = print_samples(&writer, &params, &settings, &mut out)?;
-    if let Some((n_tokens, seconds)) = written {
-        let speed = grouped((n_tokens as f64 / seconds).round() as u64);
-        let n_tokens = grouped(n_tokens as u64);
-        let threads =
-            if device.is_cpu() { on_threads(model.decode_threads()) } else { String::new() };
-        say(&format!("{n_tokens} tokens in {}, {speed} tokens/s{threads}", spoken(seconds)));
+    if let Some((n_tokens, seconds)) = print_samples(&writer, &params, &settings, &mut out)? {
+        say_speed(n_tokens, seconds, device.is_cpu().then(|| model.decode_threads()));
     }
     Ok(Ended::Done)
+}
+
+/// Says how fast the samples were made, on a CPU with the number of its threads.
+fn say_speed(n_tokens: usize, seconds: f64, n_threads: Option<usize>) {
+    let speed = grouped((n_tokens as f64 / seconds).round() as u64);
+    let n_tokens = grouped(n_tokens as u64);
+    let threads = n_threads.map(on_threads).unwrap_or_default();
+    say(&format!("{n_tokens} tokens in {}, {speed} tokens/s{threads}", spoken(seconds)));
 }
 
 /// Prints the samples; the number of tokens and the seconds they took, unless the reader has left.
