@@ -3,7 +3,6 @@
 mod jinja;
 mod shapes;
 mod template;
-mod tokens;
 
 use serde::{Deserialize, Serialize};
 

@@ -71,7 +71,7 @@ impl ChatTemplate {
         self.render(messages, true)
     }
 
-    pub(super) fn render(
+    pub(crate) fn render(
         &self,
         messages: &[Message],
         generation: bool,

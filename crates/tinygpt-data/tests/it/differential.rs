@@ -183,7 +183,7 @@ fn what_is_not_gpt2s_pipeline_is_left_to_the_library() {
     let mut unsplit = plain.clone();
     unsplit.with_pre_tokenizer(Some(ByteLevel::new(false, true, false)));
     let mut more_tokens = plain.clone();
-    more_tokens.add_special_tokens([AddedToken::from("owl", true).lstrip(true)]).unwrap();
+    more_tokens.add_special_tokens([AddedToken::from("owl", true).single_word(true)]).unwrap();
     for (library, reason) in [(unsplit, "pre-tokenizer"), (more_tokens, "not a plain special one")]
     {
         let dir = tempfile::tempdir().unwrap();

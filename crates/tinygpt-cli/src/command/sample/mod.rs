@@ -51,7 +51,6 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     if n_threads < wanted {
         settings.threads = Some(settings.threads.unwrap_or_else(physical_cores).min(n_threads));
     }
-    let settings = settings;
     // First, because a used address should be reported before the model is loaded.
     let server = settings.serve.as_ref().map(serve::listen_for).transpose()?;
     if let Some(wanted) = &settings.export {
@@ -69,8 +68,8 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     if let Some(server) = server {
         return serve::serve(server, layered, (&settings, start), loaded);
     }
+    note_probabilities(&settings);
     if settings.chat {
-        note_probabilities(&settings);
         return chat::chat(&loaded, &settings, Output::lock());
     }
     if settings.grade == Some(Grade::TinyTalks) {
@@ -78,7 +77,6 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     }
     let seen = Seen::of(&loaded);
     let LoadedModel { dir, tokenizer, model, special } = loaded;
-    note_probabilities(&settings);
     if settings.interactive {
         let options = (layered.clone(), settings);
         return interact((&*model, &tokenizer, special), options, (start, seen), Output::lock());

@@ -3,9 +3,9 @@
 //! Special tokens come from the template alone. Where a message has the name of one, a character is put
 //! into it before rendering, and taken out of the text between special tokens afterwards.
 
-use super::{ChatTemplate, Message};
+use super::{Part, SpecialTokens, Tokenizer};
+use crate::chat::{ChatTemplate, Message};
 use crate::error::DataError;
-use crate::tokenizer::{Part, SpecialTokens, Tokenizer};
 
 /// The role whose turns a model writes.
 const ASSISTANT: &str = "assistant";
