@@ -58,7 +58,8 @@ fn message(index: usize, value: &Value) -> Result<Message, ApiError> {
     let role = match value["role"].as_str() {
         Some("developer") => "system",
         Some(role @ ("system" | "user" | "assistant")) => role,
-        _ => return Err(bad("has no `role`, expected system, user or assistant")),
+        Some(_) => return Err(bad("has an unknown `role`, expected system, user or assistant")),
+        None => return Err(bad("has no `role`, expected system, user or assistant")),
     };
     let content = match &value["content"] {
         Value::String(text) => text.clone(),
