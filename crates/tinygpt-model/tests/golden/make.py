@@ -6,8 +6,9 @@ Each directory is what `GPT2LMHeadModel.save_pretrained` wrote, plus
     expected.json          the loss, and the losses of ten AdamW steps on the same batch
 
 Run from anywhere: `python make.py`. The files in the repository were made with torch 2.15.0,
-transformers 5.23.0 and safetensors 0.8.0, f32 on one CPU thread. Weights, biases and gains are all
+transformers 5.23.0 (`masked`: 5.24.0) and safetensors 0.8.0, f32 on one CPU thread. Weights, biases and gains are all
 random and larger than at init, so that no term can be forgotten unseen.
+With `learned`, the labels of the other targets are -100, and the loss is that of transformers.
 """
 
 import json
@@ -22,7 +23,7 @@ ADAMW = {"lr": 3e-3, "betas": (0.9, 0.99), "eps": 1e-8}
 WEIGHT_DECAY, GRAD_CLIP, N_STEPS = 0.1, 1.0, 10
 
 
-def make(name, *, batch_size, seq_len, tokens, bias=True, **shape):
+def make(name, *, batch_size, seq_len, tokens, bias=True, learned=None, **shape):
     generator = torch.Generator().manual_seed(sum(map(ord, name)))
     config = GPT2Config(
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
@@ -44,7 +45,13 @@ def make(name, *, batch_size, seq_len, tokens, bias=True, **shape):
     ids = torch.randint(tokens, (batch_size, seq_len + 1), generator=generator)
     inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
+    if learned is not None:
+        targets[torch.rand(targets.shape, generator=generator) > torch.tensor(learned)[:, None]] = -100
+
     def forward():
+        if learned is not None:
+            output = model(inputs, labels=targets, shift_labels=targets)
+            return output.logits, output.loss
         logits = model(inputs).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         return logits, loss
@@ -80,3 +87,6 @@ if __name__ == "__main__":
     # Three heads of eight, a padded table (50 of 56 rows used), a sequence shorter than the block.
     make("odd", n_layer=3, n_head=3, n_embd=24, vocab_size=56, n_positions=13,
          batch_size=2, seq_len=11, tokens=50)
+    # The first sequence has few learned targets, the second none, the last two thirds.
+    make("masked", n_layer=2, n_head=2, n_embd=32, vocab_size=65, n_positions=16,
+         batch_size=3, seq_len=16, tokens=65, learned=[0.2, 0.0, 0.7])

@@ -15,7 +15,7 @@ use tinygpt_model::{
 use crate::fixture::{Golden, Path, golden_gpt, grads_of, ids};
 
 /// A GPU or the emulator; none, with a line, if there is no C++ compiler.
-fn gpu() -> Option<Gpu> {
+pub(crate) fn gpu() -> Option<Gpu> {
     if env::var_os("TINYGPT_TEST_CUDA").is_some_and(|value| value == "1") {
         return Some(Gpu::open(0).unwrap());
     }
@@ -94,7 +94,7 @@ fn on_host(grads: &Grads) -> Vec<Vec<f32>> {
 #[test]
 fn logits_loss_and_gradients_are_those_of_pytorch() {
     let Some(gpu) = gpu() else { return };
-    for name in ["plain", "no_bias"] {
+    for name in ["plain", "no_bias", "masked"] {
         let golden = Golden::read(name);
         let mut gpt = golden_gpt(name, Path::Cpu);
         gpt.move_to_gpu(&gpu, ComputeType::Float32).unwrap();

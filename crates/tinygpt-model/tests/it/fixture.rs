@@ -11,10 +11,10 @@ use candle_core::Device;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use tinygpt_kernels::adamw::{self, AdamWStep};
-use tinygpt_model::{Gpt, Grads, ModelConfig, Store, TokenBatch, hf, host};
+use tinygpt_model::{Gpt, Grads, IGNORED_TARGET, ModelConfig, Store, TokenBatch, hf, host};
 
 /// Names of the golden directories.
-pub(crate) const GOLDEN: [&str; 3] = ["plain", "no_bias", "odd"];
+pub(crate) const GOLDEN: [&str; 4] = ["plain", "no_bias", "odd", "masked"];
 
 /// The two backends that can compute a model on the CPU.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,8 @@ impl Golden {
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let ids = |name: &str| -> Vec<u32> {
             let words = file.tensor(name).unwrap().data().chunks_exact(8);
-            words.map(|b| i64::from_le_bytes(b.try_into().unwrap()).try_into().unwrap()).collect()
+            let id = |id: i64| if id == -100 { IGNORED_TARGET } else { id.try_into().unwrap() };
+            words.map(|b| id(i64::from_le_bytes(b.try_into().unwrap()))).collect()
         };
         let floats = |name: &str| -> Vec<f32> {
             let words = file.tensor(name).unwrap().data().chunks_exact(4);

@@ -6,6 +6,7 @@ mod fixture;
 mod gguf;
 mod golden;
 mod hf;
+mod masked;
 mod properties;
 mod quantized;
 mod sampling;

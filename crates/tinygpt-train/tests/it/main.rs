@@ -9,6 +9,7 @@ mod damage;
 mod disk;
 mod examples;
 mod html_report;
+mod masked;
 mod non_finite;
 mod properties;
 mod rank_threads;
