@@ -17,7 +17,8 @@ pub(crate) fn strftime_now(format: &str) -> String {
     strftime(format, unix_time())
 }
 
-const MONTHS: [&str; 12] = [
+/// The names of the months.
+pub(crate) const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",

@@ -71,6 +71,9 @@ fn from_scratch(request: &PrepareRequest, meta: &Meta, text: TextSize) -> Option
     let start = StartingPoint::of(text)?;
     let mut keys = Map::from_iter([("out_dir".to_owned(), json!(format!("out-{}", meta.dataset)))]);
     keys.extend(start.keys());
+    if meta.settings.chat.is_some() {
+        keys.insert("rows".to_owned(), json!("documents"));
+    }
     let next = format!("next: {}", command(request, meta, OWN_TEXT, &keys));
     let mut lines = vec![next, expectation(text, &start, Some(seconds(&start, meta.vocab_size)))];
     lines.extend(few_windows(text, &start));

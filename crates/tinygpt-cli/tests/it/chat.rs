@@ -128,3 +128,20 @@ fn exports_carry_the_template_and_the_end_of_a_turn() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), chat("", "Hello\n").stdout);
 }
+
+#[test]
+fn a_template_that_does_not_work_stops_no_run_on_plain_text() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("text.txt"), small_text()).unwrap();
+    let own = dir.path().join("own");
+    fs::create_dir(&own).unwrap();
+    fs::copy(golden("tokenizer.json"), own.join("tokenizer.json")).unwrap();
+    fs::write(own.join("chat_template.jinja"), "{{ raise_exception('no') }}").unwrap();
+    run("prepare", dir.path(), "--source text.txt --tokenizer own").ok();
+    let shape = "--n-layer 1 --n-head 1 --n-embd 16 --block-size 32 --batch-size 2 --threads 1";
+    run("train", dir.path(), &format!("--dataset-name text --out-dir out --max-iters 2 {shape}"))
+        .ok();
+    run("sample", dir.path(), "--out-dir out --export hf hf").ok();
+    let ran = run("sample", dir.path(), "--out-dir out --chat");
+    assert!(ran.code == 2 && ran.stderr.contains("refuses the conversation: "), "{ran:?}");
+}

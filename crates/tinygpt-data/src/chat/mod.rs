@@ -1,4 +1,4 @@
-//! Conversations: messages with roles, and the template that turns them into tokens.
+//! Conversations: messages with roles, and the template that turns them into text.
 
 mod jinja;
 mod shapes;

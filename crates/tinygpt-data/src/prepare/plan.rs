@@ -52,6 +52,7 @@ impl Plan {
             tokenizer::check_bpe_vocab_size(request.vocab_size)?;
         }
         let is_chat = request.chat || recipe.chat;
+        check_chat(request, is_chat)?;
         let text_column = request.text_column.clone().unwrap_or(recipe.text_column.clone());
         let read_as = read_as(request, &text_column, is_chat)?;
         let origin = Origin::of(&recipe, request, progress)?;
@@ -95,6 +96,27 @@ impl Plan {
     /// The settings with the description of the source.
     pub(super) fn settings_with(&self, source: String) -> Settings {
         Settings { source, ..self.settings.clone() }
+    }
+}
+
+/// Refuses what has no effect on conversations, and what has an effect on them only.
+fn check_chat(request: &PrepareRequest, is_chat: bool) -> Result<(), DataError> {
+    let of_text = [
+        ("text_column", request.text_column.is_some()),
+        ("text_template", request.text_template.is_some()),
+        ("separator", request.separator != Separator::default()),
+        ("parse_special", request.parse_special),
+    ];
+    match of_text.into_iter().find(|(_, is_set)| is_chat && *is_set) {
+        Some((key, _)) => Err(DataError::usage(
+            format!("`{key}` is set, but the records are conversations"),
+            format!("leave `{key}` out: the chat template makes the text"),
+        )),
+        None if !is_chat && !request.mask_prompt => Err(DataError::usage(
+            "`mask_prompt` is false, but the records are not conversations",
+            "leave `mask_prompt` out, or set `chat`",
+        )),
+        None => Ok(()),
     }
 }
 

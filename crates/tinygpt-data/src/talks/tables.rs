@@ -1,22 +1,9 @@
 //! The tables that computed questions draw from.
 
+pub(super) use crate::clock::MONTHS;
+
 pub(super) const DAYS: [&str; 7] =
     ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-
-pub(super) const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
 
 pub(super) const NUMBER_WORDS: [&str; 21] = [
     "zero",

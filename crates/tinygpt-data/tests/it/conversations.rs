@@ -207,3 +207,21 @@ fn conversations_are_never_cut_between_the_splits() {
         }
     }
 }
+
+#[test]
+fn settings_without_an_effect_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let source =
+        write(dir.path(), "a.jsonl", lines((0..20).map(|i| json!({"messages": turns(i)}))));
+    let chat = chat(dir.path(), &source, Encoding::Simple);
+    let cases = [
+        (PrepareRequest { text_column: Some("a".into()), ..chat.clone() }, "`text_column`"),
+        (PrepareRequest { text_template: Some("{a}".into()), ..chat.clone() }, "`text_template`"),
+        (PrepareRequest { parse_special: true, ..chat.clone() }, "`parse_special`"),
+        (PrepareRequest { chat: false, mask_prompt: false, ..chat }, "`mask_prompt`"),
+    ];
+    for (request, key) in cases {
+        let error = explained(&prepare(&request, &NoProgress).unwrap_err());
+        assert!(error.contains(&format!("leave {key} out")), "{error}");
+    }
+}

@@ -101,6 +101,12 @@ fn new_tokens_start_as_the_mean_and_leave_the_others_as_they_are() {
         hf::write_dir(&gpt, dir.path(), &special).unwrap();
         assert_eq!(hf::read_dir(dir.path(), &Device::Cpu).unwrap().config().vocab_size, v + 2);
         assert!(gpt.grow_vocab(v).is_err());
+        for (eos, expected) in [(Some(0), "[5,0]"), (Some(5), "[5]"), (None, "[5]")] {
+            hf::add_end_of_turn(dir.path(), 5, eos).unwrap();
+            let file = dir.path().join(hf::GENERATION_CONFIG);
+            let text = std::fs::read_to_string(file).unwrap().replace(char::is_whitespace, "");
+            assert!(text.contains(&format!("\"eos_token_id\":{expected}")), "{text}");
+        }
     }
 }
 

@@ -176,7 +176,9 @@ impl Trainer {
     fn write_files(&self, dir: &Path) -> Result<(), TrainError> {
         hf::write_dir(&self.gpt, dir, &self.special)?;
         let tokenizer = &self.prepared.tokenizer;
-        if let Some(template) = tokenizer.chat_template() {
+        // Of a run on plain text, nobody has asked whether the tokenizer's template works.
+        let template = tokenizer.chat_template().filter(|_| self.prepared.is_chat());
+        if let Some(template) = template {
             hf::add_end_of_turn(dir, template.end_of_turn(tokenizer)?, self.special.eos)?;
         }
         tokenizer.save_with_model(dir, self.gpt.config().block_size)?;

@@ -152,7 +152,7 @@ fn write_gguf(loaded: &LoadedModel<Gpt>, weights: WeightType, part: &Path) -> Re
     let name = card::Card::of(loaded)?.name;
     let mut metadata: Metadata = vec![("general.name".to_owned(), Value::String(name))];
     metadata.extend(vocabulary::metadata(&tokenizer.vocabulary()?, *special)?);
-    metadata.extend(chat::metadata(tokenizer)?);
+    metadata.extend(chat::metadata(tokenizer));
     let n_tokens = tokenizer.vocab_size();
     let stored = gguf::write_file(gpt, n_tokens, weights, metadata, part)?;
     if stored.n_f16_instead > 0 {
