@@ -162,8 +162,8 @@ fn the_built_in_conversations_need_no_file() {
 #[test]
 fn files_without_conversations_say_what_is_expected() {
     let cases = [
-        ("a.jsonl", "{\"text\": \"Once\"}\n".repeat(3), "no conversation: it has `text`"),
-        ("b.jsonl", "{\"messages\": []}\n".repeat(3), "no answer"),
+        ("a.jsonl", "{\"text\": \"Once\"}\n".repeat(3), "line 1: no conversation: it has `text`"),
+        ("b.jsonl", "{\"messages\": []}\n".repeat(3), "line 1: no answer"),
         (
             "c.txt",
             "Once upon a time.\n".repeat(3),
