@@ -1,8 +1,18 @@
 // What all attention kernels share: their arguments, and where a head lies.
 //
 // The masks of dropout: row (b·H + h)·T + query, column key.
+//
+// Documents. A sequence can hold several documents that must not see each other: queries then see no key
+// before the start of their own. Starts and ends never fall along a sequence, so the first row of a block or
+// warp has the smallest and the last one the largest.
 #ifndef TINYGPT_ATTENTION_ARGS_CUH
 #define TINYGPT_ATTENTION_ARGS_CUH
+
+// Where the document of each position starts and ends, [B, T] each; null means one document a sequence.
+struct Documents {
+    const u32* starts;
+    const u32* ends;
+};
 
 struct AttentionForward {
     // [N, 3C].
@@ -13,6 +23,7 @@ struct AttentionForward {
     float* lse;
     // In device memory; null means no dropout.
     const DropoutMask* dropout;
+    Documents documents;
     u32 batch, time, heads;
     // 1/sqrt(D).
     float scale;
@@ -28,6 +39,7 @@ struct AttentionBackward {
     const float* lse;
     const float* delta;
     const DropoutMask* dropout;
+    Documents documents;
     // [N, 3C].
     act_t* dqkv;
     u32 batch, time, heads;
@@ -40,6 +52,10 @@ constexpr float LOG2_E = 1.44269504088896340736f;
 DEVICE float minus_infinity() {
     return float_of_bits(0xff800000u);
 }
+
+// The score of a key that a query does not see. Finite, because all keys of a tile can be hidden from a row: what it
+// sums up to then is multiplied by 0 when the first key comes that it sees.
+constexpr float HIDDEN = -1e30f;
 
 // Where one head of one sequence lies.
 struct Head {
@@ -59,6 +75,19 @@ DEVICE Head head_of(const act_t* qkv, u32 batch, u32 head, u32 heads, u32 time) 
     const u64 plain_offset = first * c + head * HEAD_DIM, packed_offset = first * (3 * c) + head * HEAD_DIM;
     const act_t* q = qkv + packed_offset;
     return Head{q, q + c, q + 2 * c, 3 * c, c, plain_offset, packed_offset, ((u64)batch * heads + head) * time};
+}
+
+// The position of a sequence where the document of `row` starts; of rows from T on, that of the last one.
+DEVICE u32 start_of(const u32* starts, u32 row, u32 time) {
+    return starts == nullptr ? 0 : starts[row < time ? row : time - 1];
+}
+// The position behind it.
+DEVICE u32 end_of(const u32* ends, u32 row, u32 time) {
+    return ends == nullptr ? time : ends[row < time ? row : time - 1];
+}
+// Those of one sequence.
+DEVICE const u32* of_sequence(const u32* positions, u32 batch, u32 time) {
+    return positions == nullptr ? nullptr : positions + (u64)batch * time;
 }
 
 // The part of a dropout mask that all rows share.

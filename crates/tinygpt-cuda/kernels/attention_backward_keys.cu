@@ -13,7 +13,7 @@
 // `queries` are those of the 16 columns.
 template <bool DIAGONAL, bool DROPS>
 DEVICE void key_gradients(Block (&scores)[ROW_TILES], Block (&dp)[ROW_TILES], const Query* queries, u32 query, u32 key,
-                          float scale_log2, Keep keep) {
+                          float scale_log2, Keep keep, const u32* ends, u32 time) {
     const u32 column = 2 * (threadIdx.x % 4), row = threadIdx.x % 32 / 4;
     Query own[2][2];
     UNROLL
@@ -30,7 +30,8 @@ DEVICE void key_gradients(Block (&scores)[ROW_TILES], Block (&dp)[ROW_TILES], co
         UNROLL
         for (u32 n = 0; n < 8 * ROW_TILES; n++) {
             const u32 own_key = key + 16 * (n / 8) + 8 * (n % 4 / 2) + row;
-            if (own_key > query + 8 * (n / 4 % 2) + column + n % 2) scores[n / 8][n / 4 % 2][n % 4] = 0.0f;
+            const u32 own_query = query + 8 * (n / 4 % 2) + column + n % 2;
+            if (own_key > own_query || own_query >= end_of(ends, own_key, time)) scores[n / 8][n / 4 % 2][n % 4] = 0.0f;
         }
     }
     if (!DROPS) {
@@ -51,12 +52,13 @@ DEVICE void key_gradients(Block (&scores)[ROW_TILES], Block (&dp)[ROW_TILES], co
 // The keys' share of 16 queries. Without branches inside, the compiler interleaves the products with the rest.
 template <bool DIAGONAL, bool DROPS>
 DEVICE void one_step(Accumulator& dk, Accumulator& dv, const Own<(RESIDENT > 1)>& keys, const Own<(RESIDENT > 0)>& values,
-                     const act_t* q_strip, const Query* queries, u32 query, u32 key, float scale_log2, Keep keep) {
+                     const act_t* q_strip, const Query* queries, u32 query, u32 key, float scale_log2, Keep keep, const u32* ends,
+                     u32 time) {
     const act_t* dout_strip = q_strip + TILE;
     Block scores[ROW_TILES], dp[ROW_TILES];
     multiply_own(scores, keys, q_strip);
     multiply_own(dp, values, dout_strip);
-    key_gradients<DIAGONAL, DROPS>(scores, dp, queries, query, key, scale_log2, keep);
+    key_gradients<DIAGONAL, DROPS>(scores, dp, queries, query, key, scale_log2, keep, ends, time);
     FragmentA weights[ROW_TILES];
     as_operands(weights, scores);
     multiply_weights(dv, weights, dout_strip);
@@ -84,6 +86,9 @@ KERNEL(attention_backward_keys, AttentionBackward, THREADS, MIN_BLOCKS) {
     load_tile<ROWS>(shared, head.v, head.packed, first, p.time);
     load_tile<ROWS>(shared + OWN, head.k, head.packed, first, p.time);
     cp_async_commit();
+    const u32* ends = of_sequence(p.documents.ends, blockIdx.z, p.time);
+    // Queries from here on see none of the block's keys.
+    const u32 seen_by = end_of(ends, first + ROWS - 1, p.time);
     const u32 start = first - first % COLUMNS;
     if (IS_EARLY) load_stage(tiles + 2 * TILE, head, dout, start, p.time);
     cp_async_wait<IS_EARLY>();
@@ -102,11 +107,11 @@ KERNEL(attention_backward_keys, AttentionBackward, THREADS, MIN_BLOCKS) {
     clear(dv);
     const Keep keep = keep_of(p.dropout);
     const float scale_log2 = p.scale * LOG2_E;
-    for (u32 tile = start; tile < p.time; tile += COLUMNS, stage ^= 1) {
+    for (u32 tile = start; tile < seen_by; tile += COLUMNS, stage ^= 1) {
         cp_async_wait<0>();
         __syncthreads();
         const act_t* q_tile = tiles + stage * 2 * TILE;
-        const bool more = tile + COLUMNS < p.time;
+        const bool more = tile + COLUMNS < seen_by;
         float next_lse = 0.0f, next_delta = 0.0f;
         if (more) {
             load_stage(tiles + (1 - stage) * 2 * TILE, head, dout, tile + COLUMNS, p.time);
@@ -119,15 +124,15 @@ KERNEL(attention_backward_keys, AttentionBackward, THREADS, MIN_BLOCKS) {
         }
         for (u32 step = 0; step < COLUMNS; step += 16) {
             const u32 query = tile + step;
-            if (query + 15 < key || query >= p.time) continue;
+            if (query + 15 < key || query >= seen_by) continue;
             const act_t* strip = q_tile + step * HEAD_DIM;
             const Query* columns = queries + stage * COLUMNS + step;
-            if (query >= key + WARP_ROWS - 1) {
-                if (keep.limit == 0) one_step<false, false>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep);
-                else one_step<false, true>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep);
+            if (query >= key + WARP_ROWS - 1 && query + 15 < end_of(ends, key, p.time)) {
+                if (keep.limit == 0) one_step<false, false>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep, ends, p.time);
+                else one_step<false, true>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep, ends, p.time);
             } else {
-                if (keep.limit == 0) one_step<true, false>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep);
-                else one_step<true, true>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep);
+                if (keep.limit == 0) one_step<true, false>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep, ends, p.time);
+                else one_step<true, true>(dk, dv, keys, values, strip, columns, query, key, scale_log2, keep, ends, p.time);
             }
         }
         if (more && threadIdx.x < COLUMNS) {

@@ -113,8 +113,10 @@ KERNEL(attention_forward, AttentionForward, THREADS, 2) {
     read_row(q, head.q, head.packed, row, p.time);
     clear(out);
     float max = minus_infinity(), sum = 0.0f;
+    const u32* starts = of_sequence(p.documents.starts, blockIdx.z, p.time);
+    const u32 start = start_of(starts, row, p.time);
     const u32 seen = smaller(first + ROWS, p.time);
-    for (u32 tile = 0; tile < seen; tile += TILE_ROWS) {
+    for (u32 tile = start_of(starts, first, p.time) / TILE_ROWS * TILE_ROWS; tile < seen; tile += TILE_ROWS) {
         __syncthreads();
         load_tile(shared, head.k, head.packed, tile, p.time);
         load_tile(shared + TILE, head.v, head.packed, tile, p.time);
@@ -125,8 +127,7 @@ KERNEL(attention_forward, AttentionForward, THREADS, 2) {
             UNROLL
             for (u32 i = 0; i < GROUP; i++) {
                 scores[i] = dot(q, keys + i * HEAD_DIM);
-                // Key 0 is in the first group and every row sees it: the maximum is finite from then on.
-                if (tile + group + i > row) scores[i] = minus_infinity();
+                if (tile + group + i > row || tile + group + i < start) scores[i] = HIDDEN;
                 largest = fmaxf(largest, scores[i]);
             }
             const float rescale = expf((max - largest) * p.scale), shift = -largest * p.scale;
@@ -164,8 +165,9 @@ struct Weights {
     float p, ds;
 };
 
-DEVICE Weights weights_of(float score, float dp, const Query& query, u32 row, u32 key, float scale) {
-    if (key > row) return Weights{0.0f, 0.0f};
+// `is_hidden`: the two are in different documents.
+DEVICE Weights weights_of(float score, float dp, const Query& query, u32 row, u32 key, bool is_hidden, float scale) {
+    if (key > row || is_hidden) return Weights{0.0f, 0.0f};
     const float p = expf(fmaf(score, scale, -query.lse));
     const float factor = query.mask.keep_limit == 0 ? 1.0f : dropout_factor(query.mask, key);
     return Weights{p * factor, p * (dp * factor - query.delta)};
@@ -182,7 +184,9 @@ KERNEL(attention_backward_keys, AttentionBackward, THREADS, 2) {
     read_row(v, head.v, head.packed, key, p.time);
     clear(dk);
     clear(dv);
-    for (u32 tile = first - first % TILE_ROWS; tile < p.time; tile += TILE_ROWS) {
+    const u32* ends = of_sequence(p.documents.ends, blockIdx.z, p.time);
+    const u32 end = end_of(ends, key, p.time), seen_by = end_of(ends, first + ROWS - 1, p.time);
+    for (u32 tile = first - first % TILE_ROWS; tile < seen_by; tile += TILE_ROWS) {
         __syncthreads();
         load_tile(shared, head.q, head.packed, tile, p.time);
         load_tile(shared + TILE, p.dout + head.plain_offset, head.plain, tile, p.time);
@@ -190,7 +194,7 @@ KERNEL(attention_backward_keys, AttentionBackward, THREADS, 2) {
         __syncthreads();
         for (u32 i = 0; i < TILE_ROWS; i++) {
             const float *q = shared + i * HEAD_DIM, *dout = q + TILE;
-            const Weights weights = weights_of(dot(k, q), dot(v, dout), queries[i], tile + i, key, p.scale);
+            const Weights weights = weights_of(dot(k, q), dot(v, dout), queries[i], tile + i, key, tile + i >= end, p.scale);
             add(dv, weights.p, dout);
             add(dk, weights.ds, q);
         }
@@ -210,8 +214,10 @@ KERNEL(attention_backward_queries, AttentionBackward, THREADS, 2) {
     read_row(q, head.q, head.packed, row, p.time);
     read_row(dout, p.dout + head.plain_offset, head.plain, row, p.time);
     clear(dq);
+    const u32* starts = of_sequence(p.documents.starts, blockIdx.z, p.time);
+    const u32 start = start_of(starts, row, p.time);
     const u32 seen = smaller(first + ROWS, p.time);
-    for (u32 tile = 0; tile < seen; tile += TILE_ROWS) {
+    for (u32 tile = start_of(starts, first, p.time) / TILE_ROWS * TILE_ROWS; tile < seen; tile += TILE_ROWS) {
         __syncthreads();
         load_tile(shared, head.k, head.packed, tile, p.time);
         load_tile(shared + TILE, head.v, head.packed, tile, p.time);
@@ -219,7 +225,7 @@ KERNEL(attention_backward_queries, AttentionBackward, THREADS, 2) {
         for (u32 i = 0; i < TILE_ROWS; i++) {
             const float* k = shared + i * HEAD_DIM;
             const float score = dot(q, k), dp = dot(dout, k + TILE);
-            add(dq, weights_of(score, dp, query, row, tile + i, p.scale).ds, k);
+            add(dq, weights_of(score, dp, query, row, tile + i, tile + i < start, p.scale).ds, k);
         }
     }
     write_row(dq, p.scale, p.dqkv + head.packed_offset, head.packed, row, p.time);

@@ -16,7 +16,7 @@
 //
 // Why fast. A warp owns up to 32 queries, so each fragment of keys feeds two products: shared memory
 // delivers 128 bytes in the time of one mma. The next tile of keys and values is copied by cp.async while
-// this one is computed. Tiles above the diagonal are skipped, and on the diagonal strips of 16 keys. The exponential
+// this one is computed. Tiles above the diagonal and of earlier documents are skipped, and on the diagonal strips of 16 keys. The exponential
 // is ex2: scale and log2(e) are one factor inside the fused multiply-add that subtracts the maximum.
 
 // Key and value rows of one step.
@@ -40,10 +40,10 @@ DEVICE u32 visible_strips(u32 last_row, u32 key) {
     return strips < STRIPS ? strips : STRIPS;
 }
 
-// scores = q kT; behind the diagonal -infinity.
+// scores = q kT; HIDDEN behind the diagonal and before the query's document.
 template <bool DIAGONAL>
 DEVICE void multiply_keys(Scores& scores, const FragmentA (&q)[ROW_TILES][STEPS], const act_t* keys, u32 strips,
-                          u32 first_row, u32 key) {
+                          u32 first_row, u32 key, const u32* starts, u32 time) {
     const LaneRow lane = lane_row_b();
     UNROLL
     for (u32 strip = 0; strip < STRIPS; strip++) {
@@ -70,14 +70,14 @@ DEVICE void multiply_keys(Scores& scores, const FragmentA (&q)[ROW_TILES][STEPS]
             for (u32 e = 0; e < 8; e++) {
                 const u32 row = first_row + threadIdx.x % 32 / 4 + 16 * i + 8 * (e % 4 / 2);
                 const u32 column = key + 16 * strip + 8 * (e / 4) + 2 * (threadIdx.x % 4) + e % 2;
-                if (column > row) scores[i][2 * strip + e / 4][e % 4] = minus_infinity();
+                const bool hidden = column > row || column < start_of(starts, row, time);
+                if (hidden) scores[i][2 * strip + e / 4][e % 4] = HIDDEN;
             }
         }
     }
 }
 
-// scores = exp(scale · (scores - max)), and sums and output on the footing of the new maximum. The first
-// tile has key 0, which every row sees: the maximum is finite from then on.
+// scores = exp(scale · (scores - max)), and sums and output on the footing of the new maximum.
 DEVICE void softmax(Scores& scores, Rows& rows, Accumulator& out, float scale_log2) {
     UNROLL
     for (u32 i = 0; i < ROW_TILES; i++) {
@@ -151,9 +151,9 @@ DEVICE void multiply_values(Accumulator& out, Scores& scores, const Rows& rows, 
 
 template <bool DIAGONAL, bool DROPS>
 DEVICE void one_tile(Accumulator& out, Rows& rows, const FragmentA (&q)[ROW_TILES][STEPS], const act_t* keys, u32 strips,
-                     u32 key, u32 first_row, float scale_log2) {
+                     u32 key, u32 first_row, float scale_log2, const u32* starts, u32 time) {
     Scores scores;
-    multiply_keys<DIAGONAL>(scores, q, keys, strips, first_row, key);
+    multiply_keys<DIAGONAL>(scores, q, keys, strips, first_row, key, starts, time);
     softmax(scores, rows, out, scale_log2);
     multiply_values<DIAGONAL, DROPS>(out, scores, rows, keys + TILE, strips, key);
 }
@@ -201,11 +201,13 @@ KERNEL(attention_forward, AttentionForward, THREADS, MIN_BLOCKS) {
     const u32 first = (gridDim.x - 1 - blockIdx.x) * ROWS;
     const u32 warp = warp_index(), first_row = first + warp * WARP_ROWS, last_row = first_row + WARP_ROWS - 1;
     const Head head = head_of(p.qkv, blockIdx.z, blockIdx.y, p.heads, p.time);
+    const u32* starts = of_sequence(p.documents.starts, blockIdx.z, p.time);
+    const u32 first_key = start_of(starts, first, p.time) / COLUMNS * COLUMNS;
 
     // Two stages of (keys, values). The queries pass through the second one into registers.
     load_tile<ROWS>(shared + 2 * TILE, head.q, head.packed, first, p.time);
-    load_tile<COLUMNS>(shared, head.k, head.packed, 0, p.time);
-    load_tile<COLUMNS>(shared + TILE, head.v, head.packed, 0, p.time);
+    load_tile<COLUMNS>(shared, head.k, head.packed, first_key, p.time);
+    load_tile<COLUMNS>(shared + TILE, head.v, head.packed, first_key, p.time);
     cp_async_commit();
     Rows rows;
     start_rows(rows, p.dropout, head.line, first_row);
@@ -224,25 +226,26 @@ KERNEL(attention_forward, AttentionForward, THREADS, MIN_BLOCKS) {
 
     const float scale_log2 = p.scale * LOG2_E;
     const u32 seen = first + ROWS < p.time ? first + ROWS : p.time;
-    for (u32 key = 0; key < seen; key += COLUMNS) {
+    u32 stage_index = 0;
+    for (u32 key = first_key; key < seen; key += COLUMNS, stage_index ^= 1) {
         // This tile has arrived, and all warps are done with the one before: its memory takes the next.
         cp_async_wait<0>();
         __syncthreads();
-        act_t* stage = shared + key / COLUMNS % 2 * 2 * TILE;
+        act_t* stage = shared + stage_index * 2 * TILE;
         if (key + COLUMNS < seen) {
-            act_t* next = shared + (key / COLUMNS + 1) % 2 * 2 * TILE;
+            act_t* next = shared + (stage_index ^ 1) * 2 * TILE;
             load_tile<COLUMNS>(next, head.k, head.packed, key + COLUMNS, p.time);
             load_tile<COLUMNS>(next + TILE, head.v, head.packed, key + COLUMNS, p.time);
             cp_async_commit();
         }
         if (first_row >= p.time || key > last_row) continue;
-        if (key + COLUMNS - 1 <= first_row) {
-            if (rows.keep_limit != 0) one_tile<false, true>(out, rows, q, stage, STRIPS, key, first_row, scale_log2);
-            else one_tile<false, false>(out, rows, q, stage, STRIPS, key, first_row, scale_log2);
+        if (key + COLUMNS - 1 <= first_row && key >= start_of(starts, last_row, p.time)) {
+            if (rows.keep_limit != 0) one_tile<false, true>(out, rows, q, stage, STRIPS, key, first_row, scale_log2, starts, p.time);
+            else one_tile<false, false>(out, rows, q, stage, STRIPS, key, first_row, scale_log2, starts, p.time);
         } else {
             const u32 strips = visible_strips(last_row, key);
-            if (rows.keep_limit != 0) one_tile<true, true>(out, rows, q, stage, strips, key, first_row, scale_log2);
-            else one_tile<true, false>(out, rows, q, stage, strips, key, first_row, scale_log2);
+            if (rows.keep_limit != 0) one_tile<true, true>(out, rows, q, stage, strips, key, first_row, scale_log2, starts, p.time);
+            else one_tile<true, false>(out, rows, q, stage, strips, key, first_row, scale_log2, starts, p.time);
         }
     }
     __syncthreads();

@@ -91,6 +91,22 @@ impl ShuffledRows {
     }
 }
 
+/// For each of `ids`, in rows of `block_size`, the position in its row where its document starts: behind
+/// the last token before it that `ends` a document, or with the row.
+pub(crate) fn document_starts(ids: &[u32], block_size: usize, ends: u32) -> Vec<u32> {
+    let mut starts = Vec::with_capacity(ids.len());
+    for row in ids.chunks(block_size) {
+        let mut start = 0;
+        for (next, id) in (1..).zip(row) {
+            starts.push(start);
+            if *id == ends {
+                start = next;
+            }
+        }
+    }
+    starts
+}
+
 /// At most `n` of `starts`, evenly spread.
 pub(crate) fn spread(starts: &[usize], n: usize) -> Vec<usize> {
     let n = n.min(starts.len());

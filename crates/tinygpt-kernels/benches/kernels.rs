@@ -159,12 +159,12 @@ fn attentions(c: &mut Criterion<AgainstPeak>) {
         let shape = Shape { batch, time, heads: 6, head_dim: 64 };
         let (qkv, dout) = (numbers(N * 3 * C), numbers(N * C));
         let (mut out, mut lse, mut dqkv) = (numbers(N * C), numbers(N * 6), numbers(N * 3 * C));
-        flops(&mut group, &format!("forward, T {time}"), shape.flops(), || {
-            attention::forward(&qkv, shape, None, &mut out, &mut lse, 1);
+        flops(&mut group, &format!("forward, T {time}"), shape.flops(None), || {
+            attention::forward(&qkv, shape, None, None, &mut out, &mut lse, 1);
         });
         let given = Gradient { qkv: &qkv, out: &out, lse: &lse, dout: &dout };
-        flops(&mut group, &format!("backward, T {time}"), shape.flops() * 5 / 2, || {
-            attention::backward(given, shape, None, &mut dqkv, 1);
+        flops(&mut group, &format!("backward, T {time}"), shape.flops(None) * 5 / 2, || {
+            attention::backward(given, shape, None, None, &mut dqkv, 1);
         });
     }
 }

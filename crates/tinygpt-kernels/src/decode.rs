@@ -406,7 +406,7 @@ mod tests {
                 let qkv = noise(t * 3 * d, 3);
                 let shape = Shape { batch: 1, time: t, heads: 1, head_dim: d };
                 let (mut expected, mut lse) = (vec![0.0; t * d], vec![0.0; t]);
-                forward(&qkv, shape, None, &mut expected, &mut lse, 1);
+                forward(&qkv, shape, None, None, &mut expected, &mut lse, 1);
                 let part = |i: usize| -> Vec<f32> {
                     qkv.chunks(3 * d).flat_map(|row| row[i * d..(i + 1) * d].to_vec()).collect()
                 };

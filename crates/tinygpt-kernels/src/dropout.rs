@@ -16,6 +16,7 @@ pub struct Dropout {
     scale: f32,
     key: u64,
     first_row: u64,
+    first_col: u32,
 }
 
 /// The hash input of one row.
@@ -33,13 +34,19 @@ impl Dropout {
     pub fn new(p: f32, key: u64) -> Option<Self> {
         let keep = 1.0 - f64::from(p);
         let keep_limit = (keep * f64::from(1_u32 << 24)).round() as u32;
-        (p > 0.0).then_some(Self { keep_limit, scale: (1.0 / keep) as f32, key, first_row: 0 })
+        let scale = (1.0 / keep) as f32;
+        (p > 0.0).then_some(Self { keep_limit, scale, key, first_row: 0, first_col: 0 })
     }
 
     /// The same site for a caller whose row 0 is row `rows` of this one: a worker with a part of
     /// the batch, or a thread with a part of the rows.
     pub fn skip_rows(self, rows: usize) -> Self {
         Self { first_row: self.first_row + rows as u64, ..self }
+    }
+
+    /// The same site for a caller whose column 0 is column `cols` of this one.
+    pub fn skip_cols(self, cols: usize) -> Self {
+        Self { first_col: self.first_col + cols as u32, ..self }
     }
 
     /// `1 / (1 − p)`, the factor of kept elements.
@@ -50,7 +57,7 @@ impl Dropout {
     /// Whether the element at (`row`, `col`) is kept: the mask as plain code, for reference.
     pub fn keeps(&self, row: usize, col: u32) -> bool {
         let key = self.row_key(row);
-        let mut x = (col ^ key.low).wrapping_mul(M1);
+        let mut x = ((self.first_col + col) ^ key.low).wrapping_mul(M1);
         x = (x ^ (x >> 15) ^ key.high).wrapping_mul(M2);
         x = (x ^ (x >> 13)).wrapping_mul(M3);
         (x ^ (x >> 16)) >> 8 < self.keep_limit
@@ -66,7 +73,7 @@ impl Dropout {
     /// the others.
     #[inline(always)]
     pub(crate) fn apply<V: Vector>(&self, x: V, key: RowKey, col: usize) -> V {
-        let columns = V::Bits::count_from(col as u32);
+        let columns = V::Bits::count_from(self.first_col + col as u32);
         let x0 = columns.xor(V::Bits::splat(key.low)).mul(V::Bits::splat(M1));
         let x1 = x0.xor(x0.shift_right::<15>()).xor(V::Bits::splat(key.high));
         let x2 = x1.mul(V::Bits::splat(M2));

@@ -14,7 +14,7 @@ use crate::backend::Grads;
 use crate::batch::{TokenBatch, check_ids, ids_tensor};
 use crate::error::{ModelError, Result};
 use crate::layers::dropout::{self, Dropout, DropoutKey, Site};
-use crate::layers::{block, embedding, head, layer_norm};
+use crate::layers::{attention, block, embedding, head, layer_norm};
 use crate::params::Params;
 use crate::parts::ModelParts;
 
@@ -52,6 +52,7 @@ pub(crate) fn accumulate_gradients(
     let parts = params.tracked()?;
     let indices = &ModelParts::indices(config)?;
 
+    let mask = attention::mask(batch, device)?;
     let ids = ids_tensor(batch.inputs, batch.batch_size, batch.seq_len, device)?;
     let x = embedding::autograd(&ids, &parts.wte, &parts.wpe, 0)?;
     let embedded = dropout::autograd(x, dropout, Site::Embedding)?; // [B, T, C]
@@ -61,7 +62,7 @@ pub(crate) fn accumulate_gradients(
     for (layer, weights) in parts.blocks.iter().enumerate() {
         let input = Var::from_tensor(&x)?;
         let attention = block::attention(weights, config.n_head, layer);
-        let output = block::autograd(&input, weights, &attention, dropout, compute)?;
+        let output = block::autograd(&input, weights, (&attention, &mask), dropout, compute)?;
         x = output.detach();
         segments.push(Segment { input, output });
     }
@@ -140,7 +141,9 @@ pub(crate) fn loss(params: &Params, compute: DType, batch: &TokenBatch<'_>) -> R
         return Ok(0.0);
     }
     let parts = params.detached()?;
-    let h = hidden(params, &parts, compute, batch.inputs, batch.batch_size, batch.seq_len)?;
+    let mask = attention::mask(batch, params.device())?;
+    let shape = (batch.batch_size, batch.seq_len);
+    let h = hidden(params, &parts, compute, (batch.inputs, shape), &mask)?;
     let (h, targets) = learned_rows(&h, batch)?;
     let n_rows = targets.elem_count();
     let mut loss_sum = Tensor::zeros((), DType::F32, params.device())?;
@@ -163,7 +166,8 @@ pub(crate) fn logits(
 ) -> Result<Vec<f32>> {
     check_ids(params.config(), ids, batch_size, seq_len)?;
     let parts = params.detached()?;
-    let h = hidden(params, &parts, compute, ids, batch_size, seq_len)?;
+    let mask = attention::causal_mask(seq_len, seq_len, params.device())?;
+    let h = hidden(params, &parts, compute, (ids, (batch_size, seq_len)), &mask)?;
     let logits = head::autograd_logits(&h, &parts.wte, compute)?;
     Ok(logits.flatten_all()?.to_vec1()?)
 }
@@ -173,16 +177,15 @@ fn hidden(
     params: &Params,
     parts: &ModelParts<Tensor>,
     compute: DType,
-    ids: &[u32],
-    batch_size: usize,
-    seq_len: usize,
+    (ids, (batch_size, seq_len)): (&[u32], (usize, usize)),
+    mask: &Tensor,
 ) -> Result<Tensor> {
     let config = params.config();
     let ids = ids_tensor(ids, batch_size, seq_len, params.device())?;
     let mut x = embedding::autograd(&ids, &parts.wte, &parts.wpe, 0)?; // [B, T, C]
     for (layer, weights) in parts.blocks.iter().enumerate() {
         let attention = block::attention(weights, config.n_head, layer);
-        x = block::autograd(&x, weights, &attention, None, compute)?;
+        x = block::autograd(&x, weights, (&attention, mask), None, compute)?;
     }
     Ok(layer_norm::autograd(&x, &parts.ln_f)?.flatten_to(D::Minus2)?)
 }
@@ -223,7 +226,13 @@ mod tests {
     fn host_grads(params: &Params, compute: DType) -> (f32, Vec<Vec<f32>>) {
         let inputs: Vec<u32> = (0..N as u32).map(|i| i * 7 % 17).collect();
         let targets: Vec<u32> = (0..N as u32).map(|i| i * 5 % 13).collect();
-        let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 4, seq_len: 8 };
+        let batch = TokenBatch {
+            inputs: &inputs,
+            targets: &targets,
+            document_starts: None,
+            batch_size: 4,
+            seq_len: 8,
+        };
         let mut grads = Grads::zeros(params).unwrap();
         let loss = accumulate_gradients(params, compute, &batch, None, 1.0, &mut grads).unwrap();
         // The way of CUDA and Metal: gradients that stay tensors.

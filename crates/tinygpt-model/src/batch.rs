@@ -13,6 +13,10 @@ pub struct TokenBatch<'a> {
     pub inputs: &'a [u32],
     /// `[B, T]`, `targets[b, t]` follows `inputs[b, t]`, or is [`IGNORED_TARGET`] if it is not learned.
     pub targets: &'a [u32],
+    /// `[B, T]`: the position in its sequence where the document of each token starts, if several
+    /// documents share a sequence and attention is to stay inside each; `None` makes each sequence one
+    /// document.
+    pub document_starts: Option<&'a [u32]>,
     /// B.
     pub batch_size: usize,
     /// T, at most `block_size`.
@@ -50,6 +54,19 @@ impl TokenBatch<'_> {
         n_learned(self.targets)
     }
 
+    /// For each token, the position behind its document, if there are `document_starts`.
+    pub(crate) fn document_ends(&self) -> Option<Vec<u32>> {
+        let starts = self.document_starts?;
+        let mut ends = vec![self.seq_len as u32; starts.len()];
+        for (sequence, ends) in starts.chunks(self.seq_len).zip(ends.chunks_mut(self.seq_len)) {
+            for at in (1..sequence.len()).rev() {
+                let is_first = sequence[at] as usize == at;
+                ends[at - 1] = if is_first { at as u32 } else { ends[at] };
+            }
+        }
+        Some(ends)
+    }
+
     /// Checks lengths and ids.
     ///
     /// # Errors
@@ -57,6 +74,9 @@ impl TokenBatch<'_> {
     pub fn validate(&self, config: &ModelConfig) -> Result<()> {
         check_ids(config, self.inputs, self.batch_size, self.seq_len)?;
         check_lengths(config, self.targets, self.batch_size, self.seq_len)?;
+        if let Some(starts) = self.document_starts {
+            check_starts(starts, self.inputs.len(), self.seq_len)?;
+        }
         let learned = self.targets.iter().filter(|id| **id != IGNORED_TARGET);
         check_range(config, learned)
     }
@@ -103,6 +123,27 @@ fn check_lengths(
         )));
     }
     Ok(())
+}
+
+/// Checks that each document starts at one position that is not behind any of its tokens.
+fn check_starts(starts: &[u32], n_tokens: usize, seq_len: usize) -> Result<()> {
+    let is_right = |sequence: &[u32]| {
+        let mut first = 0;
+        (0..).zip(sequence).all(|(position, start)| {
+            if *start == position {
+                first = position;
+            }
+            *start == first
+        })
+    };
+    if starts.len() == n_tokens && starts.chunks(seq_len).all(is_right) {
+        return Ok(());
+    }
+    Err(ModelError::request(format!(
+        "document_starts has {} positions that do not fit {n_tokens} tokens, expected for each token the \
+         position where its document starts, which is 0 for the first of each sequence of {seq_len}",
+        starts.len()
+    )))
 }
 
 fn check_range<'a>(config: &ModelConfig, mut ids: impl Iterator<Item = &'a u32>) -> Result<()> {

@@ -41,6 +41,15 @@ pub struct ModelConfig {
     ///
     /// 0.02 in GPT-2; see [`ModelConfig::init_std_of_width`] for narrow models.
     pub init_std: f32,
+    /// Standard deviation of the initial token and position embeddings: `init_std` in GPT-2. With
+    /// another one, the gain of the last layer norm starts at `init_std / embedding_std`, so that the
+    /// first logits stay as small.
+    ///
+    /// The table is tied to the head, which pulls the rows of words together that appear in the same
+    /// places, such as names, and a word whose row is that of all others cannot be copied. Rows that
+    /// are large compared with the steps of AdamW, 100 learning rates or more, stay apart until
+    /// attention has learned to copy.
+    pub embedding_std: f32,
 }
 
 impl Default for ModelConfig {
@@ -61,6 +70,7 @@ impl ModelConfig {
             dropout: 0.0,
             bias: true,
             init_std: 0.02,
+            embedding_std: 0.02,
         }
     }
 
@@ -106,8 +116,9 @@ impl ModelConfig {
         if !(0.0..1.0).contains(&self.dropout) {
             faults.push(format!("dropout is {}, expected 0 or more and below 1", self.dropout));
         }
-        if !(self.init_std > 0.0 && self.init_std.is_finite()) {
-            faults.push(format!("init_std is {}, expected more than 0 and finite", self.init_std));
+        let stds = [("init_std", self.init_std), ("embedding_std", self.embedding_std)];
+        for (name, std) in stds.iter().filter(|(_, std)| !(*std > 0.0 && std.is_finite())) {
+            faults.push(format!("{name} is {std}, expected more than 0 and finite"));
         }
         if faults.is_empty() && self.checked_num_params().is_none() {
             faults.push("the model has more parameters than this machine can address".to_owned());

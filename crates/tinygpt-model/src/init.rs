@@ -1,5 +1,6 @@
 //! Initial weights as in GPT-2: normal with the standard deviation `init_std`, both residual
-//! projections scaled by 1/√(2L), biases 0, layer norms the identity.
+//! projections scaled by 1/√(2L), biases 0, layer norms the identity. Embeddings may have a larger
+//! deviation, `embedding_std`; the gain of the last layer norm is then smaller by as much.
 //!
 //! Each parameter draws from its own generator, keyed by seed and name: the values of one never
 //! depend on the others, on their order or on the device.
@@ -35,7 +36,7 @@ fn draw(spec: &ParamSpec, seed: u64) -> Result<Vec<f32>> {
     })?;
     match spec.init {
         Init::Zeros => values.resize(spec.len(), 0.0),
-        Init::Ones => values.resize(spec.len(), 1.0),
+        Init::Constant(value) => values.resize(spec.len(), value),
         Init::Normal(std) => {
             let mut rng = rng::keyed(seed, &format!("init {}", spec.name));
             let mut normal = || -> f32 { StandardNormal.sample(&mut rng) };
@@ -90,11 +91,26 @@ mod tests {
         for (n_embd, std) in [(1600, 0.02), (768, 0.02), (192, 0.04), (48, 0.08)] {
             assert_eq!(ModelConfig::init_std_of_width(n_embd), std);
         }
-        let wide = ModelConfig { init_std: 0.04, ..config(2) };
+        let wide = ModelConfig { init_std: 0.04, embedding_std: 0.04, ..config(2) };
         let [twice, once] = [wide, config(2)].map(|it| init_params(&it, 1, &Device::Cpu).unwrap());
         for name in ["wpe.weight", "h.1.mlp.c_proj.weight"] {
             let doubled: Vec<f32> = values(&once, name).iter().map(|x| 2.0 * x).collect();
             assert_eq!(values(&twice, name), doubled, "{name}");
+        }
+    }
+
+    #[test]
+    fn larger_embeddings_leave_the_first_logits_as_they_are() {
+        let large = ModelConfig { embedding_std: 0.64, ..config(2) };
+        let [large, plain] =
+            [large, config(2)].map(|it| init_params(&it, 1, &Device::Cpu).unwrap());
+        for name in ["wte.weight", "wpe.weight"] {
+            let scaled: Vec<f32> = values(&plain, name).iter().map(|x| 32.0 * x).collect();
+            assert_eq!(values(&large, name), scaled, "{name}");
+        }
+        assert!(values(&large, "ln_f.weight").iter().all(|x| *x == 1.0 / 32.0));
+        for name in ["h.1.ln_2.weight", "h.0.mlp.c_proj.weight"] {
+            assert_eq!(values(&large, name), values(&plain, name), "{name}");
         }
     }
 

@@ -17,8 +17,8 @@ pub enum Init {
     Normal(f32),
     /// All zeros.
     Zeros,
-    /// All ones.
-    Ones,
+    /// All the same.
+    Constant(f32),
 }
 
 /// What a parameter is; its treatment follows from this.
@@ -225,9 +225,13 @@ fn layout(config: &ModelConfig) -> ModelParts<ParamSpec> {
         config.bias.then(|| spec(format!("{name}.bias"), &[n], ParamKind::Bias, Init::Zeros))
     };
     let norm = |name: String| Affine {
-        weight: spec(format!("{name}.weight"), &[c], ParamKind::Gain, Init::Ones),
+        weight: spec(format!("{name}.weight"), &[c], ParamKind::Gain, Init::Constant(1.0)),
         bias: bias(&name, c),
     };
+    let embedding = Init::Normal(config.embedding_std);
+    // The first logits are as small as they are with embeddings of `init_std`.
+    let mut ln_f = norm("ln_f".to_owned());
+    ln_f.weight.init = Init::Constant(config.init_std / config.embedding_std);
     let linear = |name: String, n_in: usize, n_out: usize, init: Init| Affine {
         weight: spec(format!("{name}.weight"), &[n_in, n_out], ParamKind::Matrix, init),
         bias: bias(&name, n_out),
@@ -241,10 +245,10 @@ fn layout(config: &ModelConfig) -> ModelParts<ParamSpec> {
         mlp_c_proj: linear(format!("h.{i}.mlp.c_proj"), c4, c, residual),
     };
     ModelParts {
-        wte: spec("wte.weight".to_owned(), &[config.vocab_size, c], ParamKind::Table, plain),
-        wpe: spec("wpe.weight".to_owned(), &[config.block_size, c], ParamKind::Position, plain),
+        wte: spec("wte.weight".to_owned(), &[config.vocab_size, c], ParamKind::Table, embedding),
+        wpe: spec("wpe.weight".to_owned(), &[config.block_size, c], ParamKind::Position, embedding),
         blocks: (0..config.n_layer).map(block).collect(),
-        ln_f: norm("ln_f".to_owned()),
+        ln_f,
     }
 }
 

@@ -89,7 +89,7 @@ impl Bench {
         let Self { gpt, grads, optimizer, ids, shape, .. } = self;
         let (batch_size, seq_len) = (shape.batch_size, shape.block_size);
         let (inputs, targets) = (&ids[..batch_size * seq_len], &ids[1..]);
-        let batch = TokenBatch { inputs, targets, batch_size, seq_len };
+        let batch = TokenBatch { inputs, targets, document_starts: None, batch_size, seq_len };
         let dropout = DropoutKey { seed: 1337, step: optimizer.n_steps(), micro_batch: 0 };
         gpt.accumulate(&batch, Some(dropout), 1.0, Store::Overwrite, grads)?;
         let summary = gpt.summary(grads)?;

@@ -156,6 +156,9 @@ crate::config! {
             /// Standard deviation of the initial weights [default: GPT-2's 0.02, and more for models
             /// narrower than 768: 0.02 √(768/C)]
             init_std: Option<f64> = None, in Positive, "X";
+            /// Standard deviation of the initial embeddings; 100 learning rates or more help a small model
+            /// to copy words such as names [default: that of the other weights]
+            embedding_std: Option<f64> = None, in Positive, "X";
         }
         "Optimizer" {
             /// Highest learning rate, reached after the warm-up
@@ -219,6 +222,7 @@ impl TrainConfig {
             dropout: self.dropout as f32,
             bias: self.bias,
             init_std: self.initial_std(),
+            embedding_std: self.embedding_std.map_or(self.initial_std(), |std| std as f32),
         }
     }
 

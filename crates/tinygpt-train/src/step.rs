@@ -38,6 +38,7 @@ pub fn token_batch(batch: &Batch) -> TokenBatch<'_> {
     TokenBatch {
         inputs: &batch.inputs,
         targets: &batch.targets,
+        document_starts: batch.document_starts.as_deref(),
         batch_size: batch.batch_size,
         seq_len: batch.block_size,
     }
@@ -98,7 +99,8 @@ mod tests {
             let mut gpt = Gpt::init(shape, 1, &Device::Cpu).unwrap();
             let mut optimizer = AdamW::new(AdamWConfig::default(), &gpt).unwrap();
             let (inputs, targets) = (vec![1, 2, 3], vec![2, 3, 4]);
-            let batch = Batch { inputs, targets, batch_size: 1, block_size: 3 };
+            let batch =
+                Batch { inputs, targets, document_starts: None, batch_size: 1, block_size: 3 };
             let mut losses =
                 (0..60).map(|_| train_step(&mut gpt, &mut optimizer, &batch, 1e-2).unwrap());
             let (first, last) = (losses.next().unwrap(), losses.last().unwrap());

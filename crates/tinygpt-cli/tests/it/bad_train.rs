@@ -65,6 +65,8 @@ fn flags_are_refused_with_range_and_hint() {
         ("--n-embd 130 --n-head 4", 2, &["`n_embd` is 130 (--n-embd)", "multiple of `n_head` (4)"]),
         ("--dropout 1", 2, &["`dropout` is 1", "from 0"]),
         ("--init-std 0", 2, &["`init_std` is 0 (--init-std)", "above 0"]),
+        ("--embedding-std 0", 2, &["`embedding_std` is 0 (--embedding-std)", "above 0"]),
+        ("--embedding-std 1e300", 2, &["`embedding_std` is", "single precision"]),
         ("--init-std 1e300", 2, &["`init_std` is", "(--init-std)", "single precision"]),
         ("--init-std 1e-60", 2, &["`init_std` is", "(--init-std)", "single precision"]),
         ("--dropout -0.1", 2, &["`dropout` is -0.1", "from 0"]),

@@ -17,6 +17,17 @@ pub struct AttentionForward {
     pub lse: View,
     /// Dropout on the probabilities: row `(b·H + h)·T + query` and column `key` of the mask.
     pub mask: Option<View>,
+    /// Where the documents of the sequences lie; without, a sequence is one document.
+    pub documents: Option<Documents>,
+}
+
+/// The documents that share sequences and do not see each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Documents {
+    /// For each position, the position of its sequence where its document starts, `[B, T]` u32.
+    pub starts: View,
+    /// The position behind its document, `[B, T]` u32.
+    pub ends: View,
 }
 
 /// What the backward pass reads and writes. `dqkv` overlaps no other view.
@@ -36,6 +47,8 @@ pub struct AttentionBackward {
     pub delta: View,
     /// As in the forward pass.
     pub mask: Option<View>,
+    /// As in the forward pass.
+    pub documents: Option<Documents>,
 }
 
 /// B, T and H.
@@ -66,6 +79,7 @@ struct ForwardArgs {
     out: u64,
     lse: u64,
     dropout: u64,
+    documents: [u64; 2],
     batch: u32,
     time: u32,
     heads: u32,
@@ -92,6 +106,7 @@ struct BackwardArgs {
     lse: u64,
     delta: u64,
     dropout: u64,
+    documents: [u64; 2],
     dqkv: u64,
     batch: u32,
     time: u32,
@@ -249,6 +264,7 @@ impl Attention {
             out: address(given.out, plain, "the output"),
             lse: values::<f32>(given.lse, b * h * t, "the log-sum-exps"),
             dropout: mask_address(given.mask),
+            documents: documents(given.documents, b * t),
             batch: count(b, "sequences"),
             time: count(t, "positions"),
             heads: count(h, "heads"),
@@ -296,6 +312,7 @@ impl Attention {
             lse: values::<f32>(given.lse, b * h * t, "the log-sum-exps"),
             delta,
             dropout: mask_address(given.mask),
+            documents: documents(given.documents, b * t),
             dqkv: address(given.dqkv, 3 * plain, "the gradient of queries, keys and values"),
             batch,
             time,
@@ -334,6 +351,16 @@ impl Rows {
     fn grid(&self, (b, t, h): AttentionShape) -> [u32; 3] {
         [t.div_ceil(self.rows) as u32, h as u32, b as u32]
     }
+}
+
+/// The addresses of starts and ends, 0 without.
+fn documents(given: Option<Documents>, positions: usize) -> [u64; 2] {
+    given.map_or([0; 2], |given| {
+        [
+            values::<u32>(given.starts, positions, "the starts of documents"),
+            values::<u32>(given.ends, positions, "the ends of documents"),
+        ]
+    })
 }
 
 /// Rows that a block of `attention_exact.cu` owns.

@@ -1,7 +1,7 @@
 //! Attention in all three precisions.
 
-use crate::common::{Array, dropout, noise, on_gpu, refusal, variant};
-use tinygpt_cuda::kernels::attention::{Attention, AttentionBackward, AttentionForward};
+use crate::common::{Array, dropout, noise, on_gpu, refusal, upload, variant};
+use tinygpt_cuda::kernels::attention::{Attention, AttentionBackward, AttentionForward, Documents};
 use tinygpt_cuda::{Buffer, Dtype, Gpu};
 use tinygpt_kernels::attention::{Gradient, Shape, backward, forward};
 use tinygpt_kernels::dropout::Dropout;
@@ -62,9 +62,13 @@ fn run(
     let written = Written::new(gpu, act, s);
     let mask = mask.map(Buffer::view);
     let (qkv, out, lse) = (qkv.view(), written.out.view(), written.lse.view());
-    kernels.forward(AttentionForward { qkv, out, lse, mask }, shape).unwrap();
+    let uploaded = given.documents.as_ref().map(|both| both.each_ref().map(|it| upload(gpu, it)));
+    let documents = uploaded
+        .as_ref()
+        .map(|[starts, ends]| Documents { starts: starts.view(), ends: ends.view() });
+    kernels.forward(AttentionForward { qkv, out, lse, mask, documents }, shape).unwrap();
     let (dout, dqkv, delta) = (dout.view(), written.dqkv.view(), written.delta.view());
-    let pass = AttentionBackward { qkv, out, lse, dout, dqkv, delta, mask };
+    let pass = AttentionBackward { qkv, out, lse, dout, dqkv, delta, mask, documents };
     kernels.backward(pass, shape).unwrap();
     gpu.synchronize().unwrap();
     written
@@ -73,6 +77,8 @@ fn run(
 /// What attention reads.
 struct Given {
     shape: Shape,
+    /// Where the document of each position starts and ends.
+    documents: Option<[Vec<u32>; 2]>,
     qkv: Vec<f32>,
     dout: Vec<f32>,
 }
@@ -82,7 +88,24 @@ impl Given {
     fn new(act: Dtype, shape: Shape) -> Self {
         let len = shape.batch * shape.time * shape.channels();
         let qkv = noise(3 * len, 1, act).iter().map(|x| 2.0 * x).collect();
-        Self { shape, qkv, dout: noise(len, 2, act) }
+        Self { shape, documents: None, qkv, dout: noise(len, 2, act) }
+    }
+
+    /// With documents of 1, 4, 9, ... positions, cut off at the ends of sequences, other ones in each.
+    fn with_documents(mut self) -> Self {
+        let (n, time) = (self.shape.batch * self.shape.time, self.shape.time);
+        let [mut starts, mut ends] = [Vec::new(), Vec::new()];
+        for root in 1.. {
+            let (at, len) = (starts.len(), (root * root) % 97);
+            let len = len.min(time - at % time);
+            starts.extend((0..len).map(|_| (at % time) as u32));
+            ends.extend((0..len).map(|_| (at % time + len) as u32));
+            if starts.len() == n {
+                break;
+            }
+        }
+        self.documents = Some([starts, ends]);
+        self
     }
 
     /// Both passes on the CPU: output, log-sum-exps, gradient.
@@ -90,8 +113,10 @@ impl Given {
         let (qkv, dout, shape) = (&self.qkv[..], &self.dout[..], self.shape);
         let (mut out, mut dqkv) = (vec![0.0; dout.len()], vec![0.0; qkv.len()]);
         let mut lse = vec![0.0; shape.batch * shape.time * shape.heads];
-        forward(qkv, shape, dropout, &mut out, &mut lse, 1);
-        backward(Gradient { qkv, out: &out, lse: &lse, dout }, shape, dropout, &mut dqkv, 1);
+        let starts = self.documents.as_ref().map(|[starts, _]| &starts[..]);
+        forward(qkv, shape, starts, dropout, &mut out, &mut lse, 1);
+        let given = Gradient { qkv, out: &out, lse: &lse, dout };
+        backward(given, shape, starts, dropout, &mut dqkv, 1);
         [out, lse, dqkv]
     }
 }
@@ -125,14 +150,21 @@ fn part(dqkv: &[f32], part: usize, c: usize) -> Vec<f32> {
     dqkv.chunks(3 * c).flat_map(|row| &row[part * c..][..c]).copied().collect()
 }
 
-fn equals_the_cpu(mode: Mode, head_dim: usize, shapes: &[(usize, usize, usize, f32)]) {
+/// A shape and whether its sequences hold several documents.
+type Case = (usize, usize, usize, f32, bool);
+
+fn equals_the_cpu(mode: Mode, head_dim: usize, cases: &[Case]) {
     on_gpu(|gpu| {
         let c = variant(mode.act, mode.act, head_dim);
         let kernels = Attention::load(gpu, c, head_dim, mode.tf32).unwrap();
         let mut outputs = Vec::new();
-        for &(batch, time, heads, p) in shapes {
-            let what = format!("{mode:?} D {head_dim} B {batch} T {time} H {heads} p {p}");
-            let given = Given::new(mode.act, Shape { batch, time, heads, head_dim });
+        for &(batch, time, heads, p, documents) in cases {
+            let what =
+                format!("{mode:?} D {head_dim} B {batch} T {time} H {heads} p {p} {documents}");
+            let mut given = Given::new(mode.act, Shape { batch, time, heads, head_dim });
+            if documents {
+                given = given.with_documents();
+            }
             let (on_cpu, mask) = dropout(gpu, p);
             // Null and a mask that drops nothing are the same.
             let mask = mask.filter(|_| time != 64);
@@ -154,8 +186,15 @@ fn equals_the_cpu(mode: Mode, head_dim: usize, shapes: &[(usize, usize, usize, f
 }
 
 /// T that are one row, less than a tile, whole tiles, and tiles with a rest; with and without dropout.
-const SHAPES: [(usize, usize, usize, f32); 5] =
-    [(1, 1, 1, 0.2), (2, 7, 3, 0.0), (1, 64, 2, 0.0), (2, 100, 1, 0.2), (1, 257, 1, 0.1)];
+const SHAPES: [Case; 7] = [
+    (1, 1, 1, 0.2, false),
+    (2, 7, 3, 0.0, false),
+    (1, 64, 2, 0.0, false),
+    (2, 100, 1, 0.2, false),
+    (1, 257, 1, 0.1, false),
+    (2, 257, 1, 0.0, true),
+    (1, 300, 2, 0.2, true),
+];
 
 #[test]
 fn bf16_equals_the_cpu() {
@@ -166,20 +205,20 @@ fn bf16_equals_the_cpu() {
 fn bf16_with_other_head_dimensions_equals_the_cpu() {
     // Rows of 6, 12 and 16 chunks: one, two and three bits to permute them; one and two strips per warp.
     for head_dim in [48, 96, 128] {
-        equals_the_cpu(BF16, head_dim, &SHAPES[3..4]);
+        equals_the_cpu(BF16, head_dim, &[SHAPES[3], SHAPES[6]]);
     }
 }
 
 #[test]
 fn exact_f32_equals_the_cpu() {
     equals_the_cpu(EXACT, 64, &SHAPES);
-    equals_the_cpu(EXACT, 112, &SHAPES[3..4]);
+    equals_the_cpu(EXACT, 112, &[SHAPES[3], SHAPES[6]]);
 }
 
 #[test]
 fn tf32_equals_the_cpu() {
     equals_the_cpu(TF32, 64, &SHAPES);
-    equals_the_cpu(TF32, 112, &SHAPES[3..4]);
+    equals_the_cpu(TF32, 112, &[SHAPES[3], SHAPES[6]]);
 }
 
 /// Scores of thousands: the softmax is one of the largest score, without overflow.
@@ -211,11 +250,13 @@ fn a_wrong_length_is_refused_before_the_launch() {
         let written = Written::new(gpu, F32, shape);
         let qkv = Array::poisoned(gpu, F32, 3 * 3 * 64);
         let (qkv, out, lse) = (qkv.view(), written.out.view(), written.lse.view());
-        let short = AttentionForward { qkv: qkv.slice(0..512), out, lse, mask: None };
+        let short =
+            AttentionForward { qkv: qkv.slice(0..512), out, lse, mask: None, documents: None };
         let message = refusal(|| kernels.forward(short, (1, 3, 1)));
         assert!(message.contains("the packed queries, keys and values"), "{message}");
         let (dqkv, delta) = (written.dqkv.view(), written.delta.view().slice(0..8));
-        let given = AttentionBackward { qkv, out, lse, dout: out, dqkv, delta, mask: None };
+        let (dout, mask, documents) = (out, None, None);
+        let given = AttentionBackward { qkv, out, lse, dout, dqkv, delta, mask, documents };
         let message = refusal(|| kernels.backward(given, (1, 3, 1)));
         assert!(message.contains("the scratch"), "{message}");
         Vec::new()

@@ -6,7 +6,7 @@
 //! pass over the row. Source: Dao et al. 2022, appendix B.2 and B.4.
 
 use super::products::{KEYS, QUERIES, TILE, Tile, scores, weighted, weighted_transposed};
-use super::{HeadView, PackedKeys, Shape};
+use super::{HeadView, PackedKeys, Shape, documents};
 use crate::dropout::Dropout;
 use crate::gemm::{Matrix, MatrixMut, Panels, Store, pack, packed_len};
 use crate::math::exp;
@@ -33,37 +33,40 @@ pub struct Gradient<'a> {
 
 /// Writes the gradient of the packed input to `dqkv` `[B, T, 3C]`.
 ///
-/// `dropout` must be what the forward pass had.
+/// `starts` and `dropout` must be what the forward pass had.
 ///
 /// # Panics
 /// If the lengths do not fit `shape`.
 pub fn backward(
     given: Gradient<'_>,
     shape: Shape,
+    starts: Option<&[u32]>,
     dropout: Option<Dropout>,
     dqkv: &mut [f32],
     threads: usize,
 ) {
-    shape.check(given.qkv, given.out, given.lse);
-    shape.check(dqkv, given.dout, given.lse);
+    shape.check(given.qkv, given.out, given.lse, starts);
+    shape.check(dqkv, given.dout, given.lse, starts);
     let (rows, c) = (shape.time, shape.channels());
     let run = |(b, dqkv): (usize, &mut [f32])| {
         let packed = b * rows * 3 * c..(b + 1) * rows * 3 * c;
         let plain = b * rows * c..(b + 1) * rows * c;
         let (qkv, out, dout) = (&given.qkv[packed], &given.out[plain.clone()], &given.dout[plain]);
-        for h in 0..shape.heads {
-            let first_row = (b * shape.heads + h) * rows;
-            let offset = h * shape.head_dim;
-            let (time, head_dim) = (rows, shape.head_dim);
-            let head = HeadView { qkv, time, channels: c, head_dim, offset };
-            let saved = OneHead {
-                out: &out[offset..],
-                dout: &dout[offset..],
-                lse: &given.lse[first_row..][..rows],
-                scale: shape.score_scale(),
-                dropout: dropout.map(|d| d.skip_rows(first_row)),
-            };
-            one_head(head, saved, dqkv);
+        for document in documents(starts, b, rows) {
+            let dqkv = &mut dqkv[document.start * 3 * c..document.end * 3 * c];
+            for h in 0..shape.heads {
+                let row = (b * shape.heads + h) * rows + document.start;
+                let head = HeadView::new(qkv, &shape, h, &document);
+                let first = document.start * c + head.offset;
+                let saved = OneHead {
+                    out: &out[first..],
+                    dout: &dout[first..],
+                    lse: &given.lse[row..][..document.len()],
+                    scale: shape.score_scale(),
+                    dropout: dropout.map(|d| d.skip_rows(row).skip_cols(document.start)),
+                };
+                one_head(head, saved, dqkv);
+            }
         }
     };
     let sequence = rows * 3 * c;
@@ -77,7 +80,7 @@ pub fn backward(
     });
 }
 
-/// One head's share of [`Gradient`]; the slices begin at the head's first column.
+/// The share of one head and document of [`Gradient`]; the slices begin at the head's first column.
 #[derive(Clone, Copy)]
 struct OneHead<'a> {
     out: &'a [f32],

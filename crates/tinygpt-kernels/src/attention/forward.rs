@@ -1,7 +1,7 @@
 //! The forward pass of attention.
 
 use super::products::{KEYS, QUERIES, TILE, Tile, scores, weighted};
-use super::{HeadView, PackedKeys, Shape};
+use super::{HeadView, PackedKeys, Shape, documents};
 use crate::dropout::Dropout;
 use crate::gemm::{MatrixMut, Store};
 use crate::math::exp;
@@ -15,6 +15,9 @@ dispatch!(fn scale_row(row: &mut [f32], factor: f32) = scale_kernel);
 
 /// Writes `out` `[B, T, C]` and the log-sum-exp of the scaled scores `lse` `[B, H, T]`.
 ///
+/// `starts` `[B, T]`, if given, is the position where the document of each position starts: a query
+/// then attends to no key before it.
+///
 /// The dropout mask of score (i, j) of head h in sequence b is that of row `(b·H + h)·T + i` and
 /// column j. With `threads` above 1 the sequences are divided among them.
 ///
@@ -23,22 +26,25 @@ dispatch!(fn scale_row(row: &mut [f32], factor: f32) = scale_kernel);
 pub fn forward(
     qkv: &[f32],
     shape: Shape,
+    starts: Option<&[u32]>,
     dropout: Option<Dropout>,
     out: &mut [f32],
     lse: &mut [f32],
     threads: usize,
 ) {
-    shape.check(qkv, out, lse);
+    shape.check(qkv, out, lse, starts);
     let (rows, c) = (shape.time, shape.channels());
     let sequences = |first: usize, qkv: &[f32], out: &mut [f32], lse: &mut [f32]| {
         let inputs = qkv.chunks(rows * 3 * c).zip(out.chunks_mut(rows * c));
         for (b, ((qkv, out), lse)) in inputs.zip(lse.chunks_mut(rows * shape.heads)).enumerate() {
-            for (h, lse) in lse.chunks_mut(rows).enumerate() {
-                let dropout = dropout.map(|d| d.skip_rows(((first + b) * shape.heads + h) * rows));
-                let offset = h * shape.head_dim;
-                let (time, head_dim) = (rows, shape.head_dim);
-                let head = HeadView { qkv, time, channels: c, head_dim, offset };
-                one_head(head, shape.score_scale(), dropout, &mut out[offset..], lse);
+            for document in documents(starts, first + b, rows) {
+                for (h, lse) in lse.chunks_mut(rows).enumerate() {
+                    let row = ((first + b) * shape.heads + h) * rows + document.start;
+                    let dropout = dropout.map(|d| d.skip_rows(row).skip_cols(document.start));
+                    let head = HeadView::new(qkv, &shape, h, &document);
+                    let out = &mut out[document.start * c + head.offset..];
+                    one_head(head, shape.score_scale(), dropout, out, &mut lse[document.clone()]);
+                }
             }
         }
     };
@@ -53,7 +59,7 @@ pub fn forward(
         .for_each(|(part, ((qkv, out), lse))| sequences(part * each, qkv, out, lse));
 }
 
-/// One head of one sequence; `out` begins at the head's first column.
+/// One head of one document; `out` begins at the head's first column.
 fn one_head(
     head: HeadView<'_>,
     scale: f32,

@@ -13,6 +13,11 @@
 //! head at a time are packed into panels as the matrix product wants them, since in the packed rows
 //! each position of a head is on another page of memory. The scores are worked on in tiles of 48
 //! queries by 64 keys; what lies above the diagonal is not computed.
+//!
+//! # Documents
+//!
+//! Several documents in one sequence that must not see each other are as many shorter sequences: each
+//! document is computed alone, so there is no mask and no work for scores that would be masked.
 
 mod backward;
 mod forward;
@@ -20,6 +25,8 @@ mod products;
 
 pub use backward::{Gradient, backward};
 pub use forward::forward;
+
+use std::ops::Range;
 
 use crate::gemm::{Matrix, Panels, pack, packed_len};
 use crate::simd::{Level, level};
@@ -45,9 +52,13 @@ impl Shape {
     }
 
     /// Floating-point operations of the forward pass's two products; the backward pass has five.
-    /// Only what lies on or below the diagonal counts.
-    pub fn flops(&self) -> usize {
-        2 * self.batch * self.time * (self.time + 1) * self.channels()
+    /// Only what lies on or below the diagonal counts, and with `starts` of the same document.
+    pub fn flops(&self, starts: Option<&[u32]>) -> usize {
+        let of_sequence = |b: usize| {
+            let lengths = documents(starts, b, self.time).map(|document| document.len());
+            lengths.map(|len| len * (len + 1)).sum::<usize>()
+        };
+        2 * (0..self.batch).map(of_sequence).sum::<usize>() * self.channels()
     }
 
     /// `1/√D`, the factor of the scores.
@@ -55,26 +66,40 @@ impl Shape {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
-    fn check(&self, qkv: &[f32], out: &[f32], lse: &[f32]) {
+    fn check(&self, qkv: &[f32], out: &[f32], lse: &[f32], starts: Option<&[u32]>) {
         let rows = self.batch * self.time;
         assert!(
             qkv.len() == rows * 3 * self.channels()
                 && out.len() == rows * self.channels()
-                && lse.len() == rows * self.heads,
-            "attention of {self:?} got {} packed, {} output and {} row values",
+                && lse.len() == rows * self.heads
+                && starts.is_none_or(|starts| starts.len() == rows),
+            "attention of {self:?} got {} packed, {} output and {} row values, starts {:?}",
             qkv.len(),
             out.len(),
-            lse.len()
+            lse.len(),
+            starts.map(<[u32]>::len)
         );
     }
+}
+
+/// The documents of sequence `b`, of `time` positions: one if there are no `starts`.
+fn documents(starts: Option<&[u32]>, b: usize, time: usize) -> impl Iterator<Item = Range<usize>> {
+    let starts = starts.map(|starts| &starts[b * time..][..time]);
+    let is_first = move |at: &usize| starts.is_some_and(|starts| starts[*at] as usize == *at);
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let first = (at < time).then_some(at)?;
+        at = (first + 1..time).find(is_first).unwrap_or(time);
+        Some(first..at)
+    })
 }
 
 /// The keys and values of one head, and where a head's columns begin.
 #[derive(Clone, Copy)]
 struct HeadView<'a> {
-    /// The sequence's packed rows, `[T, 3C]`.
+    /// The document's packed rows, `[T, 3C]`.
     qkv: &'a [f32],
-    /// T.
+    /// T, the positions of the document.
     time: usize,
     /// C.
     channels: usize,
@@ -85,6 +110,13 @@ struct HeadView<'a> {
 }
 
 impl<'a> HeadView<'a> {
+    /// Head `h` of a `document` of the sequence whose packed rows are `qkv`.
+    fn new(qkv: &'a [f32], shape: &Shape, h: usize, document: &Range<usize>) -> Self {
+        let (channels, head_dim) = (shape.channels(), shape.head_dim);
+        let qkv = &qkv[document.start * 3 * channels..document.end * 3 * channels];
+        Self { qkv, time: document.len(), channels, head_dim, offset: h * head_dim }
+    }
+
     /// The queries, `[T, D]`.
     fn q(&self) -> Matrix<'a> {
         self.part(0)

@@ -119,7 +119,8 @@ impl Workers {
         let guards = params.read()?;
         let weights = guards.slices();
         let dims = Dims::new(params.config(), batch.batch_size, batch.seq_len, threads);
-        let pass = Pass::without_gradients(batch.inputs, dims);
+        let starts = batch.document_starts;
+        let pass = Pass { starts, ..Pass::without_gradients(batch.inputs, dims) };
         let workspace = self.first_workspace();
         let total = on_pool(threads, || pass.loss(&weights, batch.targets, workspace));
         Ok(mean(total, batch.n_learned()))
@@ -179,6 +180,7 @@ impl Job<'_> {
         let tokens = self.sequences.start * t..self.sequences.end * t;
         let pass = Pass {
             inputs: &step.batch.inputs[tokens.clone()],
+            starts: step.batch.document_starts.map(|starts| &starts[tokens.clone()]),
             dims: Dims { b: self.sequences.len(), ..step.dims },
             dropout: step.dropout,
             first_sequence: step.first_sequence + self.sequences.start,

@@ -24,6 +24,8 @@ pub(crate) type WeightGrads<'a> = ModelParts<&'a mut [f32]>;
 pub(crate) struct Pass<'a> {
     /// `[B, T]`, each below V.
     pub(crate) inputs: &'a [u32],
+    /// Where the document of each position starts, `[B, T]`; without, a sequence is one document.
+    pub(crate) starts: Option<&'a [u32]>,
     pub(crate) dims: Dims,
     pub(crate) dropout: Option<Dropout>,
     /// Sequences of the whole batch before these, for the dropout masks.
@@ -33,9 +35,10 @@ pub(crate) struct Pass<'a> {
 }
 
 impl<'p> Pass<'p> {
-    /// All of `inputs`, for a loss or for logits.
+    /// All of `inputs`, each sequence one document, for a loss or for logits.
     pub(crate) fn without_gradients(inputs: &'p [u32], dims: Dims) -> Self {
-        Self { inputs, dims, dropout: None, first_sequence: 0, store: Store::Overwrite }
+        let (first_sequence, store) = (0, Store::Overwrite);
+        Self { inputs, starts: None, dims, dropout: None, first_sequence, store }
     }
 
     /// Rows of the residual stream before these.
@@ -47,14 +50,15 @@ impl<'p> Pass<'p> {
         self.dropout.and_then(|dropout| dropout.mask(site)).map(|mask| mask.skip_rows(first_row))
     }
 
-    fn block<'a>(&self, weights: &'a Weights<'a>, layer: usize) -> BlockPass<'a> {
+    fn block<'a>(&'a self, weights: &'a Weights<'a>, layer: usize) -> BlockPass<'a> {
         let first = self.first_row();
         let masks = BlockMasks {
             attention: self.mask(Site::Attention(layer), first * self.dims.h),
             attention_output: self.mask(Site::AttentionOutput(layer), first),
             mlp_output: self.mask(Site::MlpOutput(layer), first),
         };
-        BlockPass { dims: self.dims, weights: &weights.blocks[layer], masks, store: self.store }
+        let (weights, starts) = (&weights.blocks[layer], self.starts);
+        BlockPass { dims: self.dims, weights, starts, masks, store: self.store }
     }
 
     /// Embedding, blocks and last layer norm: leaves the rows that the head sees in

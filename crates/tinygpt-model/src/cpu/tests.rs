@@ -42,7 +42,13 @@ fn gradients(
     key: Option<DropoutKey>,
 ) -> (f32, Vec<Vec<f32>>) {
     let (inputs, targets) = (tokens(b * t, 1), tokens(b * t, 2));
-    let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: b, seq_len: t };
+    let batch = TokenBatch {
+        inputs: &inputs,
+        targets: &targets,
+        document_starts: None,
+        batch_size: b,
+        seq_len: t,
+    };
     let mut grads = gpt.new_grads().unwrap();
     let loss = gpt.backward(&batch, key, 0.5, Store::Accumulate, &mut grads).unwrap();
     let Grads::Host(grads) = grads else { panic!("a model on the CPU has host gradients") };
@@ -101,8 +107,13 @@ fn loss_and_logits_equal_autograd_after_any_other_shape() {
         gradients(&mut gpt, (2, 7), Some(KEY));
         for (b, t) in [(1, 1), (4, 20), (2, 5)] {
             let (inputs, targets) = (tokens(b * t, 1), tokens(b * t, 2));
-            let batch =
-                TokenBatch { inputs: &inputs, targets: &targets, batch_size: b, seq_len: t };
+            let batch = TokenBatch {
+                inputs: &inputs,
+                targets: &targets,
+                document_starts: None,
+                batch_size: b,
+                seq_len: t,
+            };
             let (got, expected) = (gpt.loss(&batch).unwrap(), reference.loss(&batch).unwrap());
             assert!((got - expected).abs() <= 1e-6 * expected, "loss {got} vs {expected}");
             let got = gpt.logits(&inputs, b, t).unwrap();

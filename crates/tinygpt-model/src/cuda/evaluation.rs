@@ -13,9 +13,7 @@ impl CudaModel {
     pub(crate) fn loss(&mut self, batch: &TokenBatch<'_>) -> Result<f32> {
         batch.validate(&self.config)?;
         let total = self.gpu.alloc(size_of::<f64>())?;
-        self.evaluate(batch.inputs, batch.targets, (batch.batch_size, batch.seq_len), |step| {
-            step.loss(total.view())
-        })?;
+        self.evaluate(batch, |step| step.loss(total.view()))?;
         let mut loss = [0.0_f64];
         self.gpu.download(total.view(), &mut loss)?;
         Ok(mean(loss[0], batch.n_learned()))
@@ -26,7 +24,14 @@ impl CudaModel {
         check_ids(&self.config, ids, b, t)?;
         let (gpu, variant) = (self.gpu.clone(), self.variant);
         let mut logits = Vec::with_capacity(ids.len() * variant.vocab_size);
-        self.evaluate(ids, ids, (b, t), |step| {
+        let batch = TokenBatch {
+            inputs: ids,
+            targets: ids,
+            document_starts: None,
+            batch_size: b,
+            seq_len: t,
+        };
+        self.evaluate(&batch, |step| {
             step.logits(|chunk, _| {
                 let values = read_act(&gpu, chunk, variant.act)?;
                 let rows = values.chunks(variant.padded_vocab_size());
@@ -40,12 +45,10 @@ impl CudaModel {
     /// Uploads tokens and runs `work` on a workspace of their shape, without dropout.
     fn evaluate(
         &mut self,
-        ids: &[u32],
-        targets: &[u32],
-        (b, t): (usize, usize),
+        batch: &TokenBatch<'_>,
         work: impl FnOnce(&mut Step<'_>) -> Result<()>,
     ) -> Result<()> {
-        let dims = Dims::new(&self.config, self.variant, b, t);
+        let dims = Dims::new(&self.config, self.variant, batch.batch_size, batch.seq_len);
         let fits = |workspace: &Option<Workspace>| {
             workspace.as_ref().is_some_and(|workspace| workspace.dims == dims)
         };
@@ -58,8 +61,7 @@ impl CudaModel {
         let Some(workspace) = found.into_iter().find(|workspace| workspace.dims == dims) else {
             return Ok(());
         };
-        self.gpu.upload(workspace.inputs.ids, ids)?;
-        self.gpu.upload(workspace.inputs.targets, targets)?;
+        workspace.inputs.upload(&self.gpu, batch)?;
         work(&mut Step {
             kernels: &self.kernels,
             attention: &self.attention,
@@ -68,6 +70,7 @@ impl CudaModel {
             operands: &operands,
             workspace,
             dropout: false,
+            documents: batch.document_starts.is_some(),
         })
     }
 }

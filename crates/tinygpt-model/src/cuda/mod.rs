@@ -8,6 +8,7 @@ pub(crate) mod arena;
 mod bias_sums;
 pub(crate) mod decoder;
 mod evaluation;
+mod inputs;
 pub(crate) mod model;
 mod products;
 mod recompute;

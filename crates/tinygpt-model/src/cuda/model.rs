@@ -9,9 +9,8 @@ use std::sync::Arc;
 
 use tinygpt_cuda::kernels::attention::Attention;
 use tinygpt_cuda::kernels::optimizer::{self, AdamWArenas, AdamWNumbers, ArenaTables, StepResult};
-use tinygpt_cuda::kernels::segments::Layout;
 use tinygpt_cuda::kernels::sums::SumTable;
-use tinygpt_cuda::kernels::{DropoutMask, Kernels, Variant};
+use tinygpt_cuda::kernels::{Kernels, Variant};
 use tinygpt_cuda::{Buffer, Compute, Dtype, Gpu, Graph, View};
 
 use super::arena::{Arena, ArenaLayout};
@@ -81,6 +80,7 @@ pub(super) struct GraphKey {
     grads: u64,
     accumulate: bool,
     dropout: bool,
+    documents: bool,
 }
 
 /// The numbers of one AdamW step.
@@ -212,8 +212,16 @@ impl CudaModel {
         let n_learned = batch.n_learned();
         self.make_room(batch.batch_size, batch.seq_len)?;
         self.sum_into(grads)?;
-        self.upload_batch(batch, dropout, scale_of_sum(scale, n_learned))?;
-        let key = GraphKey { grads: grads.view().ptr(), accumulate, dropout: dropout.is_some() };
+        let scale = scale_of_sum(scale, n_learned);
+        if let Some(Workspace { inputs, .. }) = &self.training {
+            inputs.upload_training(&self.gpu, (batch, &self.config), dropout, scale)?;
+        }
+        let key = GraphKey {
+            grads: grads.view().ptr(),
+            accumulate,
+            dropout: dropout.is_some(),
+            documents: batch.document_starts.is_some(),
+        };
         self.launch(key, grads)?;
         self.n_losses = n_learned + if accumulate { self.n_losses } else { 0 };
         Ok(())
@@ -259,6 +267,7 @@ impl CudaModel {
             operands: &operands,
             workspace,
             dropout: key.dropout,
+            documents: key.documents,
         }
         .train(into)
     }
@@ -334,29 +343,6 @@ impl CudaModel {
             let table = SumTable::new(&self.gpu, &sums)?;
             self.sums = Some(SumsOf { grads: grads.view(), table });
             self.graphs.iter_mut().for_each(HashMap::clear);
-        }
-        Ok(())
-    }
-
-    fn upload_batch(
-        &self,
-        batch: &TokenBatch<'_>,
-        dropout: Option<Dropout>,
-        scale: f32,
-    ) -> Result<()> {
-        let Some(Workspace { inputs, .. }) = &self.training else { return Ok(()) };
-        let layout = Layout::new(batch.inputs.len(), self.config.vocab_size);
-        let mut tables = vec![0; layout.len()];
-        layout.fill(batch.inputs, &mut tables);
-        self.gpu.upload(inputs.ids, batch.inputs)?;
-        self.gpu.upload(inputs.targets, batch.targets)?;
-        self.gpu.upload(inputs.tables, &tables)?;
-        self.gpu.upload(inputs.scale, &[scale])?;
-        if let Some(dropout) = dropout {
-            let n_sites = 1 + 3 * self.config.n_layer as u64;
-            let mask = |site| DropoutMask::new(dropout.p, dropout.key_of(site), 0);
-            let masks: Vec<_> = (0..n_sites).map(mask).collect();
-            self.gpu.upload(inputs.masks, &masks)?;
         }
         Ok(())
     }

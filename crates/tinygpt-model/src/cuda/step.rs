@@ -9,7 +9,7 @@
 use tinygpt_cuda::View;
 use tinygpt_cuda::kernels::DropoutMask;
 use tinygpt_cuda::kernels::Kernels;
-use tinygpt_cuda::kernels::attention::{Attention, AttentionBackward, AttentionForward};
+use tinygpt_cuda::kernels::attention::{Attention, AttentionBackward, AttentionForward, Documents};
 use tinygpt_cuda::kernels::classifier::Logits;
 use tinygpt_cuda::kernels::embedding::{EmbeddingBackward, EmbeddingForward};
 use tinygpt_cuda::kernels::gelu::GeluBackward;
@@ -35,6 +35,8 @@ pub(crate) struct Step<'a> {
     pub(crate) workspace: &'a Workspace,
     /// Whether elements are dropped.
     pub(crate) dropout: bool,
+    /// Whether attention stays inside the documents of a sequence.
+    pub(crate) documents: bool,
 }
 
 /// What a backward pass does with its gradients.
@@ -127,7 +129,8 @@ impl<'a> Step<'a> {
         let Affine { weight, bias } = operands.c_attn;
         self.products.forward(x, weight, bias, qkv, sizes(&d, d.c, 3 * d.c))?;
         let mask = self.mask(Site::Attention(layer));
-        let given = AttentionForward { qkv, out: att, lse: acts.lse, mask };
+        let documents = self.documents();
+        let given = AttentionForward { qkv, out: att, lse: acts.lse, mask, documents };
         self.attention.forward(given, (d.b, d.t, d.h))?;
         let square = sizes(&d, d.c, d.c);
         self.products.forward(att, operands.attn_c_proj.weight, None, branch, square)?;
@@ -235,6 +238,7 @@ impl<'a> Step<'a> {
             dqkv,
             delta: gradients.delta,
             mask: self.mask(Site::Attention(layer)),
+            documents: self.documents(),
         };
         self.attention.backward(given, (d.b, d.t, d.h))?;
         if grads.c_attn.bias.is_some() {
@@ -315,6 +319,10 @@ impl<'a> Step<'a> {
         let masks = self.workspace.inputs.masks;
         let index = site.index() as usize;
         self.dropout.then(|| masks.slice_of::<DropoutMask>(index..index + 1))
+    }
+
+    fn documents(&self) -> Option<Documents> {
+        self.documents.then_some(self.workspace.inputs.documents)
     }
 
     /// The rows of the head in chunks.

@@ -3,6 +3,7 @@
 //! All of them are parts of one allocation, so the same plan that divides it says how large it has to be.
 //! act is the type of activations, stream that of the residual stream, see `tinygpt_cuda::kernels`.
 
+use tinygpt_cuda::kernels::attention::Documents;
 use tinygpt_cuda::kernels::embedding::Embedding;
 use tinygpt_cuda::kernels::gelu::Gelu;
 use tinygpt_cuda::kernels::norm::Norms;
@@ -10,6 +11,7 @@ use tinygpt_cuda::kernels::segments::Layout;
 use tinygpt_cuda::kernels::{DropoutMask, Variant};
 use tinygpt_cuda::{Buffer, Gpu, View};
 
+use super::inputs::Inputs;
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::recompute::Recompute;
@@ -122,21 +124,6 @@ pub(crate) struct Gradients {
     pub(crate) table_partials: View,
 }
 
-/// Tokens and numbers of a batch, uploaded before a pass.
-#[derive(Debug)]
-pub(crate) struct Inputs {
-    /// `[N]` u32.
-    pub(crate) ids: View,
-    /// `[N]` u32.
-    pub(crate) targets: View,
-    /// The positions sorted by token, for the backward pass.
-    pub(crate) tables: View,
-    /// The masks of all sites: a `DropoutMask` each.
-    pub(crate) masks: View,
-    /// The factor of the summed losses, f32.
-    pub(crate) scale: View,
-}
-
 /// All activations of one pass.
 #[derive(Debug)]
 pub(crate) struct Workspace {
@@ -237,6 +224,7 @@ impl Plan {
         Inputs {
             ids: self.f32s(rows),
             targets: self.f32s(rows),
+            documents: Documents { starts: self.f32s(rows), ends: self.f32s(rows) },
             tables: self.f32s(if self.pass == Pass::Forward { 0 } else { layout.len() }),
             masks: self.bytes(n_sites * size_of::<DropoutMask>()),
             scale: self.f32s(1),

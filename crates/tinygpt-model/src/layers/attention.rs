@@ -11,6 +11,7 @@ use tinygpt_kernels::{attention as kernel, bias};
 use super::dropout::{self, Dropout, Site};
 use super::linear;
 use super::pass::{AttentionActs, BlockPass};
+use crate::batch::TokenBatch;
 use crate::parts::{Affine, BlockParts};
 
 /// The two projections of one attention layer and its number of heads.
@@ -26,17 +27,16 @@ impl Attention<'_> {
     /// Attention over a whole sequence.
     ///
     /// # Shapes
-    /// `x` `[B, T, C]` → `[B, T, C]`.
+    /// `x` `[B, T, C]`, `mask` `[B, 1, T, T]` or `[T, T]` → `[B, T, C]`.
     pub(crate) fn autograd(
         &self,
         x: &Tensor,
+        mask: &Tensor,
         dropout: Option<&Dropout>,
         compute: DType,
     ) -> Result<Tensor> {
-        let (_, t, _) = x.dims3()?;
         let [q, k, v] = self.heads(x, compute)?;
-        let mask = causal_mask(t, t, x.device())?;
-        self.attend(&q, &k, &v, &mask, dropout, compute)
+        self.attend(&q, &k, &v, mask, dropout, compute)
     }
 
     /// Queries, keys and values of each head, `[B, H, T, D]` each.
@@ -62,7 +62,7 @@ impl Attention<'_> {
     /// Weights the values and projects them back.
     ///
     /// # Shapes
-    /// `q` `[B, H, T, D]`, `k` and `v` `[B, H, S, D]`, `mask` `[T, S]` → `[B, T, C]`.
+    /// `q` `[B, H, T, D]`, `k` and `v` `[B, H, S, D]`, `mask` `[B, 1, T, S]` or `[T, S]` → `[B, T, C]`.
     pub(crate) fn attend(
         &self,
         q: &Tensor,
@@ -94,6 +94,18 @@ pub(crate) fn causal_mask(t: usize, s: usize, device: &Device) -> Result<Tensor>
     Tensor::from_vec(mask, (t, s), device)
 }
 
+/// The mask of a batch: `[T, T]` if it is causal and no more, `[B, 1, T, T]` if sequences hold several
+/// documents.
+pub(crate) fn mask(batch: &TokenBatch<'_>, device: &Device) -> Result<Tensor> {
+    let (b, t) = (batch.batch_size, batch.seq_len);
+    let Some(starts) = batch.document_starts else { return causal_mask(t, t, device) };
+    let mut mask = vec![f32::NEG_INFINITY; b * t * t];
+    for ((i, start), row) in (0..t).cycle().zip(starts).zip(mask.chunks_mut(t)) {
+        row[*start as usize..=i].fill(0.0);
+    }
+    Tensor::from_vec(mask, (b, 1, t, t), device)
+}
+
 /// `y ← attention(x)` without the bias of the output projection, which comes with the residual.
 ///
 /// # Shapes
@@ -105,9 +117,9 @@ pub(crate) fn forward(pass: &BlockPass<'_>, x: &[f32], acts: &mut AttentionActs,
     if let Some(bias) = weights.c_attn.bias {
         timed(Op::Bias, d.threads, 0, || bias::forward(&mut acts.qkv, bias, d.threads));
     }
-    let (shape, mask) = (d.attention(), pass.masks.attention);
-    timed(Op::Attention, d.threads, shape.flops(), || {
-        kernel::forward(&acts.qkv, shape, mask, &mut acts.att, &mut acts.lse, d.threads);
+    let (shape, starts, mask) = (d.attention(), pass.starts, pass.masks.attention);
+    timed(Op::Attention, d.threads, shape.flops(starts), || {
+        kernel::forward(&acts.qkv, shape, starts, mask, &mut acts.att, &mut acts.lse, d.threads);
     });
     linear::forward(&acts.att, weights.attn_c_proj.weight, y, d.c, d.threads);
 }
@@ -131,9 +143,9 @@ pub(crate) fn backward(
     linear::backward_input(dy, weights.attn_c_proj.weight, datt, d.c, d.threads);
     linear::backward_weight(&acts.att, dy, grads.attn_c_proj.weight, (d.c, pass.store), d.threads);
     let given = kernel::Gradient { qkv: &acts.qkv, out: &acts.att, lse: &acts.lse, dout: datt };
-    let (shape, mask) = (d.attention(), pass.masks.attention);
-    timed(Op::AttentionBackward, d.threads, shape.flops() * 5 / 2, || {
-        kernel::backward(given, shape, mask, dqkv, d.threads);
+    let (shape, starts, mask) = (d.attention(), pass.starts, pass.masks.attention);
+    timed(Op::AttentionBackward, d.threads, shape.flops(starts) * 5 / 2, || {
+        kernel::backward(given, shape, starts, mask, dqkv, d.threads);
     });
     if let Some(dbias) = grads.c_attn.bias.as_deref_mut() {
         timed(Op::BiasBackward, d.threads, 0, || bias::backward(dqkv, dbias, d.threads));

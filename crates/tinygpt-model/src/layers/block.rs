@@ -18,15 +18,15 @@ pub(crate) fn attention(block: &BlockParts<Tensor>, n_head: usize, layer: usize)
 /// The whole block over whole sequences.
 ///
 /// # Shapes
-/// `x` `[B, T, C]` → `[B, T, C]`, f32.
+/// `x` `[B, T, C]`, `mask` as in [`Attention::autograd`] → `[B, T, C]`, f32.
 pub(crate) fn autograd(
     x: &Tensor,
     block: &BlockParts<Tensor>,
-    attention: &Attention<'_>,
+    (attention, mask): (&Attention<'_>, &Tensor),
     dropout: Option<&Dropout>,
     compute: DType,
 ) -> Result<Tensor> {
-    let y = attention.autograd(&layer_norm::autograd(x, &block.ln_1)?, dropout, compute)?;
+    let y = attention.autograd(&layer_norm::autograd(x, &block.ln_1)?, mask, dropout, compute)?;
     let site = Site::AttentionOutput(attention.layer);
     let x = (x + dropout::autograd(y, dropout, site)?)?;
     autograd_mlp(&x, block, attention.layer, dropout, compute)

@@ -48,6 +48,8 @@ impl Dims {
 pub(crate) struct BlockPass<'a> {
     pub(crate) dims: Dims,
     pub(crate) weights: &'a BlockParts<&'a [f32]>,
+    /// Where the document of each position starts, `[N]`; without, a sequence is one document.
+    pub(crate) starts: Option<&'a [u32]>,
     pub(crate) masks: BlockMasks,
     /// What the backward pass does to the gradients of matrices; the others are added to.
     pub(crate) store: Store,

@@ -6,9 +6,11 @@ Each directory is what `GPT2LMHeadModel.save_pretrained` wrote, plus
     expected.json          the loss, and the losses of ten AdamW steps on the same batch
 
 Run from anywhere: `python make.py`. The files in the repository were made with torch 2.15.0,
-transformers 5.23.0 (`masked`: 5.24.0) and safetensors 0.8.0, f32 on one CPU thread. Weights, biases and gains are all
+transformers 5.23.0 (`masked`, `documents`: 5.24.0) and safetensors 0.8.0, f32 on one CPU thread. Weights, biases and gains are all
 random and larger than at init, so that no term can be forgotten unseen.
 With `learned`, the labels of the other targets are -100, and the loss is that of transformers.
+With `documents`, the positions where the documents of each sequence start, loss and gradients are those of attention
+inside each document (a mask for each sequence); the logits are those of whole sequences.
 """
 
 import json
@@ -23,7 +25,7 @@ ADAMW = {"lr": 3e-3, "betas": (0.9, 0.99), "eps": 1e-8}
 WEIGHT_DECAY, GRAD_CLIP, N_STEPS = 0.1, 1.0, 10
 
 
-def make(name, *, batch_size, seq_len, tokens, bias=True, learned=None, **shape):
+def make(name, *, batch_size, seq_len, tokens, bias=True, learned=None, documents=None, **shape):
     generator = torch.Generator().manual_seed(sum(map(ord, name)))
     config = GPT2Config(
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
@@ -48,7 +50,20 @@ def make(name, *, batch_size, seq_len, tokens, bias=True, learned=None, **shape)
     if learned is not None:
         targets[torch.rand(targets.shape, generator=generator) > torch.tensor(learned)[:, None]] = -100
 
+    if documents is not None:
+        starts = torch.zeros(batch_size, seq_len, dtype=torch.long)
+        for sequence, firsts in zip(starts, documents):
+            for first in firsts:
+                sequence[first:] = first
+        key, query = torch.arange(seq_len), torch.arange(seq_len)[:, None]
+        seen = (key <= query) & (key >= starts[:, :, None])
+        mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None]
+
     def forward():
+        if documents is not None:
+            logits = model(inputs, attention_mask=mask).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+            return model(inputs).logits, loss
         if learned is not None:
             output = model(inputs, labels=targets, shift_labels=targets)
             return output.logits, output.loss
@@ -59,6 +74,8 @@ def make(name, *, batch_size, seq_len, tokens, bias=True, learned=None, **shape)
     logits, loss = forward()
     loss.backward()
     expected = {"inputs": inputs, "targets": targets, "logits": logits.detach()}
+    if documents is not None:
+        expected["document_starts"] = starts
     expected |= {f"grad.{key}": p.grad.clone() for key, p in trained.items()}
     save_file(expected, directory / "expected.safetensors")
 
@@ -90,3 +107,5 @@ if __name__ == "__main__":
     # The first sequence has few learned targets, the second none, the last two thirds.
     make("masked", n_layer=2, n_head=2, n_embd=32, vocab_size=65, n_positions=16,
          batch_size=3, seq_len=16, tokens=65, learned=[0.2, 0.0, 0.7])
+    make("documents", n_layer=2, n_head=2, n_embd=32, vocab_size=65, n_positions=16,
+         batch_size=3, seq_len=16, tokens=65, documents=[[0, 5, 6], [0], [0, 15]])

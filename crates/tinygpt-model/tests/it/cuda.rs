@@ -57,19 +57,23 @@ fn gpt(config: &ModelConfig, place: Option<(&Gpu, ComputeType)>) -> Gpt {
     gpt
 }
 
-/// Two batches of 3 x 37 tokens.
-struct Batches(Vec<[Vec<u32>; 2]>);
+/// Two batches of 3 x 37 tokens, the second one with several documents in each sequence.
+struct Batches(Vec<[Vec<u32>; 2]>, Vec<u32>);
 
 impl Batches {
     fn new(seed: u32) -> Self {
         let one = |seed| [ids(111, 97, seed), ids(111, 97, seed + 1)];
-        Self([seed, seed + 2].map(one).to_vec())
+        let starts =
+            (0..111).map(|i| i % 37).map(|at| if at < 20 { 0 } else { 20 + (at - 20) / 9 * 9 });
+        Self([seed, seed + 2].map(one).to_vec(), starts.collect())
     }
 
     fn iter(&self) -> impl Iterator<Item = TokenBatch<'_>> {
-        self.0.iter().map(|[inputs, targets]| TokenBatch {
+        let starts = [None, Some(&self.1[..])];
+        self.0.iter().zip(starts).map(|([inputs, targets], document_starts)| TokenBatch {
             inputs,
             targets,
+            document_starts,
             batch_size: 3,
             seq_len: 37,
         })
@@ -94,7 +98,7 @@ fn on_host(grads: &Grads) -> Vec<Vec<f32>> {
 #[test]
 fn logits_loss_and_gradients_are_those_of_pytorch() {
     let Some(gpu) = gpu() else { return };
-    for name in ["plain", "no_bias", "masked"] {
+    for name in ["plain", "no_bias", "masked", "documents"] {
         let golden = Golden::read(name);
         let mut gpt = golden_gpt(name, Path::Cpu);
         gpt.move_to_gpu(&gpu, ComputeType::Float32).unwrap();
@@ -226,7 +230,13 @@ fn an_evaluation_of_another_shape_leaves_training_as_it_was() {
     let mut grads = gpt.new_grads().unwrap();
     let before = gradient(&mut gpt, &batches, &mut grads);
     let (inputs, targets) = (ids(2 * 11, 97, 8), ids(2 * 11, 97, 9));
-    let small = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 2, seq_len: 11 };
+    let small = TokenBatch {
+        inputs: &inputs,
+        targets: &targets,
+        document_starts: None,
+        batch_size: 2,
+        seq_len: 11,
+    };
     let (found, expected) = (gpt.loss(&small).unwrap(), cpu.loss(&small).unwrap());
     assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
     assert_eq!(gradient(&mut gpt, &batches, &mut grads), before);

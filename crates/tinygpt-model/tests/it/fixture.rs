@@ -14,7 +14,7 @@ use tinygpt_kernels::adamw::{self, AdamWStep};
 use tinygpt_model::{Gpt, Grads, IGNORED_TARGET, ModelConfig, Store, TokenBatch, hf, host};
 
 /// Names of the golden directories.
-pub(crate) const GOLDEN: [&str; 4] = ["plain", "no_bias", "odd", "masked"];
+pub(crate) const GOLDEN: [&str; 5] = ["plain", "no_bias", "odd", "masked", "documents"];
 
 /// The two backends that can compute a model on the CPU.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,7 @@ struct Scalars {
 pub(crate) struct Golden {
     pub(crate) inputs: Vec<u32>,
     pub(crate) targets: Vec<u32>,
+    pub(crate) document_starts: Option<Vec<u32>>,
     pub(crate) batch_size: usize,
     pub(crate) seq_len: usize,
     pub(crate) logits: Vec<f32>,
@@ -84,6 +85,10 @@ impl Golden {
         Self {
             inputs: ids("inputs"),
             targets: ids("targets"),
+            document_starts: file
+                .names()
+                .contains(&"document_starts")
+                .then(|| ids("document_starts")),
             batch_size: shape[0],
             seq_len: shape[1],
             logits: floats("logits"),
@@ -97,6 +102,7 @@ impl Golden {
         TokenBatch {
             inputs: &self.inputs,
             targets: &self.targets,
+            document_starts: self.document_starts.as_deref(),
             batch_size: self.batch_size,
             seq_len: self.seq_len,
         }

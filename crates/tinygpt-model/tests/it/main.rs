@@ -2,6 +2,7 @@
 //! directories exchanged with `transformers`.
 
 mod cuda;
+mod documents;
 mod fixture;
 mod gguf;
 mod golden;

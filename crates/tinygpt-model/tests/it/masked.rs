@@ -65,7 +65,13 @@ fn more_rows_than_the_head_takes_at_once_have_the_gradients_of_their_learned_row
         .enumerate()
         .filter(|(i, _)| i % 5 < 2)
         .for_each(|(_, id)| *id = IGNORED_TARGET);
-    let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 96, seq_len: 16 };
+    let batch = TokenBatch {
+        inputs: &inputs,
+        targets: &targets,
+        document_starts: None,
+        batch_size: 96,
+        seq_len: 16,
+    };
     let [fused, autograd] = Path::BOTH.map(|path| {
         let mut gpt = golden_gpt("plain", path);
         let mut grads = gpt.new_grads().unwrap();
@@ -86,7 +92,13 @@ fn only_targets_may_be_ignored_and_no_other_id_is() {
         let (ids, ignored, outside) =
             ([1; 4], [1, 2, IGNORED_TARGET, 3], [1, IGNORED_TARGET - 1, 2, 3]);
         let mut loss = |inputs: &[u32], targets: &[u32]| {
-            gpt.loss(&TokenBatch { inputs, targets, batch_size: 1, seq_len: 4 })
+            gpt.loss(&TokenBatch {
+                inputs,
+                targets,
+                document_starts: None,
+                batch_size: 1,
+                seq_len: 4,
+            })
         };
         assert!(loss(&ids, &ignored).unwrap() > 0.0, "{path}");
         for refused in [loss(&ids, &outside), loss(&ignored, &ids)] {

@@ -27,7 +27,13 @@ fn loss_at_init_is_that_of_a_guess() {
         let config = ModelConfig { vocab_size: 500, block_size: 64, n_embd: 128, ..small(true) };
         let mut gpt = init(config, path);
         let (inputs, targets) = (ids(512, 500, 1), ids(512, 500, 2));
-        let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 8, seq_len: 64 };
+        let batch = TokenBatch {
+            inputs: &inputs,
+            targets: &targets,
+            document_starts: None,
+            batch_size: 8,
+            seq_len: 64,
+        };
         let expected = 500f32.ln() + 128.0 * 0.02 * 0.02 / 2.0;
         let loss = gpt.loss(&batch).unwrap();
         assert!((loss - expected).abs() < 0.05, "{path:?}: {loss} {expected}");
@@ -202,12 +208,19 @@ fn micro_batches_add_up_to_the_large_batch() {
         let mut gpt = golden_gpt("plain", path);
         // More rows than the head takes at once.
         let (inputs, targets) = (ids(96 * 16, 65, 7), ids(96 * 16, 65, 8));
-        let whole = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 96, seq_len: 16 };
+        let whole = TokenBatch {
+            inputs: &inputs,
+            targets: &targets,
+            document_starts: None,
+            batch_size: 96,
+            seq_len: 16,
+        };
         let (loss, grads) = grads_of(&mut gpt, &whole);
         let mut sum = gpt.new_grads().unwrap();
         let mut mean_loss = 0.0;
         for (inputs, targets) in inputs.chunks(32 * 16).zip(targets.chunks(32 * 16)) {
-            let part = TokenBatch { inputs, targets, batch_size: 32, seq_len: 16 };
+            let part =
+                TokenBatch { inputs, targets, document_starts: None, batch_size: 32, seq_len: 16 };
             let loss = gpt.backward(&part, None, 1.0 / 3.0, Store::Accumulate, &mut sum).unwrap();
             mean_loss += loss / 3.0;
         }
@@ -223,7 +236,13 @@ fn overwriting_is_adding_to_zeros() {
     for path in Path::BOTH {
         let mut gpt = golden_gpt("plain", path);
         let (inputs, targets) = (ids(6 * 16, 65, 7), ids(6 * 16, 65, 8));
-        let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 6, seq_len: 16 };
+        let batch = TokenBatch {
+            inputs: &inputs,
+            targets: &targets,
+            document_starts: None,
+            batch_size: 6,
+            seq_len: 16,
+        };
         for threads in [1, 2] {
             gpt.set_threads(threads);
             let mut added = gpt.new_grads().unwrap();
@@ -246,8 +265,13 @@ fn every_parameter_gets_a_finite_gradient_that_is_not_zero() {
         for bias in [true, false] {
             let mut gpt = init(small(bias), path);
             let (inputs, targets) = (ids(64, 65, 9), ids(64, 65, 10));
-            let batch =
-                TokenBatch { inputs: &inputs, targets: &targets, batch_size: 4, seq_len: 16 };
+            let batch = TokenBatch {
+                inputs: &inputs,
+                targets: &targets,
+                document_starts: None,
+                batch_size: 4,
+                seq_len: 16,
+            };
             let (_, grads) = grads_of(&mut gpt, &batch);
             assert!(grads.global_norm(gpt.params()).unwrap() > 0.0);
             for (spec, grad) in gpt.params().specs().iter().zip(host(&grads)) {
@@ -297,7 +321,13 @@ fn one_batch_overfits() {
     for path in Path::BOTH {
         let mut gpt = init(small(true), path);
         let (inputs, targets) = (ids(32, 65, 11), ids(32, 65, 12));
-        let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 2, seq_len: 16 };
+        let batch = TokenBatch {
+            inputs: &inputs,
+            targets: &targets,
+            document_starts: None,
+            batch_size: 2,
+            seq_len: 16,
+        };
         let mut optimizer = Optimizer::new(&gpt, 1e-2, 0.0, 1.0);
         let losses: Vec<f32> = (0..80).map(|_| optimizer.step(&mut gpt, &batch)).collect();
         assert!(losses[79] < 0.05, "{path:?}: {losses:?}");
@@ -309,7 +339,13 @@ fn dropout_follows_its_key_and_spares_evaluation() {
     for path in Path::BOTH {
         let mut gpt = init(ModelConfig { dropout: 0.2, ..small(true) }, path);
         let (inputs, targets) = (ids(64, 65, 13), ids(64, 65, 14));
-        let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 4, seq_len: 16 };
+        let batch = TokenBatch {
+            inputs: &inputs,
+            targets: &targets,
+            document_starts: None,
+            batch_size: 4,
+            seq_len: 16,
+        };
         let mut grads = gpt.new_grads().unwrap();
         let mut loss_with = |key: Option<DropoutKey>, gpt: &mut Gpt| {
             gpt.backward(&batch, key, 1.0, Store::Overwrite, &mut grads)
@@ -337,7 +373,13 @@ fn dropout_follows_its_key_and_spares_evaluation() {
 #[test]
 fn both_paths_drop_the_same() {
     let (inputs, targets) = (ids(5 * 16, 65, 15), ids(5 * 16, 65, 16));
-    let batch = TokenBatch { inputs: &inputs, targets: &targets, batch_size: 5, seq_len: 16 };
+    let batch = TokenBatch {
+        inputs: &inputs,
+        targets: &targets,
+        document_starts: None,
+        batch_size: 5,
+        seq_len: 16,
+    };
     let key = DropoutKey { seed: 4, step: 5, micro_batch: 6 };
     let [(cpu_loss, cpu), (loss, grads)] = Path::BOTH.map(|path| {
         let mut gpt = init(ModelConfig { dropout: 0.3, ..small(true) }, path);
@@ -361,7 +403,13 @@ fn ids_and_shapes_that_do_not_fit_are_refused() {
             (vec![1; 16], 2, 16, "16 token ids"),
             (vec![], 0, 0, "at least 1"),
         ] {
-            let batch = TokenBatch { inputs: &given, targets: &given, batch_size, seq_len };
+            let batch = TokenBatch {
+                inputs: &given,
+                targets: &given,
+                document_starts: None,
+                batch_size,
+                seq_len,
+            };
             let mut grads = gpt.new_grads().unwrap();
             for message in [
                 gpt.logits(&given, batch_size, seq_len).unwrap_err().to_string(),

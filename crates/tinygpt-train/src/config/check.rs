@@ -38,10 +38,12 @@ impl TrainConfig {
         if self.dropout < 1.0 && self.dropout as f32 >= 1.0 {
             faults.add("dropout", as_typed(self.dropout), "below 1 in single precision");
         }
-        if let Some(std) = self.init_std.filter(|std| *std > 0.0 && std.is_finite())
-            && !((std as f32) > 0.0 && (std as f32).is_finite())
-        {
-            faults.add("init_std", as_typed(std), "above 0 and finite in single precision");
+        for (key, std) in [("init_std", self.init_std), ("embedding_std", self.embedding_std)] {
+            if let Some(std) = std.filter(|std| *std > 0.0 && std.is_finite())
+                && !((std as f32) > 0.0 && (std as f32).is_finite())
+            {
+                faults.add(key, as_typed(std), "above 0 and finite in single precision");
+            }
         }
         let product = self
             .gradient_accumulation_steps

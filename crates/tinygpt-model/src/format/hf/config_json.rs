@@ -105,6 +105,7 @@ pub fn read_config(dir: &Path) -> Result<ModelConfig> {
         dropout: read.resid_pdrop.unwrap_or(0.1),
         bias: read.bias.unwrap_or(true),
         init_std: read.init_std(),
+        embedding_std: read.init_std(),
     };
     config.validate().map_err(|e| ModelError::file(&path, e.to_string()))?;
     Ok(config)
