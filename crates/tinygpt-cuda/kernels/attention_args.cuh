@@ -54,8 +54,9 @@ DEVICE float minus_infinity() {
 }
 
 // The score of a key that a query does not see. Finite, because all keys of a tile can be hidden from a row: what it
-// sums up to then is multiplied by 0 when the first key comes that it sees.
-constexpr float HIDDEN = -1e30f;
+// sums up to then is multiplied by 0 when the first key comes that it sees. A power of 2, so that its product with the
+// scale is exact and the row's maximum takes it to exactly 0.
+constexpr float HIDDEN = -0x1p100f;
 
 // Where one head of one sequence lies.
 struct Head {
