@@ -1,6 +1,6 @@
 //! The loader: which batch a step reads. No tensors here.
 
-use crate::document_rows::{ShuffledRows, document_starts, spread, starts};
+use crate::document_rows::{ShuffledRows, document_starts, rows, spread};
 use crate::error::DataError;
 use crate::shard::TokenDataset;
 use crate::windows::{Windows, eval_windows};
@@ -60,6 +60,7 @@ pub struct Loader {
     block_size: usize,
     /// The token that ends a conversation, where attention stays inside each.
     end_of_conversation: Option<u32>,
+    n_cut: usize,
 }
 
 /// Where the windows begin.
@@ -119,9 +120,10 @@ impl Loader {
         (batch_size, block_size): (usize, usize),
         seed: u64,
     ) -> Result<Self, DataError> {
-        let starts = starts(stream, eot_id, block_size)?;
-        let order = Order::ShuffledRows(ShuffledRows::new(starts, seed));
-        Ok(Self::of_documents(stream, eot_id, order, (batch_size, block_size)))
+        let rows = rows(stream, eot_id, block_size)?;
+        let order = Order::ShuffledRows(ShuffledRows::new(rows.starts, seed));
+        let loader = Self::of_documents(stream, eot_id, order, (batch_size, block_size));
+        Ok(Self { n_cut: rows.n_cut, ..loader })
     }
 
     /// As [`Loader::evaluation`], with windows that start with a document. They may overlap.
@@ -135,7 +137,7 @@ impl Loader {
         n_batches: usize,
     ) -> Result<Self, DataError> {
         let n_windows = n_batches.saturating_mul(batch_size);
-        let order = Order::Fixed(spread(&starts(stream, eot_id, block_size)?, n_windows));
+        let order = Order::Fixed(spread(&rows(stream, eot_id, block_size)?.starts, n_windows));
         Ok(Self::of_documents(stream, eot_id, order, (batch_size, block_size)))
     }
 
@@ -145,7 +147,7 @@ impl Loader {
         (batch_size, block_size): (usize, usize),
     ) -> Self {
         let stream = stream.clone();
-        Self { stream, order, batch_size, block_size, end_of_conversation: None }
+        Self { stream, order, batch_size, block_size, end_of_conversation: None, n_cut: 0 }
     }
 
     /// Only a stream with a mask holds conversations.
@@ -166,6 +168,12 @@ impl Loader {
             Order::ShuffledRows(rows) => rows.per_epoch(),
             Order::Fixed(starts) => starts.len(),
         }
+    }
+
+    /// The number of conversations that are longer than a window, if windows start with conversations. The next
+    /// window continues behind the last answer that fits.
+    pub fn n_cut(&self) -> usize {
+        if self.end_of_conversation.is_some() { self.n_cut } else { 0 }
     }
 
     /// The number of batches that hold these windows.

@@ -95,7 +95,7 @@ fn a_mask_hides_targets_and_nothing_else() {
         assert_eq!(counted, read);
     }
     // The last row continues with the start of the stream, and so does its mask.
-    let starts = starts(&masked, 0, 40).unwrap();
+    let starts = rows(&masked, 0, 40).unwrap().starts;
     let rows = Loader::evaluation_documents(&masked, 0, (1, 40), starts.len()).unwrap();
     assert!(starts.iter().any(|start| start + 40 >= ids.len()));
     for (row, start) in (0..).zip(starts) {

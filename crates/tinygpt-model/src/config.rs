@@ -41,7 +41,7 @@ pub struct ModelConfig {
     ///
     /// 0.02 in GPT-2; see [`ModelConfig::init_std_of_width`] for narrow models.
     pub init_std: f32,
-    /// Standard deviation of the initial token and position embeddings: `init_std` in GPT-2. With
+    /// Standard deviation of the initial token embeddings: `init_std` in GPT-2. With
     /// another one, the gain of the last layer norm starts at `init_std / embedding_std`, so that the
     /// first logits stay as small.
     ///

@@ -246,7 +246,7 @@ fn layout(config: &ModelConfig) -> ModelParts<ParamSpec> {
     };
     ModelParts {
         wte: spec("wte.weight".to_owned(), &[config.vocab_size, c], ParamKind::Table, embedding),
-        wpe: spec("wpe.weight".to_owned(), &[config.block_size, c], ParamKind::Position, embedding),
+        wpe: spec("wpe.weight".to_owned(), &[config.block_size, c], ParamKind::Position, plain),
         blocks: (0..config.n_layer).map(block).collect(),
         ln_f,
     }

@@ -156,7 +156,7 @@ crate::config! {
             /// Standard deviation of the initial weights [default: GPT-2's 0.02, and more for models
             /// narrower than 768: 0.02 √(768/C)]
             init_std: Option<f64> = None, in Positive, "X";
-            /// Standard deviation of the initial embeddings; 100 learning rates or more help a small model
+            /// Standard deviation of the initial token embeddings; 100 learning rates or more help a small model
             /// to copy words such as names [default: that of the other weights]
             embedding_std: Option<f64> = None, in Positive, "X";
         }

@@ -134,6 +134,8 @@ pub struct RunSummary {
     pub val_tokens: usize,
     /// Windows of `block_size + 1` tokens in one epoch of the training split.
     pub windows_per_epoch: usize,
+    /// Conversations of the training split that are longer than a window.
+    pub n_cut: usize,
     /// The memory that training is expected to use.
     pub memory: MemoryEstimate,
     /// The device.

@@ -259,6 +259,18 @@ fn flops(per_second: f64) -> String {
     }
 }
 
+/// What happens to conversations that are longer than a window.
+fn cut(summary: &RunSummary) -> String {
+    match summary.n_cut {
+        0 => String::new(),
+        1 => "; 1 conversation is longer than block_size, cut behind an answer".to_owned(),
+        n => format!(
+            "; {} conversations are longer than block_size, cut behind an answer",
+            grouped(n as u64)
+        ),
+    }
+}
+
 /// The lines at the start of a run.
 fn summary_lines(summary: &RunSummary) -> Vec<String> {
     let count = |n: usize| grouped(n as u64);
@@ -274,7 +286,7 @@ fn summary_lines(summary: &RunSummary) -> Vec<String> {
             count(summary.train_tokens),
             count(summary.val_tokens)
         ),
-        format!("epoch    {} windows", count(summary.windows_per_epoch)),
+        format!("epoch    {} windows{}", count(summary.windows_per_epoch), cut(summary)),
         format!(
             "step     {} tokens, about {} of {}memory; {} steps in total",
             count(summary.tokens_per_step),

@@ -76,6 +76,7 @@ impl Trainer {
             train_tokens: self.prepared.train.len(),
             val_tokens: self.prepared.val.len(),
             windows_per_epoch: self.loader.n_windows(),
+            n_cut: self.loader.n_cut(),
             memory: self.gpt.training_memory(self.config.batch_size, model.block_size),
             device: self.device.clone(),
             threads: self.config.resolved_threads(),
