@@ -16,7 +16,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// A hardly trained model in `out`, with the template ChatML.
-fn chat_model() -> &'static Path {
+pub(crate) fn chat_model() -> &'static Path {
     static DIR: OnceLock<TempDir> = OnceLock::new();
     let dir = DIR.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
