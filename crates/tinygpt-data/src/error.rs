@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub use tinygpt_fs::ErrorKind;
 use tinygpt_fs::FsError;
 
+use crate::chat::are_conversations;
 use crate::encoding::Encoding;
 use crate::hub::HubError;
 pub(crate) use crate::quote::quoted_list;
@@ -279,12 +280,6 @@ impl DataError {
     ) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
         move |error| Self::Tokenizer { action, message: escaped_message(&error.to_string()) }
     }
-}
-
-/// Whether records with these columns are conversations.
-fn are_conversations(columns: &[String]) -> bool {
-    let has = |name: &str| columns.iter().any(|column| column == name);
-    has("messages") || has("conversations") || has("completion") || has("instruction")
 }
 
 /// A stop is the same error wherever it was noticed.

@@ -61,7 +61,7 @@ pub use runs::{Run, longest_runs};
 pub use shard::{ShardInfo, TokenDataset};
 pub use source::{Format, LeftOut, Separator, Source, SourceStats, Sources};
 pub use tokenizer::{
-    CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, FILE_SETS, PromptNote, StopStream,
-    StreamDecoder, StreamedText, TokenKind, Tokenizer, Vocabulary,
+    CONFIG_FILE_NAME, END_OF_TEXT, Encoder, FILE_NAME, FILE_SETS, OPTIONAL_FILES, PromptNote,
+    StopStream, StreamDecoder, StreamedText, TokenKind, Tokenizer, Vocabulary,
 };
 pub use windows::Windows;

@@ -317,14 +317,39 @@ fn attend_kernel<V: Vector>(
         sum = sum + e;
         e.store(x);
     }
-    let factor = 1.0 / sum.sum();
-    for (i, out) in out.chunks_mut(V::LANES).enumerate() {
-        let mut total = V::zero();
-        for (value, &weight) in values.chunks_exact(d).zip(scores.iter()) {
-            let lanes = &value[i * V::LANES..][..out.len()];
-            total = V::splat(weight).mul_add(V::load(lanes), total);
+    let factor = V::splat(1.0 / sum.sum());
+    let mut from = 0;
+    while from + 4 * V::LANES <= d {
+        weigh::<V, 4>(values, scores, factor, from, V::LANES, out);
+        from += 4 * V::LANES;
+    }
+    while from < d {
+        let lanes = V::LANES.min(d - from);
+        weigh::<V, 1>(values, scores, factor, from, lanes, out);
+        from += lanes;
+    }
+}
+
+/// The weighted sum of N registers of the values, `from` the given channel on. Several are added next to
+/// each other, since each addition to a sum waits for the one before.
+#[inline(always)]
+fn weigh<V: Vector, const N: usize>(
+    values: &[f32],
+    weights: &[f32],
+    factor: V,
+    from: usize,
+    lanes: usize,
+    out: &mut [f32],
+) {
+    let mut totals = [V::zero(); N];
+    for (value, &weight) in values.chunks_exact(out.len()).zip(weights) {
+        let weight = V::splat(weight);
+        for i in 0..N {
+            totals[i] = weight.mul_add(V::load(&value[from + i * V::LANES..][..lanes]), totals[i]);
         }
-        (total * V::splat(factor)).store(out);
+    }
+    for i in 0..N {
+        (totals[i] * factor).store(&mut out[from + i * V::LANES..][..lanes]);
     }
 }
 

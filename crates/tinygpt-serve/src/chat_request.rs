@@ -47,36 +47,14 @@ fn logprobs(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
 /// The messages, at least one.
 fn messages(value: Value) -> Result<Vec<Message>, ApiError> {
     let expected = "a list of messages such as {\"role\": \"user\", \"content\": \"Hello!\"}";
-    match value.as_array().filter(|items| !items.is_empty()) {
-        Some(items) => items.iter().enumerate().map(|(index, it)| message(index, it)).collect(),
-        None => Err(wrong("messages", &value, expected)),
-    }
-}
-
-fn message(index: usize, value: &Value) -> Result<Message, ApiError> {
-    let bad = |what: &str| ApiError::field("messages", format!("`messages[{index}]` {what}"));
-    let role = match value["role"].as_str() {
-        Some("developer") => "system",
-        Some(role @ ("system" | "user" | "assistant")) => role,
-        Some(_) => return Err(bad("has an unknown `role`, expected system, user or assistant")),
-        None => return Err(bad("has no `role`, expected system, user or assistant")),
+    let Some(items) = value.as_array().filter(|items| !items.is_empty()) else {
+        return Err(wrong("messages", &value, expected));
     };
-    let content = match &value["content"] {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            let text = |part: &Value| match part["type"].as_str() {
-                Some("text") => part["text"].as_str().map(str::to_owned),
-                _ => None,
-            };
-            parts
-                .iter()
-                .map(text)
-                .collect::<Option<String>>()
-                .ok_or_else(|| bad("has a part that is not text, which is not supported"))?
-        }
-        _ => return Err(bad("has no `content`, expected a string or a list of text parts")),
+    let message = |(index, item)| {
+        Message::from_json(item, &format!("messages[{index}]"))
+            .map_err(|what| ApiError::field("messages", what))
     };
-    Ok(Message::new(role, content))
+    items.iter().enumerate().map(message).collect()
 }
 
 #[cfg(test)]

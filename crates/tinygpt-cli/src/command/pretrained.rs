@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use tinygpt_data::hub::{self, HubError, HubOptions};
-use tinygpt_data::{DataError, FILE_SETS, Source};
+use tinygpt_data::{DataError, FILE_SETS, OPTIONAL_FILES, Source};
 use tinygpt_model::hf;
 
 use crate::hub_environment;
@@ -34,17 +34,19 @@ pub(super) fn fetch(name: &str) -> Result<PathBuf> {
 
 fn fetch_from(hub: &HubOptions, repository: &str, revision: &str) -> Result<PathBuf> {
     let bars = PrepareBars::default();
-    let fetch = |revision: &str, sets: &[&[&str]], hub: &HubOptions| {
-        hub::fetch_model_files(repository, revision, sets, hub, &bars)
+    let fetch = |revision: &str, sets: &[&[&str]], optional: &[&str], hub: &HubOptions| {
+        hub::fetch_model_files(repository, revision, (sets, optional), hub, &bars)
     };
-    let config = fetch(revision, &[&[hf::CONFIG]], hub).map_err(DataError::from)?;
+    // Only the listing, which is requested here, says which optional files there are.
+    let config =
+        fetch(revision, &[&[hf::CONFIG]], &OPTIONAL_FILES, hub).map_err(DataError::from)?;
     let dir = config.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
     let commit = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     hf::read_config(dir)?;
     // A commit never changes: files of it in the cache need no request to the hub.
     let offline = HubOptions { offline: true, ..hub.clone() };
-    let fetch = |sets: &[&[&str]]| match fetch(&commit, sets, &offline) {
-        Err(HubError::NotCached { .. }) => fetch(&commit, sets, hub),
+    let fetch = |sets: &[&[&str]]| match fetch(&commit, sets, &[], &offline) {
+        Err(HubError::NotCached { .. }) => fetch(&commit, sets, &[], hub),
         found => found,
     };
     fetch(&FILE_SETS).map_err(DataError::from)?;

@@ -16,7 +16,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// A hardly trained model in `out`, with the template ChatML.
-fn chat_model() -> &'static Path {
+pub(crate) fn chat_model() -> &'static Path {
     static DIR: OnceLock<TempDir> = OnceLock::new();
     let dir = DIR.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
@@ -82,6 +82,8 @@ fn the_oldest_exchanges_are_dropped_and_the_system_message_is_not() {
         "{}",
         ran.stderr
     );
+    // What was dropped once is not dropped again with the next message.
+    assert!(!ran.stderr.contains("oldest 6 messages"), "{}", ran.stderr);
     let long = chat("--system Owl", &format!("{}\nHello\n", "owl ".repeat(200)));
     assert!(
         long.stderr.contains("tokens with its system message, expected at most"),

@@ -26,6 +26,7 @@ mod limits;
 mod long_inputs;
 mod many_samples;
 mod next_step;
+mod ollama;
 mod plans;
 mod pretrained;
 mod program;

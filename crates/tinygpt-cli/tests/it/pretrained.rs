@@ -7,8 +7,9 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor, safetensors};
 use serde_json::{Value, json};
 
+use crate::chat::chat_model;
 use crate::fake_hub::FakeHub;
-use crate::program::{Ran, command, run, run_command, trained};
+use crate::program::{Ran, command, copy_tree, run, run_command, trained};
 
 const SAMPLE: &str = "--num-samples 2 --max-new-tokens 30";
 
@@ -194,4 +195,42 @@ fn gpt_2_s_own_tokenizer_files_do() {
     let ran = run("sample", path, "--checkpoint model");
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     assert!(ran.stderr.contains("no tokenizer in this folder"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_model_of_the_hub_chats_and_learns_with_its_own_template() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    copy_tree(chat_model(), path);
+    let template = "{% for m in messages %}{{ '<|im_start|>' + m.role + ': ' + m.content + '<|im_end|>' }}\
+                    {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant: ' }}{% endif %}";
+    fs::write(path.join("out/best/chat_template.jinja"), template).unwrap();
+    run("sample", path, "--out-dir out --export hf model").ok();
+    let mut in_config = files(&path.join("model"), &WHOLE);
+    let mut in_a_file = in_config.clone();
+    in_config.extend(files(&path.join("model"), &["tokenizer_config.json"]));
+    in_a_file.push(("chat_template.jinja", template.into()));
+    let turn = |role, content: &str| json!({"role": role, "content": content});
+    let talk = json!({"messages": [turn("user", "owl"), turn("assistant", "the fox")]}).to_string();
+    fs::write(path.join("talks.jsonl"), format!("{talk}\n").repeat(40)).unwrap();
+    for (repository, files) in [("o/config", in_config), ("o/file", in_a_file)] {
+        let hub = FakeHub::start_model(repository, &files);
+        // A model without a template would be refused.
+        let greet = format!("--checkpoint hub:{repository} --grade tiny_talks --num-samples 1");
+        with_hub(&hub, "sample", path, &greet).ok();
+        let name = repository.replace("o/", "");
+        let prepare = format!(
+            "--source talks.jsonl --chat --dataset-name {name} --tokenizer hub:{repository}"
+        );
+        with_hub(&hub, "prepare", path, &prepare).ok();
+        let train = format!(
+            "--dataset-name {name} --init-from hub:{repository} --out-dir {name} --batch-size 2 --max-iters 1 \
+             --threads 1 --warmup-iters 0 --eval-iters 1"
+        );
+        let ran = with_hub(&hub, "train", path, &train).ok();
+        assert!(!ran.stderr.contains("the vocabulary grows"), "{}", ran.stderr);
+        let text = fs::read_to_string(path.join(&name).join("best/tokenizer_config.json")).unwrap();
+        let config: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(config["chat_template"], template);
+    }
 }

@@ -2,11 +2,21 @@
 
 use serde_json::{Map, Value};
 
-use super::Message;
+use super::message::{Message, kind};
 
 /// What a record should have been.
 pub(crate) const EXPECTED: &str = "expected one of the shapes `messages: [{role, content}]`, `conversations: \
      [{from, value}]`, `prompt` and `completion`, or `instruction`, `input` and `output`";
+
+/// The fields that a record of each shape has; the first one says which shape it is.
+const SHAPES: [&[&str]; 4] =
+    [&["messages"], &["conversations"], &["prompt", "completion"], &["instruction", "output"]];
+
+/// Whether a table with these columns holds conversations.
+pub(crate) fn are_conversations(columns: &[String]) -> bool {
+    let has = |name: &&str| columns.iter().any(|column| column == name);
+    SHAPES.iter().any(|fields| fields.iter().all(has))
+}
 
 /// The messages of a record, or what is wrong with it.
 ///
@@ -18,16 +28,16 @@ pub(crate) fn messages_of(record: &Value) -> Result<Vec<Message>, String> {
     let Value::Object(record) = record else {
         return Err(format!("not an object but {}", kind(record)));
     };
-    let messages = match (record.get("messages"), record.get("conversations")) {
-        (Some(list), _) => turns(list, "messages")?,
-        (None, Some(list)) => turns(list, "conversations")?,
-        (None, None) if record.contains_key("prompt") => {
+    let shape = SHAPES.iter().find_map(|fields| record.get_key_value(fields[0]));
+    let messages = match shape {
+        Some((key, list)) if key == "messages" || key == "conversations" => turns(list, key)?,
+        Some((key, _)) if key == "prompt" => {
             let mut messages = side(record, "prompt", "user")?;
             messages.extend(side(record, "completion", "assistant")?);
             messages
         }
-        (None, None) if record.contains_key("instruction") => alpaca(record)?,
-        (None, None) => {
+        Some(_) => alpaca(record)?,
+        None => {
             let names: Vec<String> = record.keys().take(8).map(|key| format!("`{key}`")).collect();
             return Err(format!("no conversation: it has {}", names.join(", ")));
         }
@@ -43,41 +53,10 @@ fn turns(list: &Value, key: &str) -> Result<Vec<Message>, String> {
     let Value::Array(list) = list else {
         return Err(format!("`{key}` is {}, not a list", kind(list)));
     };
-    list.iter().enumerate().map(|(idx, turn)| message(turn, &format!("{key}[{idx}]"))).collect()
-}
-
-fn message(turn: &Value, place: &str) -> Result<Message, String> {
-    let role = turn.get("role").or_else(|| turn.get("from"));
-    let role = match role.and_then(Value::as_str) {
-        Some("user" | "human") => "user",
-        Some("assistant" | "gpt" | "chatgpt" | "bot" | "model") => "assistant",
-        Some("system" | "developer") => "system",
-        Some(other) => {
-            return Err(format!(
-                "`{place}` has the role `{}`, expected `system`, `user` or `assistant`",
-                other.chars().take(40).collect::<String>()
-            ));
-        }
-        None => return Err(format!("`{place}` has no `role`")),
-    };
-    let content = turn.get("content").or_else(|| turn.get("value"));
-    let content = content.ok_or_else(|| format!("`{place}` has no `content`"))?;
-    Ok(Message::new(role, text(content, place)?))
-}
-
-/// A text, or a list of parts that are texts.
-fn text(content: &Value, place: &str) -> Result<String, String> {
-    match content {
-        Value::String(text) => Ok(text.clone()),
-        Value::Array(parts) => parts
-            .iter()
-            .map(|part| {
-                let text = part.get("text").and_then(Value::as_str);
-                text.ok_or_else(|| format!("`{place}` has content that is not text"))
-            })
-            .collect(),
-        other => Err(format!("the content of `{place}` is {}, not a string", kind(other))),
-    }
+    list.iter()
+        .enumerate()
+        .map(|(idx, turn)| Message::from_json(turn, &format!("{key}[{idx}]")))
+        .collect()
 }
 
 /// `prompt` or `completion`: a text of `role`, or messages.
@@ -107,17 +86,6 @@ fn alpaca(record: &Map<String, Value>) -> Result<Vec<Message>, String> {
     messages.push(Message::new("user", question));
     messages.push(Message::new("assistant", field("output")?));
     Ok(messages)
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]
@@ -151,6 +119,22 @@ mod tests {
             messages_of(&alpaca).unwrap(),
             expected.map(|(role, text)| Message::new(role, text))
         );
+    }
+
+    #[test]
+    fn columns_of_conversations_are_known() {
+        for (columns, expected) in [
+            ("id messages", true),
+            ("conversations", true),
+            ("prompt completion", true),
+            ("instruction input output", true),
+            ("prompt text", false),
+            ("completion", false),
+            ("text", false),
+        ] {
+            let columns: Vec<String> = columns.split(' ').map(str::to_owned).collect();
+            assert_eq!(are_conversations(&columns), expected, "{columns:?}");
+        }
     }
 
     #[test]

@@ -48,6 +48,25 @@ impl ChatTemplate {
         Self::new(CHATML, None, None)
     }
 
+    /// Whether conversations become the text that [`Self::chatml`] makes of them, however the template is
+    /// written. A default system message, for example, is a difference.
+    pub fn is_chatml(&self) -> bool {
+        let turn = Message::new;
+        let short = vec![turn("user", "Hello")];
+        let long = vec![
+            turn("system", "S"),
+            turn("user", "Hi"),
+            turn("assistant", "Yes"),
+            turn("user", "A\nb"),
+        ];
+        [short, long].iter().all(|messages| {
+            match (self.text(messages), Self::chatml().text(messages)) {
+                (Ok(text), Ok(expected)) => text == expected,
+                _ => false,
+            }
+        })
+    }
+
     /// The Jinja source.
     pub fn source(&self) -> &str {
         &self.source
@@ -94,5 +113,32 @@ impl ChatTemplate {
 impl std::fmt::Debug for ChatTemplate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ChatTemplate").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chatml_is_recognized_by_what_it_prints() {
+        let long = "{%- for m in messages -%}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{{ '' }}\
+                    {%- endfor -%}{%- if add_generation_prompt -%}<|im_start|>assistant\n{{ '' }}{%- endif -%}";
+        let default_system = format!(
+            "{{% if messages[0].role != 'system' %}}<|im_start|>system\nBe kind.<|im_end|>\n{{% endif %}}{CHATML}"
+        );
+        let no_system = format!(
+            "{{% if messages[0].role == 'system' %}}{{{{ raise_exception('no') }}}}{{% endif %}}{CHATML}"
+        );
+        for (source, expected) in [
+            (CHATML, true),
+            (long, true),
+            (&default_system, false),
+            (&no_system, false),
+            ("{{ messages[0].content }}", false),
+            ("{% for %}", false),
+        ] {
+            assert_eq!(ChatTemplate::new(source, None, None).is_chatml(), expected, "{source}");
+        }
     }
 }

@@ -172,14 +172,17 @@ pub(crate) fn locate(
 }
 
 /// Downloads some files of a model repository, such as its `tokenizer.json`: the
-/// first of the `alternatives` of which the repository has every file.
+/// first of the `alternatives` of which the repository has every file, and those of the `optional` files
+/// that it has. Returns where the former are.
+///
+/// Offline, optional files that the cache lacks are taken as missing in the repository.
 ///
 /// # Errors
 /// As [`fetch`].
 pub fn fetch_model_files(
     repository: &str,
     revision: &str,
-    alternatives: &[&[&str]],
+    (alternatives, optional): (&[&[&str]], &[&str]),
     options: &HubOptions,
     progress: &dyn PrepareProgress,
 ) -> Result<Vec<PathBuf>, HubError> {
@@ -192,7 +195,9 @@ pub fn fetch_model_files(
         let mut there = alternatives.iter().map(|names| at(&commit, names));
         let there = there.find(|paths| paths.iter().all(|path| path.is_file()));
         let there = there.ok_or_else(|| format!("it does not hold {}", either(alternatives)))?;
-        there.iter().try_for_each(|path| check_whole(&place.cache, path, progress))?;
+        let more = at(&commit, optional).into_iter().filter(|path| path.is_file());
+        let mut all = there.iter().cloned().chain(more);
+        all.try_for_each(|path| check_whole(&place.cache, &path, progress))?;
         Ok(there)
     };
     place.listed_or_cached(options, progress, from_cache, |info, client| {
@@ -202,7 +207,9 @@ pub fn fetch_model_files(
             repository: repository.to_owned(),
             wanted: either(alternatives),
         })?;
-        place.download(&info.sha, names, client, options, progress)?;
+        let more = optional.iter().filter(|name| is_listed(name));
+        let all: Vec<&str> = names.iter().chain(more).copied().collect();
+        place.download(&info.sha, &all, client, options, progress)?;
         Ok(at(&info.sha, names))
     })
 }

@@ -164,13 +164,16 @@ fn reused_tokenizer(
         Some(Source::Hub { repository, folder, revision }) => {
             let at =
                 |name: &&str| folder.as_ref().map_or((*name).into(), |at| format!("{at}/{name}"));
+            let optional = tokenizer::OPTIONAL_FILES.each_ref().map(at);
+            let optional = optional.each_ref().map(String::as_str);
             let names: Vec<Vec<String>> =
                 tokenizer::FILE_SETS.iter().map(|set| set.iter().map(at).collect()).collect();
             let names: Vec<Vec<&str>> =
                 names.iter().map(|set| set.iter().map(String::as_str).collect()).collect();
             let names: Vec<&[&str]> = names.iter().map(Vec::as_slice).collect();
             let hub = &request.hub;
-            let paths = hub::fetch_model_files(repository, revision, &names, hub, progress)?;
+            let files = (names.as_slice(), optional.as_slice());
+            let paths = hub::fetch_model_files(repository, revision, files, hub, progress)?;
             paths.into_iter().next().unwrap_or_default()
         }
     };

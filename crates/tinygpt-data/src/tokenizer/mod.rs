@@ -67,6 +67,9 @@ pub const FILE_NAME: &str = "tokenizer.json";
 /// The sets of files that are a tokenizer, the first of a repository to be taken first.
 pub const FILE_SETS: [&[&str]; 3] = [&[FILE_NAME], &gpt2_files::PAIRS[0], &gpt2_files::PAIRS[1]];
 
+/// Files next to those of a tokenizer that may hold its chat template.
+pub const OPTIONAL_FILES: [&str; 2] = [CONFIG_FILE_NAME, config::TEMPLATE_FILE_NAME];
+
 /// The file from which `transformers` knows how to load [`FILE_NAME`].
 pub const CONFIG_FILE_NAME: &str = "tokenizer_config.json";
 

@@ -83,9 +83,18 @@ pub struct Engine<'a> {
     config: &'a ModelConfig,
     /// By the decoder's slots.
     sequences: Vec<Option<Sequence>>,
-    /// The tokens whose keys and values are still in the cache of each free slot.
-    cached: Vec<Vec<u32>>,
+    /// What the cache of each free slot still holds.
+    cached: Vec<CachedTurn>,
     n_added: u64,
+    n_ended: u64,
+}
+
+/// The tokens of a conversation whose keys and values are still in the cache; empty if there are none.
+#[derive(Clone, Debug, Default)]
+struct CachedTurn {
+    tokens: Vec<u32>,
+    /// How many samples had ended before.
+    ended: u64,
 }
 
 /// A sample that is being made.
@@ -96,6 +105,8 @@ struct Sequence {
     /// The prompt and what was generated.
     tokens: Vec<u32>,
     n_generated: usize,
+    /// Whether a next turn may follow.
+    is_turn: bool,
 }
 
 impl<'a> Engine<'a> {
@@ -106,8 +117,8 @@ impl<'a> Engine<'a> {
     pub fn new(model: &'a dyn Model, capacity: usize) -> Result<Self> {
         let sequences = (0..capacity).map(|_| None).collect();
         let (decoder, config) = (model.decoder(capacity)?, model.config());
-        let cached = vec![Vec::new(); capacity];
-        Ok(Self { decoder, config, sequences, cached, n_added: 0 })
+        let cached = vec![CachedTurn::default(); capacity];
+        Ok(Self { decoder, config, sequences, cached, n_added: 0, n_ended: 0 })
     }
 
     /// How many more samples can be added now.
@@ -133,7 +144,7 @@ impl<'a> Engine<'a> {
         samples: Range<u64>,
     ) -> Result<Vec<SequenceId>> {
         let slots = self.slots_for(prompt, params, &samples)?;
-        self.start(prompt, params, (samples, slots), 0)
+        self.start(prompt, params, (samples, slots), None)
     }
 
     /// As [`Self::add`], for the next turn of a conversation: if a sample that has ended starts with the
@@ -148,23 +159,43 @@ impl<'a> Engine<'a> {
         samples: Range<u64>,
     ) -> Result<Vec<SequenceId>> {
         let mut slots = self.slots_for(prompt, params, &samples)?;
-        let common = |slot: usize| {
-            let pairs = self.cached[slot].iter().zip(prompt);
-            // The last token is computed in any case, for its logits.
-            pairs.take_while(|(cached, token)| cached == token).count().min(prompt.len() - 1)
-        };
-        let free = (0..self.sequences.len()).filter(|slot| self.sequences[*slot].is_none());
-        let best = free.map(|slot| (common(slot), slot)).max().unwrap_or_default();
-        let (n_kept, slot) = best;
-        // The kernels for a few tokens are slower for many than those for a whole prompt.
-        let is_faster = prompt.len() - n_kept <= n_kept.max(PREFILL_CHUNK);
-        if n_kept > 0 && is_faster && prompt.len() <= self.config.block_size {
+        let kept = self.kept_for(prompt);
+        if let Some((slot, _)) = kept {
             slots.retain(|other| *other != slot);
             slots.insert(0, slot);
             slots.truncate((samples.end - samples.start) as usize);
-            return self.start(prompt, params, (samples, slots), n_kept);
         }
-        self.start(prompt, params, (samples, slots), 0)
+        self.start(prompt, params, (samples, slots), Some(kept.map_or(0, |(_, n_kept)| n_kept)))
+    }
+
+    /// The free slot that holds the conversation which `prompt` continues, and how many tokens of it are
+    /// used again, if that is faster than a prefill of the whole prompt.
+    fn kept_for(&self, prompt: &[u32]) -> Option<(usize, usize)> {
+        let common = |slot: usize| {
+            let pairs = self.cached[slot].tokens.iter().zip(prompt);
+            // The last token is computed in any case, for its logits.
+            pairs.take_while(|(cached, token)| cached == token).count().min(prompt.len() - 1)
+        };
+        let free = self.free_slots().into_iter();
+        let (n_kept, slot) = free.map(|slot| (common(slot), slot)).max()?;
+        // Conversations start with the same tokens: one that only has these is another one, which keeps its
+        // slot.
+        let is_same = 2 * n_kept >= self.cached[slot].tokens.len();
+        // The kernels for a few tokens are slower for many than those for a whole prompt.
+        let is_faster = prompt.len() - n_kept <= n_kept.max(PREFILL_CHUNK);
+        let fits = prompt.len() <= self.config.block_size;
+        (n_kept > 0 && is_same && is_faster && fits).then_some((slot, n_kept))
+    }
+
+    /// The free slots: first those that hold no conversation, then those whose conversation is the oldest.
+    fn free_slots(&self) -> Vec<usize> {
+        let is_free = |slot: &usize| self.sequences[*slot].is_none();
+        let mut slots: Vec<usize> = (0..self.sequences.len()).filter(is_free).collect();
+        slots.sort_by_key(|slot| {
+            let CachedTurn { tokens, ended } = &self.cached[*slot];
+            (!tokens.is_empty(), *ended)
+        });
+        slots
     }
 
     /// Checks a request and finds slots for its samples.
@@ -180,7 +211,7 @@ impl<'a> Engine<'a> {
                            that ends documents";
             return Err(ModelError::request(message));
         }
-        let free = (0..self.sequences.len()).filter(|slot| self.sequences[*slot].is_none());
+        let free = self.free_slots();
         let wanted = samples.end.saturating_sub(samples.start);
         let slots: Vec<usize> = (0..wanted).zip(free).map(|(_, slot)| slot).collect();
         if slots.is_empty() || (slots.len() as u64) < wanted {
@@ -192,17 +223,17 @@ impl<'a> Engine<'a> {
         Ok(slots)
     }
 
-    /// Prefills the prompt, of which the first slot has the first `n_kept` tokens.
+    /// Prefills the prompt. Of that of a turn, the first slot has the first `turn` tokens.
     fn start(
         &mut self,
         prompt: &[u32],
         params: &SamplingParams,
         (samples, slots): (Range<u64>, Vec<usize>),
-        n_kept: usize,
+        turn: Option<usize>,
     ) -> Result<Vec<SequenceId>> {
-        slots.iter().for_each(|slot| self.cached[*slot].clear());
+        slots.iter().for_each(|slot| self.cached[*slot].tokens.clear());
         let seen = end_of(prompt, self.config.block_size);
-        self.decoder.prefill_after(n_kept, &slots, seen)?;
+        self.decoder.prefill_after(turn.unwrap_or(0), &slots, seen)?;
         let mut ids = Vec::new();
         for (slot, sample_idx) in slots.into_iter().zip(samples) {
             let id = SequenceId(self.n_added);
@@ -211,7 +242,8 @@ impl<'a> Engine<'a> {
             let mut sampler = Sampler::new(params, sample_idx);
             sampler.observe_prompt(prompt);
             let tokens = prompt.to_vec();
-            self.sequences[slot] = Some(Sequence { id, sampler, tokens, n_generated: 0 });
+            let is_turn = turn.is_some();
+            self.sequences[slot] = Some(Sequence { id, sampler, tokens, n_generated: 0, is_turn });
         }
         Ok(ids)
     }
@@ -263,11 +295,13 @@ impl<'a> Engine<'a> {
     }
 
     fn free(&mut self, slot: usize) -> Result<()> {
+        let ended = self.sequences[slot].take();
         // After a context shift the cache has other positions.
-        let whole = self.sequences[slot].take().map(|sequence| sequence.tokens);
-        let mut cached = whole.filter(|it| it.len() <= self.config.block_size).unwrap_or_default();
-        cached.truncate(self.decoder.len(slot));
-        self.cached[slot] = cached;
+        let fits = |it: &Sequence| it.is_turn && it.tokens.len() <= self.config.block_size;
+        let mut tokens = ended.filter(fits).map(|it| it.tokens).unwrap_or_default();
+        tokens.truncate(self.decoder.len(slot));
+        self.n_ended += 1;
+        self.cached[slot] = CachedTurn { tokens, ended: self.n_ended };
         self.decoder.free(slot)
     }
 }
@@ -424,7 +458,7 @@ mod tests {
         let ids = engine.add_turn(&[1, 2, 3, 4], &params, 0..2).unwrap();
         let answers = run(&mut engine, ids);
         // The last token of an answer was never decoded.
-        assert_eq!(engine.cached[1], [&[1, 2, 3, 4][..], &answers[1][..2]].concat());
+        assert_eq!(engine.cached[1].tokens, [&[1, 2, 3, 4][..], &answers[1][..2]].concat());
         for answer in &answers {
             let prompt = [&[1, 2, 3, 4], answer.as_slice(), &[5, 6]].concat();
             let ids = engine.add_turn(&prompt, &params, 4..6).unwrap();
@@ -436,7 +470,40 @@ mod tests {
         // After a context shift, nothing is kept.
         let ids = engine.add_turn(&[1, 2], &unfiltered(40), 0..2).unwrap();
         run(&mut engine, ids);
-        assert!(engine.cached.iter().all(Vec::is_empty));
+        assert!(engine.cached.iter().all(|it| it.tokens.is_empty()));
+    }
+
+    #[test]
+    fn a_conversation_keeps_its_slot_while_another_is_free() {
+        let gpt = gpt(16);
+        let params = unfiltered(2);
+        let mut engine = Engine::new(&gpt, 3).unwrap();
+        let end = |engine: &mut Engine<'_>| {
+            while !engine.is_idle() {
+                engine.step(&mut |_, _| ControlFlow::Continue(())).unwrap();
+            }
+        };
+        let held = |engine: &Engine<'_>, prompt: &[u32]| {
+            engine.cached.iter().filter(|it| it.tokens.starts_with(prompt)).count()
+        };
+        let (first, second, third) = ([1, 2, 3, 4, 5], [1, 2, 8, 9, 10, 11], [1, 2, 7]);
+        engine.add_turn(&first, &params, 0..1).unwrap();
+        end(&mut engine);
+        // Neither text that starts in the same way nor a conversation that does takes its slot.
+        engine.add(&[1, 2, 3], &params, 0..2).unwrap();
+        end(&mut engine);
+        assert_eq!((held(&engine, &first), held(&engine, &[1, 2, 3])), (1, 1));
+        engine.add_turn(&second, &params, 0..1).unwrap();
+        end(&mut engine);
+        engine.add_turn(&third, &params, 0..1).unwrap();
+        end(&mut engine);
+        let all = [&first[..], &second, &third].map(|prompt| held(&engine, prompt));
+        assert_eq!(all, [1, 1, 1]);
+        // With no other slot, the oldest conversation goes.
+        engine.add(&[5], &params, 0..1).unwrap();
+        end(&mut engine);
+        let all = [&first[..], &second, &third].map(|prompt| held(&engine, prompt));
+        assert_eq!(all, [0, 1, 1]);
     }
 
     #[test]

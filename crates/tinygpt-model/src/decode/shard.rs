@@ -324,20 +324,24 @@ impl Shard {
         Ok(())
     }
 
-    /// Stores the new keys and values and lets each head attend to all so far.
+    /// Stores the new keys and values and lets each head attend to all so far. One head after the other, so
+    /// that its keys and values stay in the CPU's cache for all rows of a conversation's next turn.
     fn attend_cache(&mut self, layer: usize, step: &[Row]) {
         let (d, block_size) = (self.config.head_dim(), self.config.block_size);
         let width = self.heads.len() * d;
         let [q, k, v] = std::mem::take(&mut self.acts.qkv);
         for (row, &Row { slot, position, .. }) in step.iter().enumerate() {
             let own = row * width..(row + 1) * width;
-            self.put(layer, slot, position, &k[own.clone()], &v[own.clone()]);
-            let scores = &mut self.acts.scores[..=position];
-            let heads = q[own.clone()].chunks_exact(d).zip(self.acts.att[own].chunks_exact_mut(d));
-            let KvCache { keys, values } = &self.cache[layer];
-            for (head, (q, out)) in heads.enumerate() {
+            self.put(layer, slot, position, &k[own.clone()], &v[own]);
+        }
+        let KvCache { keys, values } = &self.cache[layer];
+        for head in 0..self.heads.len() {
+            for (row, &Row { slot, position, .. }) in step.iter().enumerate() {
+                let own = row * width + head * d..row * width + (head + 1) * d;
+                let scores = &mut self.acts.scores[..=position];
                 let first = (slot * self.heads.len() + head) * block_size * d;
                 let seen = first..first + (position + 1) * d;
+                let (q, out) = (&q[own.clone()], &mut self.acts.att[own]);
                 decode::attend(q, &keys[seen.clone()], &values[seen], scores, out);
             }
         }

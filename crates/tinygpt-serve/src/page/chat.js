@@ -5,11 +5,11 @@
 /** An answer: a sample from the chat API. */
 class Answer extends Sample {
   constructor(index) {
-    super(index, "");
+    super(index, "", "Answer");
     this.isAnswer = true;
     this.decoder = new TextDecoder();
     this.n_chars = 0;
-    this.more.textContent = "Keep this answer";
+    this.more.textContent = "Keep";
     this.more.setAttribute("aria-label", `Keep answer ${index + 1}`);
     const again = this.more.cloneNode(true);
     this.more.replaceWith(again);
@@ -55,9 +55,11 @@ const chat = {
     this.isOn = isOn;
     $("chat").hidden = !isOn;
     $("chat-buttons").hidden = !isOn;
+    $("system-line").hidden = !isOn;
     $("prompt-label").textContent = isOn ? "Message" : "Prompt";
     $("prompt").placeholder = isOn ? "Type a message." : "Type the beginning of a text, or leave it empty.";
     $("prompt").value = "";
+    $("legend-choose").hidden = isOn;
     $("write").textContent = isOn ? "Send" : "Generate";
     $("texts").replaceChildren();
     this.clear();
@@ -67,6 +69,7 @@ const chat = {
     current?.abort();
     [this.turns, this.answers, this.kept] = [[], [], null];
     if (this.isOn) $("texts").replaceChildren();
+    $("legend").hidden = true;
     this.show();
   },
 
@@ -89,7 +92,7 @@ const chat = {
   },
 
   /** Generates answers to the last message. */
-  answer() {
+  async answer() {
     if (this.turns.length === 0) return undefined;
     const { prompt, ...settings } = request();
     const system = $("system").value.trim();
@@ -97,23 +100,28 @@ const chat = {
     this.answers = Array.from({ length: settings.n }, (_, i) => new Answer(i));
     this.kept = null;
     $("texts").replaceChildren(...this.answers.map(({ article }) => article));
-    for (const [i, { article }] of this.answers.entries()) {
-      article.querySelector("h2").textContent = settings.n > 1 ? `Answer ${i + 1}` : "Assistant";
+    for (const { article } of this.answers) {
+      if (settings.n === 1) article.querySelector("h2").textContent = "Assistant";
     }
     this.show();
     const messages = [...first, ...this.turns];
-    return generateInto(this.answers, { ...settings, messages, logprobs: true, top_logprobs: 5 });
+    const { answers } = this;
+    await generateInto(answers, { ...settings, messages, logprobs: true, top_logprobs: 5 });
+    // A conversation has no message without an answer, so that the next message follows one.
+    const isFailed = !$("fault").hidden && answers.every(({ text }) => !text);
+    if (isFailed && this.answers === answers) this.edit(this.turns.length - 1, $("prompt").value);
+    return undefined;
   },
 
-  /** Puts a message back into the form, and removes it and what follows. */
-  edit(index) {
+  /** Puts a message back into the form, unless there is a draft, and removes it and what follows. */
+  edit(index, draft = "") {
     const { content } = this.turns[index];
     current?.abort();
     this.turns.length = index;
     // The answer before the message is a turn: it becomes text again with the next message.
     [this.answers, this.kept] = [[], null];
     $("texts").replaceChildren();
-    $("prompt").value = content;
+    $("prompt").value = draft || content;
     this.show();
     $("prompt").focus();
   },

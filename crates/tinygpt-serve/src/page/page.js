@@ -75,24 +75,24 @@ function request() {
 
 /** One of the generated texts. */
 class Sample {
-  constructor(index, prompt) {
+  constructor(index, prompt, name = "Sample") {
     this.text = prompt; // The prompt and everything generated.
     this.tokens = 0;
     this.started = performance.now();
     this.offset = null; // Characters so far, counted as the server does.
     this.body = element("div", {
-      class: "body", role: "group", "aria-label": `Sample ${index + 1}, token by token`,
+      class: "body", role: "group", "aria-label": `${name} ${index + 1}, token by token`,
     });
     if (prompt) this.body.append(element("span", { class: "given" }, prompt));
     const copy = element("button", { class: "plain small", type: "button" }, "Copy");
-    copy.setAttribute("aria-label", `Copy sample ${index + 1}`);
+    copy.setAttribute("aria-label", `Copy ${name.toLowerCase()} ${index + 1}`);
     copy.addEventListener("click", () => this.copy(copy));
     this.note = element("p", { class: "quiet" });
     this.more = element("button", { class: "plain small", type: "button", hidden: "" }, "Continue");
     this.more.setAttribute("aria-label", `Continue sample ${index + 1}`);
     this.more.addEventListener("click", () => continueSample(this, this.text));
     this.article = element("article", { class: "panel text generating" },
-      element("header", {}, element("h2", {}, `Sample ${index + 1}`), copy), this.body,
+      element("header", {}, element("h2", {}, `${name} ${index + 1}`), copy), this.body,
       element("footer", {}, this.note, this.more));
   }
 
@@ -444,9 +444,12 @@ function showCard(card) {
     [element("dt", {}, name), element("dd", {}, value)]));
   drawCurve(card.curve, card.n_iters);
   const key = apiKey ? ' -H "Authorization: Bearer $KEY"' : "";
-  $("curl").textContent = `curl ${location.origin}/v1/completions${key} \\\n`
+  const [path, body] = card.chat
+    ? ["chat/completions", '{"messages": [{"role": "user", "content": "Hello!"}]}']
+    : ["completions", '{"prompt": "Once", "max_tokens": 50}'];
+  $("curl").textContent = `curl ${location.origin}/v1/${path}${key} \\\n`
     + "  -H 'Content-Type: application/json' \\\n"
-    + `  -d '{"prompt": "Once", "max_tokens": 50}'`;
+    + `  -d '${body}'`;
   $("card").hidden = false;
   if (card.live && $("watch").hidden) watch(card.live);
 }

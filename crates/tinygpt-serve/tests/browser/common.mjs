@@ -1,4 +1,5 @@
 // What the scripts share: a browser, pages whose errors are recorded, and accessibility checks.
+import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
@@ -33,6 +34,36 @@ export async function newPage(browser, origin, options) {
     if (!request.url().startsWith(origin)) page.problems.push(`requested ${request.url()}`);
   });
   return page;
+}
+
+/** Starts the server on a free port; its address is on its first line. */
+export function serve(sample, outDir) {
+  const server = spawn(sample, ["--out-dir", outDir, "--serve", "127.0.0.1:0"]);
+  return new Promise((resolve, reject) => {
+    let output = "";
+    server.stderr.on("data", (data) => {
+      output += data;
+      const found = /http:\/\/[\d.:]+/.exec(output);
+      if (found) resolve({ server, origin: found[0] });
+    });
+    server.on("exit", () => reject(new Error(output)));
+  });
+}
+
+/** A page of the server, once it has the model card. */
+export async function open(browser, origin, options, path = "/") {
+  const page = await newPage(browser, origin, options);
+  await page.goto(origin + path);
+  await page.locator("#card").waitFor();
+  return page;
+}
+
+/** Moves a control. */
+export async function set(page, id, value) {
+  await page.locator(`#${id}`).evaluate((input, value) => {
+    input.value = value;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  }, String(value));
 }
 
 export async function checkWidth(page, where) {

@@ -1,46 +1,17 @@
 // Uses the page as people do, by mouse, by keyboard and on a phone: types a prompt, stops generation, opens the
 // alternatives of a token, continues with one of them, and shares a link. axe-core checks accessibility.
-import { spawn } from "node:child_process";
-import { check, checkAccessibility, launch, newPage, screens } from "./common.mjs";
+import { check, checkAccessibility, launch, open, screens, serve, set } from "./common.mjs";
 
 const [sample, outDir, shots] = process.argv.slice(2);
-
-/** Starts the server on a free port; its address is on its first line. */
-function serve() {
-  const server = spawn(sample, ["--out-dir", outDir, "--serve", "127.0.0.1:0"]);
-  return new Promise((resolve, reject) => {
-    let output = "";
-    server.stderr.on("data", (data) => {
-      output += data;
-      const found = /http:\/\/[\d.:]+/.exec(output);
-      if (found) resolve({ server, origin: found[0] });
-    });
-    server.on("exit", () => reject(new Error(output)));
-  });
-}
 
 const tokens = (page) => page.locator(".token").count();
 const texts = (page) => page.locator(".text .body").allTextContents();
 const status = (page, word) => page.locator("#status", { hasText: word }).waitFor();
 
-async function set(page, id, value) {
-  await page.locator(`#${id}`).evaluate((input, value) => {
-    input.value = value;
-    input.dispatchEvent(new Event("input", { bubbles: true }));
-  }, String(value));
-}
-
 async function generateAll(page, values) {
   for (const [id, value] of Object.entries(values)) await set(page, id, value);
   await page.getByRole("button", { name: "Generate" }).click();
   await status(page, "Done.");
-}
-
-async function open(browser, origin, options, path = "/") {
-  const page = await newPage(browser, origin, options);
-  await page.goto(origin + path);
-  await page.locator("#card").waitFor();
-  return page;
 }
 
 /** Chooses an alternative of a token, then continues the finished text. */
@@ -144,7 +115,7 @@ async function visit(browser, origin, name, options) {
   }
 }
 
-const { server, origin } = await serve();
+const { server, origin } = await serve(sample, outDir);
 let browser;
 try {
   browser = await launch();

@@ -44,6 +44,7 @@ fn an_answer_is_what_the_model_writes_after_the_template() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let object = answer.json();
     assert_eq!(object["object"], "chat.completion");
+    assert!(object["warnings"].as_array().is_none_or(Vec::is_empty), "{object}");
     let messages = [Message::new("system", "the"), Message::new("user", "the owl <|im_end|>")];
     let params = SamplingParams { seed: 5, max_new_tokens: 12, ..SamplingParams::unfiltered() };
     let (texts, n_prompt) = expected(&messages, params);

@@ -55,7 +55,7 @@ pub fn sample(layered: &Layered<SampleOptions>) -> Result<Ended> {
     let server = settings.serve.as_ref().map(serve::listen_for).transpose()?;
     if let Some(wanted) = &settings.export {
         let loaded = load(&settings, &|dir| hf::read_dir(dir, &device.tensors()))?;
-        return export::write(wanted, &loaded);
+        return export::write(wanted, &settings, &loaded);
     }
     let scored = settings.score.as_ref().map(|it| Ok::<_, anyhow::Error>((it, score::read(it)?)));
     let scored = scored.transpose()?;

@@ -73,9 +73,6 @@ pub(super) fn check_together(
 fn check_chat(options: &SampleOptions, exports: bool, faults: &mut Faults<'_, SampleOptions>) {
     let is_on = |flag: Option<bool>| flag.unwrap_or_default();
     if !is_on(options.chat) {
-        if options.system.is_some() {
-            faults.needs("system", "--chat");
-        }
         return;
     }
     for (flag, is_given) in [

@@ -14,6 +14,15 @@ pub enum ExportFormat {
     Gguf(WeightType),
     /// transformers: a directory.
     Hf,
+    /// Ollama: a directory with a GGUF file and a `Modelfile`.
+    Ollama(WeightType),
+}
+
+impl ExportFormat {
+    /// Whether PATH is a directory.
+    pub(crate) fn is_dir(self) -> bool {
+        !matches!(self, Self::Gguf(_))
+    }
 }
 
 /// A model to be written.
@@ -37,17 +46,28 @@ impl Export {
         let weights = options.r#type.unwrap_or(WeightType::F32);
         let format = match options.export.as_deref() {
             None => None,
-            Some([format, path]) if !path.is_empty() && format == "gguf" => {
-                Some(ExportFormat::Gguf(weights))
-            }
-            Some([format, path]) if !path.is_empty() && format == "hf" => Some(ExportFormat::Hf),
-            Some(_) => {
-                faults.add("export", "gguf and a file, or hf and a directory");
-                return None;
-            }
+            Some([_, path]) if path.is_empty() => Some(None),
+            Some([format, _]) => Some(match format.as_str() {
+                "gguf" => Some(ExportFormat::Gguf(weights)),
+                "hf" => Some(ExportFormat::Hf),
+                "ollama" => Some(ExportFormat::Ollama(weights)),
+                _ => None,
+            }),
+            Some(_) => Some(None),
         };
-        if options.r#type.is_some() && !matches!(format, Some(ExportFormat::Gguf(_))) {
-            faults.needs("type", "--export gguf FILE");
+        if format == Some(None) {
+            faults.add("export", "gguf and a file, or hf or ollama and a directory");
+            return None;
+        }
+        let format = format.flatten();
+        if options.r#type.is_some() && matches!(format, None | Some(ExportFormat::Hf)) {
+            faults.needs("type", "--export gguf FILE or --export ollama DIR");
+        }
+        if options.system.is_some()
+            && options.chat != Some(true)
+            && !matches!(format, Some(ExportFormat::Ollama(_)))
+        {
+            faults.needs("system", "--chat or --export ollama DIR");
         }
         let path = options.export.as_ref()?.get(1)?;
         Some(Self {

@@ -84,7 +84,7 @@ pub struct SampleOptions {
     /// Chat with a model that was trained on conversations; /help lists the commands
     #[arg(long, help_heading = "Output")]
     pub chat: Option<bool>,
-    /// System message of `chat` [default: none]
+    /// System message of `chat`, or of the model that is exported to Ollama [default: none]
     #[arg(long, help_heading = "Output", value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
 
@@ -129,7 +129,7 @@ pub struct SampleOptions {
     pub threads: Option<usize>,
 
     /// Export the model instead of printing samples: `gguf FILE` for llama.cpp, `hf DIR` for
-    /// transformers [default: none]
+    /// transformers, `ollama DIR` for Ollama [default: none]
     #[arg(long, help_heading = "Export", num_args = 2, value_names = ["FORMAT", "PATH"],
           action = ArgAction::Set)]
     pub export: Option<Vec<String>>,
@@ -226,7 +226,7 @@ pub struct SampleSettings {
     pub interactive: bool,
     /// Whether to chat.
     pub chat: bool,
-    /// The system message of a chat.
+    /// The system message of a chat or of an export.
     pub system: Option<String>,
     /// The dataset whose stories the samples are compared with, instead of printing them.
     pub grade: Option<Grade>,

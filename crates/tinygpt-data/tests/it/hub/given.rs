@@ -114,7 +114,7 @@ fn files_of_a_model_are_fetched_by_name_and_found_again() {
     let files = [("vocab.json", b"{}".to_vec()), ("merges.txt", b"#version: 0.2\n".to_vec())];
     let mut world = World::with(FakeHub::start_model("o/m", &files), Vec::new());
     let fetch = |world: &World, wanted: &[&[&str]]| {
-        hub::fetch_model_files("o/m", "main", wanted, &world.options, &world.recorder)
+        hub::fetch_model_files("o/m", "main", (wanted, &[]), &world.options, &world.recorder)
     };
     let both: [&[&str]; 2] = [&["tokenizer.json"], &["vocab.json", "merges.txt"]];
     let paths = fetch(&world, &both).unwrap();
@@ -127,6 +127,37 @@ fn files_of_a_model_are_fetched_by_name_and_found_again() {
     assert_eq!(fetch(&world, &both).unwrap(), paths);
     let error = fetch(&world, &both[..1]).unwrap_err().to_string();
     assert!(error.contains("does not hold tokenizer.json"), "{error}");
+}
+
+#[test]
+fn optional_files_come_if_the_repository_has_them() {
+    let files = [("tokenizer.json", b"{}".to_vec()), ("chat_template.jinja", b"Hi".to_vec())];
+    let mut world = World::with(FakeHub::start_model("o/m", &files), Vec::new());
+    let wanted: (&[&[&str]], &[&str]) =
+        (&[&["tokenizer.json"]], &["tokenizer_config.json", "chat_template.jinja"]);
+    for offline in [false, true] {
+        world.options.offline = offline;
+        let found =
+            hub::fetch_model_files("o/m", "main", wanted, &world.options, &world.recorder).unwrap();
+        assert_eq!(found.len(), 1, "only files that are needed are returned");
+        let template = found[0].with_file_name("chat_template.jinja");
+        assert_eq!(fs::read(template).unwrap(), b"Hi");
+        assert_eq!(world.hub.transfers().len(), 2, "{:?}", world.hub.transfers());
+    }
+}
+
+#[test]
+fn a_tokenizer_of_the_hub_brings_its_chat_template() {
+    let golden = |name: &str| {
+        fs::read(format!("{}/tests/golden/chat/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let template = b"{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}".to_vec();
+    let files =
+        [("a/tokenizer.json", golden("tokenizer.json")), ("a/chat_template.jinja", template)];
+    let world = World::with(FakeHub::start_model("o/m", &files), Vec::new());
+    let summary = prepare_with_model(&world, "hub:o/m/a").unwrap();
+    let config = fs::read_to_string(summary.dir.join("tokenizer_config.json")).unwrap();
+    assert!(config.contains("{{ m.content }}<|im_end|>"), "{config}");
 }
 
 /// What `prepare` makes of a text with the tokenizer of `o/m`.

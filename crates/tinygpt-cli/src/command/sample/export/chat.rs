@@ -16,7 +16,7 @@ pub(super) fn metadata(tokenizer: &Tokenizer) -> Metadata {
 }
 
 /// What ends a turn; none for a model that does not chat, whose template may not fit its tokenizer.
-fn end_of_turn(tokenizer: &Tokenizer) -> Option<u32> {
+pub(super) fn end_of_turn(tokenizer: &Tokenizer) -> Option<u32> {
     tokenizer.chat_template()?.end_of_turn(tokenizer).ok()
 }
 

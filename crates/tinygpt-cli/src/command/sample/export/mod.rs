@@ -6,6 +6,7 @@
 mod card;
 mod chat;
 mod example;
+mod ollama;
 mod vocabulary;
 
 use std::fs;
@@ -25,13 +26,16 @@ use tinygpt_model::hf;
 use super::super::inside::check_outside;
 use super::load::LoadedModel;
 use crate::exit::Ended;
-use crate::options::{Export, ExportFormat};
+use crate::options::{Export, ExportFormat, SampleSettings};
 use crate::terminal::say;
 use crate::usage::UsageError;
 
 /// Every file of a directory for transformers.
 const HF_FILES: [&str; 6] =
     [hf::CONFIG, hf::GENERATION_CONFIG, hf::WEIGHTS, FILE_NAME, CONFIG_FILE_NAME, card::FILE_NAME];
+
+/// Every file of a directory for Ollama.
+const OLLAMA_FILES: [&str; 2] = [ollama::WEIGHTS, ollama::FILE_NAME];
 
 /// The first bytes of a GGUF file.
 const GGUF_MAGIC: [u8; 4] = *b"GGUF";
@@ -56,7 +60,7 @@ pub(super) fn check_path(export: &Export) -> Result<()> {
         ExportFormat::Gguf(_) if metadata.is_dir() => {
             return refuse(format!("{shown} is a directory"), "name a file, such as model.gguf");
         }
-        ExportFormat::Hf if !metadata.is_dir() => {
+        format if format.is_dir() && !metadata.is_dir() => {
             return refuse(format!("{shown} is a file"), "name a directory");
         }
         ExportFormat::Gguf(_) if !is_gguf(path) => {
@@ -74,13 +78,25 @@ pub(super) fn check_path(export: &Export) -> Result<()> {
     if !export.overwrite {
         return refuse(format!("{shown} already exists"), "--overwrite replaces it");
     }
-    let foreign = names.iter().find(|name| metadata.is_dir() && !HF_FILES.contains(&name.as_str()));
+    let ours = files_of(export.format);
+    let foreign = names.iter().find(|name| metadata.is_dir() && !ours.contains(&name.as_str()));
     match foreign {
         None => Ok(()),
         Some(name) => refuse(
-            format!("{shown} holds {name}, which is not from an export, so it is not replaced"),
+            format!(
+                "{shown} holds {name}, which is not from such an export, so it is not replaced"
+            ),
             "name another directory",
         ),
+    }
+}
+
+/// The files that a directory of this format has.
+fn files_of(format: ExportFormat) -> &'static [&'static str] {
+    match format {
+        ExportFormat::Gguf(_) => &[],
+        ExportFormat::Hf => &HF_FILES,
+        ExportFormat::Ollama(_) => &OLLAMA_FILES,
     }
 }
 
@@ -96,7 +112,8 @@ fn is_gguf(path: &Path) -> bool {
 fn check_leftover(path: &Path) -> Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
     let is_ours = if metadata.is_dir() {
-        names_in(path)?.iter().all(|name| HF_FILES.contains(&name.as_str()))
+        let all = [HF_FILES.as_slice(), OLLAMA_FILES.as_slice()].concat();
+        names_in(path)?.iter().all(|name| all.contains(&name.as_str()))
     } else {
         metadata.is_file() && (metadata.len() == 0 || is_gguf(path))
     };
@@ -117,7 +134,11 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// A tokenizer that the format cannot express, a disk that refuses.
-pub(super) fn write(export: &Export, loaded: &LoadedModel<Gpt>) -> Result<Ended> {
+pub(super) fn write(
+    export: &Export,
+    settings: &SampleSettings,
+    loaded: &LoadedModel<Gpt>,
+) -> Result<Ended> {
     let path = &export.path;
     let part = part_of(path);
     remove(&part)?;
@@ -125,6 +146,7 @@ pub(super) fn write(export: &Export, loaded: &LoadedModel<Gpt>) -> Result<Ended>
     let written = match export.format {
         ExportFormat::Gguf(weights) => write_gguf(loaded, weights, &part),
         ExportFormat::Hf => write_hf(loaded, &part),
+        ExportFormat::Ollama(weights) => write_ollama(loaded, weights, settings, &part),
     };
     if let Err(error) = written.and_then(|()| publish(&part, path)) {
         // The export has already failed; leftovers are not worth a second error.
@@ -132,7 +154,7 @@ pub(super) fn write(export: &Export, loaded: &LoadedModel<Gpt>) -> Result<Ended>
         return Err(error).with_context(|| format!("cannot write {}", path.display()));
     }
     say(&format!("written: {}", path.display()));
-    say(&next(export, loaded));
+    say(&next(export, loaded)?);
     Ok(Ended::Done)
 }
 
@@ -176,10 +198,22 @@ fn write_hf(loaded: &LoadedModel<Gpt>, part: &Path) -> Result<()> {
     fs::write(part.join(card::FILE_NAME), text).context("cannot write the model card")
 }
 
+fn write_ollama(
+    loaded: &LoadedModel<Gpt>,
+    weights: WeightType,
+    settings: &SampleSettings,
+    part: &Path,
+) -> Result<()> {
+    let text = ollama::modelfile(&loaded.tokenizer, loaded.model.config().block_size, settings)?;
+    fs::create_dir(part).with_context(|| format!("cannot create {}", part.display()))?;
+    write_gguf(loaded, weights, &part.join(ollama::WEIGHTS))?;
+    fs::write(part.join(ollama::FILE_NAME), text).context("cannot write the Modelfile")
+}
+
 /// The command or call that loads the export.
-fn next(export: &Export, loaded: &LoadedModel<Gpt>) -> String {
+fn next(export: &Export, loaded: &LoadedModel<Gpt>) -> Result<String> {
     let path = export.path.to_string_lossy();
-    match export.format {
+    Ok(match export.format {
         ExportFormat::Gguf(_) => {
             let context = loaded.model.config().block_size;
             let model = shell_word(&path);
@@ -198,5 +232,11 @@ fn next(export: &Export, loaded: &LoadedModel<Gpt>) -> String {
                 "load it: GPT2LMHeadModel.from_pretrained(\"{path}\"); README.md is the model card"
             )
         }
-    }
+        ExportFormat::Ollama(_) => {
+            let name = ollama::model_name(&card::Card::of(loaded)?.name);
+            let modelfile = export.path.join(ollama::FILE_NAME);
+            let modelfile = shell_word(&modelfile.to_string_lossy()).into_owned();
+            format!("run it: ollama create {name} -f {modelfile}, then ollama run {name}")
+        }
+    })
 }
