@@ -107,7 +107,7 @@ fn a_mask_hides_targets_and_nothing_else() {
 }
 
 #[test]
-fn conversations_in_a_window_are_told_apart() {
+fn each_token_has_the_start_of_its_conversation() {
     let ids: Vec<u32> = (3..30).flat_map(|n| (1..=n).chain([0])).collect();
     let plain = TokenDataset::from_ids(ids.clone());
     let mask = TokenDataset::from_ids(vec![1; ids.len()]);

@@ -192,7 +192,7 @@ fn another_name_is_refused() {
         }
     }
     // In a few plots, somebody has a name and is not named again.
-    let faults = refused(&changed, 4);
+    let faults = refused(&changed, 5);
     assert!(count(&faults, FaultKind::Character) * 2 > faults.len(), "{faults:#?}");
     assert!(faults.iter().all(|fault| !fault.expected.is_empty() && !fault.found.is_empty()));
 }
@@ -260,7 +260,7 @@ fn a_story_that_stops_is_refused() {
         all[..all.len() - 1].join(" ")
     });
     // Some stories have a sentence after their end, such as "The end.", and are whole without it.
-    let faults = refused(&without_last.collect::<Vec<_>>(), 85);
+    let faults = refused(&without_last.collect::<Vec<_>>(), 88);
     assert_eq!(count(&faults, FaultKind::Ending), faults.len(), "{faults:#?}");
     let cut = stories.iter().enumerate().map(|(i, story)| {
         let all = sentences(story);
@@ -278,17 +278,17 @@ fn a_story_that_stops_is_refused() {
 #[test]
 fn faults_say_where_and_what() {
     let checker = StoryChecker::new();
-    let story = "It was a hot day, and everybody was at the pond. Hugo sat far away from it. \
-                 \"What if I go under?\" he thought. Nils splashed and laughed. \"Do you not want \
-                 to swim?\" he asked. Theo looked at his feet.";
+    let story = "It was a hot day, and everybody was at the pond. Max sat far away from it. \
+                 \"What if I go under?\" he thought. Tom splashed and laughed. \"Do you not want \
+                 to swim?\" he asked. Leo looked at his feet.";
     let fault = checker.check(story).unwrap_err();
     assert_eq!(
         (fault.kind, fault.plot, fault.found.as_str()),
-        (FaultKind::Character, "Afraid of the water", "Theo looked")
+        (FaultKind::Character, "Afraid of the water", "Leo looked")
     );
     assert_eq!(
         fault.to_string(),
-        "after `want to swim?\" he asked.`: `Theo looked`, expected `Hugo`"
+        "after `want to swim?\" he asked.`: `Leo looked`, expected `Max`"
     );
     let story = stories().into_iter().find(|story| story.contains(" a big ")).unwrap();
     let fault = checker.check(&story.replacen(" a big ", " an big ", 1)).unwrap_err();
@@ -298,14 +298,14 @@ fn faults_say_where_and_what() {
         ("It was a hot day, and everybody", FaultKind::Ending),
         ("The committee met at noon.", FaultKind::Word),
         (
-            "It was a hot day, and everybody was at the pond. Hugo sat far away from it. \
+            "It was a hot day, and everybody was at the pond. Max sat far away from it. \
           \"What if I go under?\" she thought.",
             FaultKind::Pronoun,
         ),
         (
-            "It was a hot day, and everybody was at the pond. Hugo sat far away from it. \
-          \"What if I go under?\" he thought. So Hugo gave it water every day. Then, one morning, \
-          there was a tiny green leaf! Hugo danced around it.",
+            "It was a hot day, and everybody was at the pond. Max sat far away from it. \
+          \"What if I go under?\" he thought. So Max gave it water every day. Then, one morning, \
+          there was a tiny green leaf! Max danced around it.",
             FaultKind::Plot,
         ),
     ] {
