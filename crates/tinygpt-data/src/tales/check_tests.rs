@@ -272,7 +272,8 @@ fn a_story_that_stops_is_refused() {
         .iter()
         .enumerate()
         .map(|(i, story)| story[..1 + draw(i, story.len() - 2)].to_owned());
-    refused(&within.collect::<Vec<_>>(), 0);
+    // One is cut before such a sentence.
+    refused(&within.collect::<Vec<_>>(), 1);
 }
 
 #[test]
