@@ -2,13 +2,13 @@
 //
 // The masks of dropout: row (b·H + h)·T + query, column key.
 //
-// Documents. A sequence can hold several documents that must not see each other: queries then see no key
+// Documents. With DOCUMENTS a sequence can hold several documents that must not see each other: queries then see no key
 // before the start of their own. Starts and ends never fall along a sequence, so the first row of a block or
 // warp has the smallest and the last one the largest.
 #ifndef TINYGPT_ATTENTION_ARGS_CUH
 #define TINYGPT_ATTENTION_ARGS_CUH
 
-// Where the document of each position starts and ends, [B, T] each; null means one document a sequence.
+// Where the document of each position starts and ends, [B, T] each; read with DOCUMENTS only.
 struct Documents {
     const u32* starts;
     const u32* ends;
@@ -80,15 +80,15 @@ DEVICE Head head_of(const act_t* qkv, u32 batch, u32 head, u32 heads, u32 time) 
 
 // The position of a sequence where the document of `row` starts; of rows from T on, that of the last one.
 DEVICE u32 start_of(const u32* starts, u32 row, u32 time) {
-    return starts == nullptr ? 0 : starts[row < time ? row : time - 1];
+    return DOCUMENTS ? starts[row < time ? row : time - 1] : 0;
 }
 // The position behind it.
 DEVICE u32 end_of(const u32* ends, u32 row, u32 time) {
-    return ends == nullptr ? time : ends[row < time ? row : time - 1];
+    return DOCUMENTS ? ends[row < time ? row : time - 1] : time;
 }
 // Those of one sequence.
 DEVICE const u32* of_sequence(const u32* positions, u32 batch, u32 time) {
-    return positions == nullptr ? nullptr : positions + (u64)batch * time;
+    return DOCUMENTS ? positions + (u64)batch * time : nullptr;
 }
 
 // The part of a dropout mask that all rows share.

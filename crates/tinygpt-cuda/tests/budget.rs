@@ -106,7 +106,9 @@ fn files(max_shared_bytes: u32) -> Vec<File> {
     let bf16 = [(gpt2, 64, false), (gpt2, 128, false)];
     let f32 = [(quickstart, 32, false), (quickstart, 64, true)];
     let attention = bf16.into_iter().chain(f32).flat_map(|(variant, head_dim, tf32)| {
-        Attention::files(variant, head_dim, tf32, max_shared_bytes)
+        [false, true].into_iter().flat_map(move |documents| {
+            Attention::files(variant, head_dim, tf32, documents, max_shared_bytes)
+        })
     });
     // One type: what decides is the number of accumulators, which is the same for both.
     let decode = Decode::files(gpt2, 64);
@@ -123,7 +125,8 @@ fn files(max_shared_bytes: u32) -> Vec<File> {
 fn name(file: &File, kernel: &str) -> String {
     let is_bf16 = file.1.contains(&("ACT_BF16", 1));
     let dtype = if is_bf16 { "bf16" } else { "f32" };
-    format!("{} {kernel} {dtype}", file.0.name)
+    let documents = if file.1.contains(&("DOCUMENTS", 1)) { " documents" } else { "" };
+    format!("{} {kernel} {dtype}{documents}", file.0.name)
 }
 
 /// Compiles a file with the table of registers in its log.

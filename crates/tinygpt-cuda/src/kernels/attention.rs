@@ -59,6 +59,7 @@ pub type AttentionShape = (usize, usize, usize);
 pub struct Attention {
     act: Dtype,
     head_dim: usize,
+    documents: bool,
     forward: Rows,
     delta: Kernel,
     keys: Rows,
@@ -174,7 +175,7 @@ impl Attention {
     }
 
     /// The files of these kernels with their `-D` options, for a GPU that gives `max_shared_bytes` of shared
-    /// memory to a block.
+    /// memory to a block. Those that keep attention inside `documents` need more registers.
     ///
     /// # Panics
     /// If the head dimension [is not supported](Self::is_supported), or for TF32 with bf16 activations.
@@ -183,6 +184,7 @@ impl Attention {
         variant: Variant,
         head_dim: usize,
         tf32: bool,
+        documents: bool,
         max_shared_bytes: u32,
     ) -> Vec<(KernelSource, Vec<(&'static str, u32)>)> {
         assert!(Self::is_supported(head_dim), "head dimension {head_dim} is not supported");
@@ -193,8 +195,9 @@ impl Attention {
             ("HEAD_DIM", head_dim as u32),
         ];
         let delta = (DELTA, common.to_vec());
+        let common = [&common[..], &[("DOCUMENTS", u32::from(documents))]].concat();
         if products == Products::Exact {
-            return vec![delta, (EXACT, common.to_vec())];
+            return vec![delta, (EXACT, common)];
         }
         let is_roomy = max_shared_bytes as usize >= ROOMY_SHARED_BYTES;
         let file = |source, pass| {
@@ -206,7 +209,8 @@ impl Attention {
     }
 
     /// Compiles the kernels, or takes them from the cache. With `tf32` the operands of products are rounded
-    /// to TF32; without, f32 activations are multiplied exactly.
+    /// to TF32; without, f32 activations are multiplied exactly. With `documents` both passes are to be given
+    /// [`Documents`], without they are not.
     ///
     /// # Errors
     /// [`CudaError::Compile`] with the compiler's output; other errors of the driver.
@@ -218,9 +222,11 @@ impl Attention {
         variant: Variant,
         head_dim: usize,
         tf32: bool,
+        documents: bool,
     ) -> Result<Self, CudaError> {
         let max_shared_bytes = gpu.info().max_shared_bytes;
-        let modules = gpu.modules(&Self::files(variant, head_dim, tf32, max_shared_bytes))?;
+        let files = Self::files(variant, head_dim, tf32, documents, max_shared_bytes);
+        let modules = gpu.modules(&files)?;
         let act = variant.act;
         let delta = modules[0].kernel("attention_delta", DELTA_THREADS, 0)?;
         let products = products(variant, tf32);
@@ -246,7 +252,7 @@ impl Attention {
         };
         let [forward, keys, queries] =
             [load(Pass::Forward)?, load(Pass::Keys)?, load(Pass::Queries)?];
-        Ok(Self { act, head_dim, forward, delta, keys, queries })
+        Ok(Self { act, head_dim, documents, forward, delta, keys, queries })
     }
 
     /// Writes the output and the log-sum-exps.
@@ -255,7 +261,7 @@ impl Attention {
     /// [`CudaError`] if the launch fails.
     ///
     /// # Panics
-    /// If the length of a view is wrong.
+    /// If the length of a view is wrong, or documents are given that the kernels were not compiled for.
     pub fn forward(&self, given: AttentionForward, shape: AttentionShape) -> Result<(), CudaError> {
         let (b, t, h) = shape;
         let plain = self.plain_bytes(shape);
@@ -264,7 +270,7 @@ impl Attention {
             out: address(given.out, plain, "the output"),
             lse: values::<f32>(given.lse, b * h * t, "the log-sum-exps"),
             dropout: mask_address(given.mask),
-            documents: documents(given.documents, b * t),
+            documents: self.documents(given.documents, b * t),
             batch: count(b, "sequences"),
             time: count(t, "positions"),
             heads: count(h, "heads"),
@@ -281,7 +287,7 @@ impl Attention {
     /// [`CudaError`] if a launch fails.
     ///
     /// # Panics
-    /// If the length of a view is wrong.
+    /// If the length of a view is wrong, or documents are given that the kernels were not compiled for.
     pub fn backward(
         &self,
         given: AttentionBackward,
@@ -312,7 +318,7 @@ impl Attention {
             lse: values::<f32>(given.lse, b * h * t, "the log-sum-exps"),
             delta,
             dropout: mask_address(given.mask),
-            documents: documents(given.documents, b * t),
+            documents: self.documents(given.documents, b * t),
             dqkv: address(given.dqkv, 3 * plain, "the gradient of queries, keys and values"),
             batch,
             time,
@@ -341,6 +347,18 @@ impl Attention {
         b * t * h * self.head_dim * self.act.bytes()
     }
 
+    /// The addresses of starts and ends, 0 without.
+    #[track_caller]
+    fn documents(&self, given: Option<Documents>, positions: usize) -> [u64; 2] {
+        assert_eq!(self.documents, given.is_some(), "the kernels were compiled for the other case");
+        given.map_or([0; 2], |given| {
+            [
+                values::<u32>(given.starts, positions, "the starts of documents"),
+                values::<u32>(given.ends, positions, "the ends of documents"),
+            ]
+        })
+    }
+
     /// `1/√D`.
     fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
@@ -351,16 +369,6 @@ impl Rows {
     fn grid(&self, (b, t, h): AttentionShape) -> [u32; 3] {
         [t.div_ceil(self.rows) as u32, h as u32, b as u32]
     }
-}
-
-/// The addresses of starts and ends, 0 without.
-fn documents(given: Option<Documents>, positions: usize) -> [u64; 2] {
-    given.map_or([0; 2], |given| {
-        [
-            values::<u32>(given.starts, positions, "the starts of documents"),
-            values::<u32>(given.ends, positions, "the ends of documents"),
-        ]
-    })
 }
 
 /// Rows that a block of `attention_exact.cu` owns.

@@ -56,6 +56,7 @@ impl CudaModel {
             self.evaluation = None;
             self.evaluation = Some(Workspace::new(&self.gpu, dims, Pass::Forward)?);
         }
+        self.attention.compile_for(&self.gpu, batch)?;
         let (weights, operands) = (self.weights.parts()?, self.operands()?);
         let found = [&self.training, &self.evaluation].into_iter().flatten();
         let Some(workspace) = found.into_iter().find(|workspace| workspace.dims == dims) else {
@@ -64,7 +65,7 @@ impl CudaModel {
         workspace.inputs.upload(&self.gpu, batch)?;
         work(&mut Step {
             kernels: &self.kernels,
-            attention: &self.attention,
+            attention: self.attention.of(batch.document_starts.is_some()),
             products: &mut self.products,
             weights: &weights,
             operands: &operands,

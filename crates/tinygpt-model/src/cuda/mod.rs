@@ -5,6 +5,7 @@
 //! of launches, the same as in `cpu/step.rs`, and [`model`] is what [`crate::Gpt`] calls.
 
 pub(crate) mod arena;
+mod attention;
 mod bias_sums;
 pub(crate) mod decoder;
 mod evaluation;

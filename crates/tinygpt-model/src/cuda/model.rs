@@ -14,6 +14,7 @@ use tinygpt_cuda::kernels::{Kernels, Variant};
 use tinygpt_cuda::{Buffer, Compute, Dtype, Gpu, Graph, View};
 
 use super::arena::{Arena, ArenaLayout};
+use super::attention::AttentionKernels;
 use super::bias_sums::sums;
 use super::products::Products;
 use super::step::{Into, Step};
@@ -36,7 +37,7 @@ pub(crate) struct CudaModel {
     pub(super) gpu: Gpu,
     pub(super) variant: Variant,
     pub(super) kernels: Kernels,
-    pub(super) attention: Attention,
+    pub(super) attention: AttentionKernels,
     pub(super) products: Products,
     layout: Arc<ArenaLayout>,
     pub(super) weights: Arena,
@@ -114,7 +115,7 @@ impl CudaModel {
         check_shape(&config, variant)?;
         let kernels = Kernels::load(gpu, variant)?;
         let head_dim = config.n_embd / config.n_head;
-        let attention = Attention::load(gpu, variant, head_dim, product == Compute::Tf32)?;
+        let attention = AttentionKernels::load(gpu, variant, head_dim, product == Compute::Tf32)?;
         let layout = Arc::new(ArenaLayout::new(&config));
         let weights = Arena::zeros(gpu, &layout)?;
         let copy = (act == Dtype::Bf16).then(|| gpu.alloc(act.bytes() * layout.len)).transpose()?;
@@ -211,6 +212,7 @@ impl CudaModel {
         batch.validate(&self.config)?;
         let n_learned = batch.n_learned();
         self.make_room(batch.batch_size, batch.seq_len)?;
+        self.attention.compile_for(&self.gpu, batch)?;
         self.sum_into(grads)?;
         let scale = scale_of_sum(scale, n_learned);
         if let Some(Workspace { inputs, .. }) = &self.training {
@@ -261,7 +263,7 @@ impl CudaModel {
         };
         Step {
             kernels: &self.kernels,
-            attention: &self.attention,
+            attention: self.attention.of(key.documents),
             products: &mut self.products,
             weights: &weights,
             operands: &operands,
