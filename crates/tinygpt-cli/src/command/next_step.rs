@@ -28,6 +28,7 @@ const OWN_TEXT: &str = "config/own_text.json";
 
 /// The configuration to fine-tune GPT-2 with.
 const FINE_TUNE: &str = "config/finetune_gpt2.json";
+const FINE_TUNE_CHAT: &str = "config/chat_gpt2.json";
 
 /// The model of the quick start.
 const QUICKSTART_MODEL: &str = "out-quickstart/best";
@@ -71,9 +72,6 @@ fn from_scratch(request: &PrepareRequest, meta: &Meta, text: TextSize) -> Option
     let start = StartingPoint::of(text)?;
     let mut keys = Map::from_iter([("out_dir".to_owned(), json!(format!("out-{}", meta.dataset)))]);
     keys.extend(start.keys());
-    if meta.settings.chat.is_some() {
-        keys.insert("rows".to_owned(), json!("documents"));
-    }
     let next = format!("next: {}", command(request, meta, OWN_TEXT, &keys));
     let mut lines = vec![next, expectation(text, &start, Some(seconds(&start, meta.vocab_size)))];
     lines.extend(few_windows(text, &start));
@@ -121,6 +119,9 @@ fn command(
     let mut all = Map::new();
     all.insert("dataset_name".to_owned(), json!(meta.dataset));
     all.insert("data_dir".to_owned(), json!(request.data_dir));
+    if meta.settings.chat.is_some() {
+        all.insert("rows".to_owned(), json!("documents"));
+    }
     all.extend(wanted.clone());
     for (key, value) in all {
         let is_same = match (known.get(&key).and_then(Value::as_f64), value.as_f64()) {
@@ -258,7 +259,11 @@ fn fine_tuning(
     ]);
     // The model determines the shape.
     keys.extend(start.keys().into_iter().filter(|(key, _)| !key.starts_with("n_")));
-    let config = if model.is_large { FINE_TUNE } else { OWN_TEXT };
+    let config = match (model.is_large, meta.settings.chat.is_some()) {
+        (true, true) => FINE_TUNE_CHAT,
+        (true, false) => FINE_TUNE,
+        (false, _) => OWN_TEXT,
+    };
     let next = format!("next: {}", command(request, meta, config, &keys));
     let mut lines = vec![next, expectation(text, &start, None)];
     lines.extend(few_windows(text, &start));

@@ -141,6 +141,14 @@ fn a_text_in_the_tokens_of_a_model_is_for_fine_tuning_it() {
     let trained = follow(dir.path(), &args);
     assert!(trained.stderr.contains("out/best"), "{}", trained.stderr);
 
+    // Rows of conversations start with one, whatever model they are for.
+    let talk = r#"{"prompt": "the cat sat on the mat", "completion": "the dog ran to the cat"}"#;
+    fs::write(dir.path().join("talks.jsonl"), [talk, "\n"].concat().repeat(200)).unwrap();
+    let flags = ["--chat", "--source", "talks.jsonl", "--tokenizer", "out/best"];
+    let args = next_args(&prepare(dir.path(), &flags));
+    assert!(args.windows(2).any(|pair| pair == ["--rows", "documents"]), "{args:?}");
+    assert!(args.contains(&"--init-from".to_owned()), "{args:?}");
+
     // A tokenizer without a model next to it is for a new model.
     let ran = prepare(dir.path(), &["--source", "dogs.txt", "--tokenizer", "data/text/simple"]);
     assert!(!next_args(&ran).contains(&"--init-from".to_owned()), "{}", ran.stderr);
