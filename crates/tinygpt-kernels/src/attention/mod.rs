@@ -85,11 +85,11 @@ impl Shape {
 /// The documents of sequence `b`, of `time` positions: one if there are no `starts`.
 fn documents(starts: Option<&[u32]>, b: usize, time: usize) -> impl Iterator<Item = Range<usize>> {
     let starts = starts.map(|starts| &starts[b * time..][..time]);
-    let is_first = move |at: &usize| starts.is_some_and(|starts| starts[*at] as usize == *at);
     let mut at = 0;
     std::iter::from_fn(move || {
         let first = (at < time).then_some(at)?;
-        at = (first + 1..time).find(is_first).unwrap_or(time);
+        let next = starts.and_then(|it| (first + 1..time).find(|at| it[*at] as usize == *at));
+        at = next.unwrap_or(time);
         Some(first..at)
     })
 }
