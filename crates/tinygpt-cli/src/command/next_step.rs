@@ -11,7 +11,7 @@ use tinygpt_kernels::peak::gemm_flops_per_second;
 use tinygpt_model::hf;
 use tinygpt_train::TrainConfig;
 
-use super::starting_point::{StartingPoint, TextSize};
+use super::starting_point::{STEP_EFFICIENCY, StartingPoint, TextSize};
 use crate::options::{ConfigFile, Options as _, TrainOptions};
 use crate::terminal::grouped;
 
@@ -42,19 +42,12 @@ const FEW_WINDOWS: u64 = 160;
 /// Models of this width or more are trained like GPT-2, others like the quick start's.
 const GPT2_WIDTH: usize = 768;
 
-/// Speed of a training step as a fraction of a plain matrix product, roughly.
-const EFFICIENCY: f64 = 0.5;
-
 /// The lines to print.
 pub(super) fn lines(request: &PrepareRequest, meta: &Meta) -> Vec<String> {
     if let Some(config) = shipped_config(request) {
         return vec![format!("next: {}", shipped_command(request, meta, config))];
     }
-    let text = TextSize {
-        train_bytes: meta.train.n_bytes,
-        train_tokens: meta.train.n_tokens,
-        val_tokens: meta.val.n_tokens,
-    };
+    let text = TextSize::of(meta);
     let lines = match model_of_tokenizer(request) {
         Some(model) => fine_tuning(request, meta, text, &model),
         None => from_scratch(request, meta, text),
@@ -160,7 +153,7 @@ fn expectation(text: TextSize, start: &StartingPoint, seconds: Option<f64>) -> S
 /// The time of a run from scratch.
 fn seconds(start: &StartingPoint, vocab_size: usize) -> f64 {
     let threads = TrainConfig::default().resolved_threads();
-    start.flops(vocab_size) / (EFFICIENCY * gemm_flops_per_second(threads))
+    start.flops(vocab_size) / (STEP_EFFICIENCY * gemm_flops_per_second(threads))
 }
 
 /// A rough duration.

@@ -5,6 +5,7 @@
 //! training text.
 
 use serde_json::{Map, Value, json};
+use tinygpt_data::Meta;
 
 /// A row of the table.
 struct Row {
@@ -65,6 +66,9 @@ const MIN_STEPS_OF_MODEL: u64 = 50;
 /// The learning rate at the end of a run, if it starts above this.
 const MIN_LR: f64 = 2e-4;
 
+/// Speed of a training step as a fraction of a plain matrix product, roughly.
+pub(super) const STEP_EFFICIENCY: f64 = 0.5;
+
 /// The shortest context that a model can learn anything in.
 const MIN_CONTEXT: usize = 8;
 
@@ -75,6 +79,16 @@ pub(super) struct TextSize {
     pub(super) train_bytes: u64,
     pub(super) train_tokens: u64,
     pub(super) val_tokens: u64,
+}
+
+impl TextSize {
+    pub(super) fn of(meta: &Meta) -> Self {
+        Self {
+            train_bytes: meta.train.n_bytes,
+            train_tokens: meta.train.n_tokens,
+            val_tokens: meta.val.n_tokens,
+        }
+    }
 }
 
 /// A shape and a run.
@@ -93,7 +107,19 @@ pub(super) struct StartingPoint {
 impl StartingPoint {
     /// For a text of this size; `None` if it is too short for any model.
     pub(super) fn of(text: TextSize) -> Option<Self> {
-        let row = ROWS.iter().find(|row| text.train_bytes < row.below_bytes)?;
+        Self::of_row(&ROWS[row_of(text)], text)
+    }
+
+    /// For a run of at most this many floating-point operations: the largest model of the table, up to
+    /// that of the text, of whose run at least half fits; the smallest if none does.
+    pub(super) fn within(flops: f64, text: TextSize, vocab_size: usize) -> Option<Self> {
+        let fits = |start: &Self| start.flops(vocab_size) <= 2.0 * flops;
+        let mut larger = ROWS[1..=row_of(text)].iter().rev();
+        let largest = larger.find_map(|row| Self::of_row(row, text).filter(fits));
+        largest.or_else(|| Self::of_row(&ROWS[0], text))
+    }
+
+    fn of_row(row: &Row, text: TextSize) -> Option<Self> {
         let block_size = block_size(row.block_size, text)?;
         Some(Self {
             n_layer: row.n_layer,
@@ -132,6 +158,18 @@ impl StartingPoint {
 
     /// The keys of a configuration of `train`.
     pub(super) fn keys(&self) -> Map<String, Value> {
+        let length = json!({
+            "max_iters": self.max_iters,
+            "warmup_iters": if self.max_iters < 200 { self.max_iters / 10 } else { 50 },
+            "eval_interval": self.eval_interval(),
+        });
+        let mut keys = self.keys_of_any_length();
+        keys.extend(length.as_object().cloned().unwrap_or_default());
+        keys
+    }
+
+    /// Those of the keys that do not depend on the number of steps.
+    pub(super) fn keys_of_any_length(&self) -> Map<String, Value> {
         let keys = json!({
             "n_layer": self.n_layer,
             "n_head": self.n_head,
@@ -142,9 +180,6 @@ impl StartingPoint {
             "dropout": 0.0,
             "learning_rate": self.learning_rate,
             "min_lr": if self.learning_rate > MIN_LR { MIN_LR } else { self.learning_rate / 10.0 },
-            "max_iters": self.max_iters,
-            "warmup_iters": if self.max_iters < 200 { self.max_iters / 10 } else { 50 },
-            "eval_interval": self.eval_interval(),
         });
         keys.as_object().cloned().unwrap_or_default()
     }
@@ -173,6 +208,11 @@ impl StartingPoint {
         let attention = 2.0 * layers * width * self.block_size as f64 / 2.0;
         6.0 * (weights + attention) * (self.max_iters * self.tokens_per_step()) as f64
     }
+}
+
+/// The row for a text of this size.
+fn row_of(text: TextSize) -> usize {
+    ROWS.iter().position(|row| text.train_bytes < row.below_bytes).unwrap_or(ROWS.len() - 1)
 }
 
 /// The context: that of the row, or less, so that both splits have some windows of it.
@@ -242,6 +282,30 @@ mod tests {
             assert_eq!((start.n_layer, start.block_size), shape, "{size:?}");
             assert_eq!(start.max_iters, max_iters, "{size:?}");
         }
+    }
+
+    #[test]
+    fn a_model_fits_the_time_and_the_text() {
+        let large = text(2_000_000_000, 500_000_000, 5_000_000);
+        let small = text(9_000_000, 2_700_000, 300_000);
+        let run = |text, n_layer| {
+            let starts = [1e6, 20e6, 2e9].map(|n| TextSize { train_bytes: n as u64, ..text });
+            let starts = starts.map(|text| StartingPoint::of(text).unwrap());
+            starts.into_iter().find(|start| start.n_layer == n_layer).unwrap().flops(4096)
+        };
+        let layers = |flops, text| StartingPoint::within(flops, text, 4096).unwrap().n_layer;
+        for (flops, n_layer) in [
+            (0.0, 3),
+            (0.49 * run(large, 4), 3),
+            (0.51 * run(large, 4), 4),
+            (0.49 * run(large, 6), 4),
+            (0.51 * run(large, 6), 6),
+            (1e30, 6),
+        ] {
+            assert_eq!(layers(flops, large), n_layer, "{flops:e}");
+            assert_eq!(layers(flops, small), 3, "{flops:e}");
+        }
+        assert!(StartingPoint::within(1e30, text(9, 5, 0), 64).is_none());
     }
 
     #[test]

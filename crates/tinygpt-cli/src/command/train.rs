@@ -8,6 +8,7 @@ mod horizon;
 mod plan;
 mod report;
 mod results;
+mod shape;
 mod sweep;
 mod watch;
 
@@ -31,6 +32,7 @@ use self::horizon::resolve_horizon;
 use self::plan::plan;
 use self::report::write_report;
 use self::results::{print_error, print_results};
+use self::shape::choose_shape;
 use self::sweep::sweep;
 use super::inside::check_outside;
 use super::prepare::closing_summary;
@@ -153,6 +155,7 @@ fn set_up(
     let into = aside.as_ref().map_or(config.data_dir.as_path(), |dir| dir.path());
     let prepared = open_or_prepare(&config, into)?;
     let mut layered = with_shape_of_model(layered, &mut config)?;
+    choose_shape(&device, &mut layered, &mut config, &prepared)?;
     check_block_size(config.block_size, &prepared).map_err(|error| with_places(&layered, error))?;
     resolve_horizon(&mut layered, &mut config, program, &prepared)?;
     if device.is_cpu() {

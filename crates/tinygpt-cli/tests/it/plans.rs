@@ -76,6 +76,27 @@ fn a_budget_becomes_a_length_that_is_recorded() {
 }
 
 #[test]
+fn a_budget_without_a_shape_gets_one_that_fits() {
+    let dir = trained();
+    let length = "--eval-interval 5000 --eval-iters 1 --budget 20s --plan";
+    let args = |extra: &str| format!("--dataset-name text {length} {extra}");
+    let ran = run("train", dir.path(), &args("")).ok();
+    let note = "note: no shape was given, so the run has n_layer 3, n_head 5, n_embd 160, ";
+    assert!(ran.stderr.contains(note), "{}", ran.stderr);
+    assert!(ran.stdout.contains("parameters: 3 layers, 5 heads, width 160"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("learning_rate 0.002"), "{}", ran.stderr);
+    // What is given stays.
+    let ran = run("train", dir.path(), &args("--min-lr 1e-5 --batch-size 2")).ok();
+    assert!(ran.stderr.contains(note) && !ran.stderr.contains("_lr "), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("learning_rate 0.002"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("batch_size"), "{}", ran.stderr);
+    let shape = "--n-layer 1 --block-size 16 --batch-size 2";
+    let ran = run("train", dir.path(), &args(&format!("{shape} --n-embd 32 --n-head 2"))).ok();
+    assert!(!ran.stderr.contains("no shape"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("1 layers, 2 heads, width 32"), "{}", ran.stdout);
+}
+
+#[test]
 fn a_rising_rate_gives_a_curve_and_a_suggestion() {
     let dir = trained();
     let before = snapshot(dir.path());
