@@ -34,7 +34,10 @@ pub(super) struct Speed {
     steps: VecDeque<f64>,
     /// Their sum.
     step_seconds: f64,
-    eval_seconds: Option<f64>,
+    /// How many steps take as long as an evaluation. In steps, because both are slower on a busy machine.
+    eval_steps: Option<f64>,
+    /// The time of an evaluation before there were steps to compare it with.
+    first_eval: Option<f64>,
     last_change: f64,
 }
 
@@ -50,20 +53,33 @@ impl Speed {
 
     /// Remembers an evaluation.
     pub(super) fn evaluated(&mut self, seconds: f64) {
-        let before = self.eval_seconds.unwrap_or(seconds);
-        self.eval_seconds = Some(0.5 * (before + seconds));
+        let Some(step) = self.step() else {
+            self.first_eval = Some(seconds);
+            return;
+        };
+        let steps = seconds / step;
+        self.eval_steps = Some(self.eval_steps.map_or(steps, |before| 0.5 * (before + steps)));
+    }
+
+    /// Seconds of a step, once there are some.
+    fn step(&self) -> Option<f64> {
+        let is_known = self.steps.len() >= MIN_STEPS;
+        is_known.then(|| self.step_seconds / self.steps.len() as f64)
     }
 
     /// The `max_iters` with which `run` ends in time, if the present one does not.
-    fn better_end(&self, run: &Now) -> Option<u64> {
+    fn better_end(&mut self, run: &Now) -> Option<u64> {
         let Now { budget, seconds, step, max_iters, eval_interval, eval_steps } = *run;
         let is_soon = seconds - self.last_change < BETWEEN_CHANGES * budget;
-        if is_soon || self.steps.len() < MIN_STEPS {
+        let step_seconds = self.step()?;
+        if let Some(seconds) = self.first_eval.take() {
+            self.evaluated(seconds);
+        }
+        if is_soon {
             return None;
         }
-        let step_seconds = self.step_seconds / self.steps.len() as f64;
-        let eval_seconds = self.eval_seconds.unwrap_or(eval_steps * step_seconds);
-        let pace = Pace { step_seconds, eval_seconds };
+        let eval_steps = self.eval_steps.unwrap_or(eval_steps);
+        let pace = Pace { step_seconds, eval_seconds: eval_steps * step_seconds };
         let end = seconds + pace.seconds(step, max_iters, eval_interval);
         let fits = TOLERATED.contains(&(end / budget));
         (!fits).then(|| pace.max_iters(step, TARGET * budget - seconds, eval_interval))
@@ -197,6 +213,16 @@ mod tests {
     fn a_machine_of_constant_speed_keeps_the_first_length() {
         let (end, _) = simulate(180.0, 0.1, 10.0, &[1.0]);
         assert!((0.96..0.98).contains(&end), "{end}");
+    }
+
+    #[test]
+    fn an_evaluation_takes_longer_too_on_a_machine_that_becomes_slow() {
+        let mut speeds = [1.0; 10];
+        speeds[3..].fill(8.0);
+        for eval_steps in [5.0, 20.0] {
+            let (end, _) = simulate(180.0, 0.1, eval_steps, &speeds);
+            assert!((0.9..1.0).contains(&end), "{eval_steps}: {end}");
+        }
     }
 
     proptest! {
