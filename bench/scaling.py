@@ -109,46 +109,39 @@ def prepare(args, dataset):
     subprocess.run([*args.prepare, *words], check=True, capture_output=True)
 
 
+def terms(run):
+    """The terms of a quadratic in n = ln(weights in millions) and d = ln(training tokens in millions)."""
+    n, d = math.log(run["n_params"] / 1e6), math.log(run["tokens"] / 1e6)
+    return [1.0, n, d, n * n, n * d, d * d]
+
+
 def fit(runs):
-    """E, A, alpha, B, beta of `E + A / N^alpha + B / D^beta` (Hoffmann et al. 2022), with the least squared error.
+    """The six coefficients of the quadratic for ln(loss), with the least squared error.
 
-    For each pair of exponents the rest is linear. N is in thousands of weights, D in thousands of tokens.
+    The losses fall faster and faster while a model learns the templates of tiny_tales, so that a sum of powers with
+    a constant (Hoffmann et al. 2022) does not fit them.
     """
-    best = None
-    exponents = [0.05 * i for i in range(2, 41)]
-    for alpha in exponents:
-        for beta in exponents:
-            rows = [(1.0, (run["n_params"] / 1e3) ** -alpha, (run["tokens"] / 1e3) ** -beta) for run in runs]
-            losses = [run["val_loss"] for run in runs]
-            found = least_squares(rows, losses)
-            if found is None or min(found) < 0:
-                continue
-            error = sum((sum(a * b for a, b in zip(row, found)) - loss) ** 2 for row, loss in zip(rows, losses))
-            if best is None or error < best[0]:
-                e, a, b = found
-                best = (error, {"e": e, "a": a, "alpha": alpha, "b": b, "beta": beta})
-    return best[1]
+    rows, values = [terms(run) for run in runs], [math.log(run["val_loss"]) for run in runs]
+    matrix = [[sum(row[i] * row[j] for row in rows) for j in range(6)] for i in range(6)]
+    right = [sum(row[i] * value for row, value in zip(rows, values)) for i in range(6)]
+    return solve(matrix, right)
 
 
-def least_squares(rows, values):
-    """The solution of three normal equations, or None if they are singular."""
-    m = [[sum(row[i] * row[j] for row in rows) for j in range(3)] for i in range(3)]
-    v = [sum(row[i] * value for row, value in zip(rows, values)) for i in range(3)]
-
-    def determinant(m):
-        return (m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1]) - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])
-                + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]))
-
-    whole = determinant(m)
-    if abs(whole) < 1e-18:
-        return None
-    replaced = [[[v[i] if j == k else m[i][j] for j in range(3)] for i in range(3)] for k in range(3)]
-    return [determinant(each) / whole for each in replaced]
+def solve(matrix, right):
+    """The solution of linear equations, by elimination with pivots."""
+    rows = [row + [value] for row, value in zip(matrix, right)]
+    for i in range(len(rows)):
+        pivot = max(range(i, len(rows)), key=lambda j: abs(rows[j][i]))
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        rows[i] = [value / rows[i][i] for value in rows[i]]
+        for j in range(len(rows)):
+            if j != i:
+                rows[j] = [a - rows[j][i] * b for a, b in zip(rows[j], rows[i])]
+    return [row[-1] for row in rows]
 
 
-def predict(law, run):
-    n, d = run["n_params"] / 1e3, run["tokens"] / 1e3
-    return law["e"] + law["a"] * n ** -law["alpha"] + law["b"] * d ** -law["beta"]
+def predict(surface, run):
+    return math.exp(sum(a * b for a, b in zip(surface, terms(run))))
 
 
 def fits(args):
@@ -157,13 +150,13 @@ def fits(args):
     for dataset in RUNS:
         runs = [run for run in results if run["dataset"] == dataset]
         fitted = [run for run in runs if run["fitted"]]
-        law = fit(fitted)
+        surface = fit(fitted)
         # Each run predicted from the others.
         left_out = [predict(fit([other for other in fitted if other is not run]), run) for run in fitted]
         errors = [guess - run["val_loss"] for guess, run in zip(left_out, fitted)]
         rms = math.sqrt(sum(error ** 2 for error in errors) / len(errors))
         print(f"\n### {dataset}\n")
-        print("`L = {e:.3f} + {a:.2f} / N^{alpha:.2f} + {b:.2f} / D^{beta:.2f}`, N and D in thousands.".format(**law))
+        print("`ln L = {:.3f} {:+.3f} n {:+.3f} d {:+.3f} n^2 {:+.3f} nd {:+.3f} d^2`".format(*surface))
         print(f"Error of a run predicted from the others: {rms:.3f} nats (root mean square), "
               f"at most {max(map(abs, errors)):.3f}.\n")
         print("| Layers, heads, width | Parameters | Steps | Tokens | Validation loss | Fit | Bits per byte |")
@@ -171,11 +164,11 @@ def fits(args):
         for run in sorted(runs, key=lambda run: (not run["fitted"], run["n_params"], run["tokens"])):
             star = "" if run["fitted"] else " (not fitted)"
             print(f"| {run['n_layer']}, {run['n_head']}, {run['n_embd']}{star} | {run['n_params']:,} "
-                  f"| {run['max_iters']:,} | {run['tokens']:,} | {run['val_loss']:.3f} | {predict(law, run):.3f} "
+                  f"| {run['max_iters']:,} | {run['tokens']:,} | {run['val_loss']:.3f} | {predict(surface, run):.3f} "
                   f"| {run['val_bpb']:.3f} |")
         keys = ["n_params", "tokens", "val_loss"]
         table[dataset] = {
-            "law": {key: round(value, 6) for key, value in law.items()}, "error": round(rms, 4),
+            "surface": [round(value, 6) for value in surface], "error": round(rms, 4),
             "encoding_type": json.loads((ROOT / RUNS[dataset]["config"]).read_text())["encoding_type"],
             "vocab_size": fitted[0]["vocab_size"],
             "bits_per_byte_per_nat": round(sum(run["val_bpb"] / run["val_loss"] for run in fitted) / len(fitted), 6),

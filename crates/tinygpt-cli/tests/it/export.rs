@@ -76,6 +76,18 @@ fn byte_pairs_keep_their_merges_and_rows_without_a_token_go() {
     assert_eq!(merges.len(), 300 - 257);
     assert_eq!(merges[0].replace(' ', ""), tokens[257]);
     assert_eq!(content.metadata["tokenizer.ggml.eos_token_id"].to_u32().unwrap(), 0);
+
+    // As for transformers, which would give rows without a token a probability.
+    run("sample", path, "--out-dir out-bpe --export hf exported").ok();
+    let rows = |dir: &str| {
+        let text = fs::read_to_string(path.join(dir).join("config.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["vocab_size"].as_u64()
+    };
+    assert_eq!((rows("out-bpe/best"), rows("exported")), (Some(400), Some(300)));
+    let sample = "--num-samples 2 --max-new-tokens 12";
+    let original = run("sample", path, &format!("--out-dir out-bpe {sample}")).ok();
+    let copy = run("sample", path, &format!("--checkpoint exported {sample}")).ok();
+    assert_eq!(copy.stdout, original.stdout);
 }
 
 #[test]

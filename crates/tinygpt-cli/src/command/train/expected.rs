@@ -9,29 +9,21 @@ use serde::{Deserialize, Serialize};
 
 /// The datasets by name.
 const TABLE: &str = include_str!("scaling.json");
-/// How far outside of the measured runs the fit is used, as a factor.
-const REACH: f64 = 2.0;
+/// How far outside of the measured runs the fit is used, as a factor: it says nothing far from them.
+const REACH: f64 = 1.25;
 
-/// The measured runs of a dataset, and the law fitted to them.
+/// The measured runs of a dataset, and the fit to them.
 #[derive(Debug, Deserialize)]
 struct Scaling {
-    law: Law,
+    /// The coefficients of 1, n, d, n², nd and d² in ln(loss), where n is ln(weights in millions) and d
+    /// ln(training tokens in millions).
+    surface: [f64; 6],
     /// Root mean square of the error for a run that was not fitted.
     error: f64,
     encoding_type: String,
     vocab_size: usize,
     bits_per_byte_per_nat: f64,
     runs: Vec<Measured>,
-}
-
-/// `e + a / N^alpha + b / D^beta` (Hoffmann et al. 2022, approach 3), N and D in thousands.
-#[derive(Debug, Deserialize)]
-struct Law {
-    e: f64,
-    a: f64,
-    alpha: f64,
-    b: f64,
-    beta: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,9 +85,9 @@ fn in_table(
     if !within(n_params, &|run| run.n_params) || !within(tokens, &|run| run.tokens) {
         return Err("outside of the measured sizes and lengths".to_owned());
     }
-    let Law { e, a, alpha, b, beta } = scaling.law;
-    let (n, d) = (n_params as f64 / 1e3, tokens as f64 / 1e3);
-    let val_loss = e + a * n.powf(-alpha) + b * d.powf(-beta);
+    let (n, d) = ((n_params as f64 / 1e6).ln(), (tokens as f64 / 1e6).ln());
+    let terms = [1.0, n, d, n * n, n * d, d * d];
+    let val_loss = scaling.surface.iter().zip(terms).map(|(a, b)| a * b).sum::<f64>().exp();
     let val_bpb = val_loss * scaling.bits_per_byte_per_nat;
     Ok(Expected { val_loss, error: scaling.error, val_bpb })
 }
@@ -106,13 +98,13 @@ mod tests {
     use super::*;
 
     const TWO: &str = r#"{"tales": {
-        "law": {"e": 0.5, "a": 10.0, "alpha": 0.5, "b": 100.0, "beta": 1.0}, "error": 0.02,
+        "surface": [0.5, -0.25, -0.5, 0.0, 0.125, 0.0625], "error": 0.02,
         "encoding_type": "bpe", "vocab_size": 3072, "bits_per_byte_per_nat": 0.5, "runs": [
             {"n_params": 100000, "tokens": 500000, "val_loss": 1.7},
             {"n_params": 400000, "tokens": 2000000, "val_loss": 1.05}]}}"#;
 
     #[test]
-    fn the_law_fits_every_run_of_the_table() {
+    fn the_fit_is_near_every_run_of_the_table() {
         let table: BTreeMap<String, Scaling> = serde_json::from_str(TABLE).unwrap();
         for (name, scaling) in &table {
             assert!(scaling.error < 0.1 && scaling.runs.len() >= 6, "{name}");
@@ -127,8 +119,10 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_has_no_expectation() {
-        let expected = in_table(TWO, "tales", "bpe", 3072, (100_000, 1_000_000)).unwrap();
-        assert_eq!((expected.val_loss, expected.val_bpb, expected.error), (1.6, 0.8, 0.02));
+        let expected = in_table(TWO, "tales", "bpe", 3072, (100_000, 2_000_000)).unwrap();
+        // Evaluated elsewhere.
+        assert!((expected.val_loss - 1.7499674726182644).abs() < 1e-9, "{expected:?}");
+        assert_eq!((expected.val_bpb, expected.error), (expected.val_loss / 2.0, 0.02));
         let of = |dataset, encoding, vocab_size, run| {
             in_table(TWO, dataset, encoding, vocab_size, run).unwrap_err()
         };

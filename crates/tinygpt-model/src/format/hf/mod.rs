@@ -11,7 +11,7 @@ mod write;
 
 pub use config_json::{SpecialTokens, add_end_of_turn, read_config, read_special_tokens};
 pub use read::{read_dir, read_quantized, shard_names};
-pub use write::write_dir;
+pub use write::{write_dir, write_dir_without_padding};
 
 /// The file with the model's shape.
 pub const CONFIG: &str = "config.json";

@@ -11,7 +11,7 @@ use super::{CONFIG, SpecialTokens, WEIGHTS, config_json};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::gpt::Gpt;
-use crate::parts::param_specs;
+use crate::parts::{ParamKind, param_specs};
 
 /// Writes `config.json`, `generation_config.json` and `model.safetensors` into `dir`, which
 /// exists. Files of these names are replaced; the caller makes the whole atomic.
@@ -20,7 +20,26 @@ use crate::parts::param_specs;
 /// [`ModelError::Request`] if a special token has no row, [`ModelError::Io`] if a file cannot be
 /// written, [`ModelError::Tensor`] if the device refuses.
 pub fn write_dir(gpt: &Gpt, dir: &Path, special: &SpecialTokens) -> Result<()> {
-    let config = gpt.config();
+    write_dir_without_padding(gpt, gpt.config().vocab_size, dir, special)
+}
+
+/// As [`write_dir`], with only the first `n_tokens` rows of the table: a model may have more rows than
+/// its tokenizer has tokens, and other programs would give the rest a probability.
+///
+/// # Errors
+/// Those of [`write_dir`]; [`ModelError::Request`] if the table has fewer rows.
+pub fn write_dir_without_padding(
+    gpt: &Gpt,
+    n_tokens: usize,
+    dir: &Path,
+    special: &SpecialTokens,
+) -> Result<()> {
+    let rows = gpt.config().vocab_size;
+    if n_tokens > rows {
+        let message = format!("{n_tokens} tokens, but the model has {rows} rows");
+        return Err(ModelError::request(message));
+    }
+    let config = &ModelConfig { vocab_size: n_tokens, ..gpt.config().clone() };
     for (key, id) in [("bos", Some(special.bos)), ("eos", special.eos)] {
         if let Some(id) = id.filter(|id| *id as usize >= config.vocab_size) {
             return Err(ModelError::request(format!(
@@ -34,6 +53,10 @@ pub fn write_dir(gpt: &Gpt, dir: &Path, special: &SpecialTokens) -> Result<()> {
     let mut tensors = Vec::new();
     for spec in param_specs(&ModelConfig { bias: true, ..config.clone() }) {
         let tensor = match gpt.params().get(&spec.name) {
+            // The safetensors format has no strides.
+            Some(table) if spec.kind == ParamKind::Table => {
+                table.narrow(0, 0, n_tokens)?.contiguous()?
+            }
             Some(tensor) => tensor.clone(),
             None => Tensor::zeros(spec.shape.as_slice(), DType::F32, &Device::Cpu)?,
         };

@@ -191,7 +191,8 @@ fn write_gguf(loaded: &LoadedModel<Gpt>, weights: WeightType, part: &Path) -> Re
 
 fn write_hf(loaded: &LoadedModel<Gpt>, part: &Path) -> Result<()> {
     fs::create_dir(part).with_context(|| format!("cannot create {}", part.display()))?;
-    hf::write_dir(&loaded.model, part, &loaded.special)?;
+    let n_tokens = loaded.tokenizer.vocab_size();
+    hf::write_dir_without_padding(&loaded.model, n_tokens, part, &loaded.special)?;
     chat::add_end_of_turn(part, &loaded.tokenizer, loaded.special)?;
     loaded.tokenizer.save_with_model(part, loaded.model.config().block_size)?;
     let text = card::Card::of(loaded)?.text();
