@@ -28,8 +28,8 @@ RUNS = {
         "config": "config/quickstart.json",
         "fitted": [
             ((2, 2, 64), [250, 500, 1000, 2000]),
-            ((2, 3, 96), [250, 500, 1000]),
-            ((3, 4, 128), [250, 500, 1000]),
+            ((2, 3, 96), [250, 500, 1000, 2000]),
+            ((3, 4, 128), [250, 500, 750, 1000]),
             ((3, 5, 160), [250, 500, 1300]),
         ],
         "held_out": [((2, 4, 128), [700]), ((3, 3, 96), [1500])],
@@ -116,12 +116,12 @@ def terms(run):
 
 
 def fit(runs):
-    """The six coefficients of the quadratic for ln(loss), with the least squared error.
+    """The six coefficients of the quadratic for the loss, with the least squared error.
 
     The losses fall faster and faster while a model learns the templates of tiny_tales, so that a sum of powers with
     a constant (Hoffmann et al. 2022) does not fit them.
     """
-    rows, values = [terms(run) for run in runs], [math.log(run["val_loss"]) for run in runs]
+    rows, values = [terms(run) for run in runs], [run["val_loss"] for run in runs]
     matrix = [[sum(row[i] * row[j] for row in rows) for j in range(6)] for i in range(6)]
     right = [sum(row[i] * value for row, value in zip(rows, values)) for i in range(6)]
     return solve(matrix, right)
@@ -141,7 +141,7 @@ def solve(matrix, right):
 
 
 def predict(surface, run):
-    return math.exp(sum(a * b for a, b in zip(surface, terms(run))))
+    return sum(a * b for a, b in zip(surface, terms(run)))
 
 
 def fits(args):
@@ -156,7 +156,7 @@ def fits(args):
         errors = [guess - run["val_loss"] for guess, run in zip(left_out, fitted)]
         rms = math.sqrt(sum(error ** 2 for error in errors) / len(errors))
         print(f"\n### {dataset}\n")
-        print("`ln L = {:.3f} {:+.3f} n {:+.3f} d {:+.3f} n^2 {:+.3f} nd {:+.3f} d^2`".format(*surface))
+        print("`L = {:.3f} {:+.3f} n {:+.3f} d {:+.3f} n^2 {:+.3f} nd {:+.3f} d^2`".format(*surface))
         print(f"Error of a run predicted from the others: {rms:.3f} nats (root mean square), "
               f"at most {max(map(abs, errors)):.3f}.\n")
         print("| Layers, heads, width | Parameters | Steps | Tokens | Validation loss | Fit | Bits per byte |")
