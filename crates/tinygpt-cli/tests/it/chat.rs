@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::program::{Ran, command, run, small_text, trained};
+use crate::program::{Ran, command, copy_tree, run, small_text, trained};
 
 /// A tokenizer with the special tokens of ChatML.
 fn golden(name: &str) -> PathBuf {
@@ -129,6 +129,27 @@ fn exports_carry_the_template_and_the_end_of_a_turn() {
     child.stdin.take().unwrap().write_all(b"Hello\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), chat("", "Hello\n").stdout);
+}
+
+#[test]
+fn the_hint_of_a_gguf_file_is_a_chat() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_tree(chat_model(), dir.path());
+    let hint = |file: &str| {
+        run("sample", dir.path(), &format!("--out-dir out --export gguf {file}")).ok().stderr
+    };
+    let stderr = hint("talks.gguf");
+    for program in ["llama-cli", "llama-server"] {
+        let command = format!("{program} -m talks.gguf -c 96 --jinja");
+        assert!(stderr.contains(&command), "{command}: {stderr}");
+    }
+    assert!(!stderr.contains("llama-completion"), "{stderr}");
+    // With a template whose turns do not end with a special token, the model does not chat.
+    let template = "{% for m in messages %}{{ m.content }}{% endfor %}";
+    fs::write(dir.path().join("out/best/chat_template.jinja"), template).unwrap();
+    let stderr = hint("plain.gguf");
+    assert!(stderr.contains("llama-completion -m plain.gguf -c 96 -no-cnv"), "{stderr}");
+    assert!(!stderr.contains("--jinja"), "{stderr}");
 }
 
 #[test]
