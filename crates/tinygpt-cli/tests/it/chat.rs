@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
 
+use candle_core::{Device, Tensor};
 use tempfile::TempDir;
+use tinygpt_data::Tokenizer;
+use tinygpt_data::chat::{ChatTemplate, Message};
 
-use crate::program::{Ran, command, run, small_text, trained};
+use crate::program::{Ran, command, copy_tree, run, small_text, trained};
 
 /// A tokenizer with the special tokens of ChatML.
 fn golden(name: &str) -> PathBuf {
@@ -42,9 +45,13 @@ pub(crate) fn chat_model() -> &'static Path {
 }
 
 fn chat(args: &str, lines: &str) -> Ran {
-    let mut command = command("sample", chat_model());
-    command.args("--out-dir out --max-new-tokens 8 --threads 1 --chat".split(' '));
-    command.args(args.split_whitespace());
+    chat_in(chat_model(), &format!("--out-dir out --max-new-tokens 8 {args}"), lines)
+}
+
+/// Sends lines to a model in `dir`.
+fn chat_in(dir: &Path, args: &str, lines: &str) -> Ran {
+    let mut command = command("sample", dir);
+    command.args("--threads 1 --chat".split(' ')).args(args.split_whitespace());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
@@ -94,6 +101,74 @@ fn the_oldest_exchanges_are_dropped_and_the_system_message_is_not() {
 }
 
 #[test]
+fn the_system_message_is_first_whenever_it_is_set() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_tree(chat_model(), dir.path());
+    let chatml = fs::read_to_string(golden("chatml.jinja")).unwrap();
+    let strict = "{% for m in messages %}{% if m.role == 'system' and not loop.first %}\
+                  {{ raise_exception('a late system message') }}{% endif %}{% endfor %}";
+    fs::write(dir.path().join("out/best/chat_template.jinja"), format!("{strict}{chatml}"))
+        .unwrap();
+    let lines = "Hello\n/system Owl\nHello\nHello\n";
+    let ran = chat_in(dir.path(), "--out-dir out --max-new-tokens 8", lines);
+    assert!(!ran.stderr.contains("late"), "{}", ran.stderr);
+    assert_eq!(ran.stdout, chat("", lines).stdout);
+}
+
+#[test]
+fn an_answer_ends_where_the_context_does() {
+    let tokenizer = Tokenizer::from_dir(chat_model().join("out/best")).unwrap();
+    let messages = [Message::new("user", "Hello")];
+    let room = 96 - ChatTemplate::chatml().prompt_ids(&tokenizer, &messages).unwrap().len();
+    let answer = |n: usize| {
+        let args = format!("--out-dir out --seed 3 --max-new-tokens {n}");
+        chat_in(chat_model(), &args, "Hello\n").stdout
+    };
+    assert_ne!(answer(room - 1), answer(room), "the answer is longer than the context");
+    assert_eq!(answer(500), answer(room));
+}
+
+/// Makes a model print one token, whatever it has read.
+fn always_print(model: &Path, id: usize) {
+    let file = model.join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    let mut set = |name: &str, change: &dyn Fn(&Tensor) -> Tensor| {
+        let key = tensors.keys().find(|key| key.ends_with(name)).unwrap().clone();
+        let changed = change(&tensors[&key]);
+        tensors.insert(key, changed);
+    };
+    set("ln_f.weight", &|it| it.zeros_like().unwrap());
+    set("ln_f.bias", &|it| it.ones_like().unwrap());
+    // The logit of a token is the sum of its embedding.
+    set("wte.weight", &|it| {
+        let mut rows = it.to_vec2::<f32>().unwrap();
+        rows[id].fill(100.0);
+        Tensor::new(rows, &Device::Cpu).unwrap()
+    });
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+}
+
+#[test]
+fn the_end_of_a_document_ends_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let hf = dir.path().join("hf");
+    run("sample", chat_model(), &format!("--out-dir out --export hf {}", hf.display())).ok();
+    let eot = Tokenizer::from_dir(&hf).unwrap().eot_id();
+    always_print(&hf, eot as usize);
+    // The text of an answer has no special tokens, its probabilities do.
+    let n_printed = || {
+        let args = "--checkpoint hf --max-new-tokens 3 --show-probs";
+        chat_in(dir.path(), args, "Hello\n").stdout.matches("100.0 %  \"<|endoftext|>\"").count()
+    };
+    assert_eq!(n_printed(), 3, "documents of this model do not end");
+    let config = fs::read_to_string(hf.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["eos_token_id"] = eot.into();
+    fs::write(hf.join("config.json"), config.to_string()).unwrap();
+    assert_eq!(n_printed(), 0);
+}
+
+#[test]
 fn a_model_without_a_template_and_unknown_commands_say_so() {
     let dir = trained();
     let ran = run("sample", dir.path(), "--out-dir out --chat");
@@ -122,13 +197,29 @@ fn exports_carry_the_template_and_the_end_of_a_turn() {
     // `<|im_end|>`; the text is one document, so `<|endoftext|>` ends nothing.
     assert_eq!(json("generation_config.json")["eos_token_id"], serde_json::json!([2]));
     // The exported model chats as the one that it was made from.
-    let mut again = command("sample", dir.path());
-    again.args(["--checkpoint", "hf", "--chat", "--max-new-tokens", "8", "--threads", "1"]);
-    again.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = again.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"Hello\n").unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), chat("", "Hello\n").stdout);
+    let again = chat_in(dir.path(), "--checkpoint hf --max-new-tokens 8", "Hello\n");
+    assert_eq!(again.stdout, chat("", "Hello\n").stdout);
+}
+
+#[test]
+fn the_hint_of_a_gguf_file_is_a_chat() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_tree(chat_model(), dir.path());
+    let hint = |file: &str| {
+        run("sample", dir.path(), &format!("--out-dir out --export gguf {file}")).ok().stderr
+    };
+    let stderr = hint("talks.gguf");
+    for program in ["llama-cli", "llama-server"] {
+        let command = format!("{program} -m talks.gguf -c 96 --jinja");
+        assert!(stderr.contains(&command), "{command}: {stderr}");
+    }
+    assert!(!stderr.contains("llama-completion"), "{stderr}");
+    // With a template whose turns do not end with a special token, the model does not chat.
+    let template = "{% for m in messages %}{{ m.content }}{% endfor %}";
+    fs::write(dir.path().join("out/best/chat_template.jinja"), template).unwrap();
+    let stderr = hint("plain.gguf");
+    assert!(stderr.contains("llama-completion -m plain.gguf -c 96 -no-cnv"), "{stderr}");
+    assert!(!stderr.contains("--jinja"), "{stderr}");
 }
 
 #[test]

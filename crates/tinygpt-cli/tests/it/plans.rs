@@ -45,6 +45,30 @@ fn a_plan_has_every_row_and_writes_nothing() {
     assert!(before == snapshot(dir.path()), "something was written");
 }
 
+/// `config/chat.json`: rows of conversations, of which some targets are learned.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_estimate_of_memory_is_within_a_tenth_of_the_peak() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/chat.json");
+    // A process of its own: the memory of a preparation would count.
+    run("prepare", dir.path(), "--dataset-name tiny_talks --encoding-type bpe").ok();
+    for threads in [1, 2] {
+        let args = format!(
+            "--config-file {config} --max-iters 2 --warmup-iters 1 --eval-interval 1 --eval-iters 1 \
+             --threads {threads} --overwrite --json"
+        );
+        let ran = run("train", dir.path(), &args).ok();
+        let line: Value = serde_json::from_str(ran.stdout.lines().last().unwrap()).unwrap();
+        let peak = line["peak_bytes"].as_f64().unwrap();
+        let estimate = ran.stderr.split("tokens, about ").nth(1).unwrap();
+        let (number, rest) = estimate.split_once(' ').unwrap();
+        assert!(rest.starts_with("MiB of memory"), "{rest}");
+        let estimate = number.parse::<f64>().unwrap() * f64::from(1 << 20);
+        assert!((estimate / peak - 1.0).abs() < 0.1, "{threads}: {estimate} and {peak} bytes");
+    }
+}
+
 #[test]
 fn a_budget_becomes_a_length_that_is_recorded() {
     let dir = trained();

@@ -30,6 +30,7 @@ pub(super) fn compile(source: &str) -> Result<Environment<'static>, String> {
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(RECURSION);
     environment.add_filter("tojson", to_json);
+    environment.add_test("iterable", is_iterable);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
@@ -62,6 +63,11 @@ pub(super) fn render(
 
 fn value_of(message: &Message) -> Value {
     Value::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())])
+}
+
+/// As in Python, where `None` is not iterable: templates ask this of `tools`.
+fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
 }
 
 /// The template without the marks around answers (`{% generation %}`), which print nothing.
@@ -160,6 +166,11 @@ mod tests {
             ),
             ("{%- generation %} x {%- endgeneration -%} y", " xy"),
             ("{% if tools is not none %}a{% endif %}{% if tools %}b{% endif %}c", "c"),
+            (
+                "{{ tools is iterable and tools | length > 0 }} {{ messages is iterable }} \
+                 {{ 'a' is iterable }} {{ 1 is iterable }}",
+                "False True True False",
+            ),
             ("{% set ns = namespace(n=0) %}{% set ns.n = ns.n + 2 %}{{ ns.n }}", "2"),
             ("{{ 'a,b'.split(',')[-1] }}{{ ' a' ~ 'b' | upper }}{{ 'ab'.rstrip('b') }}", "b aBa"),
         ] {

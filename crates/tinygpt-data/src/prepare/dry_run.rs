@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use crate::encoding::Encoding;
 use crate::error::DataError;
-use crate::prepared::Prepared;
+use crate::prepared::{MASK_VALUES, Prepared};
 use crate::progress::PrepareProgress;
 use crate::source::{LeftOut, Piece, Text};
 use crate::tokenizer::{Tokenizer, TokenizerTrainer};
 
-use super::PrepareRequest;
+use super::chat::{self, ChatEncoding};
 use super::files::SourceFile;
 use super::origin::Located;
 use super::plan::{self, Plan};
+use super::{PrepareRequest, chat_encoding};
 
 /// How much text is sampled, in bytes.
 const SAMPLE_BYTES: usize = 8 << 20;
@@ -82,7 +83,7 @@ pub fn dry_run(
     request: &PrepareRequest,
     progress: &dyn PrepareProgress,
 ) -> Result<DryRun, DataError> {
-    let plan = Plan::of(request, progress)?;
+    let mut plan = Plan::of(request, progress)?;
     let dir = request.data_dir.join(&plan.dataset).join(plan.encoding.as_str());
     let existing = existing(request, &plan, &dir, progress)?;
     let Located { files, left_out, texts } =
@@ -90,7 +91,7 @@ pub fn dry_run(
     let remote = files.iter().filter(|file| file.is_remote);
     let n_download_bytes = remote.map(|file| file.n_bytes).sum();
     let estimate = match &texts {
-        Some((train, val)) => Some(estimate(request, &plan, train, val.as_ref())?),
+        Some((train, val)) => Some(estimate(request, &mut plan, train, val.as_ref())?),
         None => None,
     };
     let (dataset, encoding) = (plan.dataset, plan.encoding);
@@ -119,7 +120,7 @@ fn existing(
 /// Samples the start of the training text and assumes that all text is similar.
 fn estimate(
     request: &PrepareRequest,
-    plan: &Plan,
+    plan: &mut Plan,
     train: &Text,
     validation: Option<&Text>,
 ) -> Result<Estimate, DataError> {
@@ -141,10 +142,13 @@ fn estimate(
     let share = request.data_percentage / 100.0;
     let of_train = if is_all { 1.0 } else { train.in_units_of(n_file_bytes, n_documents) };
     let of_val = validation.map_or(0.0, |text| text.in_units_of(n_file_bytes, n_documents));
-    let (made, counting) = make_tokenizer(plan, request, &pieces)?;
-    let tokenizer = plan.reused.as_ref().unwrap_or(&made);
+    let (tokenizer, counting) = make_tokenizer(plan, request, &pieces)?;
+    let chat = chat_encoding(&plan.settings, &tokenizer);
     let started = Instant::now();
-    let n_tokens = count_tokens(tokenizer, request.parse_special, &pieces)?;
+    let sample = match chat {
+        Some(chat) => measure_chats(&tokenizer, chat, &pieces)?,
+        None => measure(&tokenizer, request.parse_special, &pieces)?,
+    };
     let encoding = started.elapsed();
     let written = of_train * share + of_val;
     let scaled = |count: u64| (count as f64 * written).round() as u64;
@@ -154,43 +158,78 @@ fn estimate(
     let n_threads = rayon::current_num_threads() as f64;
     let seconds = (n_reads * reading.as_secs_f64() + encoding.as_secs_f64()) * (of_train + of_val)
         + counting.as_secs_f64() * of_train * share;
-    let width = if tokenizer.vocab_size() <= 1 << 16 { 2 } else { 4 };
+    let width = |n_values| if n_values <= 1 << 16 { 2 } else { 4 };
+    let n_bytes_each = width(tokenizer.vocab_size()) + chat.map_or(0, |_| width(MASK_VALUES));
     Ok(Estimate {
-        n_sample_bytes: n_bytes as u64,
+        n_sample_bytes: sample.n_text_bytes,
         n_documents: scaled(n_documents),
-        n_text_bytes: scaled(n_bytes as u64),
-        n_tokens: scaled(n_tokens),
-        n_shard_bytes: scaled(n_tokens) * width,
+        n_text_bytes: scaled(sample.n_text_bytes),
+        n_tokens: scaled(sample.n_tokens),
+        n_shard_bytes: scaled(sample.n_tokens) * n_bytes_each,
         time: Duration::from_secs_f64(seconds / n_threads),
     })
 }
 
-/// A tokenizer for the sample, with the time that grows with the text; merging hardly does.
+/// The tokenizer that would be used, with the time that grows with the text; merging hardly does.
 fn make_tokenizer(
-    plan: &Plan,
+    plan: &mut Plan,
     request: &PrepareRequest,
     pieces: &[Piece],
 ) -> Result<(Tokenizer, Duration), DataError> {
     let started = Instant::now();
+    let is_chat = plan.settings.chat.is_some();
     // If one is reused, only the time of counting is of interest.
     let encoding = if plan.reused.is_none() { plan.encoding } else { Encoding::Simple };
     let mut trainer = TokenizerTrainer::new(encoding, request.parse_special)?;
-    pieces.iter().for_each(|piece| trainer.count(&piece.text));
+    for piece in pieces {
+        match is_chat {
+            true => chat::count(&mut trainer, piece)?,
+            false => trainer.count(&piece.text),
+        }
+    }
     let counting = started.elapsed();
-    Ok((trainer.train(request.vocab_size)?, counting))
+    let tokenizer = match plan.reused.take() {
+        Some(reused) => reused,
+        None => trainer.train(request.vocab_size)?,
+    };
+    Ok((if is_chat { tokenizer.for_chat()? } else { tokenizer }, counting))
 }
 
-fn count_tokens(
+/// What a sample becomes.
+#[derive(Default)]
+struct Measured {
+    n_text_bytes: u64,
+    n_tokens: u64,
+}
+
+fn measure(
     tokenizer: &Tokenizer,
     parses_special: bool,
     pieces: &[Piece],
-) -> Result<u64, DataError> {
+) -> Result<Measured, DataError> {
     let mut encoder = tokenizer.encoder().parsing_special(parses_special);
-    let (mut ids, mut n_tokens) = (Vec::new(), 0);
+    let (mut ids, mut measured) = (Vec::new(), Measured::default());
     for piece in pieces {
         ids.clear();
         encoder.encode_into(&piece.text, &mut ids)?;
-        n_tokens += ids.len() as u64 + u64::from(piece.ends_document);
+        measured.n_text_bytes += piece.text.len() as u64;
+        measured.n_tokens += ids.len() as u64 + u64::from(piece.ends_document);
     }
-    Ok(n_tokens)
+    Ok(measured)
+}
+
+/// The same of conversations: the text of their messages, and the tokens that the template makes of them.
+fn measure_chats(
+    tokenizer: &Tokenizer,
+    chat: ChatEncoding<'_>,
+    pieces: &[Piece],
+) -> Result<Measured, DataError> {
+    let mut measured = Measured::default();
+    for piece in pieces {
+        let encoded = chat.encode(tokenizer, piece)?;
+        measured.n_text_bytes += encoded.text.text.len() as u64;
+        // The last one ends the document.
+        measured.n_tokens += encoded.ids.len() as u64 + 1;
+    }
+    Ok(measured)
 }

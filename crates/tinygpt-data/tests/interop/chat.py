@@ -1,12 +1,15 @@
-"""Writes ../golden/chat: conversations and a hash of the ids that transformers finds with each template there.
+"""Writes conversations and a hash of the ids that transformers finds with each chat template of a folder.
 
-Usage: chat.py. The templates are those of published models (zephyr-7b-beta, Llama-2-chat, Llama-3-Instruct,
-gemma-it), of ChatML, and ChatML with marks around the answers, of which transformers gives the learned tokens.
+Usage: chat.py [FOLDER]. Without a folder, of ../golden/chat: the templates of published models (zephyr-7b-beta,
+Llama-2-chat, Llama-3-Instruct, gemma-it), of ChatML, and ChatML with marks around the answers, of which transformers
+gives the learned tokens. In another folder, of all *.jinja in the order of their names; the test
+`published_templates_print_what_transformers_prints` reads them there.
 """
 
 import hashlib
 import json
 import random
+import sys
 from pathlib import Path
 
 from jinja2 import TemplateError
@@ -53,29 +56,38 @@ def digest(ids: list[int]) -> str:
     return hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()[:8]
 
 
+def hashes(fast: PreTrainedTokenizerFast, templates: dict[str, str], messages: list[dict]) -> list[str]:
+    found = []
+    for name, template in templates.items():
+        options = {"chat_template": template, "return_dict": True}
+        try:
+            prompt = fast.apply_chat_template(messages[:-1], add_generation_prompt=True, **options)
+            whole = fast.apply_chat_template(messages, return_assistant_tokens_mask=name == "generation", **options)
+            learned = whole["assistant_masks"] if name == "generation" else []
+            found.append(digest(prompt["input_ids"]) + digest(whole["input_ids"] + learned))
+        except TemplateError:
+            found.append("refused")
+        except TypeError:
+            # Without tools, Python cannot iterate over them; a template for tools fails.
+            found.append("failed")
+    return found
+
+
 def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    names = sorted(path.stem for path in folder.glob("*.jinja")) if len(sys.argv) > 1 else NAMES
+    templates = {name: (folder / f"{name}.jinja").read_text() for name in names}
     tokenizer = trained()
-    tokenizer.save(str(FOLDER / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"))
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
     rng = random.Random(17)
     lines = []
     for _ in range(500):
         messages = conversation(rng)
-        hashes = []
-        for name in NAMES:
-            options = {"chat_template": (FOLDER / f"{name}.jinja").read_text(), "return_dict": True}
-            try:
-                prompt = fast.apply_chat_template(messages[:-1], add_generation_prompt=True, **options)
-                whole = fast.apply_chat_template(
-                    messages, return_assistant_tokens_mask=name == "generation", **options
-                )
-                learned = whole["assistant_masks"] if name == "generation" else []
-                hashes.append(digest(prompt["input_ids"]) + digest(whole["input_ids"] + learned))
-            except TemplateError:
-                hashes.append("refused")
         turns = [[message["role"][0], message["content"]] for message in messages]
-        lines.append(json.dumps([turns, *hashes], ensure_ascii=False, separators=(",", ":")))
-    (FOLDER / "conversations.jsonl").write_text("\n".join(lines) + "\n")
+        line = [turns, *hashes(fast, templates, messages)]
+        lines.append(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
+    (folder / "conversations.jsonl").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tinygpt_data::Tokenizer;
 use tinygpt_data::chat::{ChatTemplate, Message};
 
+use crate::real_files::real_file;
 use crate::{explained, write};
 
 /// In the order of the hashes of a conversation.
@@ -71,6 +72,45 @@ fn transformers_finds_the_same_ids_in_500_conversations() {
             assert_eq!(line[index + 1], found, "{}: {messages:?}", NAMES[index]);
         }
     }
+}
+
+/// The templates of a folder that `interop/chat.py` was given, where `TINYGPT_TEST_DATA` has it as `templates`.
+#[test]
+fn published_templates_print_what_transformers_prints() {
+    let Some(folder) = real_file("templates") else { return };
+    let tokenizer = tokenizer();
+    let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        files.filter(|file| file.extension().is_some_and(|it| it == "jinja")).collect();
+    files.sort();
+    let lines = fs::read_to_string(folder.join("conversations.jsonl")).unwrap();
+    let mut differing = std::collections::BTreeMap::new();
+    for (index, file) in files.iter().enumerate() {
+        let source = fs::read_to_string(file).unwrap();
+        let template = ChatTemplate::new(source, Some("<s>".into()), Some("</s>".into()));
+        for line in lines.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let messages = messages(&line[0]);
+            let question = &messages[..messages.len() - 1];
+            let found = template.prompt_ids(&tokenizer, question).and_then(|prompt| {
+                let (ids, _) = template.training_ids(&tokenizer, &messages, false)?;
+                Ok(digest(&prompt) + &digest(&ids))
+            });
+            let shown = found.as_ref().err().map(|error| explained(error));
+            // Where Python fails in a loop over tools that are missing, the loop ends at once here.
+            let is_equal = line[index + 1] == found.unwrap_or_else(|_| "refused".to_owned());
+            if !is_equal && line[index + 1] != "failed" {
+                let first = differing.entry(file.clone()).or_insert((0, messages, shown));
+                first.0 += 1;
+            }
+        }
+    }
+    assert!(
+        differing.is_empty(),
+        "{} of {} templates: {differing:#?}",
+        differing.len(),
+        files.len()
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tinygpt_data::chat::{ChatTemplate, Message};
 use tinygpt_data::{
-    Encoding, IGNORED_TARGET, Loader, NoProgress, PrepareRequest, Prepared, Tokenizer, ValSplit,
-    prepare,
+    Encoding, IGNORED_TARGET, Loader, NoProgress, PrepareRequest, Prepared, SplitMeta, Tokenizer,
+    ValSplit, dry_run, prepare,
 };
 
 use crate::{explained, ids_of, request, text_of, write};
@@ -67,6 +67,45 @@ fn only_answers_and_the_ends_of_their_turns_are_learned() {
         let batch = Loader::evaluation(&prepared.train, 1, 200, 1).unwrap().batch(0).unwrap();
         assert_eq!(batch.targets[0], IGNORED_TARGET);
         assert!(batch.n_learned() > 0 && batch.n_learned() < 200);
+    }
+}
+
+#[test]
+fn a_dry_run_estimates_the_tokens_of_the_template() {
+    let dir = tempfile::tempdir().unwrap();
+    let source =
+        write(dir.path(), "a.jsonl", lines((0..90).map(|i| json!({"messages": turns(i)}))));
+    // With a tokenizer that has a template of its own.
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chat");
+    for (from, to) in
+        [("tokenizer.json", "tokenizer.json"), ("llama3.jinja", "chat_template.jinja")]
+    {
+        write(&dir.path().join("own"), to, std::fs::read(golden.join(from)).unwrap());
+    }
+    write(&dir.path().join("own"), "tokenizer_config.json", r#"{"bos_token": "<s>"}"#);
+    let reused = PrepareRequest {
+        chat: true,
+        dataset_name: "own".into(),
+        tokenizer: Some(dir.path().join("own").into()),
+        ..request(dir.path(), &source)
+    };
+    // Byte pairs are learned from the training text only, and here from all of it.
+    for (request, tolerance) in [
+        (chat(dir.path(), &source, Encoding::Simple), 0.0),
+        (chat(dir.path(), &source, Encoding::Bpe), 0.02),
+        (reused, 0.0),
+    ] {
+        let estimate = dry_run(&request, &NoProgress).unwrap().estimate.unwrap();
+        let meta = open(&request).meta;
+        let of_both = |count: fn(&SplitMeta) -> u64| count(&meta.train) + count(&meta.val);
+        assert_eq!(estimate.n_documents, of_both(|it| it.n_documents));
+        assert_eq!(estimate.n_text_bytes, of_both(|it| it.n_bytes));
+        assert_eq!(estimate.n_sample_bytes, estimate.n_text_bytes);
+        let n_tokens = of_both(|it| it.n_tokens) as f64;
+        let difference = (estimate.n_tokens as f64 - n_tokens).abs();
+        assert!(difference <= tolerance * n_tokens, "{estimate:?}, not {n_tokens} tokens");
+        // Two bytes for the token, two for whether it is learned.
+        assert_eq!(estimate.n_shard_bytes, 4 * estimate.n_tokens);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::request;
 
 /// A file of the folder; `None`, with a message, if there is no such folder.
 #[allow(clippy::print_stderr, reason = "a skipped test says so")]
-fn real_file(name: &str) -> Option<PathBuf> {
+pub(crate) fn real_file(name: &str) -> Option<PathBuf> {
     let found = std::env::var_os("TINYGPT_TEST_DATA").map(|dir| PathBuf::from(dir).join(name));
     if found.is_none() {
         eprintln!("skipped: TINYGPT_TEST_DATA is not set");

@@ -77,7 +77,7 @@ impl<'p> Pass<'p> {
         timed(Op::Embedding, 1, 0, || {
             embedding::forward(self.inputs, tables, (d.t, d.c), mask, &mut ws.stream[0]);
         });
-        let (n_streams, n_blocks) = (ws.stream.len(), ws.blocks.len());
+        let (n_streams, n_blocks) = (ws.n_kept + 1, ws.n_kept);
         for layer in 0..weights.blocks.len() {
             let mut out = std::mem::take(&mut ws.stream[(layer + 1) % n_streams]);
             let acts = &mut ws.blocks[layer % n_blocks];
@@ -104,7 +104,7 @@ impl<'p> Pass<'p> {
         workspace.fit(&d, weights.blocks.len(), true);
         workspace.fit_logits(&d);
         self.forward(weights, workspace, |_, _| ());
-        let Workspace { stream, blocks, norm_f, logits, dstream, scratch } = workspace;
+        let Workspace { stream, blocks, norm_f, logits, dstream, scratch, .. } = workspace;
         let given = head::Head { x: &norm_f.out, wte: weights.wte, targets, n_embd: d.c };
         let dnormed = &mut scratch.dnormed;
         let loss = timed(Op::Head, d.threads, 6 * n_learned(targets) * d.c * d.v, || {

@@ -56,6 +56,7 @@ impl CudaModel {
             gradients: arena,
             optimizer: 2 * arena,
             activations: Workspace::bytes(dims, pass) as u64,
+            program: 0,
         }
     }
 }

@@ -60,6 +60,8 @@ const chat = {
     $("prompt").placeholder = isOn ? "Type a message." : "Type the beginning of a text, or leave it empty.";
     $("prompt").value = "";
     $("legend-choose").hidden = isOn;
+    $("seed-prompt").hidden = isOn;
+    $("seed-chat").hidden = !isOn;
     $("write").textContent = isOn ? "Send" : "Generate";
     $("texts").replaceChildren();
     this.clear();

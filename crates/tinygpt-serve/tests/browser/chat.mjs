@@ -1,6 +1,6 @@
 // Chats on the page by mouse, by keyboard and on a phone: sends, stops, edits and retries messages, and keeps one of
 // several answers. axe-core checks accessibility.
-import { check, checkAccessibility, checkWidth, launch, open, screens, serve, set } from "./common.mjs";
+import { check, checkAccessibility, checkWidth, open, set, visitAll } from "./common.mjs";
 
 const [sample, outDir, shots] = process.argv.slice(2);
 
@@ -85,6 +85,22 @@ async function chooses(page, options, name) {
   check(said.length === 5 && said[3] === all[1], `the conversation continues with the kept answer: ${said[3]}`);
 }
 
+/** With a fixed seed, the answers are the same again. */
+async function repeats(page) {
+  check(await page.locator("#seed-chat").isVisible() && await page.locator("#seed-prompt").isHidden(),
+    "the help of the seed is about answers");
+  await setAll(page, { temperature: 1.5, top_k: 0, max_tokens: 40 });
+  await page.locator("#keep").check();
+  const retry = async () => {
+    await button(page, "Retry").click();
+    await status(page, "Done.");
+    return JSON.stringify(await answers(page));
+  };
+  check(await retry() === await retry(), "with a fixed seed, Retry repeats an answer");
+  await page.locator("#keep").uncheck();
+  await setAll(page, { temperature: 0, max_tokens: 100 });
+}
+
 async function visit(browser, origin, name, options) {
   console.log(name);
   const page = await open(browser, origin, options);
@@ -104,6 +120,7 @@ async function visit(browser, origin, name, options) {
     "the answer is a turn once there is a next message");
   await page.screenshot({ path: `${shots}/chat-${name}.png`, fullPage: true });
   await checkWidth(page, "with a conversation");
+  await repeats(page);
   await chooses(page, options, name);
 
   await button(page, "Edit message 1").click();
@@ -123,6 +140,8 @@ async function visit(browser, origin, name, options) {
   await send(page, "Hello");
   await page.locator("#chat-on").uncheck();
   check(await button(page, "Generate").isVisible() && (await answers(page)).length === 0, "the prompt view is there");
+  check(await page.locator("#seed-prompt").isVisible() && await page.locator("#seed-chat").isHidden(),
+    "the help of the seed is about prompts");
   await page.evaluate(() => document.querySelectorAll("details").forEach((it) => { it.open = true; }));
   await checkWidth(page, "with everything open");
   // The refused message.
@@ -131,13 +150,4 @@ async function visit(browser, origin, name, options) {
   await page.context().close();
 }
 
-const { server, origin } = await serve(sample, outDir);
-let browser;
-try {
-  browser = await launch();
-  for (const [name, options] of Object.entries(screens)) await visit(browser, origin, name, options);
-} finally {
-  await browser?.close();
-  server.kill("SIGINT");
-}
-console.log("all checks passed");
+await visitAll(sample, outDir, visit);

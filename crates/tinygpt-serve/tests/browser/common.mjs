@@ -37,7 +37,7 @@ export async function newPage(browser, origin, options) {
 }
 
 /** Starts the server on a free port; its address is on its first line. */
-export function serve(sample, outDir) {
+function serve(sample, outDir) {
   const server = spawn(sample, ["--out-dir", outDir, "--serve", "127.0.0.1:0"]);
   return new Promise((resolve, reject) => {
     let output = "";
@@ -79,3 +79,17 @@ const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile:
 export const screens = Object.fromEntries(Object.entries({ desktop, tablet, phone })
   .flatMap(([name, options]) => ["light", "dark"]
     .map((colorScheme) => [`${name}-${colorScheme}`, { ...options, colorScheme }])));
+
+/** Serves a model and calls `visit(browser, origin, name, options)` for each screen. */
+export async function visitAll(sample, outDir, visit) {
+  const { server, origin } = await serve(sample, outDir);
+  let browser;
+  try {
+    browser = await launch();
+    for (const [name, options] of Object.entries(screens)) await visit(browser, origin, name, options);
+  } finally {
+    await browser?.close();
+    server.kill("SIGINT");
+  }
+  console.log("all checks passed");
+}

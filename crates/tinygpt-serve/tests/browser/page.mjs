@@ -1,6 +1,6 @@
 // Uses the page as people do, by mouse, by keyboard and on a phone: types a prompt, stops generation, opens the
 // alternatives of a token, continues with one of them, and shares a link. axe-core checks accessibility.
-import { check, checkAccessibility, launch, open, screens, serve, set } from "./common.mjs";
+import { check, checkAccessibility, open, set, visitAll } from "./common.mjs";
 
 const [sample, outDir, shots] = process.argv.slice(2);
 
@@ -115,13 +115,4 @@ async function visit(browser, origin, name, options) {
   }
 }
 
-const { server, origin } = await serve(sample, outDir);
-let browser;
-try {
-  browser = await launch();
-  for (const [name, options] of Object.entries(screens)) await visit(browser, origin, name, options);
-} finally {
-  await browser?.close();
-  server.kill("SIGINT");
-}
-console.log("all checks passed");
+await visitAll(sample, outDir, visit);

@@ -103,6 +103,62 @@ fn the_oldest_messages_are_dropped_with_a_warning() {
     assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!("messages")));
 }
 
+/// A text of which the prompt has exactly `n` tokens.
+fn text_of(n: usize) -> String {
+    let served = served_chat();
+    let n_tokens = |text: &String| {
+        let messages = [Message::new("user", text)];
+        ChatTemplate::chatml().prompt_ids(&served.tokenizer, &messages).unwrap().len()
+    };
+    (0..n).map(|length| "~".repeat(length)).find(|text| n_tokens(text) == n).unwrap()
+}
+
+#[test]
+fn an_answer_ends_where_the_context_does() {
+    let world = world();
+    let served = served_chat();
+    let end = ChatTemplate::chatml().end_of_turn(&served.tokenizer).unwrap();
+    let bias = json!({end.to_string(): -100, served.eos.unwrap().to_string(): -100});
+    // The model sees 64 tokens. Without `max_tokens`, an answer takes what the prompt leaves.
+    for (n_prompt, max_tokens, expected) in
+        [(40, json!(null), 24), (40, json!(4096), 24), (40, json!(24), 24), (40, json!(23), 23)]
+    {
+        let body = json!({
+            "messages": [user(&text_of(n_prompt))], "max_tokens": max_tokens, "logit_bias": bias,
+        });
+        let object = world.chat(&body).json();
+        assert_eq!(object["usage"]["prompt_tokens"], n_prompt, "{object}");
+        assert_eq!(object["usage"]["completion_tokens"], expected, "{body}");
+        assert_eq!(object["choices"][0]["finish_reason"], "length", "{body}");
+    }
+}
+
+#[test]
+fn a_prompt_leaves_room_for_an_answer_of_a_quarter_of_the_context() {
+    let world = world();
+    for (max_tokens, most) in [(json!(null), 48), (json!(16), 48), (json!(8), 56), (json!(1), 63)] {
+        for (n_prompt, status) in [(most, 200), (most + 1, 400)] {
+            let messages = [user(&text_of(n_prompt))];
+            let answer = world.chat(&json!({"messages": messages, "max_tokens": max_tokens}));
+            assert_eq!(answer.status, status, "{n_prompt} tokens, {max_tokens}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn messages_keep_their_order() {
+    let world = world();
+    let turns = [("user", "the owl"), ("system", "the"), ("user", "and")];
+    let messages = turns.map(|(role, content)| json!({"role": role, "content": content}));
+    let body = json!({"messages": messages, "seed": 5, "n": 2, "max_tokens": 12});
+    let object = world.chat(&body).json();
+    let params = SamplingParams { seed: 5, max_new_tokens: 12, ..SamplingParams::unfiltered() };
+    let (texts, _) = expected(&turns.map(|(role, content)| Message::new(role, content)), params);
+    for (index, text) in texts.iter().enumerate() {
+        assert_eq!(object["choices"][index]["message"]["content"], *text, "{object}");
+    }
+}
+
 #[test]
 fn a_model_without_a_template_says_so() {
     let world = World::new(Limits::default(), None);

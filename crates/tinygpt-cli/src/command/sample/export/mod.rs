@@ -215,19 +215,7 @@ fn write_ollama(
 fn next(export: &Export, loaded: &LoadedModel<Gpt>) -> Result<String> {
     let path = export.path.to_string_lossy();
     Ok(match export.format {
-        ExportFormat::Gguf(_) => {
-            let context = loaded.model.config().block_size;
-            let model = shell_word(&path);
-            let run = format!("run it: llama-completion -m {model} -c {context} -no-cnv");
-            match example::Example::of(loaded) {
-                // Shells differ in how to write a newline.
-                Some(example) if !example.prompt.contains('\n') => {
-                    format!("{run} -p {} -n {}", shell_word(&example.prompt), example.n_new)
-                }
-                Some(example) => format!("{run} -p \"…\" -n {}", example.n_new),
-                None => run,
-            }
-        }
+        ExportFormat::Gguf(_) => llama_cpp(&path, loaded),
         ExportFormat::Hf => {
             format!(
                 "load it: GPT2LMHeadModel.from_pretrained(\"{path}\"); README.md is the model card"
@@ -240,4 +228,23 @@ fn next(export: &Export, loaded: &LoadedModel<Gpt>) -> Result<String> {
             format!("run it: ollama create {name} -f {modelfile}, then ollama run {name}")
         }
     })
+}
+
+/// The commands that run a GGUF file in llama.cpp.
+fn llama_cpp(path: &str, loaded: &LoadedModel<Gpt>) -> String {
+    let options = format!("-m {} -c {}", shell_word(path), loaded.model.config().block_size);
+    if chat::end_of_turn(&loaded.tokenizer).is_some() {
+        return format!(
+            "chat with it: llama-cli {options} --jinja, or serve it: llama-server {options} --jinja"
+        );
+    }
+    let run = format!("run it: llama-completion {options} -no-cnv");
+    match example::Example::of(loaded) {
+        // Shells differ in how to write a newline.
+        Some(example) if !example.prompt.contains('\n') => {
+            format!("{run} -p {} -n {}", shell_word(&example.prompt), example.n_new)
+        }
+        Some(example) => format!("{run} -p \"…\" -n {}", example.n_new),
+        None => run,
+    }
 }
