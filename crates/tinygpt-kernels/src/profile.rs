@@ -49,7 +49,9 @@ pub enum Op {
     GradientNorm,
     /// The optimizer.
     AdamW,
-    /// Adding the gradients of several processes.
+    /// Adding the gradients of several processes, while the backward pass goes through the blocks.
+    AllReduceStart,
+    /// Waiting for the rest of these sums.
     AllReduce,
     /// Waiting for other processes, and small messages.
     RankWait,
@@ -57,7 +59,7 @@ pub enum Op {
 
 impl Op {
     /// All of them, in the order of a step.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Embedding,
         Self::LayerNorm,
         Self::Linear,
@@ -77,6 +79,7 @@ impl Op {
         Self::GradientSum,
         Self::GradientNorm,
         Self::AdamW,
+        Self::AllReduceStart,
         Self::AllReduce,
         Self::RankWait,
     ];
@@ -103,7 +106,8 @@ impl Op {
             Self::GradientSum => "sum of workers' gradients",
             Self::GradientNorm => "gradient norm",
             Self::AdamW => "AdamW",
-            Self::AllReduce => "all-reduce over ranks",
+            Self::AllReduceStart => "all-reduce, during backward",
+            Self::AllReduce => "all-reduce, waiting for it",
             Self::RankWait => "waiting for other ranks",
         }
     }

@@ -26,7 +26,7 @@ mod summary;
 
 pub use candle_core::{DType, Device};
 
-pub use backend::{Backend, Grads, ParamArrays};
+pub use backend::{Backend, GradientSink, Grads, ParamArrays};
 pub use batch::{Part, TokenBatch};
 pub use compute_device::ComputeDevice;
 pub use config::ModelConfig;

@@ -125,6 +125,18 @@ impl<T> Affine<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&self.weight).chain(&self.bias)
     }
+
+    /// Weight, then bias.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        std::iter::once(&mut self.weight).chain(&mut self.bias)
+    }
+}
+
+impl Affine<Vec<f32>> {
+    /// The same values as slices.
+    pub(crate) fn slices(&mut self) -> Affine<&mut [f32]> {
+        Affine { weight: &mut self.weight, bias: self.bias.as_deref_mut() }
+    }
 }
 
 impl<T> BlockParts<T> {
@@ -146,6 +158,27 @@ impl<T> BlockParts<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         let Self { ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj } = self;
         [ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj].into_iter().flat_map(Affine::iter)
+    }
+
+    /// All values in canonical order.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let Self { ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj } = self;
+        [ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj].into_iter().flat_map(Affine::iter_mut)
+    }
+}
+
+impl BlockParts<Vec<f32>> {
+    /// The same values as slices.
+    pub(crate) fn slices(&mut self) -> BlockParts<&mut [f32]> {
+        let Self { ln_1, c_attn, attn_c_proj, ln_2, c_fc, mlp_c_proj } = self;
+        BlockParts {
+            ln_1: ln_1.slices(),
+            c_attn: c_attn.slices(),
+            attn_c_proj: attn_c_proj.slices(),
+            ln_2: ln_2.slices(),
+            c_fc: c_fc.slices(),
+            mlp_c_proj: mlp_c_proj.slices(),
+        }
     }
 }
 

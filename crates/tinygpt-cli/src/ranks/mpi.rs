@@ -42,6 +42,8 @@ mod sys {
     }
 }
 
+/// Values in one message of a sum at most: 4 MiB, which is faster than shorter and longer ones (docs/scale.md).
+const MESSAGE: usize = 1 << 20;
 /// Values in one broadcast at most.
 const CHUNK: usize = 1 << 24;
 /// Messages to rank 0, and its answers.
@@ -60,8 +62,8 @@ const EXTRA: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_millis(5);
 const NAP: Duration = Duration::from_micros(100);
 
-/// This process as a rank of MPI. Only the thread that has made it may use it, which `MPI_THREAD_FUNNELED`
-/// demands.
+/// This process as a rank of MPI. Any thread may use it, one at a time, as `MPI_THREAD_SERIALIZED` demands: the
+/// backward pass starts sums on the thread that computes it.
 #[derive(Debug)]
 pub(super) struct Mpi {
     rank: usize,
@@ -71,6 +73,16 @@ pub(super) struct Mpi {
     stop: StopFlag,
     /// How long the launcher lets a process live that it has asked to end.
     grace: Option<Duration>,
+    /// The sums that were started, in order.
+    sums: Vec<Sum>,
+}
+
+/// A sum that MPI computes in place.
+#[derive(Debug)]
+struct Sum {
+    values: Vec<f32>,
+    /// Those of its messages that are not known to be done.
+    requests: Vec<c_int>,
 }
 
 impl Mpi {
@@ -84,7 +96,7 @@ impl Mpi {
         #[allow(unsafe_code, reason = "a call of MPI")]
         check(unsafe { sys::tinygpt_mpi_init(&raw mut rank, &raw mut n_ranks) })?;
         let (rank, n_ranks) = (rank.unsigned_abs() as usize, n_ranks.unsigned_abs() as usize);
-        Ok(Self { rank, n_ranks, is_lost: false, stop: stop.clone(), grace })
+        Ok(Self { rank, n_ranks, is_lost: false, stop: stop.clone(), grace, sums: vec![] })
     }
 
     /// Asks `is_done` until it is, or the time is up.
@@ -142,8 +154,30 @@ impl Mpi {
         missing
     }
 
+    /// Lets MPI work on the sums that were started: it does so only while it is called.
+    fn advance(&mut self) -> Result<(), Lost> {
+        for i in 0..self.sums.len() {
+            let mut pending = std::mem::take(&mut self.sums[i].requests);
+            let mut failed = None;
+            pending.retain(|&request| match test(request) {
+                Ok(is_done) => !is_done,
+                Err(text) => {
+                    failed = Some(text);
+                    true
+                }
+            });
+            self.sums[i].requests = pending;
+            if let Some(text) = failed {
+                return Err(self.lost(Vec::new(), Waited::Failed(text)));
+            }
+        }
+        Ok(())
+    }
+
     fn lost(&mut self, ranks: Vec<usize>, waited: Waited) -> Lost {
         self.is_lost = true;
+        // MPI may still write to them.
+        std::mem::forget(std::mem::take(&mut self.sums));
         let reason = match waited {
             Waited::TooLong(reason) | Waited::Failed(reason) => reason,
             Waited::Ended => "it did not answer while the launcher ended the run".to_owned(),
@@ -265,23 +299,38 @@ impl Collective for Mpi {
         self.n_ranks
     }
 
-    fn all_reduce(&mut self, values: &mut [f32], timeout: Duration) -> Result<(), Lost> {
-        for chunk in values.chunks_mut(CHUNK) {
-            let (n, mut request) = (chunk.len() as c_int, 0);
-            // SAFETY: `chunk` lives until the request is done, which is waited for below; after an error MPI is
-            // not called again, and the process ends.
+    fn start_sum(&mut self, mut values: Vec<f32>) -> Result<(), Lost> {
+        let mut requests = Vec::new();
+        for message in values.chunks_mut(MESSAGE) {
+            let (n, mut request) = (message.len() as c_int, 0);
+            // SAFETY: the buffer of `values` lives in `sums` until its requests are done; it is leaked if they never
+            // are.
             #[allow(unsafe_code, reason = "a call of MPI")]
-            let code = unsafe { sys::tinygpt_mpi_sum(chunk.as_mut_ptr(), n, &raw mut request) };
-            check(code).map_err(|text| self.lost(Vec::new(), Waited::Failed(text)))?;
-            self.finish_all(request, timeout)?;
+            let code = unsafe { sys::tinygpt_mpi_sum(message.as_mut_ptr(), n, &raw mut request) };
+            if let Err(text) = check(code) {
+                std::mem::forget(values);
+                return Err(self.lost(Vec::new(), Waited::Failed(text)));
+            }
+            requests.push(request);
         }
-        Ok(())
+        self.sums.push(Sum { values, requests });
+        self.advance()
+    }
+
+    fn finish_sums(&mut self, timeout: Duration) -> Result<Vec<Vec<f32>>, Lost> {
+        for i in 0..self.sums.len() {
+            while let Some(request) = self.sums[i].requests.pop() {
+                self.finish_all(request, timeout)?;
+            }
+        }
+        Ok(self.sums.drain(..).map(|sum| sum.values).collect())
     }
 
     fn broadcast(&mut self, values: &mut [f32], timeout: Duration) -> Result<(), Lost> {
         for chunk in values.chunks_mut(CHUNK) {
             let (n, mut request) = (chunk.len() as c_int, 0);
-            // SAFETY: as in `all_reduce`.
+            // SAFETY: `chunk` lives until the request is done, which is waited for below; after an error MPI is
+            // not called again, and the process ends.
             #[allow(unsafe_code, reason = "a call of MPI")]
             let code =
                 unsafe { sys::tinygpt_mpi_broadcast(chunk.as_mut_ptr(), n, &raw mut request) };

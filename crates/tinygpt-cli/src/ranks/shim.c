@@ -24,9 +24,9 @@ static int slot(void)
 int tinygpt_mpi_init(int *rank, int *n_ranks)
 {
     int level, code;
-    if ((code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level)) != MPI_SUCCESS)
+    if ((code = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level)) != MPI_SUCCESS)
         return code;
-    if (level < MPI_THREAD_FUNNELED)
+    if (level < MPI_THREAD_SERIALIZED)
         return MPI_ERR_OTHER;
     if ((code = MPI_Comm_dup(MPI_COMM_WORLD, &ranks)) != MPI_SUCCESS)
         return code;

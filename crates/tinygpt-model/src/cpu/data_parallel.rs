@@ -47,25 +47,13 @@ impl Workers {
         }
     }
 
-    /// Writes or adds `scale` times the gradient of the mean loss of the whole batch to `grads`, as far as
-    /// it comes from `batch`, which is this `part` of it; returns the summed loss of `batch` in nats.
-    #[allow(clippy::too_many_arguments, reason = "the arguments of Gpt::backward, and its state")]
-    pub(crate) fn backward(
-        &mut self,
-        params: &Params,
-        threads: usize,
-        batch: &TokenBatch<'_>,
-        part: Part,
-        dropout: Option<DropoutKey>,
-        scale: f32,
-        store: Store,
-        grads: &mut [Vec<f32>],
-    ) -> Result<f64> {
+    /// Writes or adds the gradient of `task` to `grads`; returns the summed loss of its batch in nats.
+    pub(crate) fn backward(&mut self, task: BatchTask<'_>, grads: &mut [Vec<f32>]) -> Result<f64> {
+        let BatchTask { params, threads, batch, store, .. } = task;
         let config = params.config();
         batch.validate(config)?;
         let guards = params.read()?;
         let weights = &guards.slices();
-        let dropout = Dropout::new(config.dropout, dropout);
         let n_workers = count(config.num_params(), batch.batch_size, threads);
         self.make_room(n_workers, grads);
         let mut jobs = Vec::with_capacity(n_workers);
@@ -77,20 +65,13 @@ impl Workers {
                 None => (grads.iter_mut().map(Vec::as_mut_slice).collect(), Store::Overwrite),
             };
             if store == Store::Overwrite {
-                clear_added(params, &mut grads);
+                clear_added(params, grads.iter_mut().map(|grad| &mut **grad));
             }
             let grads = ModelParts::from_ordered(config, grads)?;
             let sequences = share(batch.batch_size, i, n_workers);
             jobs.push(Job { sequences, workspace, store, grads, loss: 0.0 });
         }
-        let step = Step {
-            weights,
-            batch,
-            first_sequence: part.first,
-            dropout,
-            scale: scale_of_sum(scale, part.n_learned),
-            dims: Dims::new(config, batch.batch_size, batch.seq_len, threads / n_workers),
-        };
+        let step = Step::new(&task, weights, threads / n_workers);
         let work = |job: &mut Job<'_>| job.run(&step);
         on_pool(threads, || match &mut jobs[..] {
             [one] => work(one),
@@ -143,23 +124,68 @@ impl Workers {
         Ok(on_pool(threads, || pass.logits(&weights, workspace)))
     }
 
-    fn first_workspace(&mut self) -> &mut Workspace {
+    pub(super) fn first_workspace(&mut self) -> &mut Workspace {
         self.0.resize_with(self.0.len().max(1), Worker::default);
         &mut self.0[0].workspace
     }
 }
 
+/// What is computed of a batch.
+#[derive(Clone, Copy)]
+pub(crate) struct BatchTask<'a> {
+    pub(crate) params: &'a Params,
+    pub(crate) threads: usize,
+    pub(crate) batch: &'a TokenBatch<'a>,
+    /// The larger batch that `batch` belongs to.
+    pub(crate) part: Part,
+    pub(crate) dropout: Option<DropoutKey>,
+    /// Factor of the gradient of the mean loss of the larger batch.
+    pub(crate) scale: f32,
+    /// What is done to the gradients that are there.
+    pub(crate) store: Store,
+}
+
 /// What all workers of a step share.
-struct Step<'a> {
-    weights: &'a Weights<'a>,
+pub(super) struct Step<'a> {
+    pub(super) weights: &'a Weights<'a>,
     batch: &'a TokenBatch<'a>,
     /// Sequences of the larger batch before these, for the dropout masks.
     first_sequence: usize,
     dropout: Option<Dropout>,
     /// Factor of the gradient of the *summed* losses.
-    scale: f32,
+    pub(super) scale: f32,
     /// Sizes of the whole batch, threads of one worker.
     dims: Dims,
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(task: &BatchTask<'a>, weights: &'a Weights<'a>, threads: usize) -> Self {
+        let BatchTask { params, batch, part, .. } = *task;
+        let config = params.config();
+        Self {
+            weights,
+            batch,
+            first_sequence: part.first,
+            dropout: Dropout::new(config.dropout, task.dropout),
+            scale: scale_of_sum(task.scale, part.n_learned),
+            dims: Dims::new(config, batch.batch_size, batch.seq_len, threads),
+        }
+    }
+
+    /// The pass over some of the sequences, and its targets.
+    pub(super) fn pass(&self, sequences: &Range<usize>, store: Store) -> (Pass<'a>, &'a [u32]) {
+        let t = self.dims.t;
+        let tokens = sequences.start * t..sequences.end * t;
+        let pass = Pass {
+            inputs: &self.batch.inputs[tokens.clone()],
+            starts: self.batch.document_starts.map(|starts| &starts[tokens.clone()]),
+            dims: Dims { b: sequences.len(), ..self.dims },
+            dropout: self.dropout,
+            first_sequence: self.first_sequence + sequences.start,
+            store,
+        };
+        (pass, &self.batch.targets[tokens])
+    }
 }
 
 /// One worker's part of a step.
@@ -176,24 +202,15 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn run(&mut self, step: &Step<'_>) {
-        let t = step.dims.t;
-        let tokens = self.sequences.start * t..self.sequences.end * t;
-        let pass = Pass {
-            inputs: &step.batch.inputs[tokens.clone()],
-            starts: step.batch.document_starts.map(|starts| &starts[tokens.clone()]),
-            dims: Dims { b: self.sequences.len(), ..step.dims },
-            dropout: step.dropout,
-            first_sequence: step.first_sequence + self.sequences.start,
-            store: self.store,
-        };
-        let (targets, grads) = (&step.batch.targets[tokens], &mut self.grads);
+        let (pass, targets) = step.pass(&self.sequences, self.store);
+        let grads = &mut self.grads;
         self.loss = pass.train(step.weights, targets, step.scale, self.workspace, grads);
     }
 }
 
 /// Clears the gradients that a pass only ever adds to: all but those of matrices that one product
 /// writes.
-fn clear_added(params: &Params, grads: &mut [&mut [f32]]) {
+pub(super) fn clear_added<'g>(params: &Params, grads: impl Iterator<Item = &'g mut [f32]>) {
     for (spec, grad) in params.specs().iter().zip(grads) {
         if !spec.kind.is_multiplied() {
             grad.fill(0.0);
@@ -214,7 +231,7 @@ fn share(len: usize, i: usize, n: usize) -> Range<usize> {
 
 /// Runs `work` on a thread of rayon's pool if several threads are used, so that dividing work does
 /// not start from outside the pool; otherwise in the calling thread.
-fn on_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+pub(super) fn on_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
     if threads > 1 { rayon::scope(|_| work()) } else { work() }
 }
 

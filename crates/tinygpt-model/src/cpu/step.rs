@@ -12,7 +12,7 @@ use crate::layers::block;
 use crate::layers::dropout::{Dropout, Site};
 use crate::layers::pass::{BlockMasks, BlockPass, Dims};
 use crate::layers::{head as layers_head, layer_norm};
-use crate::parts::ModelParts;
+use crate::parts::{Affine, BlockParts, ModelParts};
 
 /// The weights of a model, as slices.
 pub(crate) type Weights<'a> = ModelParts<&'a [f32]>;
@@ -100,30 +100,65 @@ impl<'p> Pass<'p> {
         workspace: &mut Workspace,
         grads: &mut WeightGrads<'_>,
     ) -> f64 {
+        let ModelParts { wte, wpe, blocks, ln_f } = grads;
+        let loss = self.train_head(weights, (targets, scale), workspace, (wte, ln_f));
+        for (layer, grads) in blocks.iter_mut().enumerate().rev() {
+            self.block_backward(weights, layer, workspace, grads);
+        }
+        self.embedding_backward(workspace, (wte, wpe));
+        loss
+    }
+
+    /// The beginning of [`Pass::train`]: forward, loss, and the gradients of the head and of the last layer norm. After
+    /// it, those of the layer norm are complete.
+    pub(crate) fn train_head(
+        &self,
+        weights: &Weights<'_>,
+        (targets, scale): (&[u32], f32),
+        workspace: &mut Workspace,
+        (dwte, dln_f): (&mut [f32], &mut Affine<&mut [f32]>),
+    ) -> f64 {
         let d = self.dims;
         workspace.fit(&d, weights.blocks.len(), true);
         workspace.fit_logits(&d);
         self.forward(weights, workspace, |_, _| ());
-        let Workspace { stream, blocks, norm_f, logits, dstream, scratch, .. } = workspace;
+        let Workspace { stream, norm_f, logits, dstream, scratch, .. } = workspace;
         let given = head::Head { x: &norm_f.out, wte: weights.wte, targets, n_embd: d.c };
         let dnormed = &mut scratch.dnormed;
         let loss = timed(Op::Head, d.threads, 6 * n_learned(targets) * d.c * d.v, || {
-            head::backward(given, scale, logits, dnormed, (grads.wte, self.store), d.threads)
+            head::backward(given, scale, logits, dnormed, (dwte, self.store), d.threads)
         });
         dstream.fill(0.0);
         let last = &stream[weights.blocks.len()];
-        let (norm, grad) = (&weights.ln_f, &mut grads.ln_f);
-        layer_norm::backward(dnormed, last, norm, norm_f, dstream, grad, d.threads);
-        for (layer, grads) in grads.blocks.iter_mut().enumerate().rev() {
-            let (pass, acts) = (self.block(weights, layer), &mut blocks[layer]);
-            block::backward(&pass, &stream[layer], acts, dstream, grads, scratch);
-        }
-        let mask = self.mask(Site::Embedding, self.first_row());
-        let tables = (&mut *grads.wte, &mut *grads.wpe);
-        timed(Op::EmbeddingBackward, 1, 0, || {
-            embedding::backward(self.inputs, dstream, (d.t, d.c), mask, tables);
-        });
+        layer_norm::backward(dnormed, last, &weights.ln_f, norm_f, dstream, dln_f, d.threads);
         loss
+    }
+
+    /// The backward pass of one block, after that of the block behind it. It completes the block's gradients.
+    pub(crate) fn block_backward(
+        &self,
+        weights: &Weights<'_>,
+        layer: usize,
+        workspace: &mut Workspace,
+        grads: &mut BlockParts<&mut [f32]>,
+    ) {
+        let Workspace { stream, blocks, dstream, scratch, .. } = workspace;
+        let (pass, acts) = (self.block(weights, layer), &mut blocks[layer]);
+        block::backward(&pass, &stream[layer], acts, dstream, grads, scratch);
+    }
+
+    /// The end of [`Pass::train`]: adds the gradients of the embedding.
+    pub(crate) fn embedding_backward(
+        &self,
+        workspace: &Workspace,
+        (dwte, dwpe): (&mut [f32], &mut [f32]),
+    ) {
+        let d = self.dims;
+        let mask = self.mask(Site::Embedding, self.first_row());
+        timed(Op::EmbeddingBackward, 1, 0, || {
+            let tables = (dwte, dwpe);
+            embedding::backward(self.inputs, &workspace.dstream, (d.t, d.c), mask, tables);
+        });
     }
 
     /// The sum of the losses in nats; nothing is kept for a backward pass.

@@ -3,7 +3,9 @@
 
 use candle_core::Device;
 
-use crate::{DropoutKey, Gpt, Grads, ModelConfig, Store, TokenBatch, host};
+use crate::{
+    DropoutKey, Gpt, GradientSink, Grads, ModelConfig, Store, TokenBatch, host, param_specs,
+};
 
 fn config(bias: bool, dropout: f32) -> ModelConfig {
     ModelConfig {
@@ -190,5 +192,55 @@ fn assert_logits(got: &[f32], expected: &[f32], what: &str) {
     let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     for (g, e) in got.iter().zip(expected) {
         assert!((g - e).abs() <= 1e-5 * largest, "{what}: logit {g} vs {e}");
+    }
+}
+
+/// The gradients in the order in which they came.
+#[derive(Default)]
+struct InOrder(Vec<(usize, Vec<f32>)>);
+
+impl GradientSink for InOrder {
+    fn ready(&mut self, index: usize, gradient: Vec<f32>) {
+        self.0.push((index, gradient));
+    }
+}
+
+#[test]
+fn gradients_are_handed_over_once_they_are_complete() {
+    let config = config(true, 0.0);
+    let (b, t) = (4, 16);
+    let (inputs, targets) = (tokens(b * t, 1), tokens(b * t, 2));
+    let (inputs, targets) = (&inputs[..], &targets[..]);
+    let batch = TokenBatch { inputs, targets, document_starts: None, batch_size: b, seq_len: t };
+    for n_threads in [1, 2] {
+        let mut gpt = model(&config);
+        gpt.set_threads(n_threads);
+        let mut expected = gpt.new_grads().unwrap();
+        let mut grads = gpt.new_grads().unwrap();
+        for store in [Store::Accumulate, Store::Overwrite, Store::Accumulate] {
+            let whole = (&batch, batch.whole());
+            let mut sink = InOrder::default();
+            let sum = gpt.accumulate_part(whole, None, 0.5, store, &mut expected, None).unwrap();
+            let again =
+                gpt.accumulate_part(whole, None, 0.5, store, &mut grads, Some(&mut sink)).unwrap();
+            assert_eq!(sum, again);
+            let order: Vec<usize> = sink.0.iter().map(|(index, _)| *index).collect();
+            let names: Vec<_> = param_specs(&config).into_iter().map(|spec| spec.name).collect();
+            if n_threads == 1 {
+                let first = &names[order[0]];
+                let second = &names[order[2]];
+                let last = order.iter().rev().take(2).map(|index| &names[*index][..3]);
+                assert!(first == "ln_f.weight" && second == "h.2.ln_1.weight", "{first} {second}");
+                assert_eq!(last.collect::<Vec<_>>(), ["wpe", "wte"]);
+            }
+            let (Grads::Host(expected), Grads::Host(grads)) = (&expected, &mut grads) else {
+                panic!("a model on the CPU has host gradients")
+            };
+            assert!(grads.iter().all(Vec::is_empty) && order.len() == grads.len());
+            for (index, gradient) in sink.0 {
+                assert!(expected[index] == gradient, "{}", names[index]);
+                grads[index] = gradient;
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::autograd;
 use crate::backend::{Backend, Grads, ParamArrays};
 use crate::batch::{TokenBatch, mean};
 use crate::config::ModelConfig;
-use crate::cpu::data_parallel::Workers;
+use crate::cpu::data_parallel::{BatchTask, Workers};
 use crate::cuda::model::CudaModel;
 use crate::decode::decoder::{Decoder, useful_threads};
 use crate::decode::model::Model;
@@ -271,9 +271,8 @@ impl Gpt {
         let loss = match (&mut self.engine, grads) {
             (Engine::Cpu(workers), Grads::Host(grads)) => {
                 let (part, threads) = (batch.whole(), self.n_threads);
-                let sum =
-                    workers.backward(params, threads, batch, part, dropout, scale, store, grads)?;
-                mean(sum, part.n_learned)
+                let task = BatchTask { params, threads, batch, part, dropout, scale, store };
+                mean(workers.backward(task, grads)?, part.n_learned)
             }
             (Engine::Cuda(model), Grads::Cuda(grads)) => {
                 let dropout = Dropout::new(params.config().dropout, dropout);

@@ -14,12 +14,18 @@ pub trait Collective: fmt::Debug + Send {
     /// How many there are.
     fn n_ranks(&self) -> usize;
 
-    /// Replaces `values` by their sum over all ranks. The sum has the same bits on each rank, and again
-    /// in the next run on as many ranks.
+    /// Starts to add up `values` over all ranks, while this process does other work. The sum has the same bits on
+    /// each rank, and again in the next run on as many ranks. May be called on any thread, one at a time.
     ///
     /// # Errors
     /// [`Lost`] if another rank does not take part.
-    fn all_reduce(&mut self, values: &mut [f32], timeout: Duration) -> Result<(), Lost>;
+    fn start_sum(&mut self, values: Vec<f32>) -> Result<(), Lost>;
+
+    /// The sums that were started and not finished yet, in their order.
+    ///
+    /// # Errors
+    /// [`Lost`] if another rank does not take part.
+    fn finish_sums(&mut self, timeout: Duration) -> Result<Vec<Vec<f32>>, Lost>;
 
     /// Replaces `values` by those of rank 0.
     ///

@@ -19,16 +19,19 @@ pub(crate) enum Order {
     End { signal: Option<usize> },
 }
 
-/// What a rank has computed of a step.
+/// How far a rank is with its windows of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum StepPart {
-    /// The bits of its summed losses, with the number of the micro-batch.
-    Done(Vec<(usize, u64)>),
+    /// Only its last piece is left, whose gradients are sent while they are computed.
+    Ready,
     /// This signal asked to stop meanwhile.
     BrokenOff(usize),
     /// Its error.
     Failed(Failure),
 }
+
+/// The bits of the summed losses of a rank in a step, with the number of the micro-batch.
+pub(crate) type PartLosses = Vec<(usize, u64)>;
 
 /// What a rank has computed of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

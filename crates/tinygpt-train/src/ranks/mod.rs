@@ -4,12 +4,12 @@
 //! `trainer/follow.rs`). A step divides its windows among the ranks and adds up the gradients, so every
 //! rank makes the same step on the same weights. What connects the ranks is a [`Collective`].
 
-mod buckets;
 mod collective;
 mod error;
 mod hash;
 mod messages;
 mod part;
+mod sums;
 
 use std::time::Duration;
 
@@ -17,13 +17,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tinygpt_kernels::profile::{Op, timed};
+use tinygpt_model::{GradientSink, Grads};
 
-pub(crate) use self::buckets::sum_buckets;
 pub use self::collective::{Collective, Lost};
 pub use self::error::{Failure, RanksError};
 pub(crate) use self::hash::hash_of;
-pub(crate) use self::messages::{BatchLoss, EvalPart, Order, StepPart};
+pub(crate) use self::messages::{BatchLoss, EvalPart, Order, PartLosses, StepPart};
 pub(crate) use self::part::{Piece, pieces};
+use self::sums::Sums;
 
 /// How long a rank waits while another one prepares data or saves.
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -173,14 +174,21 @@ impl Ranks {
         collective.broadcast(values, timeout).map_err(self.lost())
     }
 
-    /// Replaces the values of all arrays by their sum over all ranks.
-    pub(crate) fn sum(&mut self, arrays: &mut [Vec<f32>]) -> Result<(), RanksError> {
-        let timeout = self.timeout;
-        let Some(collective) = &mut self.collective else { return Ok(()) };
-        let summed = timed(Op::AllReduce, 1, 0, || {
-            sum_buckets(arrays, |bucket| collective.all_reduce(bucket, timeout))
-        });
-        summed.map_err(self.lost())
+    /// Gives `work` a receiver of the arrays that it completes, and puts their sums over all ranks into the `arrays`
+    /// that it leaves.
+    pub(crate) fn sum_while<T, E: From<RanksError>>(
+        &mut self,
+        arrays: &mut Grads,
+        work: impl FnOnce(&mut Grads, Option<&mut dyn GradientSink>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (lost, timeout) = (self.lost(), self.timeout);
+        let Some(collective) = &mut self.collective else { return work(arrays, None) };
+        let mut sums = Sums::new(collective.as_mut());
+        let result = work(arrays, Some(&mut sums))?;
+        if let Grads::Host(arrays) = arrays {
+            sums.finish(arrays, timeout).map_err(lost)?;
+        }
+        Ok(result)
     }
 
     fn lost(&self) -> impl Fn(Lost) -> RanksError + use<> {

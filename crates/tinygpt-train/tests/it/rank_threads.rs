@@ -10,6 +10,8 @@ use tinygpt_train::ranks::{Collective, Lost};
 pub(crate) struct ThreadRank {
     rank: usize,
     table: Arc<Table>,
+    /// Values whose sums were started.
+    started: Vec<Vec<f32>>,
 }
 
 /// Where all ranks put their records.
@@ -31,7 +33,7 @@ impl ThreadRank {
     pub(crate) fn all(n_ranks: usize) -> Vec<Self> {
         let round = Round { number: 0, records: vec![None; n_ranks], complete: Vec::new() };
         let table = Arc::new(Table { round: Mutex::new(round), is_full: Condvar::new() });
-        (0..n_ranks).map(|rank| Self { rank, table: Arc::clone(&table) }).collect()
+        (0..n_ranks).map(|rank| Self { rank, table: Arc::clone(&table), started: vec![] }).collect()
     }
 }
 
@@ -52,13 +54,21 @@ impl Collective for ThreadRank {
         self.table.round.lock().unwrap().records.len()
     }
 
-    fn all_reduce(&mut self, values: &mut [f32], timeout: Duration) -> Result<(), Lost> {
-        let all = self.gather(&bytes(values), timeout)?;
-        values.fill(0.0);
-        for record in &all {
-            values.iter_mut().zip(floats(record)).for_each(|(sum, value)| *sum += value);
-        }
+    fn start_sum(&mut self, values: Vec<f32>) -> Result<(), Lost> {
+        self.started.push(values);
         Ok(())
+    }
+
+    fn finish_sums(&mut self, timeout: Duration) -> Result<Vec<Vec<f32>>, Lost> {
+        let mut sums = std::mem::take(&mut self.started);
+        for values in &mut sums {
+            let all = self.gather(&bytes(values), timeout)?;
+            values.fill(0.0);
+            for record in &all {
+                values.iter_mut().zip(floats(record)).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        Ok(sums)
     }
 
     fn broadcast(&mut self, values: &mut [f32], timeout: Duration) -> Result<(), Lost> {
