@@ -1,4 +1,4 @@
-"""Trains small models of several sizes on several numbers of tokens, and fits the validation loss they reach.
+"""Trains small models of several sizes on several numbers of tokens, and interpolates the validation loss they reach.
 
     python bench/scaling.py run RESULTS --shakespeare input.txt    trains what RESULTS (JSON lines) does not hold yet
     python bench/scaling.py fit RESULTS                            prints the tables of docs/scaling.md
@@ -30,7 +30,7 @@ RUNS = {
             ((2, 2, 64), [250, 500, 1000, 2000]),
             ((2, 3, 96), [250, 500, 1000, 2000]),
             ((3, 4, 128), [250, 500, 750, 1000]),
-            ((3, 5, 160), [250, 500, 1300]),
+            ((3, 5, 160), [250, 500, 900, 1300]),
         ],
         "held_out": [((2, 4, 128), [700]), ((3, 3, 96), [1500])],
     },
@@ -109,22 +109,30 @@ def prepare(args, dataset):
     subprocess.run([*args.prepare, *words], check=True, capture_output=True)
 
 
-def terms(run):
-    """The terms of a quadratic in n = ln(weights in millions) and d = ln(training tokens in millions)."""
-    n, d = math.log(run["n_params"] / 1e6), math.log(run["tokens"] / 1e6)
-    return [1.0, n, d, n * n, n * d, d * d]
+def place(run):
+    """The logarithms of the number of weights and of the training tokens, in millions."""
+    return math.log(run["n_params"] / 1e6), math.log(run["tokens"] / 1e6)
+
+
+def bending(one, other):
+    """The thin-plate spline's function of the distance r: r^2 ln r."""
+    squared = (one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2
+    return 0.5 * squared * math.log(squared) if squared > 0 else 0.0
 
 
 def fit(runs):
-    """The six coefficients of the quadratic for the loss, with the least squared error.
+    """The thin-plate spline through the losses (Duchon 1977): the surface that bends least. Its weight for each run, and
+    the three coefficients of its plane.
 
-    The losses fall faster and faster while a model learns the templates of tiny_tales, so that a sum of powers with
-    a constant (Hoffmann et al. 2022) does not fit them.
+    A sum of powers with a constant (Hoffmann et al. 2022) does not fit tiny_tales, where losses fall faster and faster
+    while a model learns the templates.
     """
-    rows, values = [terms(run) for run in runs], [run["val_loss"] for run in runs]
-    matrix = [[sum(row[i] * row[j] for row in rows) for j in range(6)] for i in range(6)]
-    right = [sum(row[i] * value for row, value in zip(rows, values)) for i in range(6)]
-    return solve(matrix, right)
+    places = [place(run) for run in runs]
+    planes = [[1.0, n, d] for n, d in places]
+    rows = [[bending(one, other) for other in places] + plane for one, plane in zip(places, planes)]
+    rows += [[plane[i] for plane in planes] + [0.0] * 3 for i in range(3)]
+    found = solve(rows, [run["val_loss"] for run in runs] + [0.0] * 3)
+    return {"runs": runs, "weights": found[:-3], "plane": found[-3:]}
 
 
 def solve(matrix, right):
@@ -140,8 +148,10 @@ def solve(matrix, right):
     return [row[-1] for row in rows]
 
 
-def predict(surface, run):
-    return sum(a * b for a, b in zip(surface, terms(run)))
+def predict(spline, run):
+    at = place(run)
+    bent = sum(weight * bending(at, place(other)) for weight, other in zip(spline["weights"], spline["runs"]))
+    return bent + sum(a * b for a, b in zip(spline["plane"], [1.0, *at]))
 
 
 def fits(args):
@@ -150,29 +160,30 @@ def fits(args):
     for dataset in RUNS:
         runs = [run for run in results if run["dataset"] == dataset]
         fitted = [run for run in runs if run["fitted"]]
-        surface = fit(fitted)
+        spline = fit(fitted)
         # Each run predicted from the others.
         left_out = [predict(fit([other for other in fitted if other is not run]), run) for run in fitted]
         errors = [guess - run["val_loss"] for guess, run in zip(left_out, fitted)]
         rms = math.sqrt(sum(error ** 2 for error in errors) / len(errors))
         print(f"\n### {dataset}\n")
-        print("`L = {:.3f} {:+.3f} n {:+.3f} d {:+.3f} n^2 {:+.3f} nd {:+.3f} d^2`".format(*surface))
         print(f"Error of a run predicted from the others: {rms:.3f} nats (root mean square), "
               f"at most {max(map(abs, errors)):.3f}.\n")
-        print("| Layers, heads, width | Parameters | Steps | Tokens | Validation loss | Fit | Bits per byte |")
+        print("| Layers, heads, width | Parameters | Steps | Tokens | Validation loss | Predicted | Bits per byte |")
         print("|---|---:|---:|---:|---:|---:|---:|")
+        predicted = dict(zip(map(id, fitted), left_out))
         for run in sorted(runs, key=lambda run: (not run["fitted"], run["n_params"], run["tokens"])):
-            star = "" if run["fitted"] else " (not fitted)"
+            star = "" if run["fitted"] else " (not in the table)"
             print(f"| {run['n_layer']}, {run['n_head']}, {run['n_embd']}{star} | {run['n_params']:,} "
-                  f"| {run['max_iters']:,} | {run['tokens']:,} | {run['val_loss']:.3f} | {predict(surface, run):.3f} "
-                  f"| {run['val_bpb']:.3f} |")
+                  f"| {run['max_iters']:,} | {run['tokens']:,} | {run['val_loss']:.3f} "
+                  f"| {predicted.get(id(run), predict(spline, run)):.3f} | {run['val_bpb']:.3f} |")
         keys = ["n_params", "tokens", "val_loss"]
         table[dataset] = {
-            "surface": [round(value, 6) for value in surface], "error": round(rms, 4),
+            "plane": [round(value, 6) for value in spline["plane"]], "error": round(rms, 4),
             "encoding_type": json.loads((ROOT / RUNS[dataset]["config"]).read_text())["encoding_type"],
             "vocab_size": fitted[0]["vocab_size"],
             "bits_per_byte_per_nat": round(sum(run["val_bpb"] / run["val_loss"] for run in fitted) / len(fitted), 6),
-            "runs": [{key: run[key] for key in keys} for run in fitted],
+            "runs": [{**{key: run[key] for key in keys}, "weight": round(weight, 6)}
+                     for run, weight in zip(fitted, spline["weights"])],
         }
     if args.write:
         TABLE.write_text(json.dumps(table, indent=1) + "\n")

@@ -1,7 +1,7 @@
 //! The validation loss that a run can be expected to reach, from runs that were measured.
 //!
-//! `scaling.json` is written by `bench/scaling.py`; docs/scaling.md has its runs and how far the fit
-//! is from runs that it has not seen.
+//! `scaling.json` is written by `bench/scaling.py`; docs/scaling.md has its runs and how far the
+//! expectation is from runs that are not in it.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 
 /// The datasets by name.
 const TABLE: &str = include_str!("scaling.json");
-/// How far outside of the measured runs the fit is used, as a factor: it says nothing far from them.
+/// How far outside of the measured runs the spline is used, as a factor: it says nothing far from them.
 const REACH: f64 = 1.25;
 
-/// The measured runs of a dataset, and the fit to them.
+/// The measured runs of a dataset, and the thin-plate spline through their losses (Duchon 1977).
 #[derive(Debug, Deserialize)]
 struct Scaling {
-    /// The coefficients of 1, n, d, n², nd and d² in the loss, where n is ln(weights in millions) and d
-    /// ln(training tokens in millions).
-    surface: [f64; 6],
-    /// Root mean square of the error for a run that was not fitted.
+    /// The coefficients of 1, n and d, where n is ln(weights in millions) and d ln(training tokens in
+    /// millions).
+    plane: [f64; 3],
+    /// Root mean square of the error for a run that was not in the table.
     error: f64,
     encoding_type: String,
     vocab_size: usize,
@@ -30,8 +30,25 @@ struct Scaling {
 struct Measured {
     n_params: u64,
     tokens: u64,
-    #[cfg_attr(not(test), expect(dead_code, reason = "the fit is tested against it"))]
+    /// Factor of r² ln r, where r is the distance from this run.
+    weight: f64,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the spline is tested against it"))]
     val_loss: f64,
+}
+
+impl Scaling {
+    fn loss(&self, n_params: u64, tokens: u64) -> f64 {
+        let logs =
+            |n_params: u64, tokens: u64| ((n_params as f64 / 1e6).ln(), (tokens as f64 / 1e6).ln());
+        let (n, d) = logs(n_params, tokens);
+        let bent = |run: &Measured| {
+            let (n_of_run, d_of_run) = logs(run.n_params, run.tokens);
+            let squared = (n - n_of_run).powi(2) + (d - d_of_run).powi(2);
+            if squared > 0.0 { run.weight * 0.5 * squared * squared.ln() } else { 0.0 }
+        };
+        let [at_one, of_n, of_d] = self.plane;
+        self.runs.iter().map(bent).sum::<f64>() + at_one + of_n * n + of_d * d
+    }
 }
 
 /// An expected loss.
@@ -85,9 +102,7 @@ fn in_table(
     if !within(n_params, &|run| run.n_params) || !within(tokens, &|run| run.tokens) {
         return Err("outside of the measured sizes and lengths".to_owned());
     }
-    let (n, d) = ((n_params as f64 / 1e6).ln(), (tokens as f64 / 1e6).ln());
-    let terms = [1.0, n, d, n * n, n * d, d * d];
-    let val_loss = scaling.surface.iter().zip(terms).map(|(a, b)| a * b).sum::<f64>();
+    let val_loss = scaling.loss(n_params, tokens);
     let val_bpb = val_loss * scaling.bits_per_byte_per_nat;
     Ok(Expected { val_loss, error: scaling.error, val_bpb })
 }
@@ -98,21 +113,21 @@ mod tests {
     use super::*;
 
     const TWO: &str = r#"{"tales": {
-        "surface": [0.5, -0.25, -0.5, 0.0, 0.125, 0.0625], "error": 0.02,
+        "plane": [1.5, -0.25, -0.5], "error": 0.02,
         "encoding_type": "bpe", "vocab_size": 3072, "bits_per_byte_per_nat": 0.5, "runs": [
-            {"n_params": 100000, "tokens": 500000, "val_loss": 1.7},
-            {"n_params": 400000, "tokens": 2000000, "val_loss": 1.05}]}}"#;
+            {"n_params": 100000, "tokens": 500000, "val_loss": 1.7, "weight": 0.2},
+            {"n_params": 400000, "tokens": 2000000, "val_loss": 1.05, "weight": -0.1}]}}"#;
 
     #[test]
-    fn the_fit_is_near_every_run_of_the_table() {
+    fn the_spline_goes_through_every_run_of_the_table() {
         let table: BTreeMap<String, Scaling> = serde_json::from_str(TABLE).unwrap();
         for (name, scaling) in &table {
-            assert!(scaling.error < 0.1 && scaling.runs.len() >= 6, "{name}");
+            assert!(scaling.error < 0.2 && scaling.runs.len() >= 12, "{name}");
             for run in &scaling.runs {
                 let of = (run.n_params, run.tokens);
                 let encoding = &scaling.encoding_type;
                 let expected = expected_loss(name, encoding, scaling.vocab_size, of).unwrap();
-                assert!((expected.val_loss - run.val_loss).abs() < 0.15, "{name} {run:?}");
+                assert!((expected.val_loss - run.val_loss).abs() < 1e-3, "{name} {run:?}");
             }
         }
     }
@@ -121,7 +136,7 @@ mod tests {
     fn what_was_not_measured_has_no_expectation() {
         let expected = in_table(TWO, "tales", "bpe", 3072, (100_000, 2_000_000)).unwrap();
         // Evaluated elsewhere.
-        assert!((expected.val_loss - 0.5595972006874034).abs() < 1e-9, "{expected:?}");
+        assert!((expected.val_loss - 1.7918456488307413).abs() < 1e-9, "{expected:?}");
         assert_eq!((expected.val_bpb, expected.error), (expected.val_loss / 2.0, 0.02));
         let of = |dataset, encoding, vocab_size, run| {
             in_table(TWO, dataset, encoding, vocab_size, run).unwrap_err()
