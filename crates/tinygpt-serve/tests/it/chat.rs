@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tinygpt_data::chat::{ChatTemplate, Message};
 use tinygpt_model::{SamplingParams, generate_samples};
-use tinygpt_serve::Limits;
+use tinygpt_serve::{Limits, ServedModel};
 
 use crate::common::{MODEL, World, served_chat};
 
@@ -146,16 +146,21 @@ fn a_prompt_leaves_room_for_an_answer_of_a_quarter_of_the_context() {
 }
 
 #[test]
-fn messages_keep_their_order() {
-    let world = world();
-    let turns = [("user", "the owl"), ("system", "the"), ("user", "and")];
-    let messages = turns.map(|(role, content)| json!({"role": role, "content": content}));
-    let body = json!({"messages": messages, "seed": 5, "n": 2, "max_tokens": 12});
-    let object = world.chat(&body).json();
-    let params = SamplingParams { seed: 5, max_new_tokens: 12, ..SamplingParams::unfiltered() };
-    let (texts, _) = expected(&turns.map(|(role, content)| Message::new(role, content)), params);
-    for (index, text) in texts.iter().enumerate() {
-        assert_eq!(object["choices"][index]["message"]["content"], *text, "{object}");
+fn the_template_sees_messages_in_their_order() {
+    let strict = "{% for m in messages %}{% if m.role == 'system' and not loop.first %}\
+                  {{ raise_exception('a late system message') }}{% endif %}{% endfor %}";
+    let served = served_chat();
+    let source = format!("{strict}{}", ChatTemplate::chatml().source());
+    let tokenizer = served.tokenizer.with_chat_template(ChatTemplate::new(source, None, None));
+    let world = World::with(ServedModel { tokenizer, ..served }, Limits::default(), None);
+    let system = json!({"role": "system", "content": "the"});
+    for (messages, status) in [
+        (json!([system, user("the owl"), user("and")]), 200),
+        (json!([user("the owl"), system, user("and")]), 400),
+    ] {
+        let answer = world.chat(&json!({"messages": messages, "max_tokens": 4}));
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.body.contains("a late system message"), status == 400, "{answer:?}");
     }
 }
 
