@@ -51,7 +51,9 @@ pub use prepare::{
     DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, SourceFiles, dry_run,
     prepare,
 };
-pub use prepared::{HeldOut, Meta, Prepared, Settings, SplitMeta, ValSplit, is_preparation};
+pub use prepared::{
+    BpeSample, HeldOut, Meta, Prepared, Settings, SplitMeta, ValSplit, is_preparation,
+};
 pub use progress::{NoProgress, PrepareProgress, Stage};
 pub use quote::{MAX_QUOTED, Shown, excerpt, excerpt_quoted, middle_cut, shell_word};
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};

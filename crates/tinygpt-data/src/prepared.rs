@@ -109,6 +109,16 @@ pub struct HeldOut {
     pub cut_document: Option<u64>,
 }
 
+/// The part of a large text that byte-pair encoding was learned from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BpeSample {
+    /// The documents in it.
+    pub n_documents: u64,
+    /// The bytes of text in it.
+    pub n_bytes: u64,
+}
+
 /// The contents of `meta.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,6 +143,9 @@ pub struct Meta {
     /// How the validation text was found, if it was taken out of the training text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
+    /// What byte-pair encoding was learned from, if that was not all of the training text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bpe_sample: Option<BpeSample>,
     /// When it was made, such as `2026-11-22T17:56:22Z`.
     #[serde(default)]
     pub made_at: String,

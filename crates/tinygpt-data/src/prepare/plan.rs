@@ -11,6 +11,7 @@ use crate::source::{Fields, ReadAs, Separator, Source};
 use crate::tokenizer::{self, Tokenizer};
 
 use super::PrepareRequest;
+use super::by_file;
 use super::origin::Origin;
 use super::subset::Subset;
 
@@ -45,7 +46,7 @@ impl Plan {
         let val_fraction = request.val_fraction.unwrap_or(recipe.val_fraction);
         check_val_fraction(val_fraction)?;
         let val_split = request.val_split.unwrap_or(recipe.val_split);
-        let reused = reused_tokenizer(request, progress)?;
+        let reused = reused_tokenizer(request, &recipe, progress)?;
         let encoding = encoding_of(request, &recipe, reused.as_ref())?;
         let trains_bpe = encoding == Encoding::Bpe && reused.is_none();
         if trains_bpe {
@@ -56,6 +57,10 @@ impl Plan {
         let text_column = request.text_column.clone().unwrap_or(recipe.text_column.clone());
         let read_as = read_as(request, &text_column, is_chat)?;
         let origin = Origin::of(&recipe, request, progress)?;
+        let is_one_document = recipe.source.is_one_document() && request.source.is_none();
+        if !request.keep_downloads {
+            by_file::check(&origin, is_one_document, encoding, reused.is_some())?;
+        }
         let has_validation = origin.has_validation();
         let is_drawn = val_split == ValSplit::Random && !has_validation;
         let settings = Settings {
@@ -76,7 +81,6 @@ impl Plan {
             data_percentage: request.data_percentage,
             seed: (request.data_percentage < 100.0 || is_drawn).then_some(request.seed),
         };
-        let is_one_document = recipe.source.is_one_document() && request.source.is_none();
         let dataset = recipe.name;
         Ok(Self {
             dataset,
@@ -150,9 +154,12 @@ fn read_as(
 /// The tokenizer to use in place of a new one, from this machine or the hub.
 fn reused_tokenizer(
     request: &PrepareRequest,
+    recipe: &Recipe,
     progress: &dyn PrepareProgress,
 ) -> Result<Option<Tokenizer>, DataError> {
-    let path = match &request.tokenizer {
+    // Who names an encoding wants a new tokenizer of that kind.
+    let of_recipe = recipe.tokenizer.as_deref().filter(|_| request.encoding_type.is_none());
+    let path = match request.tokenizer.clone().or(of_recipe.map(Source::from)) {
         None => return Ok(None),
         Some(Source::Stdin) => {
             return Err(DataError::usage(
@@ -160,7 +167,7 @@ fn reused_tokenizer(
                 "give the path of a tokenizer: it is not read from standard input",
             ));
         }
-        Some(Source::Path(path)) => path.clone(),
+        Some(Source::Path(path)) => path,
         Some(Source::Hub { repository, folder, revision }) => {
             let at =
                 |name: &&str| folder.as_ref().map_or((*name).into(), |at| format!("{at}/{name}"));
@@ -173,7 +180,7 @@ fn reused_tokenizer(
             let names: Vec<&[&str]> = names.iter().map(Vec::as_slice).collect();
             let hub = &request.hub;
             let files = (names.as_slice(), optional.as_slice());
-            let paths = hub::fetch_model_files(repository, revision, files, hub, progress)?;
+            let paths = hub::fetch_model_files(&repository, &revision, files, hub, progress)?;
             paths.into_iter().next().unwrap_or_default()
         }
     };

@@ -12,4 +12,4 @@ mod writer;
 
 pub use reader::TokenDataset;
 pub use writer::ShardInfo;
-pub(crate) use writer::{Packed, ShardWriter};
+pub(crate) use writer::{Packed, SHARD_TOKENS, ShardWriter, WrittenShards};
