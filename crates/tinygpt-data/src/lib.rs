@@ -21,6 +21,10 @@ mod document_rows;
 mod encoding;
 mod error;
 mod escape;
+#[cfg(test)]
+#[path = "../tests/it/fake_hub.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "its faults are for other tests")]
+mod fake_hub;
 pub mod hub;
 mod json;
 mod loader;

@@ -9,6 +9,8 @@
 
 mod ahead;
 mod by_file;
+#[cfg(test)]
+mod by_file_tests;
 mod chat;
 mod corpus;
 mod divide;
