@@ -71,9 +71,11 @@ impl Staging {
         _ = fs::remove_dir(&target);
         restore_dir(&target, &old_of(&target))?;
         let staging = Self { dataset_dir, encoding, dir, target, files_dir, stays, _lock: lock };
-        if !stays {
-            // What a killed run left.
+        // What a killed run left; without shards nothing can be continued.
+        if !stays || !staging.dir.is_dir() {
             staging.clear()?;
+        }
+        if !stays {
             create_dir_all(&staging.dir)?;
         }
         Ok(staging)
