@@ -200,7 +200,9 @@ fn same_preparation(
 /// How the validation share differs from the one asked for, in a preparation made when only whole
 /// documents validated, whatever their lengths.
 fn other_share(meta: &Meta) -> Option<String> {
-    let asked = meta.settings.val_fraction.filter(|_| meta.held_out.is_none())?;
+    // A repository may have had a split of its own, which the settings do not know.
+    let is_unknown = meta.held_out.is_none() && meta.source_commit.is_none();
+    let asked = meta.settings.val_fraction.filter(|_| is_unknown)?;
     let (train, val) = (meta.train.n_characters, meta.val.n_characters);
     let share = val as f64 / (train + val) as f64;
     // Of a part of the training documents the whole is not known.
