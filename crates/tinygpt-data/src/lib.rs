@@ -25,6 +25,7 @@ mod escape;
 #[path = "../tests/it/fake_hub.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "its faults are for other tests")]
 mod fake_hub;
+mod held_out;
 pub mod hub;
 mod json;
 mod loader;

@@ -97,8 +97,8 @@ fn strike_all(what: &str, fault: &str, quick: usize, is_struck: impl Fn(&Call) -
         let dir = tempdir();
         let log = dir.path().join("strace");
         let fault = format!("{}:{fault}:when={}", call.name, call.nth);
-        let struck = under_strace(&prepare(dir.path(), &hub), &log, &[fault.clone()]);
-        let output = { struck }.output().unwrap();
+        let faults = std::slice::from_ref(&fault);
+        let output = under_strace(&prepare(dir.path(), &hub), &log, faults).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         let outcome = match output.status.code() {
             Some(code) if ![0, 4].contains(&code) => Err(format!("code {code}")),

@@ -14,7 +14,6 @@ use std::thread;
 
 use tinygpt_fs::{create_dir_all, remove, sync_contents};
 
-use crate::encoding::Encoding;
 use crate::error::DataError;
 use crate::hub::{self, FileStore, HubFile, HubListing};
 use crate::prepared::{BpeSample, HeldOut, ValSplit};
@@ -37,26 +36,6 @@ use super::{Job, Outcome, PrepareSummary, chat_encoding, plan};
 
 /// How many files are on the disk at once: one is encoded, and the next one downloaded.
 const FILES_ON_DISK: usize = 2;
-
-/// Refuses what cannot be prepared file by file.
-pub(super) fn check(
-    origin: &Origin,
-    is_one_document: bool,
-    encoding: Encoding,
-    has_tokenizer: bool,
-) -> Result<(), DataError> {
-    let (what, fix) = if !matches!(origin, Origin::Hub(_)) {
-        ("the text is not downloaded from the hub", "leave `keep_downloads` out")
-    } else if is_one_document {
-        ("all files of the dataset are one document", "leave `keep_downloads` out")
-    } else if encoding == Encoding::Simple && !has_tokenizer {
-        let fix = "set `encoding_type` to `bpe`, or name a `tokenizer`";
-        ("the characters are known only when all files were read", fix)
-    } else {
-        return Ok(());
-    };
-    Err(DataError::usage(format!("`keep_downloads` is false, but {what}"), fix))
-}
 
 /// Prepares the dataset of `job`, or continues to.
 pub(super) fn prepare(mut job: Job<'_>) -> Result<PrepareSummary, DataError> {
@@ -285,7 +264,7 @@ fn store(job: &Job<'_>, listing: &HubListing) -> Result<FileStore, DataError> {
     Ok(store)
 }
 
-/// [`check`] lets only datasets of the hub pass.
+/// [`plan::Plan::of`] lets only datasets of the hub pass.
 fn check_failed() -> DataError {
     DataError::usage("`keep_downloads` is false", "leave `keep_downloads` out")
 }

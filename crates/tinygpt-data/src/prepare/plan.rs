@@ -11,7 +11,6 @@ use crate::source::{Fields, ReadAs, Separator, Source};
 use crate::tokenizer::{self, Tokenizer};
 
 use super::PrepareRequest;
-use super::by_file;
 use super::origin::Origin;
 use super::subset::Subset;
 
@@ -59,7 +58,7 @@ impl Plan {
         let origin = Origin::of(&recipe, request, progress)?;
         let is_one_document = recipe.source.is_one_document() && request.source.is_none();
         if !request.keep_downloads {
-            by_file::check(&origin, is_one_document, encoding, reused.is_some())?;
+            check_by_file(&origin, is_one_document, encoding, reused.is_some())?;
         }
         let has_validation = origin.has_validation();
         let is_drawn = val_split == ValSplit::Random && !has_validation;
@@ -122,6 +121,26 @@ fn check_chat(request: &PrepareRequest, is_chat: bool) -> Result<(), DataError> 
         )),
         None => Ok(()),
     }
+}
+
+/// Refuses what cannot be prepared file by file.
+fn check_by_file(
+    origin: &Origin,
+    is_one_document: bool,
+    encoding: Encoding,
+    has_tokenizer: bool,
+) -> Result<(), DataError> {
+    let (what, fix) = if !matches!(origin, Origin::Hub(_)) {
+        ("the text is not downloaded from the hub", "leave `keep_downloads` out")
+    } else if is_one_document {
+        ("all files of the dataset are one document", "leave `keep_downloads` out")
+    } else if encoding == Encoding::Simple && !has_tokenizer {
+        let fix = "set `encoding_type` to `bpe`, or name a `tokenizer`";
+        ("the characters are known only when all files were read", fix)
+    } else {
+        return Ok(());
+    };
+    Err(DataError::usage(format!("`keep_downloads` is false, but {what}"), fix))
 }
 
 /// How the text is taken out of the files.

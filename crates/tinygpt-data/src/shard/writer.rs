@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::ShardFile;
 use super::header::{HEADER_BYTES, Header, Width};
+use super::info::{ShardInfo, WrittenShards};
 use crate::error::{DataError, PREPARE_AGAIN};
 use crate::regular::{FileError, open_regular};
 use crate::tokenizer::hex;
@@ -20,35 +21,6 @@ pub(crate) const SHARD_TOKENS: u64 = 1 << 27;
 
 /// Written at once.
 const BUFFER_BYTES: usize = 1 << 20;
-
-/// What `meta.json` says about a shard.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShardInfo {
-    /// The file's name, in the directory of `meta.json`.
-    pub file: String,
-    /// The number of tokens in it.
-    pub n_tokens: u64,
-    /// SHA-256 of its ids, in hexadecimal.
-    pub sha256: String,
-}
-
-/// What a writer has written so far, so that another run can continue after it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct WrittenShards {
-    /// The complete shards.
-    pub(crate) complete: Vec<ShardInfo>,
-    /// The last shard, if it has room, with the checksum of the ids in it so far.
-    pub(crate) open: Option<ShardInfo>,
-}
-
-impl WrittenShards {
-    /// All of them, in order.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &ShardInfo> {
-        self.complete.iter().chain(&self.open)
-    }
-}
 
 /// Ids as stored in a shard. Many threads pack them, one writes them.
 pub(crate) struct Packed(Vec<u8>);
