@@ -127,6 +127,14 @@ pub enum DataError {
     /// Stopped on request; nothing incomplete is left.
     #[error("stopped; nothing was written, and what was downloaded is kept")]
     Stopped,
+    /// Stopped on request, after some of the files of a preparation file by file.
+    #[error("stopped after {n_done} of {n_files} files; the same command continues there")]
+    StoppedBetweenFiles {
+        /// How many files are done.
+        n_done: usize,
+        /// How many files there are.
+        n_files: usize,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", Shown(path))]
     Io {
@@ -197,9 +205,10 @@ impl DataError {
             Self::Io { .. } | Self::Thread(_) => ErrorKind::Io,
             Self::Hub(error) => error.kind(),
             Self::Locked { .. } => ErrorKind::Locked,
-            Self::OutOfRange { .. } | Self::Tokenizer { .. } | Self::Stopped => {
-                ErrorKind::Unexpected
-            }
+            Self::OutOfRange { .. }
+            | Self::Tokenizer { .. }
+            | Self::Stopped
+            | Self::StoppedBetweenFiles { .. } => ErrorKind::Unexpected,
         }
     }
 
@@ -227,6 +236,7 @@ impl DataError {
             Self::Hub(error) => error.hint().map(str::to_owned),
             Self::Json { .. }
             | Self::Stopped
+            | Self::StoppedBetweenFiles { .. }
             | Self::Io { .. }
             | Self::Thread(_)
             | Self::OutOfRange { .. }

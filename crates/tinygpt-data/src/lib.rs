@@ -21,6 +21,11 @@ mod document_rows;
 mod encoding;
 mod error;
 mod escape;
+#[cfg(test)]
+#[path = "../tests/it/fake_hub.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "its faults are for other tests")]
+mod fake_hub;
+mod held_out;
 pub mod hub;
 mod json;
 mod loader;
@@ -51,7 +56,9 @@ pub use prepare::{
     DryRun, Estimate, Existing, PrepareRequest, PrepareSummary, SourceFile, SourceFiles, dry_run,
     prepare,
 };
-pub use prepared::{HeldOut, Meta, Prepared, Settings, SplitMeta, ValSplit, is_preparation};
+pub use prepared::{
+    BpeSample, HeldOut, Meta, Prepared, Settings, SplitMeta, ValSplit, is_preparation,
+};
 pub use progress::{NoProgress, PrepareProgress, Stage};
 pub use quote::{MAX_QUOTED, Shown, excerpt, excerpt_quoted, middle_cut, shell_word};
 pub use recipe::{BuiltInSource, FilesSource, Generator, HubSource, Recipe, SourceSpec};

@@ -4,16 +4,15 @@
 //! the marker `data/<name>/prepared-last` names the one that was made last. This file reads;
 //! [`crate::prepare`] writes.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::encoding::Encoding;
 use crate::error::{DataError, PREPARE_AGAIN};
+pub use crate::held_out::{HeldOut, ValSplit};
 use crate::json;
 use crate::regular::{FileError, read_regular_text};
 use crate::shard::{ShardInfo, TokenDataset};
@@ -48,65 +47,14 @@ pub(crate) const META_FORMAT: u32 = 2;
 /// The oldest version that is still read: it lacks the fields with a default below.
 const OLDEST_META_FORMAT: u32 = 1;
 
-/// Which part of a text becomes the validation split if the source has none.
-///
-/// ```
-/// use tinygpt_data::ValSplit;
-/// assert_eq!("random".parse::<ValSplit>().unwrap(), ValSplit::Random);
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ValSplit {
-    /// Its end.
-    #[default]
-    End,
-    /// Documents drawn at random, from a seed.
-    Random,
-}
-
-impl ValSplit {
-    /// The name in settings and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::End => "end",
-            Self::Random => "random",
-        }
-    }
-
-    /// For `meta.json`, which omits the default.
-    fn is_end(&self) -> bool {
-        *self == Self::End
-    }
-}
-
-impl fmt::Display for ValSplit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for ValSplit {
-    type Err = DataError;
-
-    fn from_str(name: &str) -> Result<Self, DataError> {
-        [Self::End, Self::Random].into_iter().find(|it| it.as_str() == name).ok_or_else(|| {
-            DataError::usage(
-                format!("val_split is `{name}`, expected `end` or `random`"),
-                "choose one of them",
-            )
-        })
-    }
-}
-
-/// How the validation split was taken from a source without one.
+/// The part of a large text that byte-pair encoding was learned from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HeldOut {
-    /// Which part it is; always the end if the text is one document.
-    pub split: ValSplit,
-    /// The document, counted from 1, that was cut because whole ones do not come close to
-    /// `val_fraction`.
-    pub cut_document: Option<u64>,
+pub struct BpeSample {
+    /// The documents in it.
+    pub n_documents: u64,
+    /// The bytes of text in it.
+    pub n_bytes: u64,
 }
 
 /// The contents of `meta.json`.
@@ -133,6 +81,9 @@ pub struct Meta {
     /// How the validation text was found, if it was taken out of the training text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
+    /// What byte-pair encoding was learned from, if that was not all of the training text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bpe_sample: Option<BpeSample>,
     /// When it was made, such as `2026-11-22T17:56:22Z`.
     #[serde(default)]
     pub made_at: String,

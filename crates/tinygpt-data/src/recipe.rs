@@ -25,11 +25,12 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The recipes of this repository, by name. They are copies of `data/<name>/dataset.json`, because a
 /// package has only its own files; a test compares them.
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 5] = [
     ("tiny_stories", include_str!("recipes/tiny_stories.json")),
     ("tiny_tales", include_str!("recipes/tiny_tales.json")),
     ("tiny_talks", include_str!("recipes/tiny_talks.json")),
     ("shakespeare_char", include_str!("recipes/shakespeare_char.json")),
+    ("fineweb_edu", include_str!("recipes/fineweb_edu.json")),
 ];
 
 /// Where a dataset's text comes from, how it is split and how it is encoded by default.
@@ -71,6 +72,10 @@ pub struct Recipe {
     /// The default encoding.
     #[serde(default = "default_encoding", rename = "encoding_type")]
     pub encoding: Encoding,
+    /// The tokenizer to use, as a request names one, unless the request has a tokenizer or an
+    /// encoding of its own.
+    #[serde(default)]
+    pub tokenizer: Option<String>,
 }
 
 /// The places that text can come from.
@@ -96,6 +101,10 @@ pub struct HubSource {
     /// A commit, branch or tag; a commit makes the preparation repeatable.
     #[serde(default = "default_revision")]
     pub revision: String,
+    /// The folder of the files, as in `hub:owner/name/folder`; the splits are then found by name, as
+    /// those of such a source.
+    #[serde(default)]
+    pub folder: Option<String>,
     /// The split to train on.
     #[serde(default = "default_train_split")]
     pub train: String,
@@ -236,6 +245,7 @@ impl Recipe {
             val_split: ValSplit::End,
             accepts_source: true,
             encoding: default_encoding(),
+            tokenizer: None,
         })
     }
 

@@ -16,11 +16,12 @@ use crate::options::{ConfigFile, Options as _, TrainOptions};
 use crate::terminal::grouped;
 
 /// Datasets with a config file in this repository.
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 5] = [
     ("tiny_stories", "config/tiny_stories.json"),
     ("tiny_tales", "config/quickstart.json"),
     ("tiny_talks", "config/chat.json"),
     ("shakespeare_char", "config/shakespeare_char_cpu.json"),
+    ("fineweb_edu", "config/gpt2_124m.json"),
 ];
 
 /// The configuration for any other text.

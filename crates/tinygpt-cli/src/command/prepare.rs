@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _};
 
 use anyhow::{Context as _, Result};
+use indicatif::HumanBytes;
 use tinygpt_data::{
     DataError, DatasetReport, Meta, PrepareRequest, PrepareSummary, Prepared, Recipe, Source,
     Sources, SplitMeta, ValSplit,
@@ -40,7 +41,11 @@ pub fn prepare(layered: &Layered<PrepareOptions>) -> Result<Ended> {
         say("reading the text from the keyboard; end it with Ctrl-D on a line of its own");
     }
     let result = carry_out(&request, &layered.options, &PrepareBars::new(stop.clone()));
-    if let (Err(error @ DataError::Stopped), Some(signal)) = (&result, stop.signal()) {
+    let is_stop =
+        |it: &DataError| matches!(it, DataError::Stopped | DataError::StoppedBetweenFiles { .. });
+    if let (Some(error), Some(signal)) =
+        (result.as_ref().err().filter(|it| is_stop(it)), stop.signal())
+    {
         say(&error.to_string());
         return Ok(Ended::Stopped(signal));
     }
@@ -123,6 +128,7 @@ fn carry_out(
         }
     };
     let heading = format!("{}, encoding {}\n", prepared.meta.dataset, prepared.meta.encoding);
+    let heading = heading + &sample_text(&prepared.meta);
     let heading = if summary.is_empty() { heading } else { summary };
     Ok((heading + &report_text(&DatasetReport::of(&prepared)?), Some(prepared.meta)))
 }
@@ -140,6 +146,7 @@ pub(super) fn closing_summary(summary: &PrepareSummary) -> String {
     }
     text.push_str(&format!("{}: {}\n", meta.dataset, summary.dir.display()));
     text.push_str(&format!("  tokenizer   {}\n", tokenizer_line(meta)));
+    text.push_str(&sample_text(meta));
     text.push_str(&format!("  train       {}\n", split_line(&meta.train)));
     text.push_str(&format!("  validation  {}\n", split_line(&meta.val)));
     if let Some(line) = held_out_line(meta) {
@@ -165,6 +172,17 @@ fn tokenizer_line(meta: &Meta) -> String {
     }
 }
 
+/// What the tokenizer was learned from, if that was not all of the training text.
+fn sample_text(meta: &Meta) -> String {
+    meta.bpe_sample.as_ref().map_or_else(String::new, |sample| {
+        format!(
+            "              learned on a sample: {} documents, {} of the training text\n",
+            grouped(sample.n_documents),
+            HumanBytes(sample.n_bytes)
+        )
+    })
+}
+
 fn split_line(split: &SplitMeta) -> String {
     let documents = if split.n_documents == 1 { "document" } else { "documents" };
     format!(
@@ -184,7 +202,11 @@ fn held_out_line(meta: &Meta) -> Option<String> {
         Some(asked) if meta.settings.data_percentage < 100.0 => asked,
         _ => val as f64 / (train + val) as f64,
     };
-    let percent = format!("{:.1}%", share * 100.0);
+    // A small part of a large text has more digits.
+    let percent = match share * 100.0 {
+        percent if percent < 1.0 => format!("{percent:.2}%"),
+        percent => format!("{percent:.1}%"),
+    };
     let is_only_document = meta.train.n_documents == 1 && meta.val.n_documents == 1;
     let cut = match held_out.cut_document {
         Some(_) if is_only_document => ", cut inside the only document".to_owned(),

@@ -17,7 +17,8 @@ use super::{Options, finite, word_of};
 #[serde(deny_unknown_fields)]
 pub struct PrepareOptions {
     /// Dataset to prepare: the name of a recipe, data/NAME/dataset.json or one built in
-    /// (tiny_stories, tiny_tales, shakespeare_char); with --source any new name
+    /// (tiny_stories, tiny_tales, tiny_talks, shakespeare_char, fineweb_edu); with --source any new
+    /// name
     /// [default: tiny_stories, or with --source the name of the file, folder or repository]
     #[arg(long, help_heading = "Text", value_name = "NAME")]
     pub dataset_name: Option<String>,
@@ -88,7 +89,8 @@ pub struct PrepareOptions {
     pub vocab_size: Option<usize>,
     /// Use this tokenizer.json, or GPT-2's vocab.json with its merges.txt next to it, or a
     /// directory or a model's repository (hub:owner/name or hub:owner/name@revision) that holds one
-    /// of these [default: train one on the training text]
+    /// of these [default: the recipe's unless --encoding-type is given, or else train one on the
+    /// training text, for bpe on at most 2 GiB of it]
     #[arg(long, help_heading = "Tokenizer", value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
 
@@ -102,6 +104,10 @@ pub struct PrepareOptions {
     /// Directory that holds the prepared datasets
     #[arg(long, help_heading = "Output", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Keep downloaded files in the hub's cache; `false` downloads file by file, one ahead, and removes
+    /// each file once it is encoded, for data larger than the disk
+    #[arg(long, help_heading = "Output")]
+    pub keep_downloads: Option<bool>,
     /// Replace an earlier preparation with other settings
     #[arg(long, help_heading = "Output")]
     pub force: Option<bool>,
@@ -143,6 +149,7 @@ impl Options for PrepareOptions {
             data_dir: Some(request.data_dir),
             report: Some(false),
             dry_run: Some(false),
+            keep_downloads: Some(request.keep_downloads),
             force: Some(request.force),
             ..Self::default()
         }
@@ -185,6 +192,7 @@ impl Layered<PrepareOptions> {
             tokenizer: options.tokenizer.map(Source::from),
             data_percentage: options.data_percentage.unwrap_or(unsaid.data_percentage),
             seed: options.seed.unwrap_or(unsaid.seed),
+            keep_downloads: options.keep_downloads.unwrap_or(unsaid.keep_downloads),
             force: options.force.unwrap_or(unsaid.force),
             ..PrepareRequest::default()
         };

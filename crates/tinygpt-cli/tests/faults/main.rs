@@ -16,6 +16,10 @@
 
 mod common;
 mod damage;
+#[cfg(unix)]
+#[path = "../../../tinygpt-data/tests/it/fake_hub.rs"]
+#[allow(dead_code, reason = "its faults are for the other tests")]
+mod fake_hub;
 mod odd_runs;
 mod overwriting;
 #[path = "../it/program.rs"]
@@ -25,6 +29,8 @@ mod races;
 mod repeated_kills;
 mod report;
 
+#[cfg(unix)]
+mod by_file;
 #[cfg(unix)]
 mod crash_states;
 #[cfg(unix)]

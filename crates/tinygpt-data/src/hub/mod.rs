@@ -10,11 +10,13 @@
 //! bytes=0-0` for size and hash, once for the bytes.
 
 mod address;
+mod by_file;
 mod cache;
 mod client;
 mod error;
 mod hash;
 mod names;
+mod place;
 mod remote;
 mod retry;
 mod splits;
@@ -22,28 +24,20 @@ mod token;
 mod transfer;
 mod verify;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use hf_hub::api::RepoInfo;
-use hf_hub::{Repo, RepoType};
+use hf_hub::RepoType;
 
+pub(crate) use self::by_file::{FileStore, HubFile, HubListing, list};
 pub use self::error::HubError;
 pub use self::retry::RetryPolicy;
 pub use self::token::Token;
 
-use self::address::encode_path;
 use self::cache::RepoCache;
-use self::client::Client;
-use self::remote::RemoteFile;
-use self::retry::Backoff;
+use self::place::RepoPlace;
 use self::splits::Selected;
 pub(crate) use self::splits::VALIDATION_NAMES;
-use self::transfer::fetch_file;
-use crate::progress::{PrepareProgress, Stage};
-
-/// The largest file of a model that does not hold its weights, in bytes. Such files are read completely.
-const MAX_SMALL_BYTES: u64 = 64 << 20;
+use crate::progress::PrepareProgress;
 
 /// A dataset repository and the splits wanted from it.
 #[derive(Debug, Clone, Copy)]
@@ -217,130 +211,6 @@ pub fn fetch_model_files(
 /// `tokenizer.json, or vocab.json and merges.txt`.
 fn either(alternatives: &[&[&str]]) -> String {
     alternatives.iter().map(|names| names.join(" and ")).collect::<Vec<_>>().join(", or ")
-}
-
-/// A revision of a repository: how it is asked for, and where it is kept.
-struct RepoPlace {
-    kind: RepoType,
-    repo: Repo,
-    cache: RepoCache,
-}
-
-impl RepoPlace {
-    fn of(
-        kind: RepoType,
-        repository: &str,
-        revision: &str,
-        options: &HubOptions,
-    ) -> Result<Self, HubError> {
-        names::check_repository(repository)?;
-        names::check_revision(revision)?;
-        let repo = Repo::with_revision(repository.to_owned(), kind, revision.to_owned());
-        let cache = RepoCache::new(&options.cache_dir, repository, repo.clone());
-        Ok(Self { kind, repo, cache })
-    }
-
-    /// Lists the repository and continues with that; offline, or if the host cannot be
-    /// reached, takes what the cache has.
-    fn listed_or_cached<T>(
-        &self,
-        options: &HubOptions,
-        progress: &dyn PrepareProgress,
-        from_cache: impl Fn() -> Result<T, String>,
-        from_listing: impl FnOnce(RepoInfo, &Client) -> Result<T, HubError>,
-    ) -> Result<T, HubError> {
-        if options.offline {
-            return from_cache().map_err(|reason| HubError::NotCached {
-                repository: self.cache.repository().to_owned(),
-                revision: self.cache.revision().to_owned(),
-                cache_dir: options.cache_dir.clone(),
-                is_model: matches!(self.kind, RepoType::Model),
-                reason,
-            });
-        }
-        let client = Client::new(options)?;
-        let info_address = client.at(&format!("api/{}", self.repo.api_url()))?;
-        let listing: Result<RepoInfo, HubError> =
-            Backoff::new(&options.retry, progress).run(|| client.get_json(&info_address));
-        match listing {
-            Ok(info) if !names::is_commit(&info.sha) => Err(HubError::Invalid {
-                what: "the listed commit",
-                value: info.sha.escape_debug().to_string(),
-                reason: "40 hexadecimal digits are expected: check `endpoint`".to_owned(),
-            }),
-            Ok(info) => from_listing(info, &client),
-            Err(error @ HubError::Unreachable { .. }) => match from_cache() {
-                Ok(files) => {
-                    progress.notice(&format!(
-                        "could not reach {}; using the copy in {}",
-                        client.host(),
-                        options.cache_dir.display()
-                    ));
-                    Ok(files)
-                }
-                Err(_) => Err(error),
-            },
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Requests size and hash of the files, and returns those that are missing or damaged in the cache.
-    fn missing(
-        &self,
-        commit: &str,
-        names: &[&str],
-        client: &Client,
-        options: &HubOptions,
-        progress: &dyn PrepareProgress,
-    ) -> Result<Vec<RemoteFile>, HubError> {
-        let mut missing = Vec::new();
-        let mut sizes = HashMap::new();
-        for name in names {
-            let path = format!("{}/resolve/{commit}/{}", self.repo.url(), encode_path(name));
-            let address = client.at(path.trim_start_matches('/'))?;
-            let file = Backoff::new(&options.retry, progress)
-                .run(|| RemoteFile::describe(client, name, address.clone()))?;
-            if *sizes.entry(file.etag.clone()).or_insert(file.size) != file.size {
-                let got = format!("the hash {} for files of different sizes", file.etag);
-                return Err(file.refused(&got, "the hash of each file"));
-            }
-            let is_small = matches!(self.kind, RepoType::Model) && !name.ends_with(".safetensors");
-            if is_small && file.size > MAX_SMALL_BYTES {
-                let expected = format!("at most {MAX_SMALL_BYTES}");
-                return Err(file.refused(&format!("{name} with {} bytes", file.size), &expected));
-            }
-            let place = self.cache.place(commit, name);
-            if !std::fs::metadata(&place).is_ok_and(|there| there.len() == file.size) {
-                missing.push(file);
-            } else if !self.cache.is_whole(&place, Some(&file.etag), progress)? {
-                progress.notice(&format!("{}; downloading it again", spoilt(&place)));
-                missing.push(file);
-            }
-        }
-        Ok(missing)
-    }
-
-    /// Downloads what the cache lacks of the files.
-    fn download(
-        &self,
-        commit: &str,
-        names: &[&str],
-        client: &Client,
-        options: &HubOptions,
-        progress: &dyn PrepareProgress,
-    ) -> Result<(), HubError> {
-        let missing = self.missing(commit, names, client, options, progress)?;
-        if !missing.is_empty() {
-            // Bytes of an earlier run count as done, or speed and ETA would be wrong.
-            let to_come = |file: &RemoteFile| file.size - file.received(&self.cache);
-            progress.begin(Stage::Download, Some(missing.iter().map(to_come).sum()));
-            for file in &missing {
-                fetch_file(client, &self.cache, commit, file, &options.retry, progress)?;
-            }
-            progress.finish();
-        }
-        self.cache.remember(commit)
-    }
 }
 
 /// Finds the whole dataset in the cache, or says what is missing.

@@ -31,6 +31,8 @@ pub(super) struct Corpus {
     pub(super) seed: u64,
     /// Whether the documents are conversations, which are never cut.
     pub(super) is_chat: bool,
+    /// The number of the first document of `train`: 0 unless files are read one by one.
+    pub(super) first_idx: u64,
 }
 
 impl Corpus {
@@ -147,7 +149,7 @@ impl Corpus {
             Split::Val => None,
         };
         let inner = self.text_of(split).open();
-        Ok(SplitDocuments::new(inner, split, boundary, subset))
+        Ok(SplitDocuments::new(inner, split, boundary, subset, self.first_idx))
     }
 
     fn text_of(&self, split: Split) -> &Text {

@@ -25,6 +25,12 @@ pub(super) enum Boundary {
 }
 
 impl Boundary {
+    /// The boundary of a text whose length is not known: each document validates with this chance.
+    pub(super) fn one_by_one(val_fraction: f64, seed: u64) -> Self {
+        let below = (val_fraction * N_GROUPS as f64).round() as u32;
+        Self::Drawn { seed, below: below.clamp(1, N_GROUPS as u32 - 1), cut: None }
+    }
+
     /// The same boundary without a document that is cut: the group that has it validates whole.
     pub(super) fn whole(self) -> Self {
         match self {

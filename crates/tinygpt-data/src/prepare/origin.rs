@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::error::DataError;
 use crate::hub::{self, HubError, HubOptions, HubRequest};
 use crate::progress::{PrepareProgress, Stage};
-use crate::recipe::{BuiltInSource, Generator, Recipe, SourceSpec};
+use crate::recipe::{BuiltInSource, Generator, HubSource, Recipe, SourceSpec};
 use crate::source::{
     self, Format, GeneratedText, Grammar, LeftOut, ReadAs, Separator, Source, Sources, Text,
     TextFile,
@@ -37,14 +37,7 @@ impl Origin {
         let origin = match (&request.source, &recipe.source) {
             (Some(sources), _) => Self::given(sources, request, progress)?,
             (None, SourceSpec::Files(files)) => Self::Files(LocalFiles::of_recipe(files, request)?),
-            (None, SourceSpec::Hub(hub)) => Self::Hub(Repository {
-                repository: hub.repository.clone(),
-                revision: hub.revision.clone(),
-                folder: None,
-                train: hub.train.clone(),
-                validation: hub.validation.clone(),
-                finds_splits: false,
-            }),
+            (None, SourceSpec::Hub(hub)) => Self::Hub(Repository::of_recipe(hub)),
             (None, SourceSpec::BuiltIn(built_in)) => Self::BuiltIn(built_in.clone()),
             (None, SourceSpec::Given) => {
                 return Err(DataError::usage(
@@ -64,14 +57,7 @@ impl Origin {
     ) -> Result<Self, DataError> {
         match sources.first() {
             Source::Hub { repository, folder, revision } if sources.count() == 1 => {
-                Ok(Self::Hub(Repository {
-                    repository: repository.clone(),
-                    revision: revision.clone(),
-                    folder: folder.clone(),
-                    train: "train".to_owned(),
-                    validation: hub::VALIDATION_NAMES.map(str::to_owned).to_vec(),
-                    finds_splits: true,
-                }))
+                Ok(Self::Hub(Repository::finding_splits(repository, folder.as_deref(), revision)))
             }
             _ => LocalFiles::given(sources, request, progress).map(Self::Files),
         }
@@ -234,8 +220,35 @@ pub(super) struct Repository {
 }
 
 impl Repository {
+    /// A repository whose splits are found by their names.
+    fn finding_splits(repository: &str, folder: Option<&str>, revision: &str) -> Self {
+        Self {
+            repository: repository.to_owned(),
+            revision: revision.to_owned(),
+            folder: folder.map(str::to_owned),
+            train: "train".to_owned(),
+            validation: hub::VALIDATION_NAMES.map(str::to_owned).to_vec(),
+            finds_splits: true,
+        }
+    }
+
+    /// The repository of a recipe, with the splits that it names.
+    fn of_recipe(hub: &HubSource) -> Self {
+        if hub.folder.is_some() {
+            return Self::finding_splits(&hub.repository, hub.folder.as_deref(), &hub.revision);
+        }
+        Self {
+            repository: hub.repository.clone(),
+            revision: hub.revision.clone(),
+            folder: None,
+            train: hub.train.clone(),
+            validation: hub.validation.clone(),
+            finds_splits: false,
+        }
+    }
+
     /// Sends the request for this repository.
-    fn ask<T>(
+    pub(super) fn ask<T>(
         &self,
         ask: impl FnOnce(&HubRequest<'_>) -> Result<T, HubError>,
     ) -> Result<T, HubError> {

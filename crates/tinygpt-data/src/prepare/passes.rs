@@ -1,20 +1,20 @@
-//! The two passes over the text: one makes the tokenizer, one writes the shards.
-
-use std::path::Path;
+//! The two passes over a text: one makes the tokenizer, one writes the shards.
 
 use crate::encoding::Encoding;
 use crate::error::DataError;
-use crate::prepared::{MASK_VALUES, SplitMeta};
+use crate::prepared::MASK_VALUES;
 use crate::progress::{PrepareProgress, Stage};
-use crate::shard::{Packed, ShardWriter};
-use crate::source::{Documents as _, Piece, SourceStats};
+use crate::shard::Packed;
+use crate::source::{Documents, Piece, SourceStats};
 use crate::tokenizer::{Dropped, Encoder, Tokenizer, TokenizerTrainer};
 
 use super::chat::{self, ChatEncoding, EncodedChat};
 use super::corpus::Corpus;
 use super::divide::Boundary;
 use super::reading::{BATCH_BYTES, Reading};
-use super::split::{Split, SplitDocuments};
+use super::sample::Sample;
+use super::split::Split;
+use super::split_writer::{Encoded, SplitWriter};
 use super::unseen::{Seen, Unseen};
 
 /// How much text is counted at once, in bytes.
@@ -29,33 +29,25 @@ pub(super) struct Passes<'a> {
     pub(super) progress: &'a dyn PrepareProgress,
 }
 
-/// A batch of documents as a shard holds it, with its share of the counts.
-struct Encoded<X> {
-    ids: Packed,
-    /// Which tokens are learned, of conversations.
-    mask: Option<Packed>,
-    n_tokens: u64,
-    n_bytes: u64,
-    n_characters: u64,
-    watched: X,
-}
-
-/// A split that was written.
-pub(super) struct EncodedSplit {
-    pub(super) meta: SplitMeta,
+/// What is known of a text when it was read.
+pub(super) struct ReadText {
     /// Counts of what was skipped or replaced in the text.
     pub(super) stats: SourceStats,
     /// The document that was cut between the splits, counted from 0, if one was.
     pub(super) cut_document: Option<u64>,
+    /// The number of the next document, if more text follows.
+    pub(super) next_idx: u64,
 }
 
 impl Passes<'_> {
-    /// Makes a tokenizer from the training text.
-    pub(super) fn make_tokenizer(
+    /// Counts what a tokenizer is made from, in the part of the training text that `sample` draws;
+    /// returns the number of the next document.
+    pub(super) fn count_words(
         &self,
+        trainer: &mut TokenizerTrainer,
         encoding: Encoding,
-        vocab_size: usize,
-    ) -> Result<Tokenizer, DataError> {
+        sample: &mut Sample,
+    ) -> Result<u64, DataError> {
         let parses_special = self.parses_special;
         let is_chat = self.corpus.is_chat;
         let count = move |batch: &[Piece]| {
@@ -68,32 +60,22 @@ impl Passes<'_> {
             }
             Ok(part)
         };
-        let mut trainer = TokenizerTrainer::new(encoding, parses_special)?;
+        let mut documents = self.corpus.open(Split::Train, self.boundary)?;
         // Merged in the order of the text, whichever thread counted.
         self.run(
             Stage::TrainTokenizer,
             Split::Train,
+            &mut sample.of(&mut documents),
             || count,
             |part| {
                 trainer.merge(&part);
                 Ok(())
             },
         )?;
-        self.report_dropped(trainer.dropped());
-        trainer.train(vocab_size)
+        Ok(documents.next_idx())
     }
 
-    fn report_dropped(&self, dropped: Dropped) {
-        if dropped != Dropped::default() {
-            self.progress.notice(&format!(
-                "too many different words: the rarest were dropped {} times, {} occurrences in \
-                 all; merges were trained on the others",
-                dropped.n_words, dropped.n_occurrences
-            ));
-        }
-    }
-
-    /// Writes the shards of the training split; returns what they hold, and the tokens in them.
+    /// Writes the shards of the training split; returns which tokens are in them.
     ///
     /// `is_new` says that the tokenizer was made from this text.
     pub(super) fn encode_train(
@@ -101,13 +83,8 @@ impl Passes<'_> {
         tokenizer: &Tokenizer,
         chat: Option<ChatEncoding<'_>>,
         is_new: bool,
-        dir: &Path,
-    ) -> Result<(EncodedSplit, Seen), DataError> {
-        if let Some(reason) = tokenizer.slow_because() {
-            self.progress.notice(&format!(
-                "the `tokenizers` library encodes, which is many times slower: {reason}"
-            ));
-        }
+        writer: &mut SplitWriter,
+    ) -> Result<(ReadText, Seen), DataError> {
         let is_known = is_new && tokenizer.encoding() == Encoding::Simple;
         let mut seen = if is_known { Seen::characters(tokenizer) } else { Seen::default() };
         let mark = |seen: &mut Seen, _: &Piece, ids: &[u32]| {
@@ -117,8 +94,8 @@ impl Passes<'_> {
             Ok(())
         };
         let merge = |found: Seen| seen.merge(&found);
-        let split = self.encode(Split::Train, (tokenizer, chat), dir, mark, merge)?;
-        Ok((split, seen))
+        let read = self.encode(Split::Train, (tokenizer, chat), writer, mark, merge)?;
+        Ok((read, seen))
     }
 
     /// Writes the shards of the validation split; reports if many of its tokens were not
@@ -127,15 +104,15 @@ impl Passes<'_> {
         &self,
         tokenizer: &Tokenizer,
         chat: Option<ChatEncoding<'_>>,
-        dir: &Path,
         seen: &Seen,
-    ) -> Result<EncodedSplit, DataError> {
+        writer: &mut SplitWriter,
+    ) -> Result<ReadText, DataError> {
         let mut unseen = Unseen::default();
         let count = |unseen: &mut Unseen, piece: &Piece, ids: &[u32]| {
             unseen.count(tokenizer, seen, piece, ids)
         };
         let merge = |found: Unseen| unseen.merge(found);
-        let split = self.encode(Split::Val, (tokenizer, chat), dir, count, merge)?;
+        let read = self.encode(Split::Val, (tokenizer, chat), writer, count, merge)?;
         let is_end_of_many = matches!(
             self.boundary,
             Boundary::Document { .. } | Boundary::Character { is_only_document: false, .. }
@@ -148,28 +125,23 @@ impl Passes<'_> {
         if let Some(note) = unseen.note(tokenizer.encoding(), advice) {
             self.progress.notice(&note);
         }
-        Ok(split)
+        Ok(read)
     }
 
-    /// Writes the shards of a split; `watch` looks at each piece with its ids, and `take` gets
-    /// what was found in a batch.
-    fn encode<X: Default + Send>(
+    /// Encodes a split; `watch` looks at each piece with its ids, and `take` gets what was found in
+    /// a batch.
+    pub(super) fn encode<X: Default + Send>(
         &self,
         split: Split,
         (tokenizer, chat): (&Tokenizer, Option<ChatEncoding<'_>>),
-        dir: &Path,
+        writer: &mut SplitWriter,
         watch: impl Fn(&mut X, &Piece, &[u32]) -> Result<(), DataError> + Sync,
         mut take: impl FnMut(X),
-    ) -> Result<EncodedSplit, DataError> {
+    ) -> Result<ReadText, DataError> {
         let stage = match split {
             Split::Train => Stage::EncodeTrain,
             Split::Val => Stage::EncodeValidation,
         };
-        let mut meta = SplitMeta::default();
-        let sha256 = tokenizer.sha256_bytes();
-        let mut writer = ShardWriter::new(dir, split.file_prefix(), tokenizer.vocab_size(), sha256);
-        let mut masks =
-            chat.map(|_| ShardWriter::new(dir, split.mask_prefix(), MASK_VALUES, sha256));
         let watch = &watch;
         let encode = || {
             let mut encoder = tokenizer.encoder().parsing_special(self.parses_special);
@@ -179,41 +151,29 @@ impl Passes<'_> {
                 None => encode(tokenizer, &mut encoder, batch, &mut ids, watch),
             }
         };
-        let documents = self.run(stage, split, encode, |it| {
-            meta.n_tokens += it.n_tokens;
-            meta.n_bytes += it.n_bytes;
-            meta.n_characters += it.n_characters;
-            take(it.watched);
-            if let (Some(masks), Some(mask)) = (&mut masks, &it.mask) {
-                masks.write(mask)?;
-            }
-            writer.write(&it.ids)
+        let mut documents = self.corpus.open(split, self.boundary)?;
+        self.run(stage, split, &mut documents, encode, |batch| {
+            writer.write(&batch)?;
+            take(batch.watched);
+            Ok(())
         })?;
-        meta.shards = writer.finish()?;
-        if let Some(masks) = masks {
-            meta.mask_shards = masks.finish()?;
-        }
-        if meta.n_tokens == 0 {
-            return Err(DataError::usage(
-                format!("the {} split has no text", split.file_prefix()),
-                "give more text, or set `data_percentage` higher",
-            ));
-        }
-        meta.n_documents = documents.n_documents();
-        meta.bytes_per_token = meta.bytes_per_token();
-        let (stats, cut_document) = (documents.stats(), documents.cut_document());
-        Ok(EncodedSplit { meta, stats, cut_document })
+        writer.add_documents(documents.n_documents());
+        Ok(ReadText {
+            stats: documents.stats(),
+            cut_document: documents.cut_document(),
+            next_idx: documents.next_idx(),
+        })
     }
 
-    /// Works on all documents of a split; returns them, read to their end.
+    /// Works on all of `documents`.
     fn run<R: Send, W: FnMut(&[Piece]) -> Result<R, DataError>>(
         &self,
         stage: Stage,
         split: Split,
+        documents: &mut dyn Documents,
         worker: impl Fn() -> W + Sync,
         take: impl FnMut(R) -> Result<(), DataError>,
-    ) -> Result<SplitDocuments<'_>, DataError> {
-        let mut documents = self.corpus.open(split, self.boundary)?;
+    ) -> Result<(), DataError> {
         let n_bytes = self.corpus.n_bytes(split);
         let batch_bytes = match stage {
             // Counts of a large batch are added up more quickly than those of many small ones.
@@ -221,8 +181,27 @@ impl Passes<'_> {
             _ => BATCH_BYTES,
         };
         let reading = Reading { stage, n_bytes, batch_bytes, progress: self.progress };
-        reading.run(&mut documents, worker, take)?;
-        Ok(documents)
+        reading.run(documents, worker, take)
+    }
+}
+
+/// Reports what a learned tokenizer leaves out.
+pub(super) fn report_dropped(dropped: Dropped, progress: &dyn PrepareProgress) {
+    if dropped != Dropped::default() {
+        progress.notice(&format!(
+            "too many different words: the rarest were dropped {} times, {} occurrences in \
+             all; merges were trained on the others",
+            dropped.n_words, dropped.n_occurrences
+        ));
+    }
+}
+
+/// Reports a tokenizer that encodes slowly, and why.
+pub(super) fn report_slow(tokenizer: &Tokenizer, progress: &dyn PrepareProgress) {
+    if let Some(reason) = tokenizer.slow_because() {
+        progress.notice(&format!(
+            "the `tokenizers` library encodes, which is many times slower: {reason}"
+        ));
     }
 }
 

@@ -45,7 +45,7 @@ impl Plan {
         let val_fraction = request.val_fraction.unwrap_or(recipe.val_fraction);
         check_val_fraction(val_fraction)?;
         let val_split = request.val_split.unwrap_or(recipe.val_split);
-        let reused = reused_tokenizer(request, progress)?;
+        let reused = reused_tokenizer(request, &recipe, progress)?;
         let encoding = encoding_of(request, &recipe, reused.as_ref())?;
         let trains_bpe = encoding == Encoding::Bpe && reused.is_none();
         if trains_bpe {
@@ -56,6 +56,10 @@ impl Plan {
         let text_column = request.text_column.clone().unwrap_or(recipe.text_column.clone());
         let read_as = read_as(request, &text_column, is_chat)?;
         let origin = Origin::of(&recipe, request, progress)?;
+        let is_one_document = recipe.source.is_one_document() && request.source.is_none();
+        if !request.keep_downloads {
+            check_by_file(&origin, is_one_document, encoding, reused.is_some())?;
+        }
         let has_validation = origin.has_validation();
         let is_drawn = val_split == ValSplit::Random && !has_validation;
         let settings = Settings {
@@ -76,7 +80,6 @@ impl Plan {
             data_percentage: request.data_percentage,
             seed: (request.data_percentage < 100.0 || is_drawn).then_some(request.seed),
         };
-        let is_one_document = recipe.source.is_one_document() && request.source.is_none();
         let dataset = recipe.name;
         Ok(Self {
             dataset,
@@ -120,6 +123,26 @@ fn check_chat(request: &PrepareRequest, is_chat: bool) -> Result<(), DataError> 
     }
 }
 
+/// Refuses what cannot be prepared file by file.
+fn check_by_file(
+    origin: &Origin,
+    is_one_document: bool,
+    encoding: Encoding,
+    has_tokenizer: bool,
+) -> Result<(), DataError> {
+    let (what, fix) = if !matches!(origin, Origin::Hub(_)) {
+        ("the text is not downloaded from the hub", "leave `keep_downloads` out")
+    } else if is_one_document {
+        ("all files of the dataset are one document", "leave `keep_downloads` out")
+    } else if encoding == Encoding::Simple && !has_tokenizer {
+        let fix = "set `encoding_type` to `bpe`, or name a `tokenizer`";
+        ("the characters are known only when all files were read", fix)
+    } else {
+        return Ok(());
+    };
+    Err(DataError::usage(format!("`keep_downloads` is false, but {what}"), fix))
+}
+
 /// How the text is taken out of the files.
 fn read_as(
     request: &PrepareRequest,
@@ -150,9 +173,12 @@ fn read_as(
 /// The tokenizer to use in place of a new one, from this machine or the hub.
 fn reused_tokenizer(
     request: &PrepareRequest,
+    recipe: &Recipe,
     progress: &dyn PrepareProgress,
 ) -> Result<Option<Tokenizer>, DataError> {
-    let path = match &request.tokenizer {
+    // Who names an encoding wants a new tokenizer of that kind.
+    let of_recipe = recipe.tokenizer.as_deref().filter(|_| request.encoding_type.is_none());
+    let path = match request.tokenizer.clone().or(of_recipe.map(Source::from)) {
         None => return Ok(None),
         Some(Source::Stdin) => {
             return Err(DataError::usage(
@@ -160,7 +186,7 @@ fn reused_tokenizer(
                 "give the path of a tokenizer: it is not read from standard input",
             ));
         }
-        Some(Source::Path(path)) => path.clone(),
+        Some(Source::Path(path)) => path,
         Some(Source::Hub { repository, folder, revision }) => {
             let at =
                 |name: &&str| folder.as_ref().map_or((*name).into(), |at| format!("{at}/{name}"));
@@ -173,7 +199,7 @@ fn reused_tokenizer(
             let names: Vec<&[&str]> = names.iter().map(Vec::as_slice).collect();
             let hub = &request.hub;
             let files = (names.as_slice(), optional.as_slice());
-            let paths = hub::fetch_model_files(repository, revision, files, hub, progress)?;
+            let paths = hub::fetch_model_files(&repository, &revision, files, hub, progress)?;
             paths.into_iter().next().unwrap_or_default()
         }
     };

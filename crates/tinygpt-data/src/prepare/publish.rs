@@ -4,6 +4,9 @@
 //! `data/<name>/<encoding>`. If there is a preparation, the two exchange their names in one step.
 //! Where the system cannot do that, the old one is renamed to `.<encoding>.old` first, where readers
 //! find it until the new one has its name. A lock keeps two runs apart.
+//!
+//! A preparation file by file can be continued: an interrupted one keeps its directory, and
+//! `data/<name>/.<encoding>.files` holds its progress and the files that it has downloaded.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -20,6 +23,10 @@ use crate::progress::PrepareProgress;
 use crate::quote::Shown;
 use crate::tokenizer::{CONFIG_FILE_NAME, FILE_NAME};
 
+use super::PrepareRequest;
+use super::plan::Plan;
+use super::saved;
+
 /// How long a process that has just been killed may take to let go of its dataset.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -31,33 +38,58 @@ pub(super) struct Staging {
     dir: PathBuf,
     /// The directory that it becomes.
     target: PathBuf,
+    /// The directory of the downloads and the progress of a preparation file by file.
+    files_dir: PathBuf,
+    /// Whether an interrupted preparation stays, to be continued.
+    stays: bool,
     /// Holds the lock until dropped.
     _lock: File,
 }
 
 impl Staging {
-    /// Takes the lock, clears what a killed run left, and makes an empty place to write in.
+    /// Takes the lock and makes a place to write in. It is empty unless `request` may continue an
+    /// interrupted preparation.
     pub(super) fn begin(
-        data_dir: &Path,
-        dataset: &str,
-        encoding: Encoding,
+        request: &PrepareRequest,
+        plan: &Plan,
         progress: &dyn PrepareProgress,
     ) -> Result<Self, DataError> {
-        let dataset_dir = data_dir.join(dataset);
+        let dataset_dir = request.data_dir.join(&plan.dataset);
+        let encoding = plan.encoding;
         refuse_files_of_others(&dataset_dir.join(encoding.as_str()))?;
         create_dir_all(&dataset_dir)?;
         let lock_path = dataset_dir.join(".prepare.lock");
         let lock = File::create(&lock_path).map_err(DataError::io("create", &lock_path))?;
         wait_for(&lock, &lock_path, progress)?;
         let target = dataset_dir.join(encoding.as_str());
-        let dir = part_of(&target);
-        // What a killed run left.
-        remove(&dir)?;
+        let (dir, files_dir) = (part_of(&target), files_dir_of(&target));
+        let stays = !request.keep_downloads;
+        if !stays && !request.force && saved::is_in(&files_dir) && dir.is_dir() {
+            return Err(interrupted(&dir));
+        }
         // Removes only an empty directory, which is not a preparation.
         _ = fs::remove_dir(&target);
         restore_dir(&target, &old_of(&target))?;
-        create_dir_all(&dir)?;
-        Ok(Self { dataset_dir, encoding, dir, target, _lock: lock })
+        let staging = Self { dataset_dir, encoding, dir, target, files_dir, stays, _lock: lock };
+        // What a killed run left; without shards nothing can be continued.
+        if !stays || !staging.dir.is_dir() {
+            staging.clear()?;
+        }
+        if !stays {
+            create_dir_all(&staging.dir)?;
+        }
+        Ok(staging)
+    }
+
+    /// Removes an interrupted preparation.
+    pub(super) fn clear(&self) -> Result<(), DataError> {
+        remove(&self.dir)?;
+        Ok(remove(&self.files_dir)?)
+    }
+
+    /// The directory of the downloads and the progress of a preparation file by file.
+    pub(super) fn files_dir(&self) -> &Path {
+        &self.files_dir
     }
 
     /// The directory to write into.
@@ -80,6 +112,8 @@ impl Staging {
         sync_contents(&self.dir)?;
         replace_dir(&self.dir, &self.target, &old_of(&self.target))?;
         self.mark_prepared_last()?;
+        // What cannot be removed now is removed by the next run.
+        _ = remove(&self.files_dir);
         Ok(self.target.clone())
     }
 
@@ -92,9 +126,25 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next run.
-        _ = remove(&self.dir);
+        if !self.stays {
+            // What cannot be removed now is removed by the next run.
+            _ = remove(&self.dir);
+        }
     }
+}
+
+/// `.<encoding>.files`, next to the directory of the encoding.
+fn files_dir_of(target: &Path) -> PathBuf {
+    let encoding = target.file_name().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!(".{encoding}.files"))
+}
+
+/// The error of a preparation that would remove an interrupted one.
+fn interrupted(dir: &Path) -> DataError {
+    DataError::usage(
+        format!("{} is an interrupted preparation without `keep_downloads`", Shown(dir)),
+        "set `keep_downloads` to false to continue it, or use `force` to start again",
+    )
 }
 
 /// Refuses a directory with anything in it that no preparation holds: it would be replaced with it.

@@ -54,6 +54,9 @@ pub struct PrepareRequest {
     pub seed: u64,
     /// How to reach the hub, for recipes that name a repository there.
     pub hub: HubOptions,
+    /// Keep the downloaded files in the cache of the hub. Otherwise files are downloaded one by one,
+    /// at most one ahead, and each is removed when it is encoded.
+    pub keep_downloads: bool,
     /// Replace a preparation that was made with other settings, or make the same again.
     pub force: bool,
 }
@@ -82,6 +85,7 @@ impl Default for PrepareRequest {
             data_percentage: 100.0,
             seed: 1337,
             hub: HubOptions::default(),
+            keep_downloads: true,
             force: false,
         }
     }

@@ -66,11 +66,13 @@ pub(super) struct SplitDocuments<'a> {
 
 impl<'a> SplitDocuments<'a> {
     /// The documents of `split` out of `inner`; of the documents in it those that `subset` keeps.
+    /// The first of them has the number `first_idx`.
     pub(super) fn new(
         inner: Box<dyn Documents + 'a>,
         split: Split,
         boundary: Boundary,
         subset: Option<Subset>,
+        first_idx: u64,
     ) -> Self {
         let seed = if let Boundary::Drawn { seed, .. } = boundary { seed } else { 0 };
         Self {
@@ -79,7 +81,7 @@ impl<'a> SplitDocuments<'a> {
             boundary,
             draw: Draw::new(seed),
             subset,
-            document_idx: 0,
+            document_idx: first_idx,
             n_before: 0,
             n_before_in_group: 0,
             n_in_document: 0,
@@ -95,6 +97,11 @@ impl<'a> SplitDocuments<'a> {
     /// How many documents of the split were given so far, in whole or in part.
     pub(super) fn n_documents(&self) -> u64 {
         self.n_given
+    }
+
+    /// The number of the next document, of all that were read.
+    pub(super) fn next_idx(&self) -> u64 {
+        self.document_idx
     }
 
     /// The document that was cut between the splits, counted from 0, if one was.

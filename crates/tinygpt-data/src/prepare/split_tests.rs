@@ -65,7 +65,7 @@ impl Given {
     fn of(lengths: &[u64], piece: u64, split: Split, boundary: Boundary, percent: f64) -> Self {
         let subset = (split == Split::Train).then(|| Subset::new(percent, 1).unwrap());
         let inner = Box::new(Numbered::new(lengths, piece));
-        let mut stream = SplitDocuments::new(inner, split, boundary, subset);
+        let mut stream = SplitDocuments::new(inner, split, boundary, subset, 0);
         let mut documents: Vec<(String, bool)> = Vec::new();
         while let Some(piece) = stream.next_piece().unwrap() {
             match documents.last_mut().filter(|(_, ended)| !ended) {

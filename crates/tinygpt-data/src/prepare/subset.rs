@@ -19,6 +19,15 @@ pub(crate) struct Subset {
 impl Subset {
     /// A subset of `percentage` percent, `0 < percentage ≤ 100`.
     pub(crate) fn new(percentage: f64, seed: u64) -> Result<Self, DataError> {
+        Self::for_purpose("subset", percentage, seed)
+    }
+
+    /// The same with a choice that is independent of those for other purposes.
+    pub(crate) fn for_purpose(
+        purpose: &'static str,
+        percentage: f64,
+        seed: u64,
+    ) -> Result<Self, DataError> {
         if !(percentage > 0.0 && percentage <= 100.0) {
             return Err(DataError::usage(
                 format!("data_percentage is {percentage}"),
@@ -27,7 +36,7 @@ impl Subset {
         }
         // Float to integer casts saturate: 100 % is `u64::MAX`, and `keep` is true for all.
         let threshold = (percentage / 100.0 * 2f64.powi(64)) as u64;
-        Ok(Self { generator: random::generator(seed, "subset"), threshold })
+        Ok(Self { generator: random::generator(seed, purpose), threshold })
     }
 
     /// Whether document `document_idx`, counted from 0, belongs to the subset.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use super::header::{HEADER_BYTES, Header, Width};
-use super::writer::ShardInfo;
+use super::info::ShardInfo;
 use crate::error::{DataError, PREPARE_AGAIN};
 use crate::regular::{FileError, open_regular};
 use crate::tokenizer::hex;

@@ -5,11 +5,13 @@
 
 mod file;
 mod header;
+mod info;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use info::ShardInfo;
+pub(crate) use info::WrittenShards;
 pub use reader::TokenDataset;
-pub use writer::ShardInfo;
-pub(crate) use writer::{Packed, ShardWriter};
+pub(crate) use writer::{Packed, SHARD_TOKENS, ShardWriter};

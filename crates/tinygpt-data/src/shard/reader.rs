@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::file::ShardFile;
-use super::writer::ShardInfo;
+use super::info::ShardInfo;
 use crate::error::DataError;
 
 /// The tokens of a split, in order, however many files they are in. A clone shares the files.

@@ -4,28 +4,23 @@
 //! syncs and renames that directory when it is complete.
 
 use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::header::{Header, Width};
-use crate::error::DataError;
+use super::file::ShardFile;
+use super::header::{HEADER_BYTES, Header, Width};
+use super::info::{ShardInfo, WrittenShards};
+use crate::error::{DataError, PREPARE_AGAIN};
+use crate::regular::{FileError, open_regular};
+use crate::tokenizer::hex;
 
-/// The most tokens in a shard: 256 MiB of two-byte ids.
-const SHARD_TOKENS: u64 = 1 << 27;
+/// The most tokens in a shard: 256 MiB of two-byte ids, 512 MiB of four-byte ids.
+pub(crate) const SHARD_TOKENS: u64 = 1 << 27;
 
-/// What `meta.json` says about a shard.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShardInfo {
-    /// The file's name, in the directory of `meta.json`.
-    pub file: String,
-    /// The number of tokens in it.
-    pub n_tokens: u64,
-    /// SHA-256 of its ids, in hexadecimal.
-    pub sha256: String,
-}
+/// Written at once.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Ids as stored in a shard. Many threads pack them, one writes them.
 pub(crate) struct Packed(Vec<u8>);
@@ -98,9 +93,56 @@ impl ShardWriter {
     }
 
     /// The same with shards of at most `max_tokens`.
-    #[cfg(test)]
-    pub(super) fn with_max_tokens(self, max_tokens: u64) -> Self {
+    pub(crate) fn with_max_tokens(self, max_tokens: u64) -> Self {
         Self { max_tokens, ..self }
+    }
+
+    /// Continues after what another writer had written, once that was compared with its checksums.
+    /// Anything behind it is dropped.
+    ///
+    /// # Errors
+    /// [`DataError::Corrupt`] if a shard is not what `written` says, [`DataError::Io`].
+    pub(crate) fn continue_after(mut self, written: &WrittenShards) -> Result<Self, DataError> {
+        let tokenizer_sha256 = hex(&self.tokenizer_sha256);
+        let vocab_size = usize::try_from(self.vocab_size).unwrap_or(usize::MAX);
+        for info in &written.complete {
+            ShardFile::open(self.dir.join(&info.file), info, vocab_size, &tokenizer_sha256)?;
+        }
+        self.finished.clone_from(&written.complete);
+        self.current = written.open.as_ref().map(|info| self.reopen(info)).transpose()?;
+        Ok(self)
+    }
+
+    /// Opens an incomplete shard to append to the ids that `info` describes.
+    fn reopen(&self, info: &ShardInfo) -> Result<OpenShard, DataError> {
+        let path = self.dir.join(&info.file);
+        let n_bytes = info.n_tokens * Width::for_vocab(self.vocab_size).n_bytes() as u64;
+        open_regular(&path).map_err(FileError::at(&path, PREPARE_AGAIN))?;
+        let file = File::options().read(true).write(true).open(&path);
+        let mut file = file.map_err(DataError::io("open", &path))?;
+        let (hash, n_read) =
+            read_again(&mut file, n_bytes).map_err(DataError::io("read", &path))?;
+        if n_read != n_bytes || hex(&hash.clone().finalize()) != info.sha256 {
+            let what = "the ids in it are not those that were recorded";
+            return Err(DataError::corrupt(&path, what, PREPARE_AGAIN));
+        }
+        let file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        Ok(OpenShard { path, name: info.file.clone(), file, hash, n_tokens: info.n_tokens })
+    }
+
+    /// Hands everything to the operating system, and describes it.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub(crate) fn written(&mut self) -> Result<WrittenShards, DataError> {
+        let complete = self.finished.clone();
+        let Some(shard) = &mut self.current else {
+            return Ok(WrittenShards { complete, open: None });
+        };
+        shard.file.flush().map_err(DataError::io("write", &shard.path))?;
+        let sha256 = hex(&shard.hash.clone().finalize());
+        let open = ShardInfo { file: shard.name.clone(), n_tokens: shard.n_tokens, sha256 };
+        Ok(WrittenShards { complete, open: Some(open) })
     }
 
     /// Appends ids; starts a new shard when one is full.
@@ -140,9 +182,9 @@ impl ShardWriter {
         let name = format!("{}-{:05}.bin", self.split, self.finished.len());
         let path = self.dir.join(&name);
         let file = File::create(&path).map_err(DataError::io("create", &path))?;
-        let mut file = BufWriter::with_capacity(1 << 20, file);
+        let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
         // Space for the header, which is written when the counts are known.
-        let placeholder = [0; super::header::HEADER_BYTES];
+        let placeholder = [0; HEADER_BYTES];
         file.write_all(&placeholder).map_err(DataError::io("write", &path))?;
         Ok(OpenShard { path, name, file, hash: Sha256::new(), n_tokens: 0 })
     }
@@ -163,8 +205,28 @@ impl ShardWriter {
             file.flush()
         };
         complete().map_err(DataError::io("write", &path))?;
-        let sha256 = crate::tokenizer::hex(&ids_sha256);
+        let sha256 = hex(&ids_sha256);
         self.finished.push(ShardInfo { file: name, n_tokens, sha256 });
         Ok(())
     }
+}
+
+/// Hashes the first bytes of ids and cuts off what is behind them; returns how many there were.
+fn read_again(file: &mut File, n_bytes: u64) -> io::Result<(Sha256, u64)> {
+    file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
+    let (mut hash, mut n_read) = (Sha256::new(), 0);
+    let mut ids = Read::take(&mut *file, n_bytes);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match ids.read(&mut buffer)? {
+            0 => break,
+            n => {
+                hash.update(&buffer[..n]);
+                n_read += n as u64;
+            }
+        }
+    }
+    file.set_len(HEADER_BYTES as u64 + n_read)?;
+    file.seek(SeekFrom::End(0))?;
+    Ok((hash, n_read))
 }

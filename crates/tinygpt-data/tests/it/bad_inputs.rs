@@ -151,7 +151,8 @@ fn a_recipe_in_the_data_directory_wins_over_the_shipped_one() {
     write(dir.path(), "tiny_stories/dataset.json", r#"{"source": "given", "description": "mine"}"#);
     assert_eq!(Recipe::find("tiny_stories", dir.path()).unwrap().description, "mine");
     write(dir.path(), "another/dataset.json", r#"{"source": "given"}"#);
-    let names = ["another", "shakespeare_char", "tiny_stories", "tiny_tales", "tiny_talks"];
+    let names =
+        ["another", "fineweb_edu", "shakespeare_char", "tiny_stories", "tiny_tales", "tiny_talks"];
     assert_eq!(Recipe::names(dir.path()), names);
 }
 

@@ -5,6 +5,7 @@
 //! failed and what to do.
 
 mod access;
+mod by_file;
 mod cache;
 mod faults;
 mod given;
