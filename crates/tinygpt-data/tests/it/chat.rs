@@ -96,7 +96,7 @@ fn published_templates_print_what_transformers_prints() {
                 let (ids, _) = template.training_ids(&tokenizer, &messages, false)?;
                 Ok(digest(&prompt) + &digest(&ids))
             });
-            let shown = found.as_ref().err().map(|error| explained(error));
+            let shown = found.as_ref().err().map(explained);
             // Where Python fails in a loop over tools that are missing, the loop ends at once here.
             let is_equal = line[index + 1] == found.unwrap_or_else(|_| "refused".to_owned());
             if !is_equal && line[index + 1] != "failed" {
