@@ -87,7 +87,7 @@ fn a_smaller_context_is_taken_from_flags_and_files() {
     let path = dir.path();
     let memory = |stderr: &str| -> f64 {
         let text = stderr.split("tokens, about ").nth(1).unwrap();
-        text.split(" KiB").next().unwrap().parse().unwrap()
+        text.split(" MiB").next().unwrap().parse().unwrap()
     };
     let whole = run("train", path, &format!("{TUNE} --out-dir whole")).ok();
     fs::write(path.join("c.json"), "{\"block_size\": 8}").unwrap();
