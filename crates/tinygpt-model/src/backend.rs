@@ -51,12 +51,6 @@ pub enum ParamArrays {
 /// Gradients of all parameters.
 pub type Grads = ParamArrays;
 
-/// Takes the gradients of a backward pass, each as soon as it is complete.
-pub trait GradientSink: Send {
-    /// The gradient of the parameter with this `index` in the order of [`Params`].
-    fn ready(&mut self, index: usize, gradient: Vec<f32>);
-}
-
 impl ParamArrays {
     /// Zeros for each of `params`.
     ///

@@ -14,6 +14,7 @@ mod device;
 mod error;
 mod format;
 mod gpt;
+mod gradient_sink;
 pub mod host;
 mod init;
 mod layers;
@@ -26,7 +27,7 @@ mod summary;
 
 pub use candle_core::{DType, Device};
 
-pub use backend::{Backend, GradientSink, Grads, ParamArrays};
+pub use backend::{Backend, Grads, ParamArrays};
 pub use batch::{Part, TokenBatch};
 pub use compute_device::ComputeDevice;
 pub use config::ModelConfig;
@@ -45,6 +46,7 @@ pub use device::{ComputeType, DeviceError, DeviceSpec};
 pub use error::{ErrorKind, ModelError, Result};
 pub use format::{gguf, hf};
 pub use gpt::Gpt;
+pub use gradient_sink::GradientSink;
 pub use init::init_params;
 pub use layers::dropout::DropoutKey;
 pub use params::Params;

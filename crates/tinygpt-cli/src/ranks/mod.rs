@@ -3,6 +3,8 @@
 mod launcher;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "mpi")]
+mod records;
 
 #[cfg(feature = "mpi")]
 use std::hash::{DefaultHasher, Hasher as _};

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use tinygpt_train::StopFlag;
 use tinygpt_train::ranks::{Collective, Lost};
 
+use super::records::{LOST, RECORDS, packed, unpacked};
+
 #[allow(unsafe_code, reason = "calls of the MPI library, through shim.c")]
 mod sys {
     use super::{c_char, c_int, c_void};
@@ -53,9 +55,6 @@ const FROM_FIRST: c_int = 2;
 const ALIVE: c_int = 3;
 /// How long rank 0 waits for these.
 const ROLL_CALL: Duration = Duration::from_secs(2);
-/// Starts an answer that names lost ranks instead of records.
-const LOST: u8 = 1;
-const RECORDS: u8 = 0;
 /// How much longer the others wait for rank 0, which names the lost ranks.
 const EXTRA: Duration = Duration::from_secs(5);
 /// A wait that is longer than this sleeps between two questions.
@@ -389,36 +388,4 @@ fn check(code: c_int) -> Result<(), String> {
     }
     let length = usize::try_from(length).unwrap_or(0).min(text.len());
     Err(String::from_utf8_lossy(&text[..length]).into_owned())
-}
-
-/// Records in one message: each after its length.
-fn packed(records: &[Vec<u8>]) -> Vec<u8> {
-    let mut message = vec![RECORDS];
-    for record in records {
-        message.extend((record.len() as u32).to_le_bytes());
-        message.extend(record);
-    }
-    message
-}
-
-fn unpacked(mut message: &[u8]) -> Vec<Vec<u8>> {
-    let mut records = Vec::new();
-    while let Some((length, rest)) = message.split_first_chunk::<4>() {
-        let length = (u32::from_le_bytes(*length) as usize).min(rest.len());
-        let (record, after) = rest.split_at(length);
-        records.push(record.to_vec());
-        message = after;
-    }
-    records
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packed_records_are_unpacked() {
-        let records = vec![b"one".to_vec(), Vec::new(), vec![7; 300]];
-        assert_eq!(unpacked(&packed(&records)[1..]), records);
-    }
 }

@@ -5,9 +5,9 @@ use std::mem;
 
 use tinygpt_kernels::Store;
 
-use crate::backend::GradientSink;
 use crate::cpu::data_parallel::{BatchTask, Step, Workers, clear_added, count, on_pool};
 use crate::error::Result;
+use crate::gradient_sink::GradientSink;
 use crate::parts::{BlockParts, ModelParts};
 
 impl Workers {

@@ -3,10 +3,11 @@
 use tinygpt_kernels::Store;
 
 use super::{Engine, Gpt};
-use crate::backend::{GradientSink, Grads};
+use crate::backend::Grads;
 use crate::batch::{Part, TokenBatch};
 use crate::cpu::data_parallel::BatchTask;
 use crate::error::{ModelError, Result};
+use crate::gradient_sink::GradientSink;
 use crate::layers::dropout::DropoutKey;
 
 impl Gpt {
