@@ -202,7 +202,7 @@ impl Options for TrainOptions {
     const BINARY: &'static str = "train";
     const ABOUT: &'static str = "Train a GPT-2 on a prepared dataset.\n\n\
         Without arguments it trains the original's model: tiny_stories, 6 layers, 6 heads, width 384. \
-        For stories in two minutes: train --config-file config/quickstart.json\n\
+        For stories in three minutes: train --config-file config/quickstart.json\n\
         To fine-tune GPT-2 (124 million parameters, 2.5 GB of memory) on your prepared text: \
         train --config-file config/finetune_gpt2.json --dataset-name NAME";
 
