@@ -45,9 +45,8 @@ impl<'a> Sums<'a> {
             return;
         }
         self.started.push(message);
-        let n_calls = 1;
-        self.error =
-            timed(Op::AllReduceStart, n_calls, 0, || self.collective.start_sum(values)).err();
+        let started = timed(Op::AllReduceStart, 1, 0, || self.collective.start_sum(values));
+        self.error = started.err();
     }
 
     fn start_bucket(&mut self) {
