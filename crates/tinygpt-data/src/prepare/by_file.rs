@@ -218,18 +218,13 @@ impl Work {
 
     /// Checks how many records of all files could not be used.
     fn check_records(&self, job: &Job<'_>) -> Result<(), DataError> {
-        let (n_bad, n_records) = (self.saved.stats.n_bad, self.saved.stats.n_records());
-        let share = n_bad as f64 / n_records.max(1) as f64;
-        if share <= job.request.max_bad_fraction {
+        let stats = &self.saved.stats;
+        if !stats.exceeds(job.request.max_bad_fraction) {
             return Ok(());
         }
-        let first = self.saved.stats.examples.first().map_or("", String::as_str);
-        let percent = share * 100.0;
-        let allowed = percent.ceil() / 100.0;
-        Err(DataError::usage(
-            format!("{n_bad} of {n_records} records cannot be used ({percent:.1}%), first {first}"),
-            format!("set `max_bad_fraction` to {allowed} to leave them out"),
-        ))
+        let (refused, allowing) = stats.too_many_bad();
+        let first = stats.examples.first().map_or("", String::as_str);
+        Err(DataError::usage(format!("{refused}, first {first}"), allowing))
     }
 
     /// Gives the shards their final names.

@@ -97,7 +97,7 @@ impl Saved {
         Ok(write_file(&path, text.as_bytes())?)
     }
 
-    /// Reads it from `dir`; `None` if there is none.
+    /// Reads it from `dir`, if it is there.
     ///
     /// # Errors
     /// What is wrong with the file.

@@ -190,11 +190,11 @@ impl Files {
 
     /// Checks, at the end of the text, how many records could not be used.
     fn check_records(&self) -> Result<(), DataError> {
-        let (n_bad, n_records) = (self.stats.n_bad, self.stats.n_records());
+        let stats = &self.stats;
         match &self.first_fault {
-            Some(fault) if n_bad == n_records => Err(fault.clone().into_error()),
-            Some(fault) if n_bad as f64 > self.read_as.max_bad_fraction * n_records as f64 => {
-                Err(fault.clone().too_many(&self.stats))
+            Some(fault) if stats.n_bad == stats.n_records() => Err(fault.clone().into_error()),
+            Some(fault) if stats.exceeds(self.read_as.max_bad_fraction) => {
+                Err(fault.clone().too_many(stats))
             }
             _ => Ok(()),
         }

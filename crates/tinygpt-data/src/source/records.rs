@@ -47,17 +47,9 @@ impl Fault {
 
     /// The error of a text of which too many records cannot be used.
     pub(super) fn too_many(self, stats: &SourceStats) -> DataError {
-        let (n_bad, n_records) = (stats.n_bad, stats.n_records());
-        let share = n_bad as f64 / n_records.max(1) as f64;
-        // Rounded up, so that the option lets them pass.
-        let allowed = (share * 100.0).ceil() / 100.0;
-        let what = format!(
-            "line {}: {}; {n_bad} of {n_records} records cannot be used ({:.1}%)",
-            self.line,
-            self.what,
-            share * 100.0
-        );
-        let fix = format!("{}, or set `max_bad_fraction` to {allowed} to leave them out", self.fix);
+        let (refused, allowing) = stats.too_many_bad();
+        let what = format!("line {}: {}; {refused}", self.line, self.what);
+        let fix = format!("{}, or {allowing}", self.fix);
         DataError::corrupt(&self.path, what, fix)
     }
 }

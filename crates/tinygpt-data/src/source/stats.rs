@@ -40,6 +40,23 @@ impl SourceStats {
         self.n_documents + self.n_nulls + self.n_empty + self.n_bad
     }
 
+    /// Whether more records than this fraction could not be used.
+    pub(crate) fn exceeds(&self, max_bad_fraction: f64) -> bool {
+        self.n_bad as f64 > max_bad_fraction * self.n_records() as f64
+    }
+
+    /// What is wrong with a text of which too many records cannot be used, and what to do.
+    pub(crate) fn too_many_bad(&self) -> (String, String) {
+        let (n_bad, n_records) = (self.n_bad, self.n_records());
+        let percent = 100.0 * n_bad as f64 / n_records.max(1) as f64;
+        // Rounded up, so that the option lets them pass.
+        let allowed = percent.ceil() / 100.0;
+        (
+            format!("{n_bad} of {n_records} records cannot be used ({percent:.1}%)"),
+            format!("set `max_bad_fraction` to {allowed} to leave them out"),
+        )
+    }
+
     /// Counts a record that could not be used; the first few are named.
     pub(crate) fn add_bad(&mut self, example: impl FnOnce() -> String) {
         self.n_bad += 1;
