@@ -419,3 +419,26 @@ pub(crate) fn parquet_file_in_groups(texts: &[impl AsRef<[u8]>], n_rows: usize) 
     }
     writer.into_inner().unwrap()
 }
+
+/// A parquet file with a question and, mostly, an answer in each row.
+pub(crate) fn questions_file(rows: &[(&str, Option<&str>)]) -> Vec<u8> {
+    let schema =
+        "message schema { optional binary prompt (UTF8); optional binary completion (UTF8); }";
+    let schema = parse_message_type(schema).unwrap();
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let columns: [Vec<Option<&str>>; 2] = [
+        rows.iter().map(|(question, _)| Some(*question)).collect(),
+        rows.iter().map(|(_, answer)| *answer).collect(),
+    ];
+    for texts in columns {
+        let mut column = group.next_column().unwrap().unwrap();
+        let values: Vec<ByteArray> = texts.iter().flatten().map(|&text| text.into()).collect();
+        let levels: Vec<i16> = texts.iter().map(|text| i16::from(text.is_some())).collect();
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.into_inner().unwrap()
+}

@@ -12,7 +12,7 @@ use tinygpt_data::{
 };
 
 use super::World;
-use crate::fake_hub::{Ask, FakeHub, Fault, parquet_file};
+use crate::fake_hub::{Ask, FakeHub, Fault, parquet_file, questions_file};
 use crate::text_of;
 
 /// The names of the files of FineWeb-Edu's sample, as far as the hub of these tests has them.
@@ -318,4 +318,31 @@ fn the_recipe_of_fineweb_edu_reads_its_sample_with_the_tokenizer_of_gpt2() {
     assert_eq!(meta.train.n_documents + meta.val.n_documents, 120);
     assert_eq!(meta.settings.source, "hub:HuggingFaceFW/fineweb-edu/sample/10BT@main");
     assert_eq!(meta.settings.val_split, ValSplit::Random);
+}
+
+#[test]
+fn bad_records_of_all_files_are_counted_together() {
+    let good = [("How many legs has a cat?", Some("Four.")); 9];
+    let mixed = [&good[..], &[("And a snake?", None)]].concat();
+    let files = [(SAMPLE[0], questions_file(&mixed)), (SAMPLE[1], questions_file(&good))];
+    let world = World::with(FakeHub::start("o/n", &files), Vec::new());
+    let request = |max_bad_fraction| PrepareRequest {
+        encoding_type: Some(Encoding::Bpe),
+        vocab_size: 300,
+        tokenizer: None,
+        chat: true,
+        max_bad_fraction,
+        ..request(&world, "data")
+    };
+    // One of 19, although it is a tenth of its file.
+    let error = carry_out(&world, &request(0.05)).unwrap_err();
+    let says = "1 of 19 records cannot be used (5.3%)";
+    assert!(error.to_string().contains(says), "{error}");
+    assert!(error.hint().unwrap().contains("`max_bad_fraction` to 0.06"), "{error}");
+    // What was done is kept.
+    let n_before = world.hub.transfers().len();
+    let summary = carry_out(&world, &request(0.06)).unwrap();
+    assert_eq!(world.hub.transfers().len(), n_before);
+    let meta = &summary.meta;
+    assert_eq!(meta.train.n_documents + meta.val.n_documents, 18);
 }
