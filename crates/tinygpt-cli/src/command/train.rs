@@ -335,7 +335,9 @@ fn not_prepared(config: &TrainConfig, source: &str, why: &str) -> UsageError {
 fn prepare_command(config: &TrainConfig, source: &str) -> String {
     let name = &config.dataset_name;
     let mut command = format!("cargo run --bin prepare -- --dataset-name {name}{source}");
-    if let Some(encoding) = config.encoding_type {
+    // Named where the recipe has another one: a named encoding asks for a new tokenizer.
+    let of_recipe = Recipe::find(name, &config.data_dir).ok().map(|recipe| recipe.encoding);
+    if let Some(encoding) = config.encoding_type.filter(|it| Some(*it) != of_recipe) {
         command.push_str(&format!(" --encoding-type {encoding}"));
     }
     if config.data_dir != PrepareRequest::default().data_dir {

@@ -128,6 +128,17 @@ fn what_only_the_disk_shows_is_refused_before_the_first_step() {
             &["downloaded", "--dataset-name shakespeare_char", "config/quickstart.json"],
         ),
         (
+            // The recipe's tokenizer is meant, not a new one.
+            "--dataset-name fineweb_edu --encoding-type bpe",
+            2,
+            &["downloaded", "--bin prepare -- --dataset-name fineweb_edu\n"],
+        ),
+        (
+            "--dataset-name tiny_stories --encoding-type bpe",
+            2,
+            &["--bin prepare -- --dataset-name tiny_stories --encoding-type bpe\n"],
+        ),
+        (
             "--encoding-type bpe",
             2,
             &[
